@@ -1,0 +1,146 @@
+/** The fused operations of ops.ts, composed of plain tfjs operations: for backends without our kernels, and as the reference in tests. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Activation, AttentionOptions, LayerCache, TokenLoss } from './ops';
+import type { Segments } from './segments';
+
+/** Added to a score to hide it; finite, so that no NaN arises from a row that is hidden entirely. */
+const HIDDEN = -1e30;
+
+export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: number): T {
+  return tf.tidy(() => {
+    const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), eps));
+    return tf.mul(tf.mul(x, inverse), weight) as T;
+  });
+}
+
+export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: tf.Tensor1D, eps: number): T {
+  return tf.tidy(() => {
+    const centred = tf.sub(x, tf.mean(x, -1, true));
+    const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps));
+    return tf.add(tf.mul(tf.mul(centred, inverse), weight), bias) as T;
+  });
+}
+
+export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads: number): tf.Tensor2D {
+  return tf.tidy(() => {
+    const [tokens, features] = x.shape;
+    const headDim = features / heads;
+    const half = cos.shape[1];
+    const byHead = tf.reshape(x, [tokens, heads, headDim]);
+    const first = tf.slice(byHead, [0, 0, 0], [tokens, heads, half]);
+    const second = tf.slice(byHead, [0, 0, half], [tokens, heads, half]);
+    const c = tf.expandDims(cos, 1);
+    const s = tf.expandDims(sin, 1);
+    const turned = [tf.sub(tf.mul(first, c), tf.mul(second, s)), tf.add(tf.mul(second, c), tf.mul(first, s))];
+    if (2 * half < headDim) turned.push(tf.slice(byHead, [0, 0, 2 * half], [tokens, heads, headDim - 2 * half]));
+    return tf.reshape(tf.concat(turned, 2), [tokens, features]) as tf.Tensor2D;
+  });
+}
+
+export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
+  return tf.tidy(() => {
+    switch (name) {
+      case 'relu':
+        return tf.relu(x);
+      case 'silu':
+      case 'swish':
+        return tf.mul(x, tf.sigmoid(x)) as T;
+      case 'gelu':
+        return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)) as T;
+      default: {
+        const inner = tf.mul(tf.add(x, tf.mul(tf.pow(x, 3), 0.044715)), Math.sqrt(2 / Math.PI));
+        return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1)) as T;
+      }
+    }
+  });
+}
+
+export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
+  return tf.tidy(() => tf.mul(activation('silu', gate), up));
+}
+
+export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
+  return tf.tidy(() => {
+    let start = 0;
+    const outputs = segments.lengths.map((length) => {
+      const rows = (x: tf.Tensor2D) => tf.slice(x, [start, 0], [length, x.shape[1]]) as tf.Tensor2D;
+      const output = segmentAttention(rows(q), rows(k), rows(v), options);
+      start += length;
+      return output;
+    });
+    return outputs.length === 1 ? outputs[0] : (tf.concat(outputs, 0) as tf.Tensor2D);
+  });
+}
+
+function segmentAttention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttentionOptions): tf.Tensor2D {
+  const length = q.shape[0];
+  const queries = splitHeads(q, options.heads);
+  const keys = repeatHeads(splitHeads(k, options.kvHeads), options);
+  const values = repeatHeads(splitHeads(v, options.kvHeads), options);
+  const scores = tf.add(tf.mul(tf.matMul(queries, keys, false, true), options.scale), causalMask(length, options.window));
+  const mixed = tf.matMul(tf.softmax(scores), values) as tf.Tensor3D;
+  return tf.reshape(tf.transpose(mixed, [1, 0, 2]), [length, q.shape[1]]) as tf.Tensor2D;
+}
+
+/** [tokens, heads·headDim] to [heads, tokens, headDim]. */
+function splitHeads(x: tf.Tensor2D, heads: number): tf.Tensor3D {
+  const [tokens, features] = x.shape;
+  return tf.transpose(tf.reshape(x, [tokens, heads, features / heads]), [1, 0, 2]) as tf.Tensor3D;
+}
+
+/** Each key/value head serves heads/kvHeads query heads in a row: [kvHeads, …] to [heads, …]. */
+function repeatHeads(x: tf.Tensor3D, { heads, kvHeads }: AttentionOptions): tf.Tensor3D {
+  if (heads === kvHeads) return x;
+  const [, tokens, headDim] = x.shape;
+  const repeated = tf.tile(tf.reshape(x, [kvHeads, 1, tokens, headDim]), [1, heads / kvHeads, 1, 1]);
+  return tf.reshape(repeated, [heads, tokens, headDim]) as tf.Tensor3D;
+}
+
+/** [length, length]: 0 where a token (row) may look, HIDDEN elsewhere. */
+function causalMask(length: number, window?: number): tf.Tensor2D {
+  const mask = new Float32Array(length * length).fill(HIDDEN);
+  for (let row = 0; row < length; row++) {
+    const first = window === undefined ? 0 : Math.max(0, row - window + 1);
+    mask.fill(0, row * length + first, row * length + row + 1);
+  }
+  return tf.tensor2d(mask, [length, length]);
+}
+
+export function cachedAttention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  cache: LayerCache,
+  lengths: tf.Tensor1D,
+  { heads, kvHeads, scale, window }: AttentionOptions,
+): { output: tf.Tensor2D; cache: LayerCache } {
+  const [output, keys, values] = tf.tidy(() => {
+    const [batch, , capacity, headDim] = cache.keys.shape;
+    const places = tf.range(0, capacity, 1, 'int32');
+    const current = tf.expandDims(lengths, 1);
+    const isNew = tf.reshape(tf.equal(places, current), [batch, 1, capacity, 1]);
+    const put = (old: tf.Tensor4D, fresh: tf.Tensor2D) =>
+      tf.where(tf.tile(isNew, [1, kvHeads, 1, headDim]), tf.tile(tf.reshape(fresh, [batch, kvHeads, 1, headDim]), [1, 1, capacity, 1]), old) as tf.Tensor4D;
+    const newKeys = put(cache.keys, k);
+    const newValues = put(cache.values, v);
+    let visible = tf.lessEqual(places, current);
+    if (window !== undefined) visible = tf.logicalAnd(visible, tf.greater(places, tf.sub(current, window)));
+    const mask = tf.reshape(tf.mul(tf.sub(1, tf.cast(visible, 'float32')), HIDDEN), [batch, 1, 1, capacity]);
+    const queries = tf.reshape(q, [batch, kvHeads, heads / kvHeads, headDim]);
+    const scores = tf.add(tf.mul(tf.matMul(queries, newKeys, false, true), scale), mask);
+    const mixed = tf.matMul(tf.softmax(scores), newValues);
+    return [tf.reshape(mixed, [batch, heads * headDim]), newKeys, newValues];
+  }) as [tf.Tensor2D, tf.Tensor4D, tf.Tensor4D];
+  return { output, cache: { keys, values } };
+}
+
+export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
+  const [nll, argmax, entropy] = tf.tidy(() => {
+    const logits = tf.matMul(hidden, weight, false, true);
+    const logProbabilities = tf.logSoftmax(logits);
+    const nll = tf.neg(tf.sum(tf.mul(logProbabilities, tf.oneHot(targets, weight.shape[0])), -1));
+    const entropy = tf.neg(tf.sum(tf.mul(logProbabilities, tf.exp(logProbabilities)), -1));
+    return [nll, tf.argMax(logits, -1), entropy];
+  }) as tf.Tensor1D[];
+  return { nll, argmax, entropy };
+}

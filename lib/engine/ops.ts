@@ -1,0 +1,144 @@
+/**
+ * The operations of a transformer, as differentiable functions of tfjs tensors.
+ *
+ * On the ONNX Runtime backend each is one fused kernel with a hand-written gradient; on every other tfjs
+ * backend it is composed of plain tfjs operations, which differentiate by themselves.
+ * Tokens come as a packed row: shape [tokens, features], no batch axis (see segments.ts).
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import * as composed from './composed';
+import type { Segments } from './segments';
+
+/** How attention reads its operands. */
+export interface AttentionOptions {
+  /** Number of query heads. */
+  heads: number;
+  /** Number of key and value heads; divides `heads` (grouped-query attention). */
+  kvHeads: number;
+  /** Factor on the query-key products, usually 1/sqrt(headDim). */
+  scale: number;
+  /** Sliding window: a token sees itself and the `window - 1` tokens before it. Absent: all before it. */
+  window?: number;
+}
+
+/** Keys and values of the tokens already read, for generation: [batch, kvHeads, capacity, headDim] each. */
+export interface LayerCache {
+  keys: tf.Tensor4D;
+  values: tf.Tensor4D;
+}
+
+/** What `tokenLoss` returns, one number for each target. */
+export interface TokenLoss {
+  /** Negative log-likelihood of the target in nats, float32 [targets]; differentiable. */
+  nll: tf.Tensor1D;
+  /** Id of the likeliest token, int32 [targets]. */
+  argmax: tf.Tensor1D;
+  /** Entropy of the predicted distribution in nats, float32 [targets]. */
+  entropy: tf.Tensor1D;
+}
+
+/** Names of the activation functions, as Hugging Face configs write them (`hidden_act`). */
+export type Activation = 'relu' | 'gelu' | 'gelu_new' | 'gelu_fast' | 'gelu_pytorch_tanh' | 'silu' | 'swish';
+
+/**
+ * y = x Wᵀ + b.
+ * @param x [tokens, in]
+ * @param weight [out, in], the layout of PyTorch's nn.Linear
+ * @param bias [out]
+ * @returns [tokens, out]
+ */
+export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor1D): tf.Tensor2D {
+  const product = tf.matMul(x, weight, false, true) as tf.Tensor2D;
+  return bias ? tf.add(product, bias) : product;
+}
+
+/**
+ * Rows of a table.
+ * @param weight [vocabulary, features]
+ * @param ids int32 [tokens]
+ * @returns [tokens, features]
+ */
+export function embedding(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
+  return tf.gather(weight, ids) as tf.Tensor2D;
+}
+
+/**
+ * Root mean square normalization: x / sqrt(mean(x²) + eps) · weight, over the last axis (Zhang & Sennrich 2019).
+ * @param x [..., features]
+ * @param weight [features]
+ */
+export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: number): T {
+  return composed.rmsNorm(x, weight, eps);
+}
+
+/**
+ * Layer normalization over the last axis (Ba et al. 2016), with the biased variance.
+ * @param x [..., features]
+ * @param weight [features]
+ * @param bias [features]
+ */
+export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: tf.Tensor1D, eps: number): T {
+  return composed.layerNorm(x, weight, bias, eps);
+}
+
+/**
+ * Rotary position embedding in the half-split form of Hugging Face (`rotate_half`; Su et al. 2021).
+ * The first 2·(width of cos) features of each head turn, the rest pass through.
+ * @param x [tokens, heads·headDim]
+ * @param cos [tokens, rotaryDim/2], cosines of position · frequency
+ * @param sin [tokens, rotaryDim/2]
+ */
+export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads: number): tf.Tensor2D {
+  return composed.rotary(x, cos, sin, heads);
+}
+
+/** Activation by its Hugging Face name. `gelu` is the exact one (erf); `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` the tanh form. */
+export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
+  return composed.activation(name, x);
+}
+
+/** silu(gate) · up, the gated unit of Llama (Shazeer 2020). Both [tokens, features]. */
+export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
+  return composed.swiglu(gate, up);
+}
+
+/**
+ * Causal self-attention inside each segment.
+ * @param q [tokens, heads·headDim]
+ * @param k [tokens, kvHeads·headDim]
+ * @param v [tokens, kvHeads·headDim]
+ * @returns [tokens, heads·headDim]
+ */
+export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
+  return composed.attention(q, k, v, segments, options);
+}
+
+/**
+ * Attention of one new token of each sequence to the tokens in its cache and to itself. Not differentiable.
+ * @param q [batch, heads·headDim]
+ * @param k [batch, kvHeads·headDim], the new token's keys
+ * @param v [batch, kvHeads·headDim]
+ * @param cache tokens read so far; not disposed here
+ * @param lengths int32 [batch]: how many places of each cache row are filled; the new token goes to that place
+ * @returns the output [batch, heads·headDim] and the cache with the new token in it (new tensors)
+ */
+export function cachedAttention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  cache: LayerCache,
+  lengths: tf.Tensor1D,
+  options: AttentionOptions,
+): { output: tf.Tensor2D; cache: LayerCache } {
+  return composed.cachedAttention(q, k, v, cache, lengths, options);
+}
+
+/**
+ * Cross-entropy of each target under softmax(hidden · weightᵀ), without keeping the logits.
+ * @param hidden [targets, features], the final hidden states at the positions that predict
+ * @param weight [vocabulary, features], the output head
+ * @param targets int32 [targets], the ids to predict
+ */
+export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
+  return composed.tokenLoss(hidden, weight, targets);
+}
