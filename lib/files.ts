@@ -1,0 +1,121 @@
+/** Files at the border: reading with clear errors, writing so that a crash or a full disk never leaves half a file. */
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { codeOf, messageOf, UserError } from './errors';
+import { parseJson } from './json';
+
+export { parseJson } from './json';
+
+/** What can be written: one piece, or pieces in order (so that a large file need not lie in memory whole). */
+export type FileContent = string | Uint8Array | Iterable<string | Uint8Array>;
+
+/**
+ * Writes a file so that at any moment `file` holds either its old content or all of the new one:
+ * a temporary file beside it, flushed to the disk, then renamed. Makes the folder where it is missing.
+ * @throws UserError when the system refuses (disk full, no permission, ...); the temporary file is removed and the old content stays
+ */
+export function writeFileAtomic(file: string, content: FileContent): void {
+  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${(written++).toString(36)}.partial`);
+  try {
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    const handle = fs.openSync(temporary, 'w');
+    try {
+      for (const piece of pieces(content)) writeWhole(handle, piece);
+      fs.fsyncSync(handle);
+    } finally {
+      fs.closeSync(handle);
+    }
+    fs.renameSync(temporary, file);
+    syncFolder(path.dirname(file));
+  } catch (error) {
+    fs.rmSync(temporary, { force: true });
+    throw writeError(file, error);
+  }
+}
+
+let written = 0;
+
+function pieces(content: FileContent): Iterable<string | Uint8Array> {
+  return typeof content === 'string' || content instanceof Uint8Array ? [content] : content;
+}
+
+function writeWhole(handle: number, piece: string | Uint8Array): void {
+  const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
+  for (let at = 0; at < bytes.length; ) at += fs.writeSync(handle, bytes, at, bytes.length - at);
+}
+
+/** Makes the rename itself durable; Windows cannot open a folder for this and does not need it. */
+function syncFolder(folder: string): void {
+  if (process.platform === 'win32') return;
+  const handle = fs.openSync(folder, 'r');
+  try {
+    fs.fsyncSync(handle);
+  } catch {
+    // some network file systems refuse to flush a folder; the file itself is safe
+  } finally {
+    fs.closeSync(handle);
+  }
+}
+
+/** Turns a failed write to `file` into a sentence for the user; errors that are not the system's pass unchanged. */
+export function writeError(file: string, error: unknown): unknown {
+  switch (codeOf(error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+    case 'EFBIG':
+      return new UserError(
+        `The disk is full: ${file} could not be saved; nothing was lost (what was there before is untouched), so free some space and run again.`,
+        { cause: error },
+      );
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new UserError(`${file} could not be saved: no permission to write there; choose another folder.`, { cause: error });
+    case 'ENOTDIR':
+    case 'EEXIST':
+      return new UserError(`${file} could not be saved: a part of this path is a file, not a folder; choose another folder.`, { cause: error });
+    case 'EISDIR':
+      return new UserError(`${file} could not be saved: it is a folder; choose another name.`, { cause: error });
+    default:
+      return codeOf(error) ? new UserError(`${file} could not be saved: ${messageOf(error)}.`, { cause: error }) : error;
+  }
+}
+
+/**
+ * Reads a text file (UTF-8; a byte-order mark is dropped).
+ * @throws UserError when the path is missing, is a folder, or cannot be read
+ */
+export function readText(file: string): string {
+  try {
+    const text = fs.readFileSync(file, 'utf8');
+    return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+  } catch (error) {
+    throw readError(file, error);
+  }
+}
+
+/** Turns a failed read of `file` into a sentence for the user; errors that are not the system's pass unchanged. */
+export function readError(file: string, error: unknown): unknown {
+  switch (codeOf(error)) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new UserError(`${file} does not exist; check the path (it is taken from ${process.cwd()}).`, { cause: error });
+    case 'EISDIR':
+      return new UserError(`${file} is a folder, but a file was expected; name a file in it.`, { cause: error });
+    case 'EACCES':
+    case 'EPERM':
+      return new UserError(`${file} cannot be read: permission denied; change its permissions.`, { cause: error });
+    default:
+      return codeOf(error) ? new UserError(`${file} cannot be read: ${messageOf(error)}.`, { cause: error }) : error;
+  }
+}
+
+/**
+ * Reads a JSON file; the caller parses the value into its own type.
+ * @throws UserError when the path is missing, the file is empty, or the JSON is broken (with line and column)
+ */
+export function readJson(file: string): unknown {
+  const text = readText(file);
+  if (text.trim() === '') throw new UserError(`${file} is empty, but JSON was expected; check that it was written completely.`);
+  return parseJson(text, file);
+}
