@@ -1,0 +1,106 @@
+/** A dataset: rows in memory, with the verbs to split, shuffle, choose and change them. Nothing is changed in place. */
+import { UserError } from '../errors';
+import { createRandom, shuffled } from '../random';
+import { type Example, type ExampleFormat, type ExampleOf, formatOf } from './types';
+
+/** Where a row was read, for errors that name it. */
+export interface RowOrigin {
+  /** File, or another name for where the rows came from. */
+  readonly source: string;
+  /** 1 for the first row; in a JSONL file the number of the line. */
+  readonly row: number;
+  readonly unit?: 'row' | 'line';
+}
+
+export interface SplitOptions {
+  /** Below 1: that part of the rows; else that many rows. */
+  test: number;
+  /** Decides which rows; default 0. */
+  seed?: number;
+}
+
+/** Rows of one kind, in order. */
+export class Dataset<Row extends Example = Example> implements Iterable<Row> {
+  readonly rows: readonly Row[];
+  /** The kind of the rows; of the first where kinds are mixed. */
+  readonly format: ExampleFormat;
+  /** Things about the data that are worth saying once to the user. */
+  readonly notes: readonly string[];
+  private readonly origins: readonly RowOrigin[] | undefined;
+
+  constructor(rows: readonly Row[], { origins, notes = [] }: { origins?: readonly RowOrigin[]; notes?: readonly string[] } = {}) {
+    if (origins && origins.length !== rows.length) throw new Error(`${rows.length} rows cannot have ${origins.length} origins`);
+    this.rows = rows;
+    this.origins = origins;
+    this.notes = notes;
+    this.format = rows.length > 0 ? formatOf(rows[0]) : 'text';
+  }
+
+  get length(): number {
+    return this.rows.length;
+  }
+
+  [Symbol.iterator](): Iterator<Row> {
+    return this.rows[Symbol.iterator]();
+  }
+
+  /** Where a row came from, for a message: `data.jsonl line 12`; `row 12` of a dataset that was made in memory. */
+  placeOf(index: number): string {
+    const origin = this.origins?.[index];
+    return origin ? `${origin.source} ${origin.unit ?? 'row'} ${origin.row}` : `row ${index + 1}`;
+  }
+
+  /** The same dataset with its rows typed as one kind. @throws UserError where a row is of another kind */
+  as<F extends ExampleFormat>(format: F): Dataset<ExampleOf[F]> {
+    const other = this.rows.findIndex((row) => formatOf(row) !== format);
+    if (other >= 0) throw new UserError(`${this.placeOf(other)} is of format ${formatOf(this.rows[other])}, but ${format} was expected.`);
+    return this as unknown as Dataset<ExampleOf[F]>;
+  }
+
+  /** Cuts the rows in two by the seed alone; both parts keep the order of the rows. */
+  split({ test, seed = 0 }: SplitOptions): { train: Dataset<Row>; test: Dataset<Row> } {
+    const count = test < 1 ? Math.round(test * this.length) : test;
+    if (!(test > 0) || !Number.isInteger(count) || count < 1 || count >= this.length) {
+      throw new UserError(
+        `split({ test: ${test} }) of ${this.length} rows leaves no row on one side; give a fraction between 0 and 1, or a whole number from 1 to ${this.length - 1}.`,
+      );
+    }
+    const chosen = new Set(shuffled([...this.rows.keys()], createRandom(seed)).slice(0, count));
+    const indices = [...this.rows.keys()];
+    return { train: this.pick(indices.filter((i) => !chosen.has(i))), test: this.pick(indices.filter((i) => chosen.has(i))) };
+  }
+
+  /** The rows in an order that the seed alone determines. */
+  shuffle(seed = 0): Dataset<Row> {
+    return this.pick(shuffled([...this.rows.keys()], createRandom(seed)));
+  }
+
+  /** The first n rows; all of them where there are fewer. */
+  take(n: number): Dataset<Row> {
+    if (!Number.isInteger(n) || n < 0) throw new UserError(`take(${n}) needs a whole number from 0 up.`);
+    return this.pick([...this.rows.keys()].slice(0, n));
+  }
+
+  /** All but the first n rows. */
+  skip(n: number): Dataset<Row> {
+    if (!Number.isInteger(n) || n < 0) throw new UserError(`skip(${n}) needs a whole number from 0 up.`);
+    return this.pick([...this.rows.keys()].slice(n));
+  }
+
+  /** The rows for which `keep` holds. */
+  filter(keep: (row: Row, index: number) => boolean): Dataset<Row> {
+    return this.pick([...this.rows.keys()].filter((i) => keep(this.rows[i], i)));
+  }
+
+  /** Every row changed by `change`; rows remember where they came from. */
+  map<Out extends Example>(change: (row: Row, index: number) => Out): Dataset<Out> {
+    return new Dataset(this.rows.map(change), { origins: this.origins, notes: this.notes });
+  }
+
+  private pick(indices: readonly number[]): Dataset<Row> {
+    return new Dataset(
+      indices.map((i) => this.rows[i]),
+      { origins: this.origins && indices.map((i) => (this.origins as readonly RowOrigin[])[i]), notes: this.notes },
+    );
+  }
+}

@@ -1,0 +1,4 @@
+/** From examples to token ids. */
+export { tokenizeExample } from './examples';
+export { loadTokenizer } from './tokenizer';
+export * from './types';

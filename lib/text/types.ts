@@ -1,0 +1,76 @@
+/** The contracts of text: what a tokenizer can do, and what an example looks like once it is token ids. */
+import type { ChatMessage, Example } from '../data/types';
+
+export type { ChatMessage, Example } from '../data/types';
+
+export interface EncodeOptions {
+  /** Add what the tokenizer itself puts around a text (BOS for Llama and OPT). Default false. */
+  addSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Leave out EOS, PAD and their like. Default true. */
+  skipSpecialTokens?: boolean;
+}
+
+export interface ChatTemplateOptions {
+  /** End with the opening of an assistant turn, so that a model answers. Default false. */
+  addGenerationPrompt?: boolean;
+  /** A Jinja template to use in place of the tokenizer's own. */
+  chatTemplate?: string;
+}
+
+/** A tokenizer with its special tokens settled. */
+export interface Tokenizer {
+  encode(text: string, options?: EncodeOptions): number[];
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  /** The text of one token, special or not, for showing tokens one by one. */
+  tokenText(id: number): string;
+  /** @throws UserError when the tokenizer has no chat template and none is given, or the template refuses the messages */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
+  readonly hasChatTemplate: boolean;
+  /** One more than the largest id that the tokenizer produces; a checkpoint's embedding may have more rows. */
+  readonly vocabSize: number;
+  readonly eosId: number;
+  readonly eosToken: string;
+  /** Every id at which generation ends: `eosId` first, then others that generation_config.json names. */
+  readonly stopIds: readonly number[];
+  readonly bosId?: number;
+  /** Never trained on; equal to `eosId` where the model has no PAD of its own. */
+  readonly padId: number;
+  /** What was settled, for the caller to say once: "No PAD token; EOS ... stands in for it and is ...". */
+  readonly notes: readonly string[];
+  /** Paths of the tokenizer's files, to copy when a model is saved. */
+  readonly files: readonly string[];
+  /** The local folder that it was loaded from. */
+  readonly directory: string;
+}
+
+/** An example as token ids. */
+export interface TokenizedExample {
+  readonly inputIds: Int32Array;
+  /** 1 where the token is a target of the loss, else 0; same length as `inputIds`. */
+  readonly lossMask: Uint8Array;
+  /** True where `maxLength` cut tokens off the end. */
+  readonly truncated: boolean;
+  /** Tokens before truncation. */
+  readonly fullLength: number;
+  /** True where the tokenized prompt is not how the tokenized whole begins (a token spans the boundary). */
+  readonly boundaryMismatch: boolean;
+}
+
+/** Makes the prompt and the completion of an example; the way to use a template of one's own. */
+export type PromptTemplate = (example: Example) => { prompt: string; completion: string };
+
+export interface TokenizeOptions {
+  /** Tokens beyond this many are cut off the end; no limit when left out. */
+  maxLength?: number;
+  /** Only the completion carries loss (for conversations the last assistant turn); plain text always carries it whole. Default true. */
+  completionOnlyLoss?: boolean;
+  /** Every assistant turn of a conversation carries loss, and nothing else does. Default false. */
+  assistantOnlyLoss?: boolean;
+  /** Replaces the built-in formatting of rows; default: the Alpaca template for Alpaca rows, other rows as they are. */
+  template?: PromptTemplate;
+  /** A Jinja chat template in place of the tokenizer's own. */
+  chatTemplate?: string;
+}
