@@ -1,0 +1,126 @@
+/** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
+import * as tf from '@tensorflow/tfjs-core';
+import { embedding, layerNorm, linear, rmsNorm } from '../engine';
+
+/** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
+export type Initializer = 'normal' | 'zeros' | 'ones';
+
+/** A named tensor that is trained. Declared with its shape when the model is built, filled when the weights arrive. */
+export class Parameter<R extends tf.Rank = tf.Rank> {
+  private filled?: tf.Variable<R>;
+
+  constructor(
+    readonly name: string,
+    readonly shape: tf.ShapeMap[R],
+    readonly initializer: Initializer,
+  ) {}
+
+  /** The trained variable itself. */
+  get value(): tf.Variable<R> {
+    if (!this.filled) throw new Error(`The parameter ${this.name} has no value yet.`);
+    return this.filled;
+  }
+
+  /** The same, typed for use in operations. */
+  get tensor(): tf.Tensor<R> {
+    return this.value as tf.Tensor<R>;
+  }
+
+  /** Gives it a value; the array is taken over, not copied. */
+  fill(data: Float32Array): void {
+    if (this.filled) throw new Error(`The parameter ${this.name} already has a value.`);
+    const initial = tf.tensor(data, this.shape, 'float32');
+    this.filled = tf.variable(initial) as tf.Variable<R>;
+    initial.dispose();
+  }
+
+  dispose(): void {
+    this.filled?.dispose();
+    this.filled = undefined;
+  }
+}
+
+/** Collects the parameters of a model while its modules are built. */
+export class ParameterList {
+  readonly all = new Map<string, Parameter>();
+  readonly linears = new Map<string, Linear>();
+
+  declare<R extends tf.Rank>(name: string, shape: tf.ShapeMap[R], initializer: Initializer): Parameter<R> {
+    const parameter = new Parameter<R>(name, shape, initializer);
+    this.all.set(name, parameter as unknown as Parameter);
+    return parameter;
+  }
+
+  linear(name: string, features: { in: number; out: number; bias: boolean }): Linear {
+    const weight = this.declare<tf.Rank.R2>(`${name}.weight`, [features.out, features.in], 'normal');
+    const bias = features.bias ? this.declare<tf.Rank.R1>(`${name}.bias`, [features.out], 'zeros') : undefined;
+    const layer = new Linear(name, weight, bias);
+    this.linears.set(name, layer);
+    return layer;
+  }
+
+  embedding(name: string, rows: number, features: number): Embedding {
+    return new Embedding(this.declare<tf.Rank.R2>(`${name}.weight`, [rows, features], 'normal'));
+  }
+
+  rmsNorm(name: string, features: number, eps: number): RmsNorm {
+    return new RmsNorm(this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'ones'), eps);
+  }
+
+  layerNorm(name: string, features: number, eps: number): LayerNorm {
+    const weight = this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'ones');
+    return new LayerNorm(weight, this.declare<tf.Rank.R1>(`${name}.bias`, [features], 'zeros'), eps);
+  }
+}
+
+/** y = x Wᵀ + b. */
+export class Linear {
+  /** When set, computes the layer's output from its input and its own output: how LoRA adapts a layer whose weights stay. */
+  adapter?: (x: tf.Tensor2D, y: tf.Tensor2D) => tf.Tensor2D;
+
+  constructor(
+    /** Module name, as in the checkpoint without `.weight`. */
+    readonly name: string,
+    readonly weight: Parameter<tf.Rank.R2>,
+    readonly bias?: Parameter<tf.Rank.R1>,
+  ) {}
+
+  apply(x: tf.Tensor2D): tf.Tensor2D {
+    const y = linear(x, this.weight.tensor, this.bias?.tensor);
+    return this.adapter ? this.adapter(x, y) : y;
+  }
+}
+
+/** Rows of a table. */
+export class Embedding {
+  constructor(readonly weight: Parameter<tf.Rank.R2>) {}
+
+  apply(ids: tf.Tensor1D): tf.Tensor2D {
+    return embedding(this.weight.tensor, ids);
+  }
+}
+
+/** Root mean square normalization. */
+export class RmsNorm {
+  constructor(
+    readonly weight: Parameter<tf.Rank.R1>,
+    readonly eps: number,
+  ) {}
+
+  apply<T extends tf.Tensor>(x: T): T {
+    return rmsNorm(x, this.weight.tensor, this.eps);
+  }
+}
+
+/** Layer normalization. */
+export class LayerNorm {
+  constructor(
+    readonly weight: Parameter<tf.Rank.R1>,
+    readonly bias: Parameter<tf.Rank.R1>,
+    readonly eps: number,
+  ) {}
+
+  apply<T extends tf.Tensor>(x: T): T {
+    return layerNorm(x, this.weight.tensor, this.bias.tensor, this.eps);
+  }
+}

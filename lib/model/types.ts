@@ -1,0 +1,116 @@
+/** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
+import type * as tf from '@tensorflow/tfjs-core';
+import type { AttentionOptions, Segments } from '../engine';
+import type { Tokenizer } from '../text';
+import type { Linear } from './layers';
+
+/** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2. */
+export type Family = 'llama' | 'gpt_neox' | 'opt' | 'qwen3';
+
+/** Tokens to read: examples laid end to end in one row, without padding. The caller disposes its tensors. */
+export interface TokenBatch {
+  /** int32 [tokens] */
+  ids: tf.Tensor1D;
+  /** int32 [tokens]; starts again at 0 in each segment. */
+  positions: tf.Tensor1D;
+  segments: Segments;
+}
+
+/** `config.json`, parsed: what every family has. */
+export interface ModelConfig {
+  readonly family: Family;
+  /** Hugging Face's own name: `llama`, `mistral`, `qwen2`, ... */
+  readonly modelType: string;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  /** Heads of keys and values; fewer than query heads in grouped-query attention. */
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+  readonly maxPositionEmbeddings: number;
+  /** The longest sequence the model can read; Infinity where its positions stretch (dynamic RoPE). */
+  readonly positionLimit: number;
+  /** Whether the output head is the embedding table itself. */
+  readonly tieWordEmbeddings: boolean;
+  /** Standard deviation of fresh weights. */
+  readonly initializerRange: number;
+  /** Ids that end a text, as the configuration has them; may be empty. */
+  readonly eosTokenIds: readonly number[];
+  /** The JSON as it was read; written back by `saveModel`. */
+  readonly raw: Readonly<Record<string, unknown>>;
+}
+
+/** Lets a layer's tokens look at each other: along a packed row, or in the cache of a generation. */
+export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttentionOptions) => tf.Tensor2D;
+
+/** One pass of tokens through a model. */
+export interface ForwardPass {
+  /** int32 [tokens] */
+  ids: tf.Tensor1D;
+  /** int32 [tokens] */
+  positions: tf.Tensor1D;
+  /** One more than the largest position. */
+  length: number;
+  attend: Attend;
+}
+
+/** A causal language model with its tokenizer. */
+export interface CausalLM {
+  /** The file that implements it. */
+  readonly family: Family;
+  readonly config: ModelConfig;
+  /** Checkpoint names (as in safetensors) and their values; a tied head appears once, as the embedding. */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */
+  readonly linears: ReadonlyMap<string, Linear>;
+  readonly tokenizer: Tokenizer;
+  /** The folder or Hub id that it came from. */
+  readonly source: string;
+  /** Local folder of the checkpoint's files, where there is one. */
+  readonly directory?: string;
+  /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. */
+  readonly outputHead: tf.Tensor2D;
+  /**
+   * Final, normalized hidden states, [tokens, features]; logits are their products with `outputHead`.
+   * Differentiable. Runs inside the caller's `tf.tidy`.
+   */
+  hiddenStates(batch: TokenBatch): tf.Tensor2D;
+  /** The same with another way of attending; generation uses it. */
+  forward(pass: ForwardPass): tf.Tensor2D;
+  /** Frees every tensor of the model. */
+  dispose(): void;
+}
+
+/** Number format of a saved checkpoint. */
+export type SavedDtype = 'float32' | 'float16' | 'bfloat16';
+
+/** How far loading has come. */
+export interface LoadProgress {
+  /** Bytes read so far. */
+  loaded: number;
+  /** Bytes of all weights. */
+  total: number;
+  /** File being read. */
+  file: string;
+}
+
+export interface LoadOptions {
+  /** Number format to compute in; float32 is the only one now. */
+  dtype?: 'float32';
+  onProgress?: (progress: LoadProgress) => void;
+  /** Git revision on the Hub. */
+  revision?: string;
+}
+
+export interface CreateOptions {
+  /** Same seed, same weights. */
+  seed: number;
+  tokenizer: Tokenizer;
+}
+
+export interface SaveOptions {
+  /** Default float32. */
+  dtype?: SavedDtype;
+}
