@@ -73,7 +73,9 @@ export function writeError(file: string, error: unknown): unknown {
       return new UserError(`${file} could not be saved: no permission to write there; choose another folder.`, { cause: error });
     case 'ENOTDIR':
     case 'EEXIST':
-      return new UserError(`${file} could not be saved: a part of this path is a file, not a folder; choose another folder.`, { cause: error });
+      return new UserError(`${file} could not be saved: a part of this path is a file, not a folder; choose another folder.`, {
+        cause: error,
+      });
     case 'EISDIR':
       return new UserError(`${file} could not be saved: it is a folder; choose another name.`, { cause: error });
     default:

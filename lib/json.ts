@@ -16,7 +16,9 @@ export function parseJson(text: string, place: string, firstLine = 1): unknown {
     const line = firstLine + before.length - 1;
     const column = before[before.length - 1].length + 1;
     const found = offset >= text.length ? 'the text ends' : `found ${JSON.stringify(String.fromCodePoint(text.codePointAt(offset) ?? 0))}`;
-    throw new UserError(`${place} is not valid JSON: line ${line}, column ${column}: expected ${expected}, but ${found}; correct it there.`);
+    throw new UserError(
+      `${place} is not valid JSON: line ${line}, column ${column}: expected ${expected}, but ${found}; correct it there.`,
+    );
   }
 }
 

@@ -1,0 +1,26 @@
+/** `npm start`: sets everything up, runs the main notebook for real, and says where the results are. `--inplace` saves its outputs into the notebook. */
+import { existsSync, readdirSync } from 'node:fs';
+import * as path from 'node:path';
+import { entry, executeNotebook, root, SetupError, say, setUp } from './setup.mjs';
+
+const MAIN_NOTEBOOK = 'notebooks/01-sft-alpaca.ipynb';
+
+await entry(() => {
+  const started = Date.now();
+  const python = setUp();
+  if (!existsSync(path.join(root, MAIN_NOTEBOOK)))
+    throw new SetupError(`${MAIN_NOTEBOOK} is missing; restore it with "git checkout ${MAIN_NOTEBOOK}".`);
+  const output = process.argv.includes('--inplace') ? MAIN_NOTEBOOK : path.join('runs', path.basename(MAIN_NOTEBOOK));
+  say(`Running ${MAIN_NOTEBOOK} ...`);
+  const code = executeNotebook(python, MAIN_NOTEBOOK, output);
+  if (code !== 0) throw new SetupError(`${MAIN_NOTEBOOK} stopped at the cell above; what it computed so far is in ${output}.`);
+  tellResults(output, (Date.now() - started) / 1000);
+});
+
+function tellResults(output, seconds) {
+  const figures = readdirSync(path.join(root, 'plots')).filter((name) => name.endsWith('.png'));
+  say(`\nDone in ${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s.`);
+  say(`  executed notebook   ${output}`);
+  if (figures.length > 0) say(`  figures             plots/ (${figures.join(', ')})`);
+  say('  open it and the other notebooks in the browser: npm run lab');
+}
