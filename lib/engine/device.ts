@@ -1,5 +1,9 @@
 /** Chooses the device that tfjs computes on. */
+import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
+import { BACKEND_NAME, type EngineStatistics, OrtBackend } from './ort/backend';
+import { registerOrtBackend } from './ort/register';
+import type { SessionSettings } from './ort/session';
 
 /** Devices a user may ask for; `auto` takes the fastest that works here. */
 export type DeviceName = 'auto' | 'cpu' | 'webgpu' | 'tfjs-node-gpu' | 'tfjs-node';
@@ -13,13 +17,19 @@ export interface DeviceInfo {
   description: string;
 }
 
-let current: DeviceInfo | undefined;
+const NAMES: readonly DeviceName[] = ['auto', 'cpu', 'webgpu', 'tfjs-node-gpu', 'tfjs-node'];
 
-/** Makes a device the one that everything runs on from now on, and describes it. */
-export async function useDevice(_name: DeviceName = 'auto'): Promise<DeviceInfo> {
-  await tf.setBackend('cpu');
-  await tf.ready();
-  current = { name: 'cpu', backend: 'cpu', description: 'tfjs CPU backend' };
+let current: DeviceInfo | undefined;
+let settings: SessionSettings = { threads: os.availableParallelism(), executionProviders: ['cpu'] };
+
+/**
+ * Makes a device the one that everything runs on from now on, and describes it. `auto` is the CPU.
+ * Tensors made before stay usable: tfjs moves them over when they are next used.
+ * @throws a sentence that says what is missing, if the device does not work here
+ */
+export async function useDevice(name: DeviceName = 'auto'): Promise<DeviceInfo> {
+  if (!NAMES.includes(name)) throw new Error(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
+  current = await (name === 'auto' || name === 'cpu' ? useOnnxRuntime('cpu') : name === 'webgpu' ? useOnnxRuntime('webgpu') : useTfjsNode(name));
   return current;
 }
 
@@ -28,8 +38,53 @@ export async function currentDevice(): Promise<DeviceInfo> {
   return current ?? useDevice('auto');
 }
 
+async function useOnnxRuntime(name: 'cpu' | 'webgpu'): Promise<DeviceInfo> {
+  if (name === 'webgpu') {
+    throw new Error("The device 'webgpu' is not available in this version; use 'cpu'.");
+  }
+  settings = { threads: os.availableParallelism(), executionProviders: [name] };
+  registerOrtBackend(() => settings);
+  await tf.setBackend(BACKEND_NAME);
+  await tf.ready();
+  const version = (require('onnxruntime-node/package.json') as { version: string }).version;
+  const processor = os.cpus()[0]?.model.trim() ?? process.arch;
+  const threads = settings.threads === 1 ? '1 thread' : `${settings.threads} threads`;
+  return { name, backend: BACKEND_NAME, description: `${processor}, ${threads}, ONNX Runtime ${version}` };
+}
+
+async function useTfjsNode(name: 'tfjs-node' | 'tfjs-node-gpu'): Promise<DeviceInfo> {
+  const packageName = `@tensorflow/${name}`;
+  try {
+    require(packageName);
+  } catch (error) {
+    const reason = (error as Error).message.split('\n')[0];
+    throw new Error(`The device '${name}' needs the package ${packageName}, which does not load here (${reason}); use 'cpu'.`);
+  }
+  await tf.setBackend('tensorflow');
+  await tf.ready();
+  return { name, backend: 'tensorflow', description: `libtensorflow through ${packageName}` };
+}
+
+/** The ONNX Runtime backend, if it is the one in use. */
+export function ortBackend(): OrtBackend | undefined {
+  const backend = tf.getBackend() === BACKEND_NAME ? tf.backend() : undefined;
+  return backend instanceof OrtBackend ? backend : undefined;
+}
+
 /**
  * Tells the engine which tensor sizes vary from call to call (tokens of a row, targets, …), so that one compiled graph
  * serves them all. A hint: results never depend on it.
  */
-export function varyingSizes(_sizes: Record<string, number>): void {}
+export function varyingSizes(sizes: Record<string, number>): void {
+  ortBackend()?.setVaryingSizes(sizes);
+}
+
+/** Counters of the ONNX Runtime backend, if it is in use. */
+export function engineStatistics(): EngineStatistics | undefined {
+  return ortBackend()?.statistics;
+}
+
+/** Lets go of compiled graphs and idle buffers. */
+export function releaseMemory(): void {
+  ortBackend()?.releaseMemory();
+}

@@ -7,6 +7,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import * as composed from './composed';
+import { ortBackend } from './device';
 import type { Segments } from './segments';
 
 /** How attention reads its operands. */
@@ -59,7 +60,7 @@ export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor1D):
  * @returns [tokens, features]
  */
 export function embedding(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
-  return tf.gather(weight, ids) as tf.Tensor2D;
+  return ortBackend() ? fused('Embedding', { weight, ids }) : (tf.gather(weight, ids) as tf.Tensor2D);
 }
 
 /**
@@ -68,7 +69,7 @@ export function embedding(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
  * @param weight [features]
  */
 export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: number): T {
-  return composed.rmsNorm(x, weight, eps);
+  return ortBackend() ? firstOf(fused<[T, tf.Tensor]>('RmsNorm', { x, weight }, { eps })) : composed.rmsNorm(x, weight, eps);
 }
 
 /**
@@ -78,7 +79,7 @@ export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: num
  * @param bias [features]
  */
 export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: tf.Tensor1D, eps: number): T {
-  return composed.layerNorm(x, weight, bias, eps);
+  return ortBackend() ? firstOf(fused<[T, tf.Tensor, tf.Tensor]>('LayerNorm', { x, weight, bias }, { eps })) : composed.layerNorm(x, weight, bias, eps);
 }
 
 /**
@@ -89,17 +90,17 @@ export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: 
  * @param sin [tokens, rotaryDim/2]
  */
 export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads: number): tf.Tensor2D {
-  return composed.rotary(x, cos, sin, heads);
+  return ortBackend() ? fused('Rotary', { x, cos, sin }, { heads }) : composed.rotary(x, cos, sin, heads);
 }
 
 /** Activation by its Hugging Face name. `gelu` is the exact one (erf); `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` the tanh form. */
 export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
-  return composed.activation(name, x);
+  return ortBackend() ? fused('Activation', { x }, { name }) : composed.activation(name, x);
 }
 
 /** silu(gate) · up, the gated unit of Llama (Shazeer 2020). Both [tokens, features]. */
 export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
-  return composed.swiglu(gate, up);
+  return ortBackend() ? fused('SwiGlu', { gate, up }) : composed.swiglu(gate, up);
 }
 
 /**
@@ -110,7 +111,10 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
  * @returns [tokens, heads·headDim]
  */
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
-  return composed.attention(q, k, v, segments, options);
+  if (!ortBackend()) return composed.attention(q, k, v, segments, options);
+  const { heads, kvHeads, scale, window } = options;
+  const attrs: tf.NamedAttrMap = { heads, kvHeads, scale, ...(window === undefined ? {} : { window }) };
+  return fused('SegmentAttention', { q, k, v, lengths: segments.lengthsTensor }, attrs);
 }
 
 /**
@@ -140,5 +144,19 @@ export function cachedAttention(
  * @param targets int32 [targets], the ids to predict
  */
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
-  return composed.tokenLoss(hidden, weight, targets);
+  if (!ortBackend()) return composed.tokenLoss(hidden, weight, targets);
+  const [nll, argmax, entropy, probabilities] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor2D]>('TokenLoss', { hidden, weight, targets });
+  probabilities.dispose();
+  return { nll, argmax, entropy };
+}
+
+/** Runs a kernel of the ONNX Runtime backend. */
+function fused<T>(kernel: string, inputs: Record<string, tf.Tensor>, attrs: tf.NamedAttrMap = {}): T {
+  return tf.engine().runKernel(kernel, inputs, attrs) as unknown as T;
+}
+
+/** The first of several outputs; the others only serve the gradient. */
+function firstOf<T extends tf.Tensor>([first, ...others]: [T, ...tf.Tensor[]]): T {
+  for (const other of others) other.dispose();
+  return first;
 }

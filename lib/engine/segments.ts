@@ -5,6 +5,7 @@
  * batch of the same examples computes, without the padding.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { ortBackend } from './device';
 
 /** The borders of the examples in one packed row. The owner calls `dispose`. */
 export interface Segments {
@@ -26,5 +27,6 @@ export function makeSegments(lengths: readonly number[]): Segments {
     }
   }
   const lengthsTensor = tf.keep(tf.tensor1d(Int32Array.from(lengths), 'int32'));
+  ortBackend()?.markVarying(lengthsTensor.dataId);
   return { lengths: [...lengths], lengthsTensor, dispose: () => lengthsTensor.dispose() };
 }

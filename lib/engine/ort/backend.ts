@@ -1,0 +1,316 @@
+/**
+ * A tfjs backend on ONNX Runtime.
+ *
+ * A kernel call computes nothing: it records a node and hands back a tensor at once. When somebody reads a value, every
+ * recorded value that is still alive is cut out of the record as one graph, compiled to a session (or found in the
+ * cache, when a graph of the same structure ran before) and run.
+ */
+import { type BackendValues, type DataId, type DataType, KernelBackend, DataStorage, engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
+import { BufferPool } from './pool';
+import { type Cut, cutOut, emitModel, keyOf } from './program';
+import { ortTensor, Session, type SessionSettings } from './session';
+import { arrayOver, bytesPerElement, type HostArray, Node, sizeOf, Value } from './value';
+
+export const BACKEND_NAME = 'onnxruntime';
+
+/** Data of a tfjs tensor: a value of the record, or strings, which stay outside of it. */
+interface Entry {
+  value?: Value;
+  strings?: Uint8Array[];
+  references: number;
+}
+
+/** Graphs kept compiled; the least recently used goes first. */
+const MOST_SESSIONS = 64;
+
+/** Counters for tests and benchmarks. */
+export interface EngineStatistics {
+  runs: number;
+  compilations: number;
+  compileMs: number;
+  runMs: number;
+  /** Calls handed to tfjs's CPU backend, by kernel. */
+  fallbacks: Map<string, number>;
+}
+
+export class OrtBackend extends KernelBackend {
+  readonly statistics: EngineStatistics = { runs: 0, compilations: 0, compileMs: 0, runMs: 0, fallbacks: new Map() };
+  private readonly data: DataStorage<Entry>;
+  private readonly pending = new Set<Value>();
+  private readonly sessions = new Map<string, Session>();
+  private readonly pool = new BufferPool();
+  private readonly letGo: Value[] = [];
+  private sizes = new Map<number, string>();
+
+  constructor(private readonly settings: SessionSettings) {
+    super();
+    this.data = new DataStorage(this, engine());
+  }
+
+  /** See device.ts. Sizes of 1 are never varying: they mean broadcasting. */
+  setVaryingSizes(sizes: Record<string, number>): void {
+    this.sizes = new Map(Object.entries(sizes).filter(([, size]) => size > 1).map(([name, size]) => [size, name]));
+  }
+
+  // ---- recording -------------------------------------------------------------------------------------------------
+
+  /** Records a call of a kernel; the tensors that it returns have no data yet. */
+  record(kernel: OrtKernel, inputs: (TensorInfo | undefined)[], attrs: Attrs): TensorInfo[] {
+    const given = inputs as TensorInfo[];
+    const inferred = kernel.infer(given, attrs);
+    const outputs: Output[] = Array.isArray(inferred) ? inferred : [inferred];
+    const values = inputs.map((input) => input && this.operandOf(input));
+    const node = new Node(kernel, values, attrs, kernel.key?.(attrs, given) ?? '', outputs);
+    return node.outputs.map((value) => {
+      this.pending.add(value);
+      return this.infoOf(value);
+    });
+  }
+
+  /** The recorded value behind a tensor, in the tensor's shape. */
+  private operandOf(info: TensorInfo): Value {
+    const value = this.entry(info.dataId).value;
+    if (!value) throw new Error('A tensor of strings cannot take part in a computation.');
+    if (sameShape(value.shape, info.shape)) return value;
+    return value.view(info.shape, () => new Node(RESHAPE, [value], {}, '', [{ shape: info.shape, dtype: value.dtype }]).outputs[0]);
+  }
+
+  private infoOf(value: Value): TensorInfo {
+    const dataId = {};
+    value.handles++;
+    this.data.set(dataId, { value, references: 1 });
+    return { dataId, shape: [...value.shape], dtype: value.dtype };
+  }
+
+  /** A tensor over data that exists. */
+  makeTensorInfo(shape: number[], dtype: DataType, values: BackendValues): TensorInfo {
+    const dataId = this.write(values, shape, dtype);
+    return { dataId, shape, dtype };
+  }
+
+  /** Marks a tensor whose sizes may vary without a new graph, because no other shape follows from them. */
+  markVarying(dataId: DataId): void {
+    const value = this.entry(dataId).value;
+    if (value) value.varies = true;
+  }
+
+  // ---- running ---------------------------------------------------------------------------------------------------
+
+  /** Computes every recorded value that is still alive. */
+  flush(): void {
+    if (this.pending.size > 0) {
+      const fetches = [...this.pending];
+      this.run(cutOut(fetches));
+      this.pending.clear();
+    }
+    for (const value of this.letGo) this.recycle(value);
+    this.letGo.length = 0;
+  }
+
+  private run(cut: Cut): void {
+    const session = this.sessionFor(cut);
+    const feeds: Record<string, InstanceType<typeof import('onnxruntime-common').Tensor>> = {};
+    for (const [index, value] of cut.feeds.entries()) {
+      value.tensor ??= ortTensor(value.dtype, value.data as HostArray, value.shape);
+      feeds[`i${index}`] = value.tensor;
+    }
+    const donors = this.donors(cut);
+    const fetches: typeof feeds = {};
+    for (const [index, value] of cut.fetches.entries()) {
+      const donor = donors.get(value);
+      const buffer = donor ? (donor.data?.buffer as ArrayBuffer) : this.pool.take(value.size * bytesPerElement(value.dtype));
+      if (donor) donor.pooled = false;
+      value.data = arrayOver(buffer, value.dtype);
+      value.pooled = true;
+      value.tensor = ortTensor(value.dtype, value.data, value.shape);
+      fetches[`o${index}`] = value.tensor;
+    }
+    const start = performance.now();
+    session.run(feeds, fetches);
+    this.statistics.runMs += performance.now() - start;
+    this.statistics.runs++;
+    for (const feed of cut.feeds) feed.dropViews();
+    for (const node of cut.nodes) for (const output of node.outputs) output.node = undefined;
+  }
+
+  /**
+   * Results that may take over the memory of an operand: nobody holds the operand any more, only one node reads it, and
+   * the result comes out of that node (which can work in place) or of one that runs after it.
+   */
+  private donors(cut: Cut): Map<Value, Value> {
+    const readers = new Map<Value, Node[]>();
+    for (const node of cut.nodes) for (const input of node.inputs) if (input) (readers.get(input) ?? readers.set(input, []).get(input))?.push(node);
+    const wanted = new Set(cut.fetches);
+    const donors = new Map<Value, Value>();
+    for (const feed of cut.feeds) {
+      const nodes = readers.get(feed) ?? [];
+      if (feed.handles > 0 || !feed.pooled || nodes.length !== 1) continue;
+      const input = nodes[0].inputs.indexOf(feed);
+      const pair = nodes[0].kernel.inPlace?.find(([from]) => from === input);
+      const result = pair && nodes[0].outputs[pair[1]];
+      if (result && wanted.has(result) && result.dtype === feed.dtype && sameShape(result.shape, feed.shape) && !donors.has(result)) {
+        donors.set(result, feed);
+      }
+    }
+    return donors;
+  }
+
+  private sessionFor(cut: Cut): Session {
+    const key = keyOf(cut, this.sizes);
+    let session = this.sessions.get(key);
+    if (session) {
+      this.sessions.delete(key);
+    } else {
+      const start = performance.now();
+      session = new Session(emitModel(cut, this.sizes), this.settings);
+      this.statistics.compilations++;
+      this.statistics.compileMs += performance.now() - start;
+      if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();
+    }
+    this.sessions.set(key, session);
+    return session;
+  }
+
+  private dropOldestSession(): void {
+    const [oldest, session] = this.sessions.entries().next().value as [string, Session];
+    this.sessions.delete(oldest);
+    session.dispose();
+  }
+
+  /** Lets go of compiled graphs and idle memory. */
+  releaseMemory(): void {
+    while (this.sessions.size > 0) this.dropOldestSession();
+    this.pool.clear();
+  }
+
+  // ---- tfjs's KernelBackend --------------------------------------------------------------------------------------
+
+  override write(values: BackendValues | null, shape: number[], dtype: DataType): DataId {
+    const dataId = {};
+    this.move(dataId, values, shape, dtype, 1);
+    return dataId;
+  }
+
+  override move(dataId: DataId, values: BackendValues | null, shape: number[], dtype: DataType, references: number): void {
+    if (dtype === 'string') {
+      this.data.set(dataId, { strings: values as Uint8Array[], references });
+      return;
+    }
+    const value = new Value(shape, dtype as NumericType);
+    value.data = hostArray(values, sizeOf(shape), dtype as NumericType);
+    value.handles = 1;
+    this.data.set(dataId, { value, references });
+  }
+
+  override async read(dataId: DataId): Promise<BackendValues> {
+    return this.readSync(dataId);
+  }
+
+  /** The caller gets a copy: our memory is used again. */
+  override readSync(dataId: DataId): BackendValues {
+    const { value, strings } = this.entry(dataId);
+    if (strings) return strings;
+    return this.dataOf(value as Value).slice();
+  }
+
+  /** The data itself, computed if need be; valid until the tensor is disposed. For operations that work in place on the host. */
+  hostData(dataId: DataId): HostArray {
+    return this.dataOf(this.entry(dataId).value as Value);
+  }
+
+  private dataOf(value: Value): HostArray {
+    if (!value.data) this.flush();
+    return value.data as HostArray;
+  }
+
+  override disposeData(dataId: DataId, force = false): boolean {
+    const entry = this.data.has(dataId) ? this.data.get(dataId) : undefined;
+    if (!entry) return true;
+    entry.references--;
+    if (!force && entry.references > 0) return false;
+    this.data.delete(dataId);
+    if (entry.value && --entry.value.handles === 0) this.abandon(entry.value);
+    return true;
+  }
+
+  /** Nobody holds the value any more; recorded nodes may still read it. */
+  private abandon(value: Value): void {
+    this.pending.delete(value);
+    if (!value.data || !value.pooled) return;
+    if (this.pending.size === 0) this.recycle(value);
+    else this.letGo.push(value);
+  }
+
+  private recycle(value: Value): void {
+    if (value.pooled && value.handles === 0) this.pool.give(value.data?.buffer as ArrayBuffer);
+    value.pooled = false;
+    value.data = undefined;
+    value.tensor = undefined;
+  }
+
+  override incRef(dataId: DataId): void {
+    this.entry(dataId).references++;
+  }
+
+  decRef(dataId: DataId): void {
+    this.entry(dataId).references--;
+  }
+
+  override refCount(dataId: DataId): number {
+    return this.data.has(dataId) ? this.data.get(dataId).references : 0;
+  }
+
+  override numDataIds(): number {
+    return this.data.numDataIds();
+  }
+
+  override timerAvailable(): boolean {
+    return true;
+  }
+
+  override async time(work: () => void): Promise<{ kernelMs: number }> {
+    const start = performance.now();
+    work();
+    this.flush();
+    return { kernelMs: performance.now() - start };
+  }
+
+  override memory(): { unreliable: boolean; reasons: string[] } {
+    return { unreliable: false, reasons: [] };
+  }
+
+  override floatPrecision(): 16 | 32 {
+    return 32;
+  }
+
+  override epsilon(): number {
+    return 1e-7;
+  }
+
+  override dispose(): void {
+    this.releaseMemory();
+  }
+
+  private entry(dataId: DataId): Entry {
+    return this.data.get(dataId);
+  }
+}
+
+/** The node behind a tensor that is seen in another shape than its data was computed in. */
+const RESHAPE: OrtKernel = {
+  name: 'View',
+  infer: () => [],
+  emit: ({ graph, inputs, outputs }) => graph.reshape(inputs[0].name, outputs[0].shape),
+};
+
+const sameShape = (a: readonly number[], b: readonly number[]): boolean => a.length === b.length && a.every((size, axis) => size === b[axis]);
+
+function hostArray(values: BackendValues | null, size: number, dtype: NumericType): HostArray {
+  if (values === null) return arrayOver(new ArrayBuffer(size * bytesPerElement(dtype)), dtype);
+  if (dtype === 'float32') return values instanceof Float32Array ? values : Float32Array.from(values as unknown as number[]);
+  if (dtype === 'int32') return values instanceof Int32Array ? values : Int32Array.from(values as unknown as number[]);
+  if (values instanceof Uint8Array) return values;
+  util.assert(dtype === 'bool', () => `Cannot store a tensor of type ${dtype}.`);
+  return Uint8Array.from(values as unknown as number[]);
+}

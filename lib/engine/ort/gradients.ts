@@ -1,0 +1,90 @@
+/** Gradients of the fused kernels, registered with tfjs's automatic differentiation. */
+import * as tf from '@tensorflow/tfjs-core';
+
+type Tensors = Record<string, tf.Tensor>;
+
+const run = <T>(name: string, inputs: Tensors, attrs: tf.NamedAttrMap = {}): T => tf.engine().runKernel(name, inputs, attrs) as unknown as T;
+
+const firstOf = (dy: tf.Tensor | tf.Tensor[]): tf.Tensor => (Array.isArray(dy) ? dy[0] : dy);
+
+/**
+ * Called once, when the backend is registered. A kernel that computes several gradients runs when the gradient function
+ * is called, not when the first of them is asked for: tfjs asks inside a tidy, which would dispose of the others.
+ */
+export function registerFusedGradients(): void {
+  tf.registerGradient({
+    kernelName: 'RmsNorm',
+    inputsToSave: ['x', 'weight'],
+    outputsToSave: [false, true],
+    gradFunc: (dy, [x, weight, inverse]) => {
+      const gradients = run<tf.Tensor[]>('RmsNormGrad', { dy: firstOf(dy), x, weight, inverse });
+      return { x: () => gradients[0], weight: () => gradients[1] };
+    },
+  });
+  tf.registerGradient({
+    kernelName: 'LayerNorm',
+    inputsToSave: ['x', 'weight'],
+    outputsToSave: [false, true, true],
+    gradFunc: (dy, [x, weight, mean, inverse]) => {
+      const gradients = run<tf.Tensor[]>('LayerNormGrad', { dy: firstOf(dy), x, weight, mean, inverse });
+      return { x: () => gradients[0], weight: () => gradients[1], bias: () => gradients[2] };
+    },
+  });
+  tf.registerGradient({
+    kernelName: 'Rotary',
+    inputsToSave: ['cos', 'sin'],
+    gradFunc: (dy, [cos, sin], attrs) => ({ x: () => run('Rotary', { x: firstOf(dy), cos, sin: tf.neg(sin) }, attrs) }),
+  });
+  tf.registerGradient({
+    kernelName: 'SwiGlu',
+    inputsToSave: ['gate', 'up'],
+    gradFunc: (dy, [gate, up]) => {
+      const gradients = run<tf.Tensor[]>('SwiGluGrad', { dy: firstOf(dy), gate, up });
+      return { gate: () => gradients[0], up: () => gradients[1] };
+    },
+  });
+  tf.registerGradient({
+    kernelName: 'Activation',
+    inputsToSave: ['x'],
+    gradFunc: (dy, [x], attrs) => ({ x: () => run('ActivationGrad', { dy: firstOf(dy), x }, attrs) }),
+  });
+  tf.registerGradient({
+    kernelName: 'Embedding',
+    inputsToSave: ['weight', 'ids'],
+    gradFunc: (dy, [weight, ids]) => ({ weight: () => run('ScatterRows', { rows: firstOf(dy), ids }, { count: weight.shape[0] }) }),
+  });
+  tf.registerGradient({
+    kernelName: 'SegmentAttention',
+    inputsToSave: ['q', 'k', 'v', 'lengths'],
+    outputsToSave: [true],
+    gradFunc: (dy, [q, k, v, lengths, y], attrs) => {
+      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy: firstOf(dy), q, k, v, y, lengths }, attrs);
+      return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
+    },
+  });
+  tf.registerGradient({
+    kernelName: 'TokenLoss',
+    inputsToSave: ['hidden', 'weight', 'targets'],
+    outputsToSave: [false, false, false, true],
+    gradFunc: (dy, [hidden, weight, targets, probabilities]) => tokenLossGradients(firstOf(dy), hidden, weight, targets, probabilities),
+  });
+}
+
+/**
+ * With p the probabilities and e the targets' unit rows, dlogits = dnll·(p − e). The products with p and with e are
+ * taken apart, so that no other tensor of the vocabulary's width is made.
+ */
+function tokenLossGradients(dNll: tf.Tensor, hidden: tf.Tensor, weight: tf.Tensor, targets: tf.Tensor, probabilities: tf.Tensor) {
+  const scale = tf.expandDims(dNll, 1);
+  const scaled = tf.mul(hidden, scale);
+  return {
+    hidden: () => {
+      const own = run<tf.Tensor>('Embedding', { weight, ids: targets });
+      return tf.mul(tf.sub(tf.matMul(probabilities as tf.Tensor2D, weight as tf.Tensor2D), own), scale);
+    },
+    weight: () => {
+      const spread = tf.matMul(probabilities as tf.Tensor2D, scaled as tf.Tensor2D, true, false);
+      return tf.add(spread, run<tf.Tensor>('ScatterRows', { rows: tf.neg(scaled), ids: targets }, { count: weight.shape[0] }));
+    },
+  };
+}

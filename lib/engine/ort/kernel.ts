@@ -1,0 +1,57 @@
+/** What the backend needs to know of a tfjs kernel in order to run it in ONNX Runtime. */
+import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
+import type { Dim, ElementType, GraphBuilder } from './onnx';
+
+/** Element types that a recorded tensor can have; other tfjs types stay with the fallback. */
+export type NumericType = 'float32' | 'int32' | 'bool';
+
+export interface Output {
+  shape: number[];
+  dtype: NumericType;
+}
+
+/** A value of the ONNX graph, seen from a kernel that is being written into it. */
+export interface Operand {
+  name: string;
+  shape: Dim[];
+  dtype: NumericType;
+}
+
+/** All that a kernel sees when it writes itself into a graph. */
+export interface Emission {
+  graph: GraphBuilder;
+  inputs: Operand[];
+  outputs: { shape: Dim[]; dtype: NumericType }[];
+  attrs: Attrs;
+  /** The inputs' shapes in the call that is compiled; what a kernel does with them must be in its key. */
+  concrete: (readonly number[])[];
+}
+
+// The attributes of tfjs kernels have no common type; each kernel reads its own.
+// biome-ignore lint/suspicious/noExplicitAny: see above
+export type Attrs = Record<string, any>;
+
+export interface OrtKernel {
+  /** Name in tfjs. */
+  name: string;
+  /** Names of the kernel's inputs in tfjs, in order; absent: all of them as they come. Optional ones may be missing. */
+  inputs?: string[];
+  /** Shapes and types of the outputs, from the inputs. */
+  infer(inputs: TensorInfo[], attrs: Attrs): Output | Output[];
+  /** The attributes that change the graph, beyond the shapes of inputs and outputs, as a cache key. */
+  key?(attrs: Attrs, inputs: TensorInfo[]): string;
+  /** Writes the kernel as ONNX nodes and returns the names of its outputs. */
+  emit(emission: Emission): string | string[];
+  /** Writes base + output, where that is one operation. Only for kernels with one output. */
+  emitOnto?(emission: Emission, base: string): string;
+  /** Pairs [input, output] that may share memory when nobody else needs the input. */
+  inPlace?: [number, number][];
+  /** Whether the kernel can run this call at all; if not, the fallback does. */
+  supports?(inputs: TensorInfo[], attrs: Attrs): boolean;
+}
+
+/** Type of a tfjs tensor inside the graph. */
+export function elementType(dtype: DataType): ElementType {
+  if (dtype === 'float32' || dtype === 'int32' || dtype === 'bool') return dtype;
+  throw new Error(`A tensor of type ${dtype} cannot enter an ONNX graph.`);
+}

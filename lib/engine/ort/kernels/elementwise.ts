@@ -1,0 +1,200 @@
+/** Operations on single elements, with broadcasting. */
+import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
+import type { Emission, NumericType, Operand, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES, float } from '../onnx';
+
+const broadcast = (inputs: TensorInfo[]): number[] => backend_util.assertAndGetBroadcastShape(inputs[0].shape, inputs[1].shape);
+const isFloat = (inputs: TensorInfo[]): boolean => inputs[0].dtype === 'float32';
+
+/** In place over the first or second operand, where the shapes allow it (the backend compares shapes). */
+const BINARY_IN_PLACE: [number, number][] = [
+  [0, 0],
+  [1, 0],
+];
+
+/** A binary operation whose result has the type of its operands. */
+function arithmetic(name: string, op: string, inPlace?: [number, number][]): OrtKernel {
+  return {
+    name,
+    inputs: ['a', 'b'],
+    infer: (inputs) => ({ shape: broadcast(inputs), dtype: inputs[0].dtype as NumericType }),
+    emit: ({ graph, inputs: [a, b] }) => graph.op(op, [a.name, b.name]),
+    inPlace,
+    supports: (inputs) => inputs.every((input) => input.dtype !== 'bool'),
+  };
+}
+
+/** A binary operation on floats only. */
+function floatArithmetic(name: string, emit: (emission: Emission) => string): OrtKernel {
+  return {
+    name,
+    inputs: ['a', 'b'],
+    infer: (inputs) => ({ shape: broadcast(inputs), dtype: 'float32' }),
+    emit,
+    supports: (inputs) => inputs.every((input) => input.dtype === 'float32'),
+  };
+}
+
+function comparison(name: string, emit: (emission: Emission) => string): OrtKernel {
+  return { name, inputs: ['a', 'b'], infer: (inputs) => ({ shape: broadcast(inputs), dtype: 'bool' }), emit };
+}
+
+/** Operands as int32 where they are bool: ONNX Runtime does not order bools. */
+function ordered({ graph, inputs }: Emission): string[] {
+  return inputs.map((input) => (input.dtype === 'bool' ? graph.op('Cast', [input.name], { to: ELEMENT_TYPES.int32 }) : input.name));
+}
+
+function logical(name: string, op: string): OrtKernel {
+  return {
+    name,
+    inputs: ['a', 'b'],
+    infer: (inputs) => ({ shape: broadcast(inputs), dtype: 'bool' }),
+    emit: ({ graph, inputs: [a, b] }) => graph.op(op, [a.name, b.name]),
+    supports: (inputs) => inputs.every((input) => input.dtype === 'bool'),
+  };
+}
+
+/** A unary operation; integers stay with the fallback unless `integers`. */
+function unary(name: string, emit: string | ((emission: Emission) => string), { integers = false, input = 'x' } = {}): OrtKernel {
+  return {
+    name,
+    inputs: [input],
+    infer: ([x]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
+    emit: typeof emit === 'string' ? ({ graph, inputs: [x] }) => graph.op(emit, [x.name]) : emit,
+    inPlace: [[0, 0]],
+    supports: (inputs) => isFloat(inputs) || (integers && inputs[0].dtype === 'int32'),
+  };
+}
+
+const constantLike = (value: number) => ({
+  infer: ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
+  emit: ({ graph, outputs: [output] }: Emission) => {
+    const one = graph.constant(output.dtype, [value], [1]);
+    return graph.op('Expand', [one, graph.shape(output.shape)]);
+  },
+});
+
+const square = ({ graph, inputs: [x] }: Emission): string => graph.op('Mul', [x.name, x.name]);
+const constant = ({ graph }: Emission, value: number): string => graph.scalar('float32', value);
+
+/** NaN where x is NaN: some operations of ONNX Runtime lose it. */
+const named = (operand: Operand): string => operand.name;
+
+export const elementwiseKernels: OrtKernel[] = [
+  arithmetic('Add', 'Add', BINARY_IN_PLACE),
+  arithmetic('Sub', 'Sub', BINARY_IN_PLACE),
+  arithmetic('Multiply', 'Mul', BINARY_IN_PLACE),
+  arithmetic('Maximum', 'Max'),
+  arithmetic('Minimum', 'Min'),
+  floatArithmetic('RealDiv', ({ graph, inputs: [a, b] }) => graph.op('Div', [a.name, b.name])),
+  floatArithmetic('Pow', ({ graph, inputs: [a, b] }) => graph.op('Pow', [a.name, b.name])),
+  floatArithmetic('SquaredDifference', ({ graph, inputs: [a, b] }) => {
+    const difference = graph.op('Sub', [a.name, b.name]);
+    return graph.op('Mul', [difference, difference]);
+  }),
+  comparison('Equal', ({ graph, inputs: [a, b] }) => graph.op('Equal', [a.name, b.name])),
+  comparison('NotEqual', ({ graph, inputs: [a, b] }) => graph.op('Not', [graph.op('Equal', [a.name, b.name])])),
+  comparison('Greater', (emission) => emission.graph.op('Greater', ordered(emission))),
+  comparison('GreaterEqual', (emission) => emission.graph.op('GreaterOrEqual', ordered(emission))),
+  comparison('Less', (emission) => emission.graph.op('Less', ordered(emission))),
+  comparison('LessEqual', (emission) => emission.graph.op('LessOrEqual', ordered(emission))),
+  logical('LogicalAnd', 'And'),
+  logical('LogicalOr', 'Or'),
+  {
+    name: 'LogicalNot',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: 'bool' }),
+    emit: ({ graph, inputs: [x] }) => graph.op('Not', [x.name]),
+    supports: ([x]) => x.dtype === 'bool',
+  },
+  unary('Neg', 'Neg', { integers: true }),
+  unary('Abs', 'Abs', { integers: true }),
+  unary('Exp', 'Exp'),
+  unary('Log', 'Log'),
+  unary('Sqrt', 'Sqrt'),
+  unary('Rsqrt', ({ graph, inputs: [x] }) => graph.op('Reciprocal', [graph.op('Sqrt', [x.name])])),
+  unary('Square', square, { integers: true }),
+  unary('Sign', 'Sign', { integers: true }),
+  unary('Sigmoid', 'Sigmoid'),
+  unary('Tanh', 'Tanh'),
+  unary('Relu', 'Relu'),
+  unary('Erf', 'Erf'),
+  unary('Reciprocal', 'Reciprocal'),
+  unary('Floor', 'Floor'),
+  unary('Ceil', 'Ceil'),
+  unary('Round', 'Round'),
+  unary('Sin', 'Sin'),
+  unary('Cos', 'Cos'),
+  unary('Softplus', 'Softplus'),
+  {
+    name: 'Step',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
+    key: ({ alpha }) => `${alpha}`,
+    emit: (emission) => {
+      const { graph, inputs: [x], attrs } = emission;
+      const positive = graph.op('Greater', [x.name, constant(emission, 0)]);
+      const step = graph.op('Where', [positive, constant(emission, 1), constant(emission, attrs.alpha ?? 0)]);
+      return graph.op('Where', [graph.op('IsNaN', [x.name]), named(x), step]);
+    },
+    supports: isFloat,
+  },
+  {
+    name: 'ClipByValue',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
+    key: ({ clipValueMin, clipValueMax }) => `${clipValueMin},${clipValueMax}`,
+    emit: (emission) => emission.graph.op('Clip', [emission.inputs[0].name, constant(emission, emission.attrs.clipValueMin), constant(emission, emission.attrs.clipValueMax)]),
+    supports: isFloat,
+  },
+  {
+    name: 'Elu',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: 'float32' }),
+    emit: ({ graph, inputs: [x] }) => graph.op('Elu', [x.name], { alpha: float(1) }),
+    supports: isFloat,
+  },
+  {
+    name: 'LeakyRelu',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: 'float32' }),
+    key: ({ alpha }) => `${alpha}`,
+    emit: ({ graph, inputs: [x], attrs }) => graph.op('LeakyRelu', [x.name], { alpha: float(attrs.alpha) }),
+    supports: isFloat,
+  },
+  {
+    name: 'AddN',
+    infer: (inputs) => ({ shape: inputs[0].shape, dtype: inputs[0].dtype as NumericType }),
+    emit: ({ graph, inputs }) => inputs.map(named).reduce((a, b) => graph.op('Add', [a, b])),
+    supports: (inputs) => inputs.every((input) => input.dtype !== 'bool'),
+  },
+  {
+    name: 'Cast',
+    inputs: ['x'],
+    infer: ([x], { dtype }) => ({ shape: x.shape, dtype }),
+    emit: ({ graph, inputs: [x], outputs: [output] }) => graph.op('Cast', [x.name], { to: ELEMENT_TYPES[output.dtype] }),
+    key: ({ dtype }) => dtype,
+    supports: (_, { dtype }) => dtype === 'float32' || dtype === 'int32' || dtype === 'bool',
+  },
+  {
+    name: 'Select',
+    inputs: ['condition', 't', 'e'],
+    infer: ([, t]) => ({ shape: t.shape, dtype: t.dtype as NumericType }),
+    emit: ({ graph, inputs: [condition, t, e] }) => {
+      const extra = t.shape.length - condition.shape.length;
+      const mask = extra > 0 ? graph.reshape(condition.name, [...condition.shape, ...Array<number>(extra).fill(1)]) : condition.name;
+      return graph.op('Where', [mask, t.name, e.name]);
+    },
+    supports: ([, t]) => t.dtype !== 'bool',
+  },
+  { name: 'ZerosLike', inputs: ['x'], ...constantLike(0) },
+  { name: 'OnesLike', inputs: ['x'], ...constantLike(1) },
+  {
+    name: 'Fill',
+    inputs: [],
+    infer: (_, { shape, dtype, value }) => ({ shape, dtype: dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32') }),
+    key: ({ value }) => `${value}`,
+    emit: ({ graph, outputs: [output], attrs }) => graph.op('Expand', [graph.constant(output.dtype, [Number(attrs.value)], [1]), graph.shape(output.shape)]),
+    supports: (_, { dtype }) => dtype === undefined || dtype !== 'string',
+  },
+];

@@ -1,0 +1,30 @@
+/** Matrix products. */
+import { broadcast_util } from '@tensorflow/tfjs-core';
+import type { Emission, OrtKernel } from '../kernel';
+import { float } from '../onnx';
+
+function product({ graph, inputs: [a, b], attrs }: Emission, base?: string): string {
+  const transA = attrs.transposeA ? 1 : 0;
+  const transB = attrs.transposeB ? 1 : 0;
+  if (a.shape.length === 2 && b.shape.length === 2) return graph.op('Gemm', base ? [a.name, b.name, base] : [a.name, b.name], { transA, transB });
+  const result = transA || transB ? graph.op('FusedMatMul', [a.name, b.name], { transA, transB, alpha: float(1) }) : graph.op('MatMul', [a.name, b.name]);
+  return base ? graph.op('Add', [base, result]) : result;
+}
+
+/** Products of matrices (the last two axes), batched over the axes before. A sum with a product is one operation (emitOnto). */
+export const matmulKernels: OrtKernel[] = [
+  {
+    name: 'BatchMatMul',
+    inputs: ['a', 'b'],
+    infer: ([a, b], { transposeA, transposeB }) => {
+      const batch = broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
+      const rows = a.shape[a.shape.length - (transposeA ? 1 : 2)];
+      const columns = b.shape[b.shape.length - (transposeB ? 2 : 1)];
+      return { shape: [...batch, rows, columns], dtype: 'float32' };
+    },
+    key: ({ transposeA, transposeB }) => `${transposeA ? 1 : 0}${transposeB ? 1 : 0}`,
+    emit: (emission) => product(emission),
+    emitOnto: product,
+    supports: ([a, b]) => a.dtype === 'float32' && b.dtype === 'float32',
+  },
+];

@@ -1,0 +1,131 @@
+/** Operations that move elements without computing on them. */
+import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { NumericType, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES } from '../onnx';
+
+const typeOf = (x: TensorInfo): NumericType => x.dtype as NumericType;
+
+/** Axes that a slice narrows, with their borders: only those enter the graph, so that full axes may vary. */
+function narrowed(shape: number[], begin: number[], size: number[]): { axes: number[]; starts: number[]; ends: number[] } {
+  const axes = shape.map((_, axis) => axis).filter((axis) => begin[axis] !== 0 || size[axis] !== shape[axis]);
+  return { axes, starts: axes.map((axis) => begin[axis]), ends: axes.map((axis) => begin[axis] + size[axis]) };
+}
+
+function sliceOf(x: TensorInfo, attrs: { begin: number | number[]; size: number | number[] }): { begin: number[]; size: number[] } {
+  const [begin, size] = slice_util.parseSliceParams(x as never, attrs.begin, attrs.size);
+  return { begin, size };
+}
+
+export const shapeKernels: OrtKernel[] = [
+  {
+    name: 'Transpose',
+    inputs: ['x'],
+    infer: ([x], { perm }) => ({ shape: (perm as number[]).map((axis) => x.shape[axis]), dtype: typeOf(x) }),
+    key: ({ perm }) => perm.join(),
+    emit: ({ graph, inputs: [x], attrs }) => graph.op('Transpose', [x.name], { perm: attrs.perm }),
+  },
+  {
+    name: 'Concat',
+    infer: (inputs, { axis }) => {
+      const at = util.parseAxisParam(axis, inputs[0].shape)[0];
+      return { shape: backend_util.computeOutShape(inputs.map((x) => x.shape), at), dtype: typeOf(inputs[0]) };
+    },
+    key: ({ axis }, inputs) => `${util.parseAxisParam(axis, inputs[0].shape)[0]}`,
+    emit: ({ graph, inputs, attrs }) => graph.op('Concat', inputs.map((x) => x.name), { axis: attrs.axis }),
+  },
+  {
+    name: 'Pack',
+    infer: (inputs, { axis }) => {
+      const shape = [...inputs[0].shape];
+      shape.splice(axis < 0 ? axis + shape.length + 1 : axis, 0, inputs.length);
+      return { shape, dtype: typeOf(inputs[0]) };
+    },
+    key: ({ axis }) => `${axis}`,
+    emit: ({ graph, inputs, attrs }) => {
+      const axes = graph.ints([attrs.axis]);
+      return graph.op('Concat', inputs.map((x) => graph.op('Unsqueeze', [x.name, axes])), { axis: attrs.axis });
+    },
+  },
+  {
+    name: 'Slice',
+    inputs: ['x'],
+    infer: ([x], attrs) => {
+      const { begin, size } = sliceOf(x, attrs as never);
+      slice_util.assertParamsValid(x as never, begin, size);
+      return { shape: size, dtype: typeOf(x) };
+    },
+    key: (attrs, [x]) => {
+      const { begin, size } = sliceOf(x, attrs as never);
+      const { axes, starts, ends } = narrowed(x.shape, begin, size);
+      return `${axes}|${starts}|${ends}`;
+    },
+    emit: ({ graph, inputs: [x], attrs, concrete }) => {
+      const shape = concrete[0] as number[];
+      const { begin, size } = sliceOf({ shape } as TensorInfo, attrs as never);
+      const { axes, starts, ends } = narrowed(shape, begin, size);
+      if (axes.length === 0) return graph.op('Identity', [x.name]);
+      return graph.op('Slice', [x.name, graph.ints(starts), graph.ints(ends), graph.ints(axes)]);
+    },
+  },
+  {
+    name: 'Tile',
+    inputs: ['x'],
+    infer: ([x], { reps }) => ({ shape: x.shape.map((size, axis) => size * reps[axis]), dtype: typeOf(x) }),
+    key: ({ reps }) => reps.join(),
+    emit: ({ graph, inputs: [x], attrs }) => graph.op('Tile', [x.name, graph.ints(attrs.reps)]),
+  },
+  {
+    name: 'PadV2',
+    inputs: ['x'],
+    infer: ([x], { paddings }) => ({ shape: x.shape.map((size, axis) => size + paddings[axis][0] + paddings[axis][1]), dtype: typeOf(x) }),
+    key: ({ paddings, constantValue }) => `${paddings}|${constantValue}`,
+    emit: ({ graph, inputs: [x], attrs }) => {
+      const pads = [0, 1].flatMap((side) => (attrs.paddings as number[][]).map((pair) => pair[side]));
+      return graph.op('Pad', [x.name, graph.ints(pads), graph.scalar(x.dtype, attrs.constantValue)]);
+    },
+    supports: ([x]) => x.dtype === 'float32' && x.shape.length > 0,
+  },
+  {
+    name: 'GatherV2',
+    inputs: ['x', 'indices'],
+    infer: ([x, indices], { axis }) => {
+      const at = util.parseAxisParam(axis, x.shape)[0];
+      return { shape: [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)], dtype: typeOf(x) };
+    },
+    key: ({ axis }) => `${axis}`,
+    emit: ({ graph, inputs: [x, indices], attrs }) => graph.op('Gather', [x.name, indices.name], { axis: attrs.axis }),
+    supports: (inputs, { batchDims }) => !batchDims && inputs[1].dtype === 'int32',
+  },
+  {
+    name: 'OneHot',
+    inputs: ['indices'],
+    infer: ([indices], { depth, dtype }) => ({ shape: [...indices.shape, depth], dtype: dtype ?? 'int32' }),
+    key: ({ depth, onValue, offValue }) => `${depth},${onValue},${offValue}`,
+    emit: ({ graph, inputs: [indices], outputs: [output], attrs }) => {
+      // An equality with 0 … depth-1, and not OneHot, which wraps negative indices around.
+      const range = graph.constant('int32', Array.from({ length: attrs.depth }, (_, i) => i), [attrs.depth]);
+      const hit = graph.op('Equal', [graph.op('Unsqueeze', [indices.name, graph.ints([-1])]), range]);
+      const [on, off] = [attrs.onValue, attrs.offValue].map((value: number) => graph.constant('float32', [Number(value)], [1]));
+      const values = graph.op('Where', [hit, on, off]);
+      return output.dtype === 'float32' ? values : graph.op('Cast', [values], { to: ELEMENT_TYPES[output.dtype] });
+    },
+    supports: ([indices]) => indices.dtype === 'int32',
+  },
+  {
+    name: 'UnsortedSegmentSum',
+    inputs: ['x', 'segmentIds'],
+    infer: ([x, ids], { numSegments }) => ({ shape: [numSegments, ...x.shape.slice(ids.shape.length)], dtype: 'float32' }),
+    emit: ({ graph, inputs: [x, ids], outputs: [output] }) => {
+      const zeros = graph.op('Expand', [graph.constant('float32', [0], [1]), graph.shape(output.shape)]);
+      return scatterRows(graph, zeros, ids.name, x.name, x.shape);
+    },
+    supports: ([x, ids]) => x.dtype === 'float32' && ids.dtype === 'int32' && ids.shape.length === 1,
+  },
+];
+
+/** base with rows[i] added to its row ids[i]; one after the other, so that sums do not depend on threads. */
+export function scatterRows(graph: import('../onnx').GraphBuilder, base: string, ids: string, rows: string, shape: import('../onnx').Dim[]): string {
+  const column = graph.reshape(ids, [shape[0], ...shape.slice(1).map(() => 1)]);
+  const indices = graph.op('Expand', [column, graph.shape(shape)]);
+  return graph.op('ScatterElements', [base, indices, rows], { axis: 0, reduction: 'add' });
+}

@@ -1,0 +1,206 @@
+/** The fused operations of a transformer and their gradients: normalization, rotary embedding, gated units, embedding rows. */
+import type { TensorInfo } from '@tensorflow/tfjs-core';
+import type { Activation } from '../../ops';
+import type { Emission, OrtKernel } from '../kernel';
+import { float, type GraphBuilder } from '../onnx';
+import { scatterRows } from './shape';
+
+const like = ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: 'float32' as const });
+const rowsOf = (x: TensorInfo): number[] => [...x.shape.slice(0, -1), 1];
+const float32 = (graph: GraphBuilder, value: number): string => graph.scalar('float32', value);
+
+/** Sum over all axes but the last. */
+function sumRows(graph: GraphBuilder, x: string, rank: number): string {
+  return graph.op('ReduceSum', [x, graph.ints(Array.from({ length: rank - 1 }, (_, axis) => axis))], { keepdims: 0 });
+}
+
+function mean(graph: GraphBuilder, x: string): string {
+  return graph.op('ReduceMean', [x, graph.ints([-1])], { keepdims: 1 });
+}
+
+/** Outputs: the result, and 1/rms of each row for the gradient. */
+const rmsNorm: OrtKernel = {
+  name: 'RmsNorm',
+  inputs: ['x', 'weight'],
+  infer: ([x]) => [like([x]), { shape: rowsOf(x), dtype: 'float32' }],
+  key: ({ eps }) => `${eps}`,
+  emit: ({ graph, inputs: [x, weight], attrs }) =>
+    graph.ops('SimplifiedLayerNormalization', [x.name, weight.name], 2, { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
+};
+
+/** dx = r·(g − x̂·mean(g·x̂)) with g = dy·weight, x̂ = x·r; dweight = Σ dy·x̂. */
+const rmsNormGrad: OrtKernel = {
+  name: 'RmsNormGrad',
+  inputs: ['dy', 'x', 'weight', 'inverse'],
+  infer: ([dy, , weight]) => [like([dy]), like([weight])],
+  emit: ({ graph, inputs: [dy, x, weight, inverse] }) => {
+    const normalized = graph.op('Mul', [x.name, inverse.name]);
+    const weighted = graph.op('Mul', [dy.name, weight.name]);
+    const along = mean(graph, graph.op('Mul', [weighted, normalized]));
+    const dx = graph.op('Mul', [graph.op('Sub', [weighted, graph.op('Mul', [normalized, along])]), inverse.name]);
+    return [dx, sumRows(graph, graph.op('Mul', [dy.name, normalized]), dy.shape.length)];
+  },
+};
+
+/** Outputs: the result, and mean and 1/deviation of each row for the gradient. */
+const layerNorm: OrtKernel = {
+  name: 'LayerNorm',
+  inputs: ['x', 'weight', 'bias'],
+  infer: ([x]) => [like([x]), { shape: rowsOf(x), dtype: 'float32' }, { shape: rowsOf(x), dtype: 'float32' }],
+  key: ({ eps }) => `${eps}`,
+  emit: ({ graph, inputs: [x, weight, bias], attrs }) =>
+    graph.ops('LayerNormalization', [x.name, weight.name, bias.name], 3, { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
+};
+
+/** dx = r·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·weight; dweight = Σ dy·x̂; dbias = Σ dy. */
+const layerNormGrad: OrtKernel = {
+  name: 'LayerNormGrad',
+  inputs: ['dy', 'x', 'weight', 'mean', 'inverse'],
+  infer: ([dy, , weight]) => [like([dy]), like([weight]), like([weight])],
+  emit: ({ graph, inputs: [dy, x, weight, average, inverse] }) => {
+    const rank = dy.shape.length;
+    const normalized = graph.op('Mul', [graph.op('Sub', [x.name, average.name]), inverse.name]);
+    const weighted = graph.op('Mul', [dy.name, weight.name]);
+    const along = mean(graph, graph.op('Mul', [weighted, normalized]));
+    const centred = graph.op('Sub', [weighted, mean(graph, weighted)]);
+    const dx = graph.op('Mul', [graph.op('Sub', [centred, graph.op('Mul', [normalized, along])]), inverse.name]);
+    return [dx, sumRows(graph, graph.op('Mul', [dy.name, normalized]), rank), sumRows(graph, dy.name, rank)];
+  },
+};
+
+/** Backwards the same turn with −sin, which is its transpose. */
+const rotary: OrtKernel = {
+  name: 'Rotary',
+  inputs: ['x', 'cos', 'sin'],
+  infer: like,
+  key: ({ heads }) => `${heads}`,
+  emit: ({ graph, inputs: [x, cos, sin], attrs }) => {
+    const features = x.shape[1] as number;
+    const turning = 2 * (cos.shape[1] as number);
+    const headDim = features / attrs.heads;
+    const batched = graph.op('Unsqueeze', [x.name, graph.ints([0])]);
+    const position = graph.constant('int64', [0], [1]);
+    const attributes = { num_heads: attrs.heads, interleaved: 0, rotary_embedding_dim: turning === headDim ? 0 : turning };
+    const turned = graph.op('RotaryEmbedding', [batched, position, cos.name, sin.name], attributes);
+    return graph.op('Squeeze', [turned, graph.ints([0])]);
+  },
+};
+
+/** silu(gate)·up. */
+const swiGlu: OrtKernel = {
+  name: 'SwiGlu',
+  inputs: ['gate', 'up'],
+  infer: like,
+  emit: ({ graph, inputs: [gate, up] }) => graph.op('Mul', [graph.op('QuickGelu', [gate.name], { alpha: float(1) }), up.name]),
+};
+
+/** With s = sigmoid(gate), a = gate·s: dup = dy·a, dgate = dy·up·(s + a·(1 − s)). */
+const swiGluGrad: OrtKernel = {
+  name: 'SwiGluGrad',
+  inputs: ['dy', 'gate', 'up'],
+  infer: ([dy]) => [like([dy]), like([dy])],
+  emit: ({ graph, inputs: [dy, gate, up] }) => {
+    const { slope, value } = siluSlope(graph, gate.name);
+    return [graph.op('Mul', [graph.op('Mul', [dy.name, up.name]), slope]), graph.op('Mul', [dy.name, value])];
+  },
+};
+
+function siluSlope(graph: GraphBuilder, x: string): { slope: string; value: string } {
+  const sigmoid = graph.op('Sigmoid', [x]);
+  const value = graph.op('Mul', [x, sigmoid]);
+  const rest = graph.op('Sub', [float32(graph, 1), sigmoid]);
+  return { slope: graph.op('Add', [sigmoid, graph.op('Mul', [value, rest])]), value };
+}
+
+const activation: OrtKernel = {
+  name: 'Activation',
+  inputs: ['x'],
+  infer: like,
+  key: ({ name }) => name,
+  emit: ({ graph, inputs: [x], attrs }) => {
+    switch (attrs.name as Activation) {
+      case 'relu':
+        return graph.op('Relu', [x.name]);
+      case 'silu':
+      case 'swish':
+        return graph.op('QuickGelu', [x.name], { alpha: float(1) });
+      default:
+        return graph.op('Gelu', [x.name], { approximate: attrs.name === 'gelu' ? 'none' : 'tanh' });
+    }
+  },
+};
+
+const activationGrad: OrtKernel = {
+  name: 'ActivationGrad',
+  inputs: ['dy', 'x'],
+  infer: like,
+  key: ({ name }) => name,
+  emit: ({ graph, inputs: [dy, x], attrs }) => graph.op('Mul', [dy.name, activationSlope(graph, x.name, attrs.name)]),
+};
+
+function activationSlope(graph: GraphBuilder, x: string, name: Activation): string {
+  const constant = (value: number): string => float32(graph, value);
+  const mul = (a: string, b: string): string => graph.op('Mul', [a, b]);
+  const add = (a: string, b: string): string => graph.op('Add', [a, b]);
+  switch (name) {
+    case 'relu':
+      return graph.op('Cast', [graph.op('Greater', [x, constant(0)])], { to: 1 });
+    case 'silu':
+    case 'swish':
+      return siluSlope(graph, x).slope;
+    case 'gelu': {
+      // Φ(x) + x·φ(x), with the normal distribution's Φ and φ.
+      const cumulative = mul(add(graph.op('Erf', [mul(x, constant(Math.SQRT1_2))]), constant(1)), constant(0.5));
+      const density = mul(graph.op('Exp', [mul(mul(x, x), constant(-0.5))]), constant(1 / Math.sqrt(2 * Math.PI)));
+      return add(cumulative, mul(x, density));
+    }
+    default: {
+      // 0.5(1 + t) + 0.5·x·(1 − t²)·c·(1 + 3·0.044715·x²) with t = tanh(c·(x + 0.044715·x³)), c = √(2/π).
+      const square = mul(x, x);
+      const c = Math.sqrt(2 / Math.PI);
+      const inner = mul(x, add(mul(square, constant(c * 0.044715)), constant(c)));
+      const tanh = graph.op('Tanh', [inner]);
+      const innerSlope = add(mul(square, constant(3 * c * 0.044715)), constant(c));
+      const outerSlope = graph.op('Sub', [constant(1), mul(tanh, tanh)]);
+      return mul(add(add(tanh, constant(1)), mul(mul(x, outerSlope), innerSlope)), constant(0.5));
+    }
+  }
+}
+
+/** Rows of a table. */
+const embedding: OrtKernel = {
+  name: 'Embedding',
+  inputs: ['weight', 'ids'],
+  infer: ([weight, ids]) => ({ shape: [...ids.shape, weight.shape[1]], dtype: 'float32' }),
+  emit: ({ graph, inputs: [weight, ids] }) => graph.op('Gather', [weight.name, ids.name], { axis: 0 }),
+};
+
+/** A table of zeros with rows added at their ids; the gradient of Embedding. */
+const scatter: OrtKernel = {
+  name: 'ScatterRows',
+  inputs: ['rows', 'ids'],
+  infer: ([rows], { count }) => ({ shape: [count, rows.shape[1]], dtype: 'float32' }),
+  emit: (emission) => {
+    const { graph, outputs } = emission;
+    return onto(emission, graph.op('Expand', [graph.constant('float32', [0], [1]), graph.shape(outputs[0].shape)]));
+  },
+  emitOnto: onto,
+};
+
+function onto({ graph, inputs: [rows, ids] }: Emission, base: string): string {
+  return scatterRows(graph, base, ids.name, rows.name, rows.shape);
+}
+
+export const transformerKernels = [
+  rmsNorm,
+  rmsNormGrad,
+  layerNorm,
+  layerNormGrad,
+  rotary,
+  swiGlu,
+  swiGluGrad,
+  activation,
+  activationGrad,
+  embedding,
+  scatter,
+];

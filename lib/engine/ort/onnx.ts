@@ -1,0 +1,264 @@
+/** Builds an ONNX graph in memory and writes it in the ONNX protobuf format (github.com/onnx/onnx, onnx.proto). */
+import { Writer } from 'protobufjs/minimal';
+
+/** A size known when the graph is built, or the name of one that is known only when it runs. */
+export type Dim = number | string;
+
+/** Element types of the graph's tensors, by their number in ONNX. */
+export const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
+export type ElementType = keyof typeof ELEMENT_TYPES;
+
+/** A tensor, or a sequence of float32 tensors, as Loop carries them along. */
+type ValueType = ElementType | 'sequence';
+
+/** An integer unless wrapped by `float`: ONNX tells the two apart, JavaScript does not. */
+export type Attribute = number | number[] | string | GraphBuilder | Float;
+export type Attributes = Record<string, Attribute>;
+
+class Float {
+  constructor(readonly value: number) {}
+}
+
+/** Marks a floating-point attribute. */
+export const float = (value: number): Float => new Float(value);
+
+interface NodeRecord {
+  op: string;
+  domain: string;
+  inputs: string[];
+  outputs: string[];
+  attributes: Attributes;
+}
+
+interface ValueInfo {
+  name: string;
+  type: ValueType;
+  shape?: Dim[];
+}
+
+const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
+const IR_VERSION = 10;
+const OPSET = 21;
+const CONTRIB = 'com.microsoft';
+
+/** Operators of ONNX Runtime's own domain. */
+const CONTRIB_OPS = new Set(['FusedMatMul', 'QuickGelu', 'FastGelu', 'RotaryEmbedding', 'GroupQueryAttention']);
+
+/** A graph under construction. Every method that adds a node returns the names of its outputs. */
+export class GraphBuilder {
+  private readonly nodes: NodeRecord[] = [];
+  private readonly initializers = new Map<string, { name: string; type: ElementType; dims: number[]; data: Uint8Array }>();
+  private readonly inputs: ValueInfo[] = [];
+  private readonly outputs: ValueInfo[] = [];
+  private readonly computed = new Set<string>();
+  private readonly renamed = new Map<string, string>();
+  private readonly sizes = new Map<string, () => string>();
+  private readonly knownSizes = new Map<string, string>();
+
+  /** @param prefix keeps the names of a subgraph apart from those of the graph around it */
+  constructor(
+    private readonly prefix = 'v',
+    private readonly counter = { next: 0 },
+  ) {}
+
+  get nodeCount(): number {
+    return this.nodes.length;
+  }
+
+  /** A graph for the body of a Loop; it sees the values of this one by name. */
+  subgraph(): GraphBuilder {
+    return new GraphBuilder(this.prefix, this.counter);
+  }
+
+  freshName(): string {
+    return `${this.prefix}${this.counter.next++}`;
+  }
+
+  input(name: string, type: ValueType, shape?: Dim[]): string {
+    this.inputs.push({ name, type, shape });
+    shape?.forEach((dim, axis) => {
+      if (typeof dim === 'string' && !this.sizes.has(dim)) this.sizes.set(dim, () => this.sizeOf(name, axis));
+    });
+    return name;
+  }
+
+  /** Declares a value of the graph as an output. */
+  output(name: string, type: ValueType, shape?: Dim[]): void {
+    this.outputs.push({ name, type, shape });
+  }
+
+  /** Declares a value as an output under another name; the value takes that name where it can. */
+  outputAs(name: string, value: string, type: ElementType, shape?: Dim[]): void {
+    const isComputed = this.computed.has(value) && !this.renamed.has(value);
+    if (isComputed) this.renamed.set(value, name);
+    else this.node('Identity', [value], [name]);
+    this.output(name, type, shape);
+  }
+
+  /** Adds a node with one output. An absent optional input is ''. */
+  op(op: string, inputs: string[], attributes: Attributes = {}): string {
+    return this.ops(op, inputs, 1, attributes)[0];
+  }
+
+  /** Adds a node with several outputs. */
+  ops(op: string, inputs: string[], outputs: number, attributes: Attributes = {}): string[] {
+    const names = Array.from({ length: outputs }, () => this.freshName());
+    this.node(op, inputs, names, attributes);
+    return names;
+  }
+
+  /** Adds a node whose outputs have given names. */
+  node(op: string, inputs: string[], outputs: string[], attributes: Attributes = {}): void {
+    for (const output of outputs) this.computed.add(output);
+    this.nodes.push({ op, domain: CONTRIB_OPS.has(op) ? CONTRIB : '', inputs, outputs, attributes });
+  }
+
+  /** A constant vector of int64, the type of axes, sizes and indices. */
+  ints(values: number[]): string {
+    return this.constant('int64', values, [values.length]);
+  }
+
+  /** A constant scalar. */
+  scalar(type: ElementType, value: number): string {
+    return this.constant(type, [value], []);
+  }
+
+  constant(type: ElementType, values: number[], dims: number[]): string {
+    const key = `${type}[${dims}]${values}`;
+    let found = this.initializers.get(key);
+    if (!found) {
+      found = { name: this.freshName(), type, dims, data: bytesOf(type, values) };
+      this.initializers.set(key, found);
+    }
+    return found.name;
+  }
+
+  /** A shape as an int64 vector; sizes known only at run time are read off the graph's inputs. */
+  shape(dims: readonly Dim[]): string {
+    if (dims.every((dim) => typeof dim === 'number')) return this.ints(dims as number[]);
+    const parts = dims.map((dim) => (typeof dim === 'number' ? this.ints([dim]) : this.size(dim)));
+    return parts.length === 1 ? parts[0] : this.op('Concat', parts, { axis: 0 });
+  }
+
+  /** Reshape; at most one varying size is left for ONNX to infer. */
+  reshape(x: string, dims: readonly Dim[]): string {
+    const varying = dims.filter((dim) => typeof dim === 'string').length;
+    const isEmpty = dims.includes(0);
+    if (varying === 1 && !isEmpty) return this.op('Reshape', [x, this.ints(dims.map((dim) => (typeof dim === 'string' ? -1 : dim)))]);
+    return this.op('Reshape', [x, this.shape(dims)], isEmpty ? { allowzero: 1 } : {});
+  }
+
+  /** One size of a tensor as an int64 vector of length 1. */
+  sizeOf(name: string, axis: number): string {
+    return this.op('Shape', [name], { start: axis, end: axis + 1 });
+  }
+
+  private size(symbol: string): string {
+    let name = this.knownSizes.get(symbol);
+    if (!name) {
+      const make = this.sizes.get(symbol);
+      if (!make) throw new Error(`No input of the graph has the size ${symbol}.`);
+      name = make();
+      this.knownSizes.set(symbol, name);
+    }
+    return name;
+  }
+
+  /** The whole model as protobuf bytes. */
+  toModel(): Uint8Array {
+    const writer = Writer.create();
+    writer.uint32(tag(1, 0)).int64(IR_VERSION).uint32(tag(2, 2)).string('tunebook');
+    this.writeTo(writer.uint32(tag(7, 2)).fork());
+    writer.ldelim();
+    for (const [domain, version] of [['', OPSET], [CONTRIB, 1]] as const) {
+      writer.uint32(tag(8, 2)).fork().uint32(tag(1, 2)).string(domain).uint32(tag(2, 0)).int64(version).ldelim();
+    }
+    return writer.finish();
+  }
+
+  private writeTo(writer: Writer, renamed: ReadonlyMap<string, string> = this.renamed): void {
+    for (const node of this.nodes) {
+      writer.uint32(tag(1, 2)).fork();
+      for (const input of node.inputs) writer.uint32(tag(1, 2)).string(renamed.get(input) ?? input);
+      for (const output of node.outputs) writer.uint32(tag(2, 2)).string(renamed.get(output) ?? output);
+      writer.uint32(tag(4, 2)).string(node.op);
+      for (const name in node.attributes) writeAttribute(writer, name, node.attributes[name], renamed);
+      if (node.domain) writer.uint32(tag(7, 2)).string(node.domain);
+      writer.ldelim();
+    }
+    writer.uint32(tag(2, 2)).string('graph');
+    for (const { name, type, dims, data } of this.initializers.values()) {
+      writer.uint32(tag(5, 2)).fork();
+      for (const dim of dims) writer.uint32(tag(1, 0)).int64(dim);
+      writer.uint32(tag(2, 0)).int32(ELEMENT_TYPES[type]).uint32(tag(8, 2)).string(name).uint32(tag(9, 2)).bytes(data).ldelim();
+    }
+    for (const info of this.inputs) writeValueInfo(writer, 11, info);
+    for (const info of this.outputs) writeValueInfo(writer, 12, info);
+  }
+
+  /** Writes this graph as an attribute of a node of another. */
+  writeAsAttribute(writer: Writer, renamed: ReadonlyMap<string, string>): void {
+    this.writeTo(writer.uint32(tag(6, 2)).fork(), new Map([...renamed, ...this.renamed]));
+    writer.ldelim();
+  }
+}
+
+const tag = (field: number, wireType: number): number => (field << 3) | wireType;
+
+function writeAttribute(writer: Writer, name: string, value: Attribute, renamed: ReadonlyMap<string, string>): void {
+  writer.uint32(tag(5, 2)).fork().uint32(tag(1, 2)).string(name);
+  let type: number;
+  if (typeof value === 'number') {
+    writer.uint32(tag(3, 0)).int64(value);
+    type = ATTRIBUTE_TYPE.int;
+  } else if (typeof value === 'string') {
+    writer.uint32(tag(4, 2)).string(value);
+    type = ATTRIBUTE_TYPE.string;
+  } else if (Array.isArray(value)) {
+    for (const item of value) writer.uint32(tag(8, 0)).int64(item);
+    type = ATTRIBUTE_TYPE.ints;
+  } else if (value instanceof GraphBuilder) {
+    value.writeAsAttribute(writer, renamed);
+    type = ATTRIBUTE_TYPE.graph;
+  } else {
+    writer.uint32(tag(2, 5)).float(value.value);
+    type = ATTRIBUTE_TYPE.float;
+  }
+  writer.uint32(tag(20, 0)).int32(type).ldelim();
+}
+
+function writeValueInfo(writer: Writer, field: number, { name, type, shape }: ValueInfo): void {
+  writer.uint32(tag(field, 2)).fork().uint32(tag(1, 2)).string(name).uint32(tag(2, 2)).fork();
+  if (type === 'sequence') {
+    writer.uint32(tag(4, 2)).fork().uint32(tag(1, 2)).fork();
+    writeTensorType(writer, 'float32', undefined);
+    writer.ldelim().ldelim();
+  } else {
+    writeTensorType(writer, type, shape);
+  }
+  writer.ldelim().ldelim();
+}
+
+function writeTensorType(writer: Writer, type: ElementType, shape: Dim[] | undefined): void {
+  writer.uint32(tag(1, 2)).fork().uint32(tag(1, 0)).int32(ELEMENT_TYPES[type]);
+  if (shape) {
+    writer.uint32(tag(2, 2)).fork();
+    for (const dim of shape) {
+      writer.uint32(tag(1, 2)).fork();
+      if (typeof dim === 'number') writer.uint32(tag(1, 0)).int64(dim);
+      else writer.uint32(tag(2, 2)).string(dim);
+      writer.ldelim();
+    }
+    writer.ldelim();
+  }
+  writer.ldelim();
+}
+
+function bytesOf(type: ElementType, values: number[]): Uint8Array {
+  const array =
+    type === 'float32' ? Float32Array.from(values)
+    : type === 'int64' ? BigInt64Array.from(values, BigInt)
+    : type === 'int32' ? Int32Array.from(values)
+    : Uint8Array.from(values);
+  return new Uint8Array(array.buffer);
+}

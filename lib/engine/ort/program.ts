@@ -1,0 +1,181 @@
+/** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
+import type { Emission, Operand } from './kernel';
+import { type Dim, GraphBuilder } from './onnx';
+import type { Node, Value } from './value';
+
+/** A piece of the record that runs as one graph. */
+export interface Cut {
+  /** In the order of recording, which is an order of computation. */
+  nodes: Node[];
+  /** Values already in memory that the nodes read. */
+  feeds: Value[];
+  /** Values that somebody still wants. */
+  fetches: Value[];
+}
+
+/** Everything that must run so that `fetches` are known. */
+export function cutOut(fetches: Value[]): Cut {
+  const seen = new Set<Node>();
+  const feeds = new Set<Value>();
+  const stack = fetches.map((value) => value.node as Node);
+  for (let node = stack.pop(); node; node = stack.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    for (const input of node.inputs) {
+      if (!input) continue;
+      if (input.node) stack.push(input.node);
+      else feeds.add(input);
+    }
+  }
+  const nodes = [...seen].sort((a, b) => a.id - b.id);
+  return { nodes, feeds: inOrderOfUse(nodes, feeds), fetches };
+}
+
+function inOrderOfUse(nodes: Node[], feeds: Set<Value>): Value[] {
+  const ordered = new Set<Value>();
+  for (const node of nodes) for (const input of node.inputs) if (input && feeds.has(input)) ordered.add(input);
+  return [...ordered];
+}
+
+/** Sizes that vary from run to run, by value; the name stands for the size in keys and graphs. */
+export type VaryingSizes = ReadonlyMap<number, string>;
+
+/**
+ * Two cuts with the same key compute the same function of their feeds: the key names every kernel, its attributes, its
+ * operands and all shapes, where a varying size is written as its name. So a graph compiled for one cut serves the other.
+ */
+export function keyOf(cut: Cut, sizes: VaryingSizes): string {
+  const names = new Map<Value, string>();
+  const parts: string[] = [];
+  for (const [index, feed] of cut.feeds.entries()) {
+    names.set(feed, `f${index}`);
+    parts.push(feed.dtype, dimsOf(feed, sizes).join());
+  }
+  for (const [index, node] of cut.nodes.entries()) {
+    for (const output of node.outputs) names.set(output, `${index}.${output.index}`);
+    const inputs = node.inputs.map((input) => (input ? names.get(input) : '')).join();
+    parts.push(`${node.kernel.name}(${inputs})${node.key}:${node.outputs.map((output) => dimsOf(output, sizes).join('x'))}`);
+  }
+  parts.push(cut.fetches.map((fetch) => names.get(fetch)).join());
+  return parts.join(';');
+}
+
+function dimsOf(value: Value, sizes: VaryingSizes): Dim[] {
+  return value.shape.map((size, axis) => (value.varies ? `any${axis}` : (sizes.get(size) ?? size)));
+}
+
+/** The ONNX model of a cut. Inputs are named i0, i1, … and outputs o0, o1, … in the order of feeds and fetches. */
+export function emitModel(cut: Cut, sizes: VaryingSizes): Uint8Array {
+  const graph = new GraphBuilder();
+  const operands = new Map<Value, Operand>();
+  for (const [index, feed] of cut.feeds.entries()) {
+    const shape = dimsOf(feed, sizes);
+    const declared = feed.varies ? shape.map((_, axis) => `i${index}_${axis}`) : shape;
+    graph.input(`i${index}`, feed.dtype, declared);
+    operands.set(feed, { name: `i${index}`, shape, dtype: feed.dtype });
+  }
+  new Emitter(graph, cut, sizes, operands).run();
+  for (const [index, fetch] of cut.fetches.entries()) {
+    const operand = operands.get(fetch) as Operand;
+    graph.outputAs(`o${index}`, operand.name, fetch.dtype, operand.shape);
+  }
+  return graph.toModel();
+}
+
+/** Writes the nodes of a cut, turning sums of products into products that add onto a base (Gemm's third operand). */
+class Emitter {
+  private readonly consumers = new Map<Value, number>();
+  private readonly deferred = new Set<Node>();
+  private readonly sums = new Map<Node, Value[]>();
+
+  constructor(
+    private readonly graph: GraphBuilder,
+    private readonly cut: Cut,
+    private readonly sizes: VaryingSizes,
+    private readonly operands: Map<Value, Operand>,
+  ) {
+    for (const node of cut.nodes) for (const input of node.inputs) if (input) this.consumers.set(input, (this.consumers.get(input) ?? 0) + 1);
+    for (const fetch of cut.fetches) this.consumers.set(fetch, (this.consumers.get(fetch) ?? 0) + 1);
+    this.findSums();
+  }
+
+  run(): void {
+    for (const node of this.cut.nodes) {
+      if (this.deferred.has(node)) continue;
+      const terms = this.sums.get(node);
+      if (terms) this.bind(node, this.emitSum(terms));
+      else this.bind(node, node.kernel.emit(this.emission(node)));
+    }
+  }
+
+  /** A tree of Adds over single-use terms becomes one sum; terms that can add themselves onto a base wait for it. */
+  private findSums(): void {
+    for (const node of [...this.cut.nodes].reverse()) {
+      if (!isPlainSum(node) || this.deferred.has(node)) continue;
+      const terms: Value[] = [];
+      const inner: Node[] = [];
+      const collect = (value: Value): void => {
+        const source = value.node;
+        const single = source !== undefined && this.consumers.get(value) === 1;
+        if (single && isPlainSum(source)) {
+          inner.push(source);
+          for (const input of source.inputs) collect(input as Value);
+        } else {
+          terms.push(value);
+        }
+      };
+      for (const input of node.inputs) collect(input as Value);
+      const waiting = terms.filter((term) => this.addsOnto(term));
+      if (waiting.length === 0) continue;
+      for (const sum of inner) this.deferred.add(sum);
+      for (const term of waiting) this.deferred.add(term.node as Node);
+      this.sums.set(node, terms);
+    }
+  }
+
+  private addsOnto(value: Value): boolean {
+    return value.node?.kernel.emitOnto !== undefined && this.consumers.get(value) === 1;
+  }
+
+  private emitSum(terms: Value[]): string {
+    const ready = terms.filter((term) => !this.addsOnto(term)).map((term) => this.operand(term).name);
+    const waiting = terms.filter((term) => this.addsOnto(term));
+    let base = ready.length > 0 ? ready.reduce((a, b) => this.graph.op('Add', [a, b])) : undefined;
+    for (const term of waiting) {
+      const node = term.node as Node;
+      const emission = this.emission(node);
+      base = base === undefined ? (([] as string[]).concat(node.kernel.emit(emission))[0]) : node.kernel.emitOnto?.(emission, base);
+    }
+    return base as string;
+  }
+
+  private emission(node: Node): Emission {
+    return {
+      graph: this.graph,
+      attrs: node.attrs,
+      concrete: node.inputs.map((input) => input?.shape ?? []),
+      inputs: node.inputs.map((input) => (input ? this.operand(input) : { name: '', shape: [], dtype: 'float32' })),
+      outputs: node.outputs.map((output) => ({ shape: dimsOf(output, this.sizes), dtype: output.dtype })),
+    };
+  }
+
+  private operand(value: Value): Operand {
+    const found = this.operands.get(value);
+    if (!found) throw new Error(`A value of ${value.node?.kernel.name} is read before it is computed.`);
+    return found;
+  }
+
+  private bind(node: Node, names: string | string[]): void {
+    const list = typeof names === 'string' ? [names] : names;
+    for (const [index, output] of node.outputs.entries()) {
+      this.operands.set(output, { name: list[index], shape: dimsOf(output, this.sizes), dtype: output.dtype });
+    }
+  }
+}
+
+/** An addition of two tensors of one shape. */
+function isPlainSum(node: Node): boolean {
+  if (node.kernel.name !== 'Add') return false;
+  const shape = node.outputs[0].shape.join();
+  return node.outputs[0].dtype === 'float32' && node.inputs.every((input) => input?.shape.join() === shape);
+}

@@ -1,0 +1,133 @@
+/** Makes the backend known to tfjs: its kernels, their gradients, and the fallback for every other kernel. */
+// The union package registers the gradients of tfjs's own kernels and the CPU backend.
+import '@tensorflow/tfjs';
+import {
+  type BackendValues,
+  findBackend,
+  getKernelsForBackend,
+  type KernelBackend,
+  type KernelConfig,
+  type NamedAttrMap,
+  type NamedTensorInfoMap,
+  registerBackend,
+  registerKernel,
+  type TensorInfo,
+  util,
+} from '@tensorflow/tfjs-core';
+import { BACKEND_NAME, OrtBackend } from './backend';
+import { registerFusedGradients } from './gradients';
+import type { Attrs, OrtKernel } from './kernel';
+import { attentionKernels } from './kernels/attention';
+import { elementwiseKernels } from './kernels/elementwise';
+import { lossKernels } from './kernels/loss';
+import { matmulKernels } from './kernels/matmul';
+import { reduceKernels } from './kernels/reduce';
+import { shapeKernels } from './kernels/shape';
+import { transformerKernels } from './kernels/transformer';
+import type { SessionSettings } from './session';
+
+/** Every kernel that runs in ONNX Runtime. */
+export const mappedKernels: readonly OrtKernel[] = [
+  ...elementwiseKernels,
+  ...shapeKernels,
+  ...reduceKernels,
+  ...matmulKernels,
+  ...transformerKernels,
+  ...attentionKernels,
+  ...lossKernels,
+];
+
+/** The part of tfjs's CPU backend that the fallback uses. */
+interface CpuBackend extends KernelBackend {
+  makeTensorInfo(shape: number[], dtype: string, values: BackendValues): TensorInfo;
+  /** While true, the first write prints an advertisement for tfjs-node. */
+  firstUse: boolean;
+}
+
+let registered = false;
+
+/** Registers the backend with tfjs; the first `tf.setBackend` makes it with the settings of that moment. */
+export function registerOrtBackend(settings: () => SessionSettings): void {
+  if (registered) return;
+  registered = true;
+  registerBackend(BACKEND_NAME, () => new OrtBackend(settings()));
+  for (const kernel of mappedKernels) registerKernel(mapped(kernel));
+  for (const kernel of aliases) registerKernel(kernel);
+  const known = new Set([...mappedKernels.map((kernel) => kernel.name), ...aliases.map((kernel) => kernel.kernelName)]);
+  for (const kernel of getKernelsForBackend('cpu')) {
+    if (!known.has(kernel.kernelName)) registerKernel({ kernelName: kernel.kernelName, backendName: BACKEND_NAME, kernelFunc: fallback(kernel) });
+  }
+  registerFusedGradients();
+}
+
+function mapped(kernel: OrtKernel): KernelConfig {
+  const onCpu = getKernelsForBackend('cpu').find((config) => config.kernelName === kernel.name);
+  const elsewhere = onCpu && fallback(onCpu);
+  return {
+    kernelName: kernel.name,
+    backendName: BACKEND_NAME,
+    kernelFunc: (call) => {
+      const inputs = inputsOf(kernel, call.inputs);
+      const attrs = (call.attrs ?? {}) as Attrs;
+      const given = inputs.filter((input) => input !== undefined);
+      const fits = given.every((input) => input.dtype !== 'string' && input.dtype !== 'complex64');
+      if (elsewhere && !(fits && (kernel.supports?.(given, attrs) ?? true))) return elsewhere(call);
+      const outputs = (call.backend as OrtBackend).record(kernel, inputs, attrs);
+      return outputs.length === 1 ? outputs[0] : outputs;
+    },
+  };
+}
+
+function inputsOf(kernel: OrtKernel, inputs: NamedTensorInfoMap): (TensorInfo | undefined)[] {
+  return kernel.inputs ? kernel.inputs.map((name) => inputs[name]) : (Object.values(inputs) as TensorInfo[]);
+}
+
+/** Kernels that only give a tensor another shape: the data is shared. */
+const aliases: KernelConfig[] = [
+  alias('Identity', (x) => x.shape),
+  alias('Reshape', (x, { shape }) => {
+    const size = util.sizeFromShape(x.shape);
+    const target = util.inferFromImplicitShape(shape as number[], size);
+    util.assert(util.sizeFromShape(target) === size, () => `A tensor of shape [${x.shape}] cannot take the shape [${target}].`);
+    return target;
+  }),
+  alias('ExpandDims', (x, { dim }) => {
+    const at = (dim as number) < 0 ? (dim as number) + x.shape.length + 1 : (dim as number);
+    return [...x.shape.slice(0, at), 1, ...x.shape.slice(at)];
+  }, 'input'),
+];
+
+function alias(kernelName: string, shapeOf: (x: TensorInfo, attrs: NamedAttrMap) => number[], input = 'x'): KernelConfig {
+  return {
+    kernelName,
+    backendName: BACKEND_NAME,
+    kernelFunc: ({ inputs, attrs, backend }) => {
+      const x = inputs[input] as TensorInfo;
+      const shape = shapeOf(x, attrs ?? {});
+      (backend as OrtBackend).incRef(x.dataId);
+      return { dataId: x.dataId, shape: [...shape], dtype: x.dtype };
+    },
+  };
+}
+
+/** Hands a call to tfjs's own CPU backend: reads the inputs, runs its kernel, takes the results over. */
+function fallback(kernel: KernelConfig): KernelConfig['kernelFunc'] {
+  return ({ inputs, attrs, backend }) => {
+    const own = backend as OrtBackend;
+    const cpu = findBackend('cpu') as CpuBackend;
+    cpu.firstUse = false;
+    own.statistics.fallbacks.set(kernel.kernelName, (own.statistics.fallbacks.get(kernel.kernelName) ?? 0) + 1);
+    const moved: TensorInfo[] = [];
+    const move = (info: TensorInfo): TensorInfo => {
+      const there = cpu.makeTensorInfo(info.shape, info.dtype, own.readSync(info.dataId));
+      moved.push(there);
+      return there;
+    };
+    const there = Array.isArray(inputs) ? inputs.map(move) : Object.fromEntries(Object.entries(inputs).map(([name, info]) => [name, info && move(info as TensorInfo)]));
+    const results = kernel.kernelFunc({ inputs: there as NamedTensorInfoMap, attrs, backend: cpu });
+    const back = (info: TensorInfo): TensorInfo => own.makeTensorInfo(info.shape, info.dtype, cpu.readSync(info.dataId) as BackendValues);
+    const outputs = Array.isArray(results) ? results.map(back) : back(results);
+    for (const info of [...moved, ...(Array.isArray(results) ? results : [results])]) cpu.disposeData(info.dataId);
+    return outputs;
+  };
+}

@@ -1,0 +1,42 @@
+/** The door to ONNX Runtime: compile a model, run it at once on memory that we own. */
+import { type InferenceSession, Tensor } from 'onnxruntime-common';
+import { binding, initOrt } from 'onnxruntime-node/dist/binding';
+import type { HostArray } from './value';
+
+/** What a session needs to know of the device. */
+export interface SessionSettings {
+  threads: number;
+  executionProviders: string[];
+}
+
+/** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
+export class Session {
+  private readonly native: InstanceType<typeof binding.InferenceSession>;
+
+  constructor(model: Uint8Array, settings: SessionSettings) {
+    initOrt();
+    this.native = new binding.InferenceSession();
+    const options: InferenceSession.SessionOptions = {
+      executionProviders: settings.executionProviders,
+      intraOpNumThreads: settings.threads,
+      graphOptimizationLevel: 'basic',
+      // Shapes vary from run to run; a pattern for each would be kept forever.
+      enableMemPattern: false,
+      logSeverityLevel: 3,
+      extra: { session: { disable_prepacking: '1' } },
+    };
+    this.native.loadModel(model.buffer as ArrayBuffer, model.byteOffset, model.byteLength, options);
+  }
+
+  run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
+    this.native.run(feeds, fetches, {});
+  }
+
+  dispose(): void {
+    this.native.dispose();
+  }
+}
+
+export function ortTensor(dtype: 'float32' | 'int32' | 'bool', data: HostArray, shape: readonly number[]): Tensor {
+  return new Tensor(dtype, data as Float32Array, shape);
+}

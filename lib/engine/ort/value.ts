@@ -1,0 +1,76 @@
+/** The record: values that are in memory or still to be computed, and the nodes that compute them. */
+import type { NumericType, OrtKernel, Attrs } from './kernel';
+import type { Tensor } from 'onnxruntime-common';
+
+export type HostArray = Float32Array | Int32Array | Uint8Array;
+
+/** One tensor: data in memory, or an output of a recorded node, or both nothing when it was let go. */
+export class Value {
+  /** The data, once it is in memory. */
+  data?: HostArray;
+  /** The same data as ONNX Runtime sees it, made at the first use. */
+  tensor?: Tensor;
+  /** How many tfjs tensors' data this is. At 0 the program has let go of it. */
+  handles = 0;
+  /** Whether `data` came from our pool and may go back there. */
+  pooled = false;
+  /** Whether every axis may vary without a new graph (segment lengths). */
+  varies = false;
+  /** Reshaped versions of this value, by shape. */
+  private views?: Map<string, Value>;
+
+  constructor(
+    readonly shape: readonly number[],
+    readonly dtype: NumericType,
+    /** The node that computes it; undefined once the data is in memory. */
+    public node?: Node,
+    readonly index = 0,
+  ) {}
+
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+
+  /** This value with another shape of the same size. */
+  view(shape: readonly number[], make: () => Value): Value {
+    const key = shape.join();
+    this.views ??= new Map();
+    let found = this.views.get(key);
+    if (!found || (!found.node && !found.data)) {
+      found = make();
+      this.views.set(key, found);
+    }
+    return found;
+  }
+
+  /** Forgets reshaped versions, which point into the graph that has run. */
+  dropViews(): void {
+    this.views = undefined;
+  }
+}
+
+let nextId = 0;
+
+/** One recorded call of a kernel. */
+export class Node {
+  readonly id = nextId++;
+  readonly outputs: Value[];
+
+  constructor(
+    readonly kernel: OrtKernel,
+    readonly inputs: (Value | undefined)[],
+    readonly attrs: Attrs,
+    readonly key: string,
+    outputs: { shape: number[]; dtype: NumericType }[],
+  ) {
+    this.outputs = outputs.map(({ shape, dtype }, index) => new Value(shape, dtype, this, index));
+  }
+}
+
+export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+export const bytesPerElement = (dtype: NumericType): number => (dtype === 'bool' ? 1 : 4);
+
+export function arrayOver(buffer: ArrayBuffer, dtype: NumericType): HostArray {
+  return dtype === 'float32' ? new Float32Array(buffer) : dtype === 'int32' ? new Int32Array(buffer) : new Uint8Array(buffer);
+}

@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import * as composed from '../../lib/engine/composed';
+import * as engine from '../../lib/engine';
+
+before(async () => {
+  await engine.useDevice('cpu');
+});
+
+type Inputs = Record<string, tf.Tensor>;
+
+let seed = 1;
+const random = (shape: number[], scale = 1): tf.Tensor => tf.mul(tf.randomNormal(shape, 0, 1, 'float32', seed++), scale);
+
+/** Value and gradients of Σ f(inputs)·direction, the direction fixed, on one set of operations. */
+function evaluate(f: (inputs: Inputs) => tf.Tensor, inputs: Inputs, names: string[], direction: tf.Tensor): { value: tf.Tensor; gradients: tf.Tensor[] } {
+  const others = { ...inputs };
+  const compute = (...args: tf.Tensor[]): tf.Tensor => {
+    for (const [index, name] of names.entries()) others[name] = args[index];
+    return f(others);
+  };
+  const value = f(inputs);
+  const gradients = tf.grads((...args: tf.Tensor[]) => tf.sum(tf.mul(compute(...args), direction)))(names.map((name) => inputs[name]));
+  return { value, gradients };
+}
+
+function assertClose(actual: tf.Tensor, expected: tf.Tensor, tolerance: number, what: string): void {
+  assert.deepEqual(actual.shape, expected.shape, what);
+  const a = actual.dataSync();
+  const b = expected.dataSync();
+  let scale = 1;
+  for (const x of b) scale = Math.max(scale, Math.abs(x));
+  for (let i = 0; i < b.length; i++) assert.ok(Math.abs(a[i] - b[i]) <= tolerance * scale, `${what}: element ${i} is ${a[i]}, expected ${b[i]}`);
+}
+
+/** Central differences of Σ f(inputs)·direction along a few random elements of one input. */
+function assertFiniteDifferences(f: (inputs: Inputs) => tf.Tensor, inputs: Inputs, name: string, direction: tf.Tensor, gradient: tf.Tensor): void {
+  const step = 1e-2;
+  const analytic = gradient.dataSync();
+  const base = inputs[name].dataSync();
+  for (let i = 0; i < base.length; i += Math.max(1, Math.floor(base.length / 7))) {
+    const at = (delta: number): number => {
+      const moved = Float32Array.from(base);
+      moved[i] += delta;
+      return tf.tidy(() => tf.sum(tf.mul(f({ ...inputs, [name]: tf.tensor(moved, inputs[name].shape) }), direction)).dataSync()[0]);
+    };
+    const numeric = (at(step) - at(-step)) / (2 * step);
+    assert.ok(Math.abs(numeric - analytic[i]) <= 2e-2 * Math.max(1, Math.abs(numeric)), `${name}[${i}]: gradient ${analytic[i]}, finite difference ${numeric}`);
+  }
+}
+
+interface Case {
+  name: string;
+  inputs: () => Inputs;
+  differentiate: string[];
+  fused: (inputs: Inputs) => tf.Tensor;
+  reference: (inputs: Inputs) => tf.Tensor;
+}
+
+const segments = engine.makeSegments([5, 1, 9, 2]);
+const T = 17;
+const one = (x: tf.Tensor): tf.Tensor1D => x as tf.Tensor1D;
+const two = (x: tf.Tensor): tf.Tensor2D => x as tf.Tensor2D;
+
+function attentionCase(name: string, options: engine.AttentionOptions): Case {
+  const headDim = 4;
+  return {
+    name,
+    inputs: () => ({ q: random([T, options.heads * headDim]), k: random([T, options.kvHeads * headDim]), v: random([T, options.kvHeads * headDim]) }),
+    differentiate: ['q', 'k', 'v'],
+    fused: ({ q, k, v }) => engine.attention(two(q), two(k), two(v), segments, options),
+    reference: ({ q, k, v }) => composed.attention(two(q), two(k), two(v), segments, options),
+  };
+}
+
+const cases: Case[] = [
+  {
+    name: 'rmsNorm',
+    inputs: () => ({ x: random([T, 8]), weight: random([8]) }),
+    differentiate: ['x', 'weight'],
+    fused: ({ x, weight }) => engine.rmsNorm(x, one(weight), 1e-5),
+    reference: ({ x, weight }) => composed.rmsNorm(x, one(weight), 1e-5),
+  },
+  {
+    name: 'rmsNorm over heads',
+    inputs: () => ({ x: random([T, 3, 8]), weight: random([8]) }),
+    differentiate: ['x', 'weight'],
+    fused: ({ x, weight }) => engine.rmsNorm(x, one(weight), 1e-6),
+    reference: ({ x, weight }) => composed.rmsNorm(x, one(weight), 1e-6),
+  },
+  {
+    name: 'layerNorm',
+    inputs: () => ({ x: random([T, 8]), weight: random([8]), bias: random([8]) }),
+    differentiate: ['x', 'weight', 'bias'],
+    fused: ({ x, weight, bias }) => engine.layerNorm(x, one(weight), one(bias), 1e-5),
+    reference: ({ x, weight, bias }) => composed.layerNorm(x, one(weight), one(bias), 1e-5),
+  },
+  ...[4, 2].map((half) => ({
+    name: `rotary of ${2 * half} of 8 features`,
+    inputs: () => ({ x: random([T, 24]), cos: random([T, half]), sin: random([T, half]) }),
+    differentiate: ['x'],
+    fused: ({ x, cos, sin }: Inputs) => engine.rotary(two(x), two(cos), two(sin), 3),
+    reference: ({ x, cos, sin }: Inputs) => composed.rotary(two(x), two(cos), two(sin), 3),
+  })),
+  {
+    name: 'swiglu',
+    inputs: () => ({ gate: random([T, 6]), up: random([T, 6]) }),
+    differentiate: ['gate', 'up'],
+    fused: ({ gate, up }) => engine.swiglu(two(gate), two(up)),
+    reference: ({ gate, up }) => composed.swiglu(two(gate), two(up)),
+  },
+  ...(['relu', 'gelu', 'gelu_new', 'silu'] as const).map((name) => ({
+    name: `activation ${name}`,
+    inputs: () => ({ x: tf.add(random([T, 6]), 0.013) }),
+    differentiate: ['x'],
+    fused: ({ x }: Inputs) => engine.activation(name, x),
+    reference: ({ x }: Inputs) => composed.activation(name, x),
+  })),
+  {
+    name: 'embedding with repeated ids',
+    inputs: () => ({ weight: random([7, 5]), ids: tf.tensor1d([0, 3, 3, 6, 0, 3], 'int32') }),
+    differentiate: ['weight'],
+    fused: ({ weight, ids }) => engine.embedding(two(weight), one(ids)),
+    reference: ({ weight, ids }) => tf.gather(weight, one(ids)),
+  },
+  {
+    name: 'linear with bias',
+    inputs: () => ({ x: random([T, 6]), weight: random([4, 6]), bias: random([4]) }),
+    differentiate: ['x', 'weight', 'bias'],
+    fused: ({ x, weight, bias }) => engine.linear(two(x), two(weight), one(bias)),
+    reference: ({ x, weight, bias }) => tf.add(tf.matMul(two(x), tf.transpose(two(weight))), bias),
+  },
+  attentionCase('attention with as many key heads as query heads', { heads: 3, kvHeads: 3, scale: 0.5 }),
+  attentionCase('attention with grouped query heads', { heads: 6, kvHeads: 2, scale: 0.5 }),
+  attentionCase('attention in a sliding window', { heads: 4, kvHeads: 2, scale: 0.7, window: 3 }),
+  {
+    name: 'tokenLoss',
+    inputs: () => ({ hidden: random([6, 8]), weight: random([11, 8]), targets: tf.tensor1d([3, 0, 10, 3, 5, 1], 'int32') }),
+    differentiate: ['hidden', 'weight'],
+    fused: ({ hidden, weight, targets }) => engine.tokenLoss(two(hidden), two(weight), one(targets)).nll,
+    reference: ({ hidden, weight, targets }) => composed.tokenLoss(two(hidden), two(weight), one(targets)).nll,
+  },
+];
+
+for (const { name, inputs, differentiate, fused, reference } of cases) {
+  test(`${name}: value and gradients equal plain operations and finite differences`, () => {
+    tf.tidy(() => {
+      const given = inputs();
+      const direction = random(reference(given).shape);
+      const actual = evaluate(fused, given, differentiate, direction);
+      const expected = evaluate(reference, given, differentiate, direction);
+      assertClose(actual.value, expected.value, 2e-6, `${name} value`);
+      for (const [index, input] of differentiate.entries()) {
+        assertClose(actual.gradients[index], expected.gradients[index], 5e-6, `${name} gradient of ${input}`);
+        assertFiniteDifferences(fused, given, input, direction, actual.gradients[index]);
+      }
+    });
+  });
+}
+
+test('tokenLoss: likeliest token and entropy equal plain operations', () => {
+  tf.tidy(() => {
+    const inputs = [random([6, 8]), random([11, 8]), tf.tensor1d([3, 0, 10, 3, 5, 1], 'int32')] as [tf.Tensor2D, tf.Tensor2D, tf.Tensor1D];
+    const actual = engine.tokenLoss(...inputs);
+    const expected = composed.tokenLoss(...inputs);
+    assertClose(actual.entropy, expected.entropy, 2e-6, 'entropy');
+    assert.deepEqual([...actual.argmax.dataSync()], [...expected.argmax.dataSync()]);
+  });
+});
