@@ -1,0 +1,28 @@
+/** Showing something to the person at the notebook: HTML in a cell's output, plain text in a terminal. */
+
+interface CellDisplay {
+  html(html: string): void;
+}
+
+/** What tslab gives the code of a notebook. */
+interface TslabGlobal {
+  __tslab__?: { require?: (id: string) => { display: CellDisplay } };
+}
+
+/** True inside a notebook that the tslab kernel runs. */
+export function inNotebook(): boolean {
+  return typeof (globalThis as TslabGlobal).__tslab__?.require === 'function';
+}
+
+/** Shows HTML in the running cell; outside a notebook prints `text`, or nothing when there is none. */
+export function displayHtml(html: string, text?: string): void {
+  // asking the kernel for its own tslab matters: another copy would not know the running cell
+  const tslab = (globalThis as TslabGlobal).__tslab__?.require?.('tslab');
+  if (tslab) tslab.display.html(html);
+  else if (text !== undefined) console.log(text);
+}
+
+/** Text made safe to stand in HTML, between tags or inside a quoted attribute. */
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c] as string);
+}
