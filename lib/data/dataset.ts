@@ -1,6 +1,11 @@
 /** A dataset: rows in memory, with the verbs to split, shuffle, choose and change them. Nothing is changed in place. */
+import type { DataFrame } from 'danfojs-node';
+import { displayHtml } from '../display';
 import { UserError } from '../errors';
 import { createRandom, shuffled } from '../random';
+import { rowsOfDataFrame, toDataFrame } from './frame';
+import { rowsHtml, rowsText } from './preview';
+import { parseRows } from './rows';
 import { type Example, type ExampleFormat, type ExampleOf, formatOf } from './types';
 
 /** Where a row was read, for errors that name it. */
@@ -36,6 +41,18 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
     this.format = rows.length > 0 ? formatOf(rows[0]) : 'text';
   }
 
+  /** A dataset of rows made in memory, held to the same formats as those of a file. @throws UserError as `loadDataset` does */
+  static fromRows(values: readonly unknown[], source = 'rows'): Dataset {
+    const { rows, notes } = parseRows(values, (index) => `${source} row ${index + 1}`);
+    return new Dataset(rows, { origins: originsOf(rows, source), notes });
+  }
+
+  /** The dataset in a danfojs DataFrame whose columns are those of a dataset file. */
+  static fromDataFrame(frame: Pick<DataFrame, 'columns' | 'values'>): Dataset {
+    const { rows, notes } = rowsOfDataFrame(frame);
+    return new Dataset(rows, { origins: originsOf(rows, 'DataFrame'), notes });
+  }
+
   get length(): number {
     return this.rows.length;
   }
@@ -48,6 +65,11 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   placeOf(index: number): string {
     const origin = this.origins?.[index];
     return origin ? `${origin.source} ${origin.unit ?? 'row'} ${origin.row}` : `row ${index + 1}`;
+  }
+
+  /** Where a row came from. */
+  originOf(index: number): RowOrigin {
+    return this.origins?.[index] ?? { source: 'dataset', row: index + 1 };
   }
 
   /** The same dataset with its rows typed as one kind. @throws UserError where a row is of another kind */
@@ -97,10 +119,34 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
     return new Dataset(this.rows.map(change), { origins: this.origins, notes: this.notes });
   }
 
+  /** Shows the first n rows: as a table in a notebook, as text in a terminal. */
+  preview(n = 5): void {
+    displayHtml(this.toHtml(n), this.toText(n));
+  }
+
+  /** The first n rows as an HTML table. */
+  toHtml(n = 5): string {
+    return rowsHtml(this.rows.slice(0, n), this.length);
+  }
+
+  /** The first n rows as text. */
+  toText(n = 5): string {
+    return rowsText(this.rows.slice(0, n), this.length);
+  }
+
+  /** The rows as a danfojs DataFrame, with a column for each field. */
+  toDataFrame(): Promise<DataFrame> {
+    return toDataFrame(this.rows);
+  }
+
   private pick(indices: readonly number[]): Dataset<Row> {
     return new Dataset(
       indices.map((i) => this.rows[i]),
       { origins: this.origins && indices.map((i) => (this.origins as readonly RowOrigin[])[i]), notes: this.notes },
     );
   }
+}
+
+function originsOf(rows: readonly Example[], source: string): RowOrigin[] {
+  return rows.map((_, index) => ({ source, row: index + 1 }));
 }

@@ -2,4 +2,5 @@
 export { Dataset, type RowOrigin, type SplitOptions } from './dataset';
 export { type DownloadProgress, type ResolveOptions, resolveModel } from './hub';
 export { loadDataset } from './load';
+export { type MixOptions, mixDatasets } from './mix';
 export * from './types';

@@ -1,6 +1,133 @@
-import type { Example, TokenizedExample, TokenizeOptions, Tokenizer } from './types';
+/**
+ * From an example to token ids and the mask of the tokens that carry loss. The steps are those of TRL's SFTTrainer
+ * (trl/trainer/sft_trainer.py, `_prepare_dataset`): EOS is appended to the completion; the prompt and the whole are
+ * tokenized each on its own; tokens of the whole beyond the prompt's count are the completion; the end is cut at `maxLength`.
+ */
+import { type ChatMessage, type Example, formatOf, type MessagesExample } from '../data/types';
+import { UserError } from '../errors';
+import { alpacaPrompt } from './alpaca';
+import type { PromptTemplate, TokenizedExample, TokenizeOptions, Tokenizer } from './types';
 
-/** Turns an example into token ids and the mask of those that carry loss, as TRL does. */
-export function tokenizeExample(_example: Example, _tokenizer: Tokenizer, _options: TokenizeOptions = {}): TokenizedExample {
-  throw new Error('not there yet');
+/** An example as text: what the model is given and what it should say. Plain text has an empty prompt. */
+export interface FormattedExample {
+  prompt: string;
+  completion: string;
+}
+
+/**
+ * Writes an example as prompt and completion, without EOS: by `template` where one is given, else Alpaca rows by the Alpaca
+ * prompt, conversations by the chat template (the last assistant turn is the completion), other rows as they are.
+ * The prompt is what to give `generate`.
+ */
+export function formatExample(
+  example: Example,
+  tokenizer?: Tokenizer,
+  { template, chatTemplate }: Pick<TokenizeOptions, 'template' | 'chatTemplate'> = {},
+): FormattedExample {
+  if (template) return applyTemplate(template, example);
+  if ('messages' in example) {
+    if (!tokenizer) throw new UserError('A conversation is written by the chat template of a tokenizer; give formatExample the tokenizer.');
+    const split = promptLength(example);
+    const prompt = tokenizer.applyChatTemplate(example.messages.slice(0, split), { addGenerationPrompt: true, chatTemplate });
+    const whole = tokenizer.applyChatTemplate(example.messages, { chatTemplate });
+    return { prompt, completion: whole.startsWith(prompt) ? whole.slice(prompt.length) : answerOf(example.messages.slice(split)) };
+  }
+  if ('prompt' in example) return { prompt: example.prompt, completion: example.completion };
+  if ('instruction' in example) return { prompt: alpacaPrompt(example), completion: example.output };
+  return { prompt: '', completion: example.text };
+}
+
+/** Turns an example into token ids and the mask of those that carry loss. */
+export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
+  return finish(tokenize(example, tokenizer, options), options.maxLength);
+}
+
+/**
+ * True when nothing is left to learn: either `maxLength` cut the whole completion away, or there was none.
+ * TRL drops such examples without a word; `explainNoTarget` is the sentence for the user.
+ */
+export function hasNoTarget(tokenized: TokenizedExample): boolean {
+  return !tokenized.lossMask.includes(1);
+}
+
+/** Says which row has nothing left to learn, why, and what helps; `place` is `dataset.placeOf(index)`. */
+export function explainNoTarget(tokenized: TokenizedExample, place: string): string {
+  const { length } = tokenized.inputIds;
+  return tokenized.truncated
+    ? `${place}: the prompt alone fills max_length ${length} (the example has ${tokenized.fullLength} tokens), so its completion is cut away entirely and nothing is left to learn; raise max_length, or shorten or remove the row.`
+    : `${place}: no token of this example carries loss, so there is nothing to learn; remove the row or give it a completion.`;
+}
+
+interface Draft {
+  ids: number[];
+  mask: Uint8Array;
+  boundaryMismatch: boolean;
+}
+
+function tokenize(example: Example, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
+  const format = options.template ? 'prompt_completion' : formatOf(example);
+  if (format === 'messages') return tokenizeMessages(example as MessagesExample, tokenizer, options);
+  const { prompt, completion } = formatExample(example, tokenizer, options);
+  const text = completion.endsWith(tokenizer.eosToken) ? completion : completion + tokenizer.eosToken;
+  const ids = tokenizer.encode(prompt + text, { addSpecialTokens: true });
+  if (format === 'text' || options.completionOnlyLoss === false) return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+  return maskPrompt(tokenizer.encode(prompt, { addSpecialTokens: true }), ids);
+}
+
+function maskPrompt(promptIds: readonly number[], ids: number[]): Draft {
+  const mask = new Uint8Array(ids.length).fill(1, promptIds.length);
+  return { ids, mask, boundaryMismatch: promptIds.some((id, i) => ids[i] !== id) };
+}
+
+function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
+  const { chatTemplate, assistantOnlyLoss = false } = options;
+  const encode = (messages: readonly ChatMessage[], addGenerationPrompt: boolean): number[] =>
+    tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt, chatTemplate }));
+  const ids = encode(example.messages, false);
+  if (assistantOnlyLoss) return maskTurns(example.messages, ids, encode);
+  const completionOnly = options.completionOnlyLoss ?? example.promptLength !== undefined;
+  if (!completionOnly) return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+  return maskPrompt(encode(example.messages.slice(0, promptLength(example)), true), ids);
+}
+
+/** Marks every assistant turn: from where its opening ends to where the conversation up to it ends. */
+function maskTurns(messages: readonly ChatMessage[], ids: number[], encode: (messages: readonly ChatMessage[], open: boolean) => number[]): Draft {
+  const mask = new Uint8Array(ids.length);
+  let boundaryMismatch = false;
+  for (const [index, message] of messages.entries()) {
+    if (message.role !== 'assistant') continue;
+    const start = encode(messages.slice(0, index), true);
+    const end = encode(messages.slice(0, index + 1), false);
+    boundaryMismatch ||= end.some((id, i) => ids[i] !== id) || start.some((id, i) => ids[i] !== id);
+    mask.fill(1, start.length, end.length);
+  }
+  return { ids, mask, boundaryMismatch };
+}
+
+function finish({ ids, mask, boundaryMismatch }: Draft, maxLength = Number.POSITIVE_INFINITY): TokenizedExample {
+  const length = Math.min(ids.length, maxLength);
+  return {
+    inputIds: Int32Array.from(ids.slice(0, length)),
+    lossMask: mask.slice(0, length),
+    truncated: length < ids.length,
+    fullLength: ids.length,
+    boundaryMismatch,
+  };
+}
+
+function promptLength({ messages, promptLength }: MessagesExample): number {
+  if (promptLength !== undefined) return promptLength;
+  const last = messages.findLastIndex((message) => message.role === 'assistant');
+  if (last < 0) throw new UserError('A conversation without an assistant turn has no completion to learn; add one or remove the row.');
+  return last;
+}
+
+function answerOf(messages: readonly ChatMessage[]): string {
+  return messages.map((message) => message.content).join('\n');
+}
+
+function applyTemplate(template: PromptTemplate, example: Example): FormattedExample {
+  const made = template(example);
+  if (typeof made?.prompt === 'string' && typeof made.completion === 'string') return made;
+  throw new UserError(`The template returned ${JSON.stringify(made) ?? 'nothing'}, but { prompt: text, completion: text } was expected.`);
 }

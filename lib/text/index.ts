@@ -1,4 +1,6 @@
 /** From examples to token ids. */
-export { tokenizeExample } from './examples';
+export { alpacaPrompt } from './alpaca';
+export { explainNoTarget, type FormattedExample, formatExample, hasNoTarget, tokenizeExample } from './examples';
 export { loadTokenizer } from './tokenizer';
 export * from './types';
+export { showTokens, tokensHtml, tokensText } from './view';

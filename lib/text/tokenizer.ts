@@ -1,6 +1,125 @@
-import type { Tokenizer } from './types';
+/** The tokenizer: that of @huggingface/transformers, built from local files alone, with its special tokens settled. */
+import { existsSync } from 'node:fs';
+import * as path from 'node:path';
+import { resolveModel } from '../data/hub';
+import { messageOf, UserError } from '../errors';
+import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
+import type { ChatMessage, ChatTemplateOptions, Tokenizer } from './types';
 
-/** Loads the tokenizer of a local folder or a Hub id. */
-export async function loadTokenizer(_dirOrId: string): Promise<Tokenizer> {
-  throw new Error('not there yet');
+/** The part of transformers.js' PreTrainedTokenizer that is used here. */
+interface Backend {
+  encode(text: string, options: { add_special_tokens: boolean }): number[];
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
+  get_vocab(): Map<string, number>;
+  apply_chat_template(messages: readonly ChatMessage[], options: Record<string, unknown>): unknown;
+}
+
+/**
+ * Loads the tokenizer of a local folder or of a Hub id. A local folder is read without touching the network.
+ * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named
+ */
+export async function loadTokenizer(dirOrId: string): Promise<Tokenizer> {
+  const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
+  const files = readTokenizerFiles(directory);
+  const vocabulary = makeVocabulary(files);
+  const special = settleSpecialTokens(files, vocabulary, directory);
+  const backend = await makeBackend(files, special, directory);
+  return makeTokenizer(backend, files, special, vocabulary, directory);
+}
+
+interface FullVocabulary extends Vocabulary {
+  readonly size: number;
+}
+
+function makeVocabulary({ tokenizerJson }: TokenizerFiles): FullVocabulary {
+  const vocab: unknown = tokenizerJson.model.vocab;
+  // a Unigram vocabulary is a list of [token, score]
+  const entries = Array.isArray(vocab) ? vocab.map((entry, id): [string, number] => [entry[0], id]) : Object.entries(tokenizerJson.model.vocab);
+  const ids = new Map<string, number>(entries);
+  for (const token of tokenizerJson.added_tokens) ids.set(token.content, token.id);
+  const tokens: string[] = [];
+  for (const [token, id] of ids) tokens[id] = token;
+  return { idOf: (token) => ids.get(token), tokenOf: (id) => tokens[id], size: tokens.length };
+}
+
+async function makeBackend(files: TokenizerFiles, special: SpecialTokens, directory: string): Promise<Backend> {
+  // loaded when the first tokenizer is: the package brings its own inference engine along
+  const { PreTrainedTokenizer } = await import('@huggingface/transformers');
+  const named = ['bos_token', 'unk_token', 'sep_token', 'cls_token', 'mask_token'].map((kind) => [
+    kind,
+    tokenContent(files.tokenizerConfig[kind]) ?? tokenContent(files.specialTokensMap[kind]) ?? null,
+  ]);
+  const config = {
+    ...files.tokenizerConfig,
+    ...Object.fromEntries(named),
+    chat_template: files.chatTemplate ?? null,
+    eos_token: special.eosToken,
+    pad_token: special.padToken,
+  };
+  try {
+    return new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend;
+  } catch (error) {
+    const file = path.join(directory, existsSync(path.join(directory, 'tokenizer.json')) ? 'tokenizer.json' : 'vocab.json');
+    throw new UserError(`${file} is not a tokenizer that can be used here: ${messageOf(error)}; save it again with a current version of transformers.`, {
+      cause: error,
+    });
+  }
+}
+
+function makeTokenizer(backend: Backend, files: TokenizerFiles, special: SpecialTokens, vocabulary: FullVocabulary, directory: string): Tokenizer {
+  const decode = (ids: ArrayLike<number>, skip: boolean): string => {
+    // a model's embedding may have more rows than the vocabulary has tokens; such ids stand for nothing
+    const known = Array.from(ids).filter((id) => vocabulary.tokenOf(id) !== undefined);
+    return known.length === 0 ? '' : backend.decode(known, { skip_special_tokens: skip, clean_up_tokenization_spaces: false });
+  };
+  return {
+    encode: (text, { addSpecialTokens = false } = {}) => (text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens })),
+    decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
+    tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
+    applyChatTemplate: (messages, options) => renderChat(backend, files.chatTemplate, messages, options, directory),
+    hasChatTemplate: files.chatTemplate !== undefined && files.chatTemplate !== null,
+    vocabSize: vocabulary.size,
+    eosId: special.eosId,
+    eosToken: special.eosToken,
+    stopIds: special.stopIds,
+    bosId: special.bosId,
+    padId: special.padId,
+    notes: special.notes,
+    files: files.files,
+    directory,
+  };
+}
+
+/** SentencePiece vocabularies write a space as U+2581 and a byte as <0x0A>; their decoder would drop the leading space of a lone token. */
+function tokenText(token: string | undefined, decode: (ids: number[]) => string, id: number): string {
+  if (token === undefined) return `[id ${id} is outside the vocabulary]`;
+  const byte = /^<0x([0-9A-F]{2})>$/.exec(token);
+  if (byte) {
+    const value = Number.parseInt(byte[1], 16);
+    return value < 0x80 ? String.fromCharCode(value) : '\ufffd';
+  }
+  return token.includes('\u2581') ? token.replaceAll('\u2581', ' ') : decode([id]);
+}
+
+function renderChat(backend: Backend, own: unknown, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, directory: string): string {
+  const { addGenerationPrompt = false, chatTemplate } = options;
+  if (chatTemplate === undefined && !own) {
+    throw new UserError(
+      `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; give one as chatTemplate, or use a model that has been trained to chat.`,
+    );
+  }
+  try {
+    const text = backend.apply_chat_template(messages, {
+      tokenize: false,
+      add_generation_prompt: addGenerationPrompt,
+      ...(chatTemplate !== undefined && { chat_template: chatTemplate }),
+    });
+    return String(text);
+  } catch (error) {
+    throw new UserError(
+      `The chat template of ${directory} cannot write this conversation (roles ${messages.map((m) => m.role).join(', ')}): ${messageOf(error)}.`,
+      { cause: error },
+    );
+  }
 }

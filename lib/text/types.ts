@@ -65,7 +65,10 @@ export type PromptTemplate = (example: Example) => { prompt: string; completion:
 export interface TokenizeOptions {
   /** Tokens beyond this many are cut off the end; no limit when left out. */
   maxLength?: number;
-  /** Only the completion carries loss (for conversations the last assistant turn); plain text always carries it whole. Default true. */
+  /**
+   * Only the completion carries loss; for conversations that is the last assistant turn. Default as in TRL: true where rows
+   * have a prompt and a completion (Alpaca rows do), false for conversations; plain text always carries loss whole.
+   */
   completionOnlyLoss?: boolean;
   /** Every assistant turn of a conversation carries loss, and nothing else does. Default false. */
   assistantOnlyLoss?: boolean;

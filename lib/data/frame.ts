@@ -1,0 +1,43 @@
+/** Datasets to danfojs DataFrames and back. danfojs takes a second to load, which only those pay who want a frame. */
+import type { DataFrame } from 'danfojs-node';
+import { UserError } from '../errors';
+import { type ParsedRows, parseRows } from './rows';
+import type { Example } from './types';
+
+/** A DataFrame with a column for each field; the messages of a conversation become JSON text, as a cell holds no list. */
+export async function toDataFrame(rows: readonly Example[]): Promise<DataFrame> {
+  const danfo = await import('danfojs-node');
+  const records = rows.map(flatten);
+  const columns = [...new Set(records.flatMap((record) => Object.keys(record)))];
+  const values = records.map((record) => columns.map((column) => record[column] ?? ''));
+  return new danfo.DataFrame(values, { columns });
+}
+
+/**
+ * The rows in a DataFrame whose columns are those of a dataset file.
+ * @throws UserError when the columns are no known format, or a cell is no text
+ */
+export function rowsOfDataFrame(frame: Pick<DataFrame, 'columns' | 'values'>): ParsedRows {
+  const values = frame.values as unknown[][];
+  if (!Array.isArray(values[0])) throw new UserError('The DataFrame must have at least one row and its columns must be those of a dataset, as in a file.');
+  const records = values.map((row) => Object.fromEntries(frame.columns.map((column, at) => [column, unflatten(column, row[at])])));
+  return parseRows(records, (index) => `DataFrame row ${index + 1}`);
+}
+
+function flatten({ extras, ...row }: Example): Record<string, string | number | boolean> {
+  const cells: Record<string, string | number | boolean> = {};
+  for (const [column, value] of Object.entries({ ...extras, ...row })) {
+    if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') cells[column] = value;
+    else if (value !== undefined && value !== null) cells[column] = JSON.stringify(value);
+  }
+  return cells;
+}
+
+function unflatten(column: string, cell: unknown): unknown {
+  if ((column !== 'messages' && column !== 'conversations') || typeof cell !== 'string') return cell;
+  try {
+    return JSON.parse(cell);
+  } catch {
+    return cell;
+  }
+}

@@ -1,0 +1,40 @@
+/** One dataset out of several. */
+import { UserError } from '../errors';
+import { createRandom, shuffled } from '../random';
+import { Dataset, type RowOrigin } from './dataset';
+import type { Example } from './types';
+
+export interface MixOptions {
+  /** The share of each dataset in the result, in any unit; without it every row of every dataset is taken. */
+  weights?: readonly number[];
+  /** Decides which rows are taken and their order. Default 0. */
+  seed?: number;
+}
+
+/**
+ * Mixes datasets in a random order. With weights, as many rows are taken as the shares allow without repeating a row:
+ * [0.8, 0.2] of 1000 and 100 rows gives 400 and 100.
+ */
+export function mixDatasets(datasets: readonly Dataset[], { weights, seed = 0 }: MixOptions = {}): Dataset {
+  if (datasets.length === 0) throw new UserError('mixDatasets needs at least one dataset.');
+  const random = createRandom(seed);
+  const counts = weights ? countsOf(datasets, weights) : datasets.map((dataset) => dataset.length);
+  const taken = datasets.flatMap((dataset, which) => {
+    const chosen = shuffled([...dataset.rows.keys()], random).slice(0, counts[which]);
+    return chosen.map((index): [Example, RowOrigin] => [dataset.rows[index], dataset.originOf(index)]);
+  });
+  const mixed = shuffled(taken, random);
+  const notes = [...new Set(datasets.flatMap((dataset) => dataset.notes))];
+  return new Dataset(
+    mixed.map(([row]) => row),
+    { origins: mixed.map(([, origin]) => origin), notes },
+  );
+}
+
+function countsOf(datasets: readonly Dataset[], weights: readonly number[]): number[] {
+  const sound = weights.length === datasets.length && weights.every((weight) => Number.isFinite(weight) && weight > 0);
+  if (!sound) throw new UserError(`weights ${JSON.stringify(weights)} must be one number above 0 for each of the ${datasets.length} datasets.`);
+  // the dataset that is used up first sets the scale
+  const rowsPerWeight = Math.min(...datasets.map((dataset, which) => dataset.length / weights[which]));
+  return weights.map((weight) => Math.round(weight * rowsPerWeight));
+}

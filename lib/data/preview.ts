@@ -1,0 +1,44 @@
+/** Rows as a readable table: HTML for a notebook, text for a terminal. */
+import { escapeHtml } from '../display';
+import type { Example } from './types';
+
+const LONGEST = 300;
+
+/** The cells of a row by column; conversations are written out turn by turn. */
+export function cellsOf(row: Example): Record<string, string> {
+  if ('messages' in row) return { messages: row.messages.map(({ role, content }) => `${role}: ${content}`).join('\n') };
+  const { extras: _, ...cells } = row;
+  return Object.fromEntries(Object.entries(cells).map(([column, value]) => [column, value ?? '']));
+}
+
+/** @param numbers the number to show for each row */
+export function rowsHtml(rows: readonly Example[], total: number): string {
+  const columns = columnsOf(rows);
+  const style = 'text-align:left;vertical-align:top;white-space:pre-wrap;max-width:40em';
+  const head = ['', ...columns].map((column) => `<th style="text-align:left">${escapeHtml(column)}</th>`).join('');
+  const body = rows.map((row, index) => {
+    const cells = cellsOf(row);
+    const shown = columns.map((column) => `<td style="${style}">${escapeHtml(clip(cells[column] ?? '')).replaceAll('\n', '<br>')}</td>`);
+    return `<tr><th>${index + 1}</th>${shown.join('')}</tr>`;
+  });
+  return `<table><thead><tr>${head}</tr></thead><tbody>${body.join('')}</tbody></table><p>${caption(rows.length, total)}</p>`;
+}
+
+export function rowsText(rows: readonly Example[], total: number): string {
+  const blocks = rows.map((row, index) =>
+    [`--- ${index + 1}`, ...Object.entries(cellsOf(row)).map(([column, value]) => `${column}: ${clip(value).replaceAll('\n', '\n    ')}`)].join('\n'),
+  );
+  return [...blocks, `--- ${caption(rows.length, total)}`].join('\n');
+}
+
+function columnsOf(rows: readonly Example[]): string[] {
+  return [...new Set(rows.flatMap((row) => Object.keys(cellsOf(row))))];
+}
+
+function caption(shown: number, total: number): string {
+  return shown < total ? `${shown} of ${total} rows` : `${total} row${total === 1 ? '' : 's'}`;
+}
+
+function clip(text: string): string {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST).trimEnd()} …` : text;
+}

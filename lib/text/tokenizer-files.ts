@@ -1,0 +1,166 @@
+/** Reads a tokenizer's files into the one form that the tokenizer is built from: `tokenizer.json` and a flat configuration. */
+import { existsSync } from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { readJson, readText } from '../files';
+import { type SpecialTokenSources, tokenContent } from './special-tokens';
+
+type JsonObject = Record<string, unknown>;
+
+/** An entry of `added_tokens` in tokenizer.json. */
+export interface AddedToken {
+  id: number;
+  content: string;
+  special: boolean;
+  single_word: boolean;
+  lstrip: boolean;
+  rstrip: boolean;
+  normalized: boolean;
+}
+
+export interface TokenizerJson {
+  model: { type?: string; vocab: Record<string, number> } & JsonObject;
+  added_tokens: AddedToken[];
+  post_processor: JsonObject | null;
+  [key: string]: unknown;
+}
+
+export interface TokenizerFiles extends SpecialTokenSources {
+  readonly tokenizerJson: TokenizerJson;
+  readonly chatTemplate: unknown;
+  /** Paths of the files that belong to the tokenizer. */
+  readonly files: readonly string[];
+}
+
+const TOKENIZER_FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'tokenizer.model',
+  'chat_template.jinja',
+  'chat_template.json',
+];
+
+/** @throws UserError when the folder has no tokenizer, or one of its files is broken */
+export function readTokenizerFiles(directory: string): TokenizerFiles {
+  const at = (name: string): string => path.join(directory, name);
+  const object = (name: string): JsonObject => (existsSync(at(name)) ? asObject(readJson(at(name)), at(name)) : {});
+  const tokenizerConfig = object('tokenizer_config.json');
+  const specialTokensMap = object('special_tokens_map.json');
+  const tokenizerJson = existsSync(at('tokenizer.json'))
+    ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
+    : fromVocabulary(directory, tokenizerConfig);
+  addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
+  applyBosEosFlags(tokenizerJson, tokenizerConfig);
+  const chatTemplate = existsSync(at('chat_template.jinja'))
+    ? readText(at('chat_template.jinja'))
+    : (tokenizerConfig.chat_template ?? object('chat_template.json').chat_template);
+  return {
+    tokenizerJson,
+    tokenizerConfig,
+    specialTokensMap,
+    config: object('config.json'),
+    generationConfig: object('generation_config.json'),
+    chatTemplate,
+    files: TOKENIZER_FILES.map(at).filter((file) => existsSync(file)),
+  };
+}
+
+function asObject(value: unknown, file: string): JsonObject {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw new UserError(`${file} must hold a JSON object; download the file again.`);
+}
+
+function parseTokenizerJson(value: unknown, file: string): TokenizerJson {
+  const json = asObject(value, file);
+  const model = json.model as { vocab?: unknown } | undefined;
+  if (typeof model?.vocab !== 'object' || model.vocab === null) {
+    throw new UserError(`${file} has no vocabulary (model.vocab), so it is not a tokenizer; download the file again.`);
+  }
+  return {
+    normalizer: null,
+    pre_tokenizer: null,
+    decoder: null,
+    ...json,
+    model: model as TokenizerJson['model'],
+    added_tokens: (json.added_tokens as AddedToken[] | undefined) ?? [],
+    post_processor: (json.post_processor as JsonObject | null | undefined) ?? null,
+  };
+}
+
+/** The older form of GPT-2 and OPT: byte-level BPE as `vocab.json` and `merges.txt`. */
+function fromVocabulary(directory: string, tokenizerConfig: JsonObject): TokenizerJson {
+  const [vocabFile, mergesFile] = ['vocab.json', 'merges.txt'].map((name) => path.join(directory, name));
+  if (!existsSync(vocabFile) || !existsSync(mergesFile)) {
+    const spm = existsSync(path.join(directory, 'tokenizer.model'));
+    throw new UserError(
+      `${directory} has no tokenizer.json${spm ? ' (only the SentencePiece file tokenizer.model, which cannot be read here)' : ''}; save it with transformers' AutoTokenizer.save_pretrained, or copy the file from the model's repository.`,
+    );
+  }
+  const vocab = asObject(readJson(vocabFile), vocabFile) as Record<string, number>;
+  const merges = readText(mergesFile)
+    .split(/\r?\n/)
+    .filter((line, index) => line !== '' && !(index === 0 && line.startsWith('#version')));
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: tokenizerConfig.add_prefix_space === true, trim_offsets: true, use_regex: true };
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: { ...byteLevel, trim_offsets: false },
+    decoder: byteLevel,
+    model: { type: 'BPE', dropout: null, unk_token: null, continuing_subword_prefix: '', end_of_word_suffix: '', fuse_unk: false, vocab, merges },
+  };
+}
+
+/**
+ * Tokens that the configuration names but tokenizer.json does not list as added are added, as transformers does: only an
+ * added token is found whole in a text. Named tokens that the vocabulary lacks are left out: no embedding has a row for them.
+ */
+function addNamedTokens(json: TokenizerJson, tokenizerConfig: JsonObject, specialTokensMap: JsonObject): void {
+  const known = new Set(json.added_tokens.map((token) => token.content));
+  const add = (token: AddedToken): void => {
+    if (known.has(token.content)) return;
+    known.add(token.content);
+    json.added_tokens.push(token);
+  };
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  for (const [id, token] of Object.entries((tokenizerConfig.added_tokens_decoder as JsonObject | undefined) ?? {})) {
+    const content = tokenContent(token);
+    if (content !== undefined) add({ ...flags, special: false, ...(token as Partial<AddedToken>), id: Number(id), content });
+  }
+  const vocab = json.model.vocab;
+  if (Array.isArray(vocab)) return;
+  for (const source of [tokenizerConfig, specialTokensMap]) {
+    for (const kind of ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask']) {
+      const value = source[`${kind}_token`];
+      const content = tokenContent(value);
+      if (content === undefined || !Object.hasOwn(vocab, content)) continue;
+      const own = typeof value === 'object' ? (value as Partial<AddedToken>) : {};
+      add({ ...flags, lstrip: own.lstrip ?? false, rstrip: own.rstrip ?? false, id: vocab[content], content });
+    }
+  }
+}
+
+/** `add_bos_token` and `add_eos_token`, where the configuration has them, decide what is put around a text, as in transformers. */
+function applyBosEosFlags(json: TokenizerJson, tokenizerConfig: JsonObject): void {
+  if (!('add_bos_token' in tokenizerConfig || 'add_eos_token' in tokenizerConfig)) return;
+  const wanted = (kind: 'bos' | 'eos'): AddedToken[] => {
+    const content = tokenizerConfig[`add_${kind}_token`] === true ? tokenContent(tokenizerConfig[`${kind}_token`]) : undefined;
+    return json.added_tokens.filter((token) => token.content === content);
+  };
+  const special = (token: AddedToken): JsonObject => ({ SpecialToken: { id: token.content, type_id: 0 } });
+  const [bos, eos] = [wanted('bos'), wanted('eos')];
+  const sequence = (id: string): JsonObject => ({ Sequence: { id, type_id: 0 } });
+  json.post_processor = {
+    type: 'TemplateProcessing',
+    single: [...bos.map(special), sequence('A'), ...eos.map(special)],
+    pair: [...bos.map(special), sequence('A'), ...eos.map(special), ...bos.map(special), sequence('B'), ...eos.map(special)],
+    special_tokens: Object.fromEntries([...bos, ...eos].map((t) => [t.content, { id: t.content, ids: [t.id], tokens: [t.content] }])),
+  };
+}
