@@ -1,6 +1,6 @@
 /** The fused operations of ops.ts, composed of plain tfjs operations: for backends without our kernels, and as the reference in tests. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Activation, AttentionOptions, LayerCache, TokenLoss } from './ops';
+import type { Activation, AdamWSettings, AttentionOptions, LayerCache, TokenLoss } from './ops';
 import type { Segments } from './segments';
 
 /** Added to a score to hide it; finite, so that no NaN arises from a row that is hidden entirely. */
@@ -116,7 +116,7 @@ export function cachedAttention(
 ): { output: tf.Tensor2D; cache: LayerCache } {
   const [output, keys, values] = tf.tidy(() => {
     const [batch, , capacity, headDim] = cache.keys.shape;
-    const places = tf.range(0, capacity, 1, 'int32');
+    const places = tf.tensor1d(Int32Array.from({ length: capacity }, (_, i) => i));
     const current = tf.expandDims(lengths, 1);
     const isNew = tf.reshape(tf.equal(places, current), [batch, 1, capacity, 1]);
     const put = (old: tf.Tensor4D, fresh: tf.Tensor2D) =>
@@ -143,4 +143,19 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
     return [nll, tf.argMax(logits, -1), entropy];
   }) as tf.Tensor1D[];
   return { nll, argmax, entropy };
+}
+
+/** The numbers enter as tensors, so that one compiled graph serves all steps. */
+export function adamW(parameter: tf.Variable, gradient: tf.Tensor, moments: { m: tf.Variable; v: tf.Variable }, settings: AdamWSettings): void {
+  const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
+  tf.tidy(() => {
+    const g = tf.mul(gradient, tf.scalar(gradientScale));
+    const m = tf.add(tf.mul(moments.m, beta1), tf.mul(g, 1 - beta1));
+    const v = tf.add(tf.mul(moments.v, beta2), tf.mul(tf.square(g), 1 - beta2));
+    const denominator = tf.add(tf.mul(tf.sqrt(v), tf.scalar(1 / Math.sqrt(1 - beta2 ** step))), epsilon);
+    const change = tf.mul(tf.div(m, denominator), tf.scalar(learningRate / (1 - beta1 ** step)));
+    parameter.assign(tf.sub(tf.mul(parameter, tf.scalar(1 - learningRate * weightDecay)), change));
+    moments.m.assign(m);
+    moments.v.assign(v);
+  });
 }

@@ -7,7 +7,9 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import * as composed from './composed';
+import { adamWInPlace } from './adamw';
 import { ortBackend } from './device';
+import type { OrtBackend } from './ort/backend';
 import type { Segments } from './segments';
 
 /** How attention reads its operands. */
@@ -112,9 +114,7 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
  */
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
   if (!ortBackend()) return composed.attention(q, k, v, segments, options);
-  const { heads, kvHeads, scale, window } = options;
-  const attrs: tf.NamedAttrMap = { heads, kvHeads, scale, ...(window === undefined ? {} : { window }) };
-  return fused('SegmentAttention', { q, k, v, lengths: segments.lengthsTensor }, attrs);
+  return fused('SegmentAttention', { q, k, v, lengths: segments.lengthsTensor }, attributesOf(options));
 }
 
 /**
@@ -134,7 +134,10 @@ export function cachedAttention(
   lengths: tf.Tensor1D,
   options: AttentionOptions,
 ): { output: tf.Tensor2D; cache: LayerCache } {
-  return composed.cachedAttention(q, k, v, cache, lengths, options);
+  if (!ortBackend()) return composed.cachedAttention(q, k, v, cache, lengths, options);
+  const inputs = { q, k, v, keys: cache.keys, values: cache.values, lengths };
+  const [output, keys, values] = fused<[tf.Tensor2D, tf.Tensor4D, tf.Tensor4D]>('CachedAttention', inputs, attributesOf(options));
+  return { output, cache: { keys, values } };
 }
 
 /**
@@ -150,9 +153,50 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
   return { nll, argmax, entropy };
 }
 
+/** The variable's own data; shared data is copied first. */
+function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
+  if (!backend.ownsAlone(variable.dataId)) {
+    const copy = tf.engine().makeTensorFromTensorInfo(backend.copy(variable));
+    variable.assign(copy);
+    copy.dispose();
+  }
+  return backend.hostData(variable.dataId) as Float32Array;
+}
+
+function attributesOf({ heads, kvHeads, scale, window }: AttentionOptions): tf.NamedAttrMap {
+  return { heads, kvHeads, scale, ...(window === undefined ? {} : { window }) };
+}
+
 /** Runs a kernel of the ONNX Runtime backend. */
 function fused<T>(kernel: string, inputs: Record<string, tf.Tensor>, attrs: tf.NamedAttrMap = {}): T {
   return tf.engine().runKernel(kernel, inputs, attrs) as unknown as T;
+}
+
+/** Settings of one AdamW update. */
+export interface AdamWSettings {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Decoupled weight decay; 0 for biases and norms. */
+  weightDecay: number;
+  /** Number of this update, from 1: corrects the bias of young moments. */
+  step: number;
+  /** Factor on the gradient before anything else: the clipping of the global norm. */
+  gradientScale: number;
+}
+
+/**
+ * One AdamW update of one parameter, in place (Loshchilov & Hutter 2019; arithmetic as in PyTorch's torch.optim.AdamW):
+ * w ← w·(1 − lr·decay); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε).
+ * @param parameter the weights; `moments` are of its shape and are updated too
+ * @param gradient of the parameter's shape; not disposed here
+ */
+export function adamW(parameter: tf.Variable, gradient: tf.Tensor, moments: { m: tf.Variable; v: tf.Variable }, settings: AdamWSettings): void {
+  const backend = ortBackend();
+  if (!backend?.worksOnHost) return composed.adamW(parameter, gradient, moments, settings);
+  const [w, m, v] = [parameter, moments.m, moments.v].map((variable) => writableData(backend, variable));
+  adamWInPlace(w, backend.hostData(gradient.dataId) as Float32Array, m, v, settings);
 }
 
 /** The first of several outputs; the others only serve the gradient. */

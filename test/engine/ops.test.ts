@@ -168,3 +168,48 @@ test('tokenLoss: likeliest token and entropy equal plain operations', () => {
     assert.deepEqual([...actual.argmax.dataSync()], [...expected.argmax.dataSync()]);
   });
 });
+
+for (const window of [undefined, 3]) {
+  test(`cachedAttention${window ? ' in a window' : ''}: token after token equals attention over the whole sequence`, () => {
+    tf.tidy(() => {
+      const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
+      const [length, headDim, capacity] = [6, 8, 10];
+      const rows = [4, 2].map((shorter) => length - shorter);
+      const sequences = rows.map((filled) => ({ filled, q: random([length, 32]), k: random([length, 16]), v: random([length, 16]) }));
+      const cacheOf = (name: 'k' | 'v'): tf.Tensor4D =>
+        tf.stack(
+          sequences.map((sequence) => {
+            const rows = tf.reshape(tf.slice(sequence[name], [0, 0], [sequence.filled, 16]), [sequence.filled, 2, headDim]);
+            return tf.transpose(tf.pad(rows, [[0, capacity - sequence.filled], [0, 0], [0, 0]]), [1, 0, 2]);
+          }),
+        ) as tf.Tensor4D;
+      let cache: engine.LayerCache = { keys: cacheOf('k'), values: cacheOf('v') };
+      for (let extra = 0; extra < 2; extra++) {
+        const at = (name: 'q' | 'k' | 'v'): tf.Tensor2D =>
+          tf.concat(sequences.map((sequence) => tf.slice(sequence[name], [sequence.filled + extra, 0], [1, sequence[name].shape[1] as number]))) as tf.Tensor2D;
+        const lengths = tf.tensor1d(sequences.map(({ filled }) => filled + extra), 'int32');
+        const result = engine.cachedAttention(at('q'), at('k'), at('v'), cache, lengths, options);
+        cache = result.cache;
+        for (const [index, { q, k, v, filled }] of sequences.entries()) {
+          const whole = composed.attention(two(q), two(k), two(v), engine.makeSegments([length]), options);
+          assertClose(tf.slice(result.output, [index, 0], [1, 32]), tf.slice(whole, [filled + extra, 0], [1, 32]), 2e-6, `sequence ${index}`);
+        }
+      }
+    });
+  });
+}
+
+test('adamW: in place equals plain operations, and leaves copies alone', () => {
+  tf.tidy(() => {
+    const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, step: 3, gradientScale: 0.7 };
+    const start = [random([5, 4]), random([5, 4]), tf.abs(random([5, 4]))];
+    const gradient = random([5, 4]);
+    const [one, other] = [0, 1].map(() => start.map((x) => tf.variable(x)));
+    const copy = tf.clone(one[0]);
+    engine.adamW(one[0], gradient, { m: one[1], v: one[2] }, settings);
+    composed.adamW(other[0], gradient, { m: other[1], v: other[2] }, settings);
+    for (const index of [0, 1, 2]) assertClose(one[index], other[index], 1e-6, 'parameter, m, v'.split(', ')[index]);
+    assertClose(copy, start[0], 0, 'a copy of the parameter');
+    for (const variable of [...one, ...other]) variable.dispose();
+  });
+});

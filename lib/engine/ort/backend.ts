@@ -45,6 +45,7 @@ export class OrtBackend extends KernelBackend {
 
   constructor(private readonly settings: SessionSettings) {
     super();
+    this.worksOnHost = settings.executionProviders[0] === 'cpu';
     this.data = new DataStorage(this, engine());
   }
 
@@ -217,6 +218,26 @@ export class OrtBackend extends KernelBackend {
   /** The data itself, computed if need be; valid until the tensor is disposed. For operations that work in place on the host. */
   hostData(dataId: DataId): HostArray {
     return this.dataOf(this.entry(dataId).value as Value);
+  }
+
+  /** Whether data lies in main memory, where JavaScript can work on it. */
+  readonly worksOnHost: boolean;
+
+  /** Whether the data may be changed in place: no other tensor shares it, and it is not an array that the program handed to us. */
+  ownsAlone(dataId: DataId): boolean {
+    const { value, references } = this.entry(dataId);
+    this.dataOf(value as Value);
+    return references === 1 && value?.handles === 1 && value.pooled;
+  }
+
+  /** The same tensor in memory of its own. */
+  copy(info: TensorInfo): TensorInfo {
+    const data = this.hostData(info.dataId);
+    const value = new Value(info.shape, info.dtype as NumericType);
+    value.data = arrayOver(this.pool.take(data.byteLength), value.dtype);
+    value.data.set(data);
+    value.pooled = true;
+    return this.infoOf(value);
   }
 
   private dataOf(value: Value): HostArray {

@@ -159,4 +159,32 @@ const attentionGrad: OrtKernel = {
   },
 };
 
-export const attentionKernels = [attention, attentionGrad];
+/**
+ * One new token of each sequence against its cache, by ONNX Runtime's own kernel, which writes the token's keys and
+ * values into the cache's memory when it may.
+ */
+const cachedAttention: OrtKernel = {
+  name: 'CachedAttention',
+  inputs: ['q', 'k', 'v', 'keys', 'values', 'lengths'],
+  infer: ([q, , , keys, values]) => [like(q), like(keys), like(values)],
+  key: keyOf,
+  inPlace: [
+    [3, 1],
+    [4, 2],
+  ],
+  emit: ({ graph, inputs: [q, k, v, keys, values, lengths], attrs }) => {
+    const { heads, kvHeads, scale, window } = attrs as AttentionOptions;
+    const second = graph.ints([1]);
+    const [query, key, value] = [q, k, v].map((x) => graph.op('Unsqueeze', [x.name, second]));
+    const total = graph.op('Add', [graph.op('ReduceMax', [lengths.name], { keepdims: 0 }), graph.scalar('int32', 1)]);
+    const outputs = graph.ops('GroupQueryAttention', [query, key, value, keys.name, values.name, lengths.name, total], 3, {
+      num_heads: heads,
+      kv_num_heads: kvHeads,
+      scale: float(scale),
+      local_window_size: window ?? -1,
+    });
+    return [graph.op('Squeeze', [outputs[0], second]), outputs[1], outputs[2]];
+  },
+};
+
+export const attentionKernels = [attention, attentionGrad, cachedAttention];
