@@ -1,8 +1,14 @@
-/** Text from a model. */
+/** Text from a model: prompts are read once, then each step adds one token to each of them. */
+import { UserError } from '../errors';
+import { createRandom, type Random } from '../random';
+import { checkLength, checkTokenIds } from './batch';
+import { DecodingState } from './cache';
+import { chooseToken, type SamplingOptions } from './sampling';
+import { TextStream } from './text-stream';
 import type { CausalLM } from './types';
 
 export interface GenerateOptions {
-  /** Most tokens to add. Default 128. */
+  /** Most tokens to add. Default 128, or fewer where the model cannot read more. */
   maxNewTokens?: number;
   /** 0 (default): the likeliest token each time. Above: sampling, the hotter the more varied. */
   temperature?: number;
@@ -13,12 +19,12 @@ export interface GenerateOptions {
   /** Above 1: makes tokens that already occurred, in prompt or answer, less likely (Keskar et al. 2019). Default 1. */
   repetitionPenalty?: number;
   /** The text ends before the first of these. */
-  stop?: string[];
-  /** Same seed, same text. */
+  stop?: string | readonly string[];
+  /** Same seed, same text; a text does not depend on the prompts beside it. Without one every call differs. */
   seed?: number;
   /** Go on after an end-of-text token. Default false. */
   ignoreEos?: boolean;
-  /** Called with each new piece of text of each prompt. */
+  /** Called with each new piece of text; pieces are whole characters. */
   onToken?: (piece: string, promptIndex: number) => void;
 }
 
@@ -26,7 +32,7 @@ export interface GenerateOptions {
 export interface Generation {
   /** The new text, without the prompt and without special tokens. */
   text: string;
-  /** Ids of the new tokens, without the one that ended the text. */
+  /** Ids of the new tokens, without the end-of-text token that ended them. */
   ids: number[];
   /** Why it ended: an end-of-text token, a stop string, or `maxNewTokens`. */
   finish: 'eos' | 'stop' | 'length';
@@ -35,14 +41,164 @@ export interface Generation {
 /** A prompt as text, or as token ids. */
 export type Prompt = string | readonly number[];
 
-/** Continues one prompt; see `generateBatch` for several. @returns the new text */
-export async function generate(model: CausalLM, prompt: Prompt, options?: GenerateOptions): Promise<string>;
-export async function generate(model: CausalLM, prompt: Prompt[], options?: GenerateOptions): Promise<string[]>;
-export async function generate(_model: CausalLM, _prompt: Prompt | Prompt[], _options: GenerateOptions = {}): Promise<string | string[]> {
-  throw new Error('not yet');
+/** A new piece of text. */
+export interface TextPiece {
+  text: string;
+  promptIndex: number;
 }
 
-/** Continues several prompts together. */
-export async function generateBatch(_model: CausalLM, _prompts: readonly Prompt[], _options: GenerateOptions = {}): Promise<Generation[]> {
-  throw new Error('not yet');
+const DEFAULT_NEW_TOKENS = 128;
+/** Caches have a multiple of this many places, so that few sizes occur. */
+const CAPACITY_STEP = 64;
+
+/**
+ * Continues a prompt, or several together.
+ * @returns the new text, without the prompt
+ * @throws UserError when an option is out of range, a token is unknown to the model, or the text would outgrow it
+ */
+export async function generate(model: CausalLM, prompt: string, options?: GenerateOptions): Promise<string>;
+export async function generate(model: CausalLM, prompt: readonly string[], options?: GenerateOptions): Promise<string[]>;
+export async function generate(model: CausalLM, prompt: string | readonly string[], options: GenerateOptions = {}): Promise<string | string[]> {
+  const results = await generateBatch(model, typeof prompt === 'string' ? [prompt] : prompt, options);
+  const texts = results.map(({ text }) => text);
+  return typeof prompt === 'string' ? texts[0] : texts;
+}
+
+/** Continues several prompts together, with ids and the reason each ended. Errors as in `generate`. */
+export async function generateBatch(model: CausalLM, prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Generation[]> {
+  const run = new Run(model, prompts, options);
+  for await (const { text, promptIndex } of run.pieces()) options.onToken?.(text, promptIndex);
+  return run.results();
+}
+
+/** Continues one prompt, giving out the text as it comes: `for await (const piece of streamText(model, prompt)) ...` */
+export async function* streamText(model: CausalLM, prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<string, void, void> {
+  for await (const { text, promptIndex } of new Run(model, [prompt], options).pieces()) {
+    options.onToken?.(text, promptIndex);
+    yield text;
+  }
+}
+
+/** One prompt on its way. */
+interface Sequence {
+  readonly promptIds: readonly number[];
+  readonly ids: number[];
+  readonly seen: Set<number>;
+  readonly stream: TextStream;
+  readonly random: Random;
+  finish?: Generation['finish'];
+}
+
+/** One call: reads the prompts, then steps until every sequence has ended. */
+class Run {
+  private readonly sequences: Sequence[];
+  private readonly maxNewTokens: number;
+  private readonly sampling: SamplingOptions;
+  private readonly endIds: ReadonlySet<number>;
+
+  constructor(
+    private readonly model: CausalLM,
+    prompts: readonly Prompt[],
+    options: GenerateOptions,
+  ) {
+    checkOptions(options);
+    const { temperature = 0, topK, topP, repetitionPenalty = 1, ignoreEos = false, seed = Math.floor(Math.random() * 2 ** 32) } = options;
+    this.sampling = { temperature, topK, topP, repetitionPenalty };
+    this.endIds = new Set(ignoreEos ? [] : [...model.tokenizer.stopIds, ...model.config.eosTokenIds]);
+    const stop = [options.stop ?? []].flat();
+    this.sequences = prompts.map((prompt) => {
+      const promptIds = promptTokens(model, prompt);
+      return { promptIds, ids: [], seen: new Set(promptIds), stream: new TextStream(model.tokenizer, promptIds, stop), random: createRandom(seed) };
+    });
+    this.maxNewTokens = this.roomFor(options.maxNewTokens);
+  }
+
+  results(): Generation[] {
+    return this.sequences.map(({ stream, ids, finish = 'length' }) => ({ text: stream.text, ids, finish }));
+  }
+
+  async *pieces(): AsyncGenerator<TextPiece, void, void> {
+    if (this.sequences.length === 0) return;
+    const state = DecodingState.prefill(this.model, this.sequences.map(({ promptIds }) => promptIds), this.capacity());
+    try {
+      for (let step = 1; ; step++) {
+        const logits = await state.nextLogits();
+        const vocabulary = logits.length / this.sequences.length;
+        const next = this.sequences.map((sequence, i) => this.advance(sequence, logits.slice(i * vocabulary, (i + 1) * vocabulary)));
+        for (const [promptIndex, { text }] of next.entries()) if (text !== '') yield { text, promptIndex };
+        if (step === this.maxNewTokens || this.sequences.every(({ finish }) => finish)) break;
+        state.append(Int32Array.from(next, ({ id }) => id));
+      }
+      for (const [promptIndex, { stream, finish }] of this.sequences.entries()) {
+        const text = finish ? '' : stream.finish();
+        if (stream.stopped) this.sequences[promptIndex].finish = 'stop';
+        if (text !== '') yield { text, promptIndex };
+      }
+    } finally {
+      state.dispose();
+    }
+  }
+
+  /** Chooses a sequence's next token; one that has ended repeats its end, unseen. */
+  private advance(sequence: Sequence, logits: Float32Array): { id: number; text: string } {
+    const { ids, seen, stream, random, finish, promptIds } = sequence;
+    if (finish) return { id: promptIds[0], text: '' };
+    const id = chooseToken(logits, seen, this.sampling, random);
+    if (this.endIds.has(id)) {
+      sequence.finish = 'eos';
+      return { id, text: stream.finish() };
+    }
+    ids.push(id);
+    seen.add(id);
+    const text = stream.push(id);
+    if (stream.stopped) sequence.finish = 'stop';
+    return { id, text };
+  }
+
+  private longest(): number {
+    return Math.max(0, ...this.sequences.map(({ promptIds }) => promptIds.length));
+  }
+
+  private capacity(): number {
+    return CAPACITY_STEP * Math.ceil((this.longest() + this.maxNewTokens) / CAPACITY_STEP);
+  }
+
+  /** How many tokens to add at most. */
+  private roomFor(asked: number | undefined): number {
+    const { positionLimit } = this.model.config;
+    const longest = this.longest();
+    checkLength(longest, this.model.config);
+    // the last token added is never read, so it needs no position
+    const room = positionLimit - longest + 1;
+    if (asked !== undefined && asked > room) {
+      throw new UserError(`A prompt of ${longest} tokens and maxNewTokens ${asked} exceed the ${positionLimit} tokens that the model can read; lower maxNewTokens to ${room} or shorten the prompt.`);
+    }
+    return Math.min(asked ?? DEFAULT_NEW_TOKENS, room);
+  }
+}
+
+/** Ids of a prompt; text gets the special tokens that the tokenizer puts around a text. */
+function promptTokens(model: CausalLM, prompt: Prompt): readonly number[] {
+  const { tokenizer, config } = model;
+  const ids = typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: true }) : prompt;
+  if (ids.length === 0) {
+    if (tokenizer.bosId !== undefined) return [tokenizer.bosId];
+    throw new UserError('The prompt is empty, and the model has no token to begin a text with; give at least one word.');
+  }
+  checkTokenIds(ids, config);
+  return ids;
+}
+
+function checkOptions({ maxNewTokens, temperature, topK, topP, repetitionPenalty, stop, seed }: GenerateOptions): void {
+  const check = (name: string, value: unknown, fits: boolean, expected: string) => {
+    if (value !== undefined && !fits) throw new UserError(`${name} is ${JSON.stringify(value)}; expected ${expected}.`);
+  };
+  const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
+  check('maxNewTokens', maxNewTokens, Number.isInteger(maxNewTokens) && Number(maxNewTokens) >= 1, 'a whole number of at least 1');
+  check('temperature', temperature, isNumber(temperature) && temperature >= 0, 'a number of at least 0 (0 takes the likeliest token)');
+  check('topK', topK, Number.isInteger(topK) && Number(topK) >= 1, 'a whole number of at least 1');
+  check('topP', topP, isNumber(topP) && topP > 0 && topP <= 1, 'a number above 0 and at most 1');
+  check('repetitionPenalty', repetitionPenalty, isNumber(repetitionPenalty) && repetitionPenalty > 0, 'a number above 0');
+  check('stop', stop, [stop].flat().every((text) => typeof text === 'string' && text !== ''), 'texts that are not empty');
+  check('seed', seed, isNumber(seed), 'a number');
 }

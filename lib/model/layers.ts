@@ -52,15 +52,19 @@ export class ParameterList {
   }
 
   linear(name: string, features: { in: number; out: number; bias: boolean }): Linear {
-    const weight = this.declare<tf.Rank.R2>(`${name}.weight`, [features.out, features.in], 'normal');
+    const weight = this.matrix(`${name}.weight`, features.out, features.in);
     const bias = features.bias ? this.declare<tf.Rank.R1>(`${name}.bias`, [features.out], 'zeros') : undefined;
     const layer = new Linear(name, weight, bias);
     this.linears.set(name, layer);
     return layer;
   }
 
+  matrix(name: string, rows: number, columns: number): Parameter<tf.Rank.R2> {
+    return this.declare<tf.Rank.R2>(name, [rows, columns], 'normal');
+  }
+
   embedding(name: string, rows: number, features: number): Embedding {
-    return new Embedding(this.declare<tf.Rank.R2>(`${name}.weight`, [rows, features], 'normal'));
+    return new Embedding(this.matrix(`${name}.weight`, rows, features));
   }
 
   rmsNorm(name: string, features: number, eps: number): RmsNorm {

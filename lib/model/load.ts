@@ -1,12 +1,165 @@
 /** From a checkpoint on disk or on the Hub to a model. */
+import { existsSync, statSync } from 'node:fs';
+import * as path from 'node:path';
+import { resolveModel } from '../data';
+import { currentDevice } from '../engine';
+import { UserError } from '../errors';
+import { readJson } from '../files';
+import { createRandom } from '../random';
+import { loadTokenizer } from '../text';
+import { ConfigReader, isObject } from './config';
+import type { Decoder } from './decoder';
+import { architectureOf, buildModel, namesOf } from './families';
+import type { Parameter } from './layers';
+import { openSafetensors, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
 
-/** Loads a model and its tokenizer from a folder or a Hub id. */
-export async function loadModel(_dirOrId: string, _options: LoadOptions = {}): Promise<CausalLM> {
-  throw new Error('not yet');
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+
+/** Buffers that old versions of transformers saved beside the weights; they hold nothing that the configuration does not. */
+const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
+
+/**
+ * Loads a model and its tokenizer.
+ * @param dirOrId a folder with config.json, model.safetensors (or shards with their index) and tokenizer files, or a Hub id
+ * @throws UserError when something is missing, damaged, or does not fit; it says what, where, and what to do
+ */
+export async function loadModel(dirOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
+  const { onProgress, revision } = options;
+  await currentDevice();
+  const directory = await resolveModel(dirOrId, {
+    revision,
+    onProgress: onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
+  });
+  const reader = readConfigFile(directory);
+  architectureOf(reader);
+  const model = buildModel(reader, { tokenizer: await loadTokenizer(directory), source: dirOrId, directory });
+  try {
+    await fillFromCheckpoint(model, directory, reader, onProgress);
+    return model;
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
 }
 
-/** Makes a model with fresh random weights, as Hugging Face initializes them. */
-export function createModel(_config: Record<string, unknown>, _options: CreateOptions): CausalLM {
-  throw new Error('not yet');
+/**
+ * Makes a model with fresh random weights, as Hugging Face initializes them: weights normal with `initializer_range`,
+ * biases 0, norms 1. Same seed, same weights.
+ * @param config what config.json would hold
+ */
+export function createModel(config: Record<string, unknown>, { seed, tokenizer }: CreateOptions): CausalLM {
+  const model = buildModel(new ConfigReader(config, 'the configuration'), { tokenizer, source: `new weights, seed ${seed}` });
+  const random = createRandom(seed);
+  for (const parameter of model.declared.all.values()) {
+    const values = new Float32Array(parameter.shape.reduce((product, n) => product * n, 1));
+    if (parameter.initializer === 'ones') values.fill(1);
+    if (parameter.initializer === 'normal') for (let i = 0; i < values.length; i++) values[i] = model.config.initializerRange * random.normal();
+    parameter.fill(values);
+  }
+  return model;
+}
+
+function readConfigFile(directory: string): ConfigReader {
+  const file = path.join(directory, 'config.json');
+  if (!existsSync(directory)) throw new UserError(`${directory} does not exist; check the path (it is taken from ${process.cwd()}).`);
+  if (!statSync(directory).isDirectory()) throw new UserError(`${directory} is a file, but a model is a folder; name the folder.`);
+  if (!existsSync(file)) throw new UserError(`${directory} holds no config.json, so it is no model; name the folder of a checkpoint.`);
+  const raw = readJson(file);
+  if (!isObject(raw)) throw new UserError(`${file} is not a JSON object; take it from the model's own page again.`);
+  return new ConfigReader(raw, file);
+}
+
+async function fillFromCheckpoint(model: Decoder, directory: string, reader: ConfigReader, onProgress: LoadOptions['onProgress']): Promise<void> {
+  const files: SafetensorsFile[] = [];
+  try {
+    for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
+    const places = placeParameters(model, files, directory, reader);
+    const total = places.reduce((sum, { file, name }) => sum + byteLength(file, name), 0);
+    let loaded = 0;
+    for (const { parameter, file, name } of places) {
+      const values = await file.read(name, (bytes) => {
+        loaded += bytes;
+        onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
+      });
+      parameter.fill(values);
+    }
+  } finally {
+    for (const file of files) await file.close();
+  }
+}
+
+function byteLength(file: SafetensorsFile, name: string): number {
+  const entry = file.tensors.get(name);
+  return entry ? entry.end - entry.begin : 0;
+}
+
+/** The checkpoint's weight files, absolute. */
+function weightFiles(directory: string): string[] {
+  if (existsSync(path.join(directory, SINGLE))) return [path.join(directory, SINGLE)];
+  const index = path.join(directory, INDEX);
+  if (existsSync(index)) return shardFiles(index);
+  const torch = ['pytorch_model.bin', 'pytorch_model.bin.index.json'].find((name) => existsSync(path.join(directory, name)));
+  const remedy = torch ? `the weights in ${torch} must first be converted to safetensors` : 'copy the weights there or name another folder';
+  throw new UserError(`${directory} holds a config.json but no weights: neither ${SINGLE} nor ${INDEX} is there; ${remedy}.`);
+}
+
+/** The files that an index names; names that lead out of its folder are refused. */
+function shardFiles(index: string): string[] {
+  const json = readJson(index);
+  const map = isObject(json) ? json.weight_map : undefined;
+  if (!isObject(map) || Object.keys(map).length === 0) throw new UserError(`${index} has no "weight_map"; take it from the model's own page again.`);
+  return [...new Set(Object.values(map))].map((shard) => {
+    if (typeof shard !== 'string' || !/^[^/\\:]+\.safetensors$/.test(shard)) {
+      throw new UserError(`${index} names the shard ${JSON.stringify(shard)}; a shard must be a .safetensors file in the same folder: do not trust this checkpoint.`);
+    }
+    const file = path.join(path.dirname(index), shard);
+    if (!existsSync(file)) throw new UserError(`${index} names the shard ${shard}, which is missing; download or copy it too.`);
+    return file;
+  });
+}
+
+interface Place {
+  parameter: Parameter;
+  file: SafetensorsFile;
+  name: string;
+}
+
+/** Finds each parameter's tensor and checks that the checkpoint has exactly what the configuration asks for. */
+function placeParameters(model: Decoder, files: readonly SafetensorsFile[], directory: string, reader: ConfigReader): Place[] {
+  const architecture = architectureOf(reader);
+  const used = new Set<string>();
+  const places: Place[] = [];
+  for (const parameter of model.declared.all.values()) {
+    const place = findTensor(parameter, namesOf(parameter.name, architecture), files);
+    if (!place) throw new UserError(`${directory}: the tensor "${parameter.name}" is missing from the weights; the checkpoint is incomplete or its config.json is another model's.`);
+    const found = place.file.tensors.get(place.name)?.shape ?? [];
+    if (found.join() !== parameter.shape.join()) {
+      throw new UserError(`${place.file.file}: the tensor "${place.name}" has shape [${found}], but config.json asks for [${parameter.shape}]; one of the two is another model's.`);
+    }
+    used.add(place.name);
+    places.push(place);
+  }
+  refuseUnknown(model, files, used);
+  return places;
+}
+
+function findTensor(parameter: Parameter, names: readonly string[], files: readonly SafetensorsFile[]): Place | undefined {
+  for (const name of names) {
+    const file = files.find(({ tensors }) => tensors.has(name));
+    if (file) return { parameter, file, name };
+  }
+  return undefined;
+}
+
+function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], used: ReadonlySet<string>): void {
+  const isHead = (name: string) => model.config.tieWordEmbeddings && (name === 'lm_head.weight' || name === 'embed_out.weight');
+  for (const { file, tensors } of files) {
+    const unknown = [...tensors.keys()].filter((name) => !used.has(name) && !HARMLESS.test(name) && !isHead(name));
+    if (unknown.length > 0) {
+      const more = unknown.length > 1 ? ` and ${unknown.length - 1} more` : '';
+      throw new UserError(`${file} holds the tensor "${unknown[0]}"${more}, which the model of config.json does not have; one of the two is another model's.`);
+    }
+  }
 }

@@ -88,12 +88,14 @@ export type SavedDtype = 'float32' | 'float16' | 'bfloat16';
 
 /** How far loading has come. */
 export interface LoadProgress {
-  /** Bytes read so far. */
-  loaded: number;
-  /** Bytes of all weights. */
-  total: number;
-  /** File being read. */
+  /** From the Hub to the disk, or from the disk into memory. */
+  stage: 'download' | 'load';
+  /** The file at hand. */
   file: string;
+  /** Bytes so far, of all files. */
+  loaded: number;
+  /** Bytes of all files. */
+  total: number;
 }
 
 export interface LoadOptions {

@@ -1,0 +1,43 @@
+/** Packed rows of tokens for a model, and the checks of what goes into them. */
+import * as tf from '@tensorflow/tfjs-core';
+import { makeSegments } from '../engine';
+import { UserError } from '../errors';
+import type { ModelConfig, TokenBatch } from './types';
+
+/** Lays sequences end to end. The caller frees the batch with `disposeBatch`. */
+export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>): TokenBatch {
+  const lengths = sequences.map(({ length }) => length);
+  const tokens = lengths.reduce((sum, length) => sum + length, 0);
+  const ids = new Int32Array(tokens);
+  const positions = new Int32Array(tokens);
+  let start = 0;
+  for (const sequence of sequences) {
+    ids.set(sequence, start);
+    for (let i = 0; i < sequence.length; i++) positions[start + i] = i;
+    start += sequence.length;
+  }
+  return {
+    ids: tf.keep(tf.tensor1d(ids, 'int32')),
+    positions: tf.keep(tf.tensor1d(positions, 'int32')),
+    segments: makeSegments(lengths),
+  };
+}
+
+export function disposeBatch({ ids, positions, segments }: TokenBatch): void {
+  tf.dispose([ids, positions]);
+  segments.dispose();
+}
+
+/** @throws UserError when an id is none of the model's */
+export function checkTokenIds(ids: ArrayLike<number>, { vocabSize }: ModelConfig): void {
+  for (let i = 0; i < ids.length; i++) {
+    if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabSize)) {
+      throw new UserError(`Token id ${ids[i]} at place ${i + 1} is outside the model's vocabulary, which has the ids 0 to ${vocabSize - 1}; use this model's own tokenizer.`);
+    }
+  }
+}
+
+/** @throws UserError when a sequence is longer than the model can read */
+export function checkLength(tokens: number, { positionLimit }: ModelConfig): void {
+  if (tokens > positionLimit) throw new UserError(`A text of ${tokens} tokens is longer than the ${positionLimit} that the model can read; shorten it.`);
+}

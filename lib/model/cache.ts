@@ -1,0 +1,101 @@
+/** The key/value cache of a generation: what each layer has computed of the tokens so far. */
+import * as tf from '@tensorflow/tfjs-core';
+import { attention, cachedAttention, type LayerCache, varyingSizes } from '../engine';
+import { disposeBatch, makeBatch } from './batch';
+import type { Attend, CausalLM } from './types';
+
+/** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
+export class DecodingState {
+  private constructor(
+    private readonly model: CausalLM,
+    /** Tokens in each sequence's cache. */
+    private readonly lengths: Int32Array,
+    private readonly capacity: number,
+    private caches: readonly LayerCache[],
+    private logits: tf.Tensor2D,
+  ) {}
+
+  /**
+   * Reads the prompts.
+   * @param prompts token ids, at least one each
+   * @param capacity tokens that each sequence may grow to
+   */
+  static prefill(model: CausalLM, prompts: ReadonlyArray<ArrayLike<number>>, capacity: number): DecodingState {
+    const lengths = Int32Array.from(prompts, ({ length }) => length);
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    varyingSizes({ tokens, segments: prompts.length, batch: prompts.length, capacity });
+    const batch = makeBatch(prompts);
+    const caches: LayerCache[] = [];
+    const logits = tf.tidy(() => {
+      const places = tf.tensor1d(cachePlaces(lengths, capacity), 'int32');
+      const attend: Attend = (layer, q, k, v, options) => {
+        const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, { batch: prompts.length, capacity, heads: options.kvHeads }));
+        caches[layer] = { keys: store(k), values: store(v) };
+        return attention(q, k, v, batch.segments, options);
+      };
+      const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend });
+      const last = tf.tensor1d(lastPlaces(lengths), 'int32');
+      return tf.matMul(tf.gather(hidden, last), model.outputHead, false, true) as tf.Tensor2D;
+    });
+    disposeBatch(batch);
+    return new DecodingState(model, lengths, capacity, caches, logits);
+  }
+
+  /** Logits of the next token of each sequence: [sequences, vocabulary], row by row. */
+  async nextLogits(): Promise<Float32Array> {
+    return (await this.logits.data()) as Float32Array;
+  }
+
+  /** Adds one token to each sequence. */
+  append(tokens: Int32Array): void {
+    const batch = tokens.length;
+    varyingSizes({ batch, capacity: this.capacity });
+    const caches: LayerCache[] = [];
+    const logits = tf.tidy(() => {
+      const lengths = tf.tensor1d(this.lengths.slice(), 'int32');
+      const attend: Attend = (layer, q, k, v, options) => {
+        const { output, cache } = cachedAttention(q, k, v, this.caches[layer], lengths, options);
+        caches[layer] = { keys: tf.keep(cache.keys), values: tf.keep(cache.values) };
+        return output;
+      };
+      const ids = tf.tensor1d(tokens, 'int32');
+      const hidden = this.model.forward({ ids, positions: lengths, length: Math.max(...this.lengths) + 1, attend });
+      return tf.matMul(hidden, this.model.outputHead, false, true) as tf.Tensor2D;
+    });
+    this.dispose();
+    this.caches = caches;
+    this.logits = logits;
+    for (let i = 0; i < batch; i++) this.lengths[i]++;
+  }
+
+  dispose(): void {
+    this.logits.dispose();
+    for (const { keys, values } of this.caches) tf.dispose([keys, values]);
+  }
+}
+
+/** [tokens, heads·headDim] of a packed row to [batch, heads, capacity, headDim]. */
+function intoCache(x: tf.Tensor2D, places: tf.Tensor1D, { batch, capacity, heads }: { batch: number; capacity: number; heads: number }): tf.Tensor4D {
+  const headDim = x.shape[1] / heads;
+  return tf.transpose(tf.reshape(tf.gather(x, places), [batch, capacity, heads, headDim]), [0, 2, 1, 3]);
+}
+
+/** For each place of each cache the packed token that goes there; places beyond a prompt repeat a token, unseen and later overwritten. */
+function cachePlaces(lengths: Int32Array, capacity: number): Int32Array {
+  const places = new Int32Array(lengths.length * capacity);
+  let start = 0;
+  for (let sequence = 0; sequence < lengths.length; sequence++) {
+    for (let i = 0; i < capacity; i++) places[sequence * capacity + i] = start + Math.min(i, lengths[sequence] - 1);
+    start += lengths[sequence];
+  }
+  return places;
+}
+
+/** Where each sequence's last token lies in the packed row. */
+function lastPlaces(lengths: Int32Array): Int32Array {
+  let end = -1;
+  return lengths.map((length) => {
+    end += length;
+    return end;
+  });
+}

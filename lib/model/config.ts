@@ -1,0 +1,118 @@
+/** Reads `config.json` into typed values, once, at the door. */
+import type { Activation } from '../engine';
+import { UserError } from '../errors';
+import type { Family, ModelConfig } from './types';
+
+const ACTIVATIONS: readonly string[] = ['relu', 'gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'silu', 'swish'] satisfies Activation[];
+
+/** A JSON object whose values are taken out by name and kind; a wrong kind is an error that names key, value and file. */
+export class ConfigReader {
+  constructor(
+    readonly raw: Readonly<Record<string, unknown>>,
+    /** What the errors call it, usually the file's path. */
+    readonly place: string,
+  ) {}
+
+  /** The value, or undefined where it is missing or null. */
+  get(key: string): unknown {
+    return this.raw[key] ?? undefined;
+  }
+
+  /** A whole number of at least 1. */
+  count(key: string, fallback?: number): number {
+    return this.take(key, fallback, 'a whole number of at least 1', (value): value is number => Number.isInteger(value) && (value as number) >= 1);
+  }
+
+  /** A number above 0. */
+  positive(key: string, fallback?: number): number {
+    return this.take(key, fallback, 'a number above 0', (value): value is number => typeof value === 'number' && value > 0);
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    return this.take(key, fallback, 'true or false', (value): value is boolean => typeof value === 'boolean');
+  }
+
+  activation(key: string, fallback: Activation): Activation {
+    const expected = `one of ${ACTIVATIONS.join(', ')}`;
+    return this.take(key, fallback, expected, (value): value is Activation => typeof value === 'string' && ACTIVATIONS.includes(value));
+  }
+
+  /** A nested object, or undefined where it is missing. */
+  object(key: string): ConfigReader | undefined {
+    const value = this.get(key);
+    if (value === undefined) return undefined;
+    if (!isObject(value)) throw this.wrong(key, value, 'an object');
+    return new ConfigReader(value, `${this.place}, in "${key}"`);
+  }
+
+  /** An error about one key. */
+  wrong(key: string, value: unknown, expected: string): UserError {
+    return new UserError(`${this.place}: "${key}" is ${JSON.stringify(value)}; expected ${expected}.`);
+  }
+
+  private take<T>(key: string, fallback: T | undefined, expected: string, fits: (value: unknown) => value is T): T {
+    const value = this.get(key);
+    if (value === undefined) {
+      if (fallback !== undefined) return fallback;
+      throw new UserError(`${this.place}: "${key}" is missing; expected ${expected}.`);
+    }
+    if (!fits(value)) throw this.wrong(key, value, expected);
+    return value;
+  }
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** What all families share; the family's own file adds the rest. `defaults` are those of its class in transformers. */
+export function readModelConfig(
+  reader: ConfigReader,
+  family: Family,
+  defaults: { tieWordEmbeddings: boolean; maxPositionEmbeddings: number; intermediateKey?: string; initializerKey?: string },
+): ModelConfig {
+  const hiddenSize = reader.count('hidden_size');
+  const numAttentionHeads = reader.count('num_attention_heads');
+  const numKeyValueHeads = reader.count('num_key_value_heads', numAttentionHeads);
+  const maxPositionEmbeddings = reader.count('max_position_embeddings', defaults.maxPositionEmbeddings);
+  if (numAttentionHeads % numKeyValueHeads !== 0) {
+    throw reader.wrong('num_key_value_heads', numKeyValueHeads, `a divisor of num_attention_heads, which is ${numAttentionHeads}`);
+  }
+  return {
+    family,
+    modelType: String(reader.get('model_type')),
+    vocabSize: reader.count('vocab_size'),
+    hiddenSize,
+    intermediateSize: reader.count(defaults.intermediateKey ?? 'intermediate_size'),
+    numHiddenLayers: reader.count('num_hidden_layers'),
+    numAttentionHeads,
+    numKeyValueHeads,
+    headDim: reader.get('head_dim') === undefined ? headDimOf(reader, hiddenSize, numAttentionHeads) : reader.count('head_dim'),
+    maxPositionEmbeddings,
+    positionLimit: maxPositionEmbeddings,
+    tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
+    initializerRange: reader.positive(defaults.initializerKey ?? 'initializer_range', 0.02),
+    eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
+    raw: reader.raw,
+  };
+}
+
+function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): number {
+  if (hiddenSize % heads === 0) return hiddenSize / heads;
+  throw reader.wrong('hidden_size', hiddenSize, `a multiple of num_attention_heads, which is ${heads}`);
+}
+
+/**
+ * The sliding window of each layer, undefined where a layer sees everything before it.
+ * Qwen's own rule: windows only with `use_sliding_window`, in the layers that `layer_types` names or from `max_window_layers` on.
+ */
+export function readQwenWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
+  if (!reader.boolean('use_sliding_window', false) || reader.raw.sliding_window === null) return new Array<undefined>(layers).fill(undefined);
+  const window = reader.count('sliding_window', 4096);
+  const first = reader.get('max_window_layers') === 0 ? 0 : reader.count('max_window_layers', 28);
+  const types = reader.get('layer_types');
+  return Array.from({ length: layers }, (_, layer) => {
+    const sliding = Array.isArray(types) ? types[layer] === 'sliding_attention' : layer >= first;
+    return sliding ? window : undefined;
+  });
+}

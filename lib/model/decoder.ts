@@ -1,0 +1,59 @@
+/** What all families share: owning parameters, and reading packed rows. */
+import * as tf from '@tensorflow/tfjs-core';
+import { attention } from '../engine';
+import type { Tokenizer } from '../text';
+import type { Linear, ParameterList } from './layers';
+import type { CausalLM, Family, ForwardPass, ModelConfig, TokenBatch } from './types';
+
+/** Where a model came from. */
+export interface Origin {
+  tokenizer: Tokenizer;
+  source: string;
+  directory?: string;
+}
+
+/** A decoder-only model; a family adds its modules and `forward`. */
+export abstract class Decoder implements CausalLM {
+  readonly family: Family;
+  readonly tokenizer: Tokenizer;
+  readonly source: string;
+  readonly directory?: string;
+  readonly linears: ReadonlyMap<string, Linear>;
+  private variables?: ReadonlyMap<string, tf.Variable>;
+
+  constructor(
+    readonly config: ModelConfig,
+    /** Declared by the family's modules, filled by the loader. */
+    readonly declared: ParameterList,
+    origin: Origin,
+  ) {
+    this.family = config.family;
+    this.tokenizer = origin.tokenizer;
+    this.source = origin.source;
+    this.directory = origin.directory;
+    this.linears = declared.linears;
+  }
+
+  abstract get outputHead(): tf.Tensor2D;
+  abstract forward(pass: ForwardPass): tf.Tensor2D;
+
+  get parameters(): ReadonlyMap<string, tf.Variable> {
+    this.variables ??= new Map([...this.declared.all.values()].map(({ name, value }) => [name, value]));
+    return this.variables;
+  }
+
+  hiddenStates({ ids, positions, segments }: TokenBatch): tf.Tensor2D {
+    return tf.tidy(() =>
+      this.forward({
+        ids,
+        positions,
+        length: Math.max(...segments.lengths),
+        attend: (_layer, q, k, v, options) => attention(q, k, v, segments, options),
+      }),
+    );
+  }
+
+  dispose(): void {
+    for (const parameter of this.declared.all.values()) parameter.dispose();
+  }
+}

@@ -1,0 +1,65 @@
+/** Which file of this folder reads which architecture. */
+import { UserError } from '../errors';
+import { ConfigReader } from './config';
+import type { Decoder, Origin } from './decoder';
+import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
+import { Llama, readLlamaConfig } from './llama';
+import { Opt, readOptConfig } from './opt';
+import { Qwen3, readQwen3Config } from './qwen3';
+
+interface Architecture {
+  /** Its class in transformers, as `architectures` of config.json names it. */
+  readonly name: string;
+  build(reader: ConfigReader, origin: Origin): Decoder;
+  /** Prefix of all names but the head's; checkpoints saved from the bare model leave it out. */
+  readonly prefix: string;
+  /** Other names that checkpoints use for a tensor. */
+  readonly aliases?: Readonly<Record<string, string>>;
+}
+
+const llama = (reader: ConfigReader, origin: Origin) => new Llama(readLlamaConfig(reader), origin);
+
+/** By `model_type` of config.json. */
+const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+  llama: { name: 'LlamaForCausalLM', build: llama, prefix: 'model.' },
+  mistral: { name: 'MistralForCausalLM', build: llama, prefix: 'model.' },
+  qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
+  qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
+  gpt_neox: {
+    name: 'GPTNeoXForCausalLM',
+    build: (reader, origin) => new GptNeoX(readGptNeoXConfig(reader), origin),
+    prefix: 'gpt_neox.',
+    aliases: { 'embed_out.weight': 'lm_head.weight' },
+  },
+  opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
+};
+
+/** The architectures that can be loaded, by their names in transformers. */
+export const supportedArchitectures: readonly string[] = Object.values(ARCHITECTURES).map(({ name }) => name);
+
+/**
+ * Builds the modules of the model that a configuration describes, without weights.
+ * @throws UserError when the architecture is not supported, by name and with the supported ones, or a value is out of place
+ */
+export function buildModel(reader: ConfigReader, origin: Origin): Decoder {
+  return architectureOf(reader).build(reader, origin);
+}
+
+/** The architecture of a configuration. @throws UserError as `buildModel` */
+export function architectureOf(reader: ConfigReader): Architecture {
+  const modelType = reader.get('model_type');
+  const named = reader.get('architectures');
+  const name = Array.isArray(named) && typeof named[0] === 'string' ? named[0] : undefined;
+  const known = typeof modelType === 'string' && Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
+  if (known && (name === undefined || name === known.name)) return known;
+  const shown = name ?? (modelType === undefined ? 'without a model_type' : `with model_type ${JSON.stringify(modelType)}`);
+  throw new UserError(`${reader.place}: the architecture ${shown} is not supported; supported are ${supportedArchitectures.join(', ')}.`);
+}
+
+/** Names under which a checkpoint may hold a tensor, the usual one first. */
+export function namesOf(parameter: string, { prefix, aliases }: Architecture): string[] {
+  const names = [parameter];
+  if (aliases?.[parameter]) names.push(aliases[parameter]);
+  if (parameter.startsWith(prefix)) names.push(parameter.slice(prefix.length));
+  return names;
+}

@@ -1,0 +1,142 @@
+/**
+ * GPT-NeoX (Black et al. 2022), the family of Pythia: one matrix for queries, keys and values, RoPE on a part of each
+ * head, and attention and MLP side by side (parallel residual) or one after the other.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Activation, activation, rotary } from '../engine';
+import { type ConfigReader, readModelConfig } from './config';
+import { Decoder, type Origin } from './decoder';
+import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
+import { type RopeConfig, RotaryEmbedding, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import type { Attend, ForwardPass, ModelConfig } from './types';
+
+export interface GptNeoXConfig extends ModelConfig {
+  readonly hiddenAct: Activation;
+  readonly layerNormEps: number;
+  readonly rope: RopeConfig;
+  readonly attentionBias: boolean;
+  /** Whether attention and MLP read the same input and add up, or follow each other. */
+  readonly useParallelResidual: boolean;
+}
+
+export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
+  const common = readModelConfig(reader, 'gpt_neox', { tieWordEmbeddings: false, maxPositionEmbeddings: 2048 });
+  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, 0.25);
+  return {
+    ...common,
+    positionLimit: ropePositionLimit(rope),
+    hiddenAct: reader.activation('hidden_act', 'gelu'),
+    layerNormEps: reader.positive('layer_norm_eps', 1e-5),
+    rope,
+    attentionBias: reader.boolean('attention_bias', true),
+    useParallelResidual: reader.boolean('use_parallel_residual', true),
+  };
+}
+
+class Attention {
+  private readonly queryKeyValue: Linear;
+  private readonly dense: Linear;
+
+  constructor(
+    private readonly config: GptNeoXConfig,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, attentionBias: bias } = config;
+    this.queryKeyValue = parameters.linear(`${name}.query_key_value`, { in: hiddenSize, out: 3 * hiddenSize, bias });
+    this.dense = parameters.linear(`${name}.dense`, { in: hiddenSize, out: hiddenSize, bias });
+  }
+
+  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, headDim } = this.config;
+    const [q, k, v] = this.splitHeads(this.queryKeyValue.apply(x));
+    const options = { heads, kvHeads: heads, scale: headDim ** -0.5 };
+    return this.dense.apply(attend(this.layer, rotary(q, cos, sin, heads), rotary(k, cos, sin, heads), v, options));
+  }
+
+  /** The matrix yields query, key and value of the first head, then of the second, ... */
+  private splitHeads(qkv: tf.Tensor2D): tf.Tensor2D[] {
+    const { numAttentionHeads: heads, headDim } = this.config;
+    const tokens = qkv.shape[0];
+    return tf.split(tf.reshape(qkv, [tokens, heads, 3 * headDim]), 3, 2).map((part) => tf.reshape(part, [tokens, heads * headDim]));
+  }
+}
+
+class Mlp {
+  private readonly denseHTo4H: Linear;
+  private readonly dense4HToH: Linear;
+
+  constructor(
+    private readonly config: GptNeoXConfig,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, intermediateSize } = config;
+    this.denseHTo4H = parameters.linear(`${name}.dense_h_to_4h`, { in: hiddenSize, out: intermediateSize, bias: true });
+    this.dense4HToH = parameters.linear(`${name}.dense_4h_to_h`, { in: intermediateSize, out: hiddenSize, bias: true });
+  }
+
+  apply(x: tf.Tensor2D): tf.Tensor2D {
+    return this.dense4HToH.apply(activation(this.config.hiddenAct, this.denseHTo4H.apply(x)));
+  }
+}
+
+class Block {
+  private readonly inputNorm: LayerNorm;
+  private readonly postAttentionNorm: LayerNorm;
+  private readonly attention: Attention;
+  private readonly mlp: Mlp;
+
+  constructor(
+    private readonly config: GptNeoXConfig,
+    layer: number,
+    parameters: ParameterList,
+  ) {
+    const name = `gpt_neox.layers.${layer}`;
+    this.inputNorm = parameters.layerNorm(`${name}.input_layernorm`, config.hiddenSize, config.layerNormEps);
+    this.postAttentionNorm = parameters.layerNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.layerNormEps);
+    this.attention = new Attention(config, layer, parameters, `${name}.attention`);
+    this.mlp = new Mlp(config, parameters, `${name}.mlp`);
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const attended: tf.Tensor2D = tf.add(x, this.attention.apply(this.inputNorm.apply(x), angles, attend));
+    const mlpInput = this.config.useParallelResidual ? x : attended;
+    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(mlpInput)));
+  }
+}
+
+export class GptNeoX extends Decoder {
+  private readonly embedIn: Embedding;
+  private readonly layers: readonly Block[];
+  private readonly finalNorm: LayerNorm;
+  private readonly embedOut: Parameter<tf.Rank.R2>;
+  private readonly rotaryEmbedding: RotaryEmbedding;
+
+  constructor(config: GptNeoXConfig, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    this.embedIn = parameters.embedding('gpt_neox.embed_in', config.vocabSize, config.hiddenSize);
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.finalNorm = parameters.layerNorm('gpt_neox.final_layer_norm', config.hiddenSize, config.layerNormEps);
+    this.embedOut = config.tieWordEmbeddings ? this.embedIn.weight : parameters.matrix('embed_out.weight', config.vocabSize, config.hiddenSize);
+    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
+  }
+
+  get outputHead(): tf.Tensor2D {
+    return this.embedOut.tensor;
+  }
+
+  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+    const angles = this.rotaryEmbedding.angles(positions, length);
+    let x = this.embedIn.apply(ids);
+    for (const layer of this.layers) x = layer.apply(x, angles, attend);
+    return this.finalNorm.apply(x);
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.rotaryEmbedding.dispose();
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
+ * window) and Qwen2 (Llama with biases on queries, keys and values).
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Activation, rotary } from '../engine';
+import { type ConfigReader, readModelConfig, readQwenWindows } from './config';
+import { Decoder, type Origin } from './decoder';
+import { GatedMlp } from './gated-mlp';
+import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
+import { type RopeConfig, RotaryEmbedding, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import type { Attend, ForwardPass, ModelConfig } from './types';
+
+export interface LlamaConfig extends ModelConfig {
+  readonly hiddenAct: Activation;
+  readonly rmsNormEps: number;
+  readonly rope: RopeConfig;
+  /** Biases on the projections of queries, keys and values. */
+  readonly qkvBias: boolean;
+  /** Bias on the projection of the attention's output. */
+  readonly outputBias: boolean;
+  readonly mlpBias: boolean;
+  /** Of each layer; undefined: the layer sees everything before it. */
+  readonly windows: ReadonlyArray<number | undefined>;
+}
+
+export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
+  const modelType = reader.get('model_type');
+  const common = readModelConfig(reader, 'llama', { tieWordEmbeddings: false, maxPositionEmbeddings: MAX_POSITIONS[String(modelType)] ?? 2048 });
+  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
+  const attentionBias = reader.boolean('attention_bias', false);
+  return {
+    ...common,
+    positionLimit: ropePositionLimit(rope),
+    hiddenAct: reader.activation('hidden_act', 'silu'),
+    rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
+    rope,
+    qkvBias: modelType === 'qwen2' || attentionBias,
+    outputBias: modelType !== 'qwen2' && attentionBias,
+    mlpBias: reader.boolean('mlp_bias', false),
+    windows: readWindows(reader, common.numHiddenLayers),
+  };
+}
+
+/** `max_position_embeddings` where a configuration does not say. */
+const MAX_POSITIONS: Record<string, number> = { mistral: 131072, qwen2: 32768 };
+
+function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
+  if (reader.get('model_type') === 'qwen2') return readQwenWindows(reader, layers);
+  const none = reader.get('model_type') !== 'mistral' || reader.raw.sliding_window === null;
+  return new Array<number | undefined>(layers).fill(none ? undefined : reader.count('sliding_window', 4096));
+}
+
+class Attention {
+  private readonly qProj: Linear;
+  private readonly kProj: Linear;
+  private readonly vProj: Linear;
+  private readonly oProj: Linear;
+
+  constructor(
+    private readonly config: LlamaConfig,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, headDim, qkvBias, outputBias } = config;
+    const queries = config.numAttentionHeads * headDim;
+    const keys = config.numKeyValueHeads * headDim;
+    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias: qkvBias });
+    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias: qkvBias });
+    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias: qkvBias });
+    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias: outputBias });
+  }
+
+  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows } = this.config;
+    const q = rotary(this.qProj.apply(x), cos, sin, heads);
+    const k = rotary(this.kProj.apply(x), cos, sin, kvHeads);
+    const v = this.vProj.apply(x);
+    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer] });
+    return this.oProj.apply(mixed);
+  }
+}
+
+class Block {
+  private readonly inputNorm: RmsNorm;
+  private readonly attention: Attention;
+  private readonly postAttentionNorm: RmsNorm;
+  private readonly mlp: GatedMlp;
+
+  constructor(config: LlamaConfig, layer: number, parameters: ParameterList) {
+    const name = `model.layers.${layer}`;
+    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const attended: tf.Tensor2D = tf.add(x, this.attention.apply(this.inputNorm.apply(x), angles, attend));
+    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+  }
+}
+
+export class Llama extends Decoder {
+  private readonly embedTokens: Embedding;
+  private readonly layers: readonly Block[];
+  private readonly norm: RmsNorm;
+  private readonly head: Parameter<tf.Rank.R2>;
+  private readonly rotaryEmbedding: RotaryEmbedding;
+
+  constructor(config: LlamaConfig, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize);
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
+    this.head = config.tieWordEmbeddings ? this.embedTokens.weight : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
+    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
+  }
+
+  get outputHead(): tf.Tensor2D {
+    return this.head.tensor;
+  }
+
+  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+    const angles = this.rotaryEmbedding.angles(positions, length);
+    let x = this.embedTokens.apply(ids);
+    for (const layer of this.layers) x = layer.apply(x, angles, attend);
+    return this.norm.apply(x);
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.rotaryEmbedding.dispose();
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * OPT (Zhang et al. 2022): learned positions, and a ReLU MLP. The 350M model is built otherwise than the rest: it normalizes
+ * after each sublayer instead of before, has no final normalization, and its embeddings are narrower than its layers.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Activation, activation, embedding } from '../engine';
+import { UserError } from '../errors';
+import { type ConfigReader, readModelConfig } from './config';
+import { Decoder, type Origin } from './decoder';
+import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
+import type { Attend, ForwardPass, ModelConfig } from './types';
+
+export interface OptConfig extends ModelConfig {
+  readonly activationFunction: Activation;
+  readonly bias: boolean;
+  /** Whether each sublayer normalizes its input (all but 350M) or its output. */
+  readonly normBefore: boolean;
+  readonly finalNorm: boolean;
+  /** Width of the embeddings; where it differs from `hiddenSize`, projections lead in and out. */
+  readonly embeddingSize: number;
+}
+
+/** Epsilon of PyTorch's LayerNorm; OPT's configuration has none. */
+const LAYER_NORM_EPS = 1e-5;
+/** The table of positions begins with two rows that are never used. */
+const POSITION_OFFSET = 2;
+
+export function readOptConfig(reader: ConfigReader): OptConfig {
+  if (!reader.boolean('layer_norm_elementwise_affine', true)) {
+    throw new UserError(`${reader.place}: "layer_norm_elementwise_affine" is false; only normalization with weights is supported.`);
+  }
+  const normBefore = reader.boolean('do_layer_norm_before', true);
+  const common = readModelConfig(reader, 'opt', {
+    tieWordEmbeddings: true,
+    maxPositionEmbeddings: 2048,
+    intermediateKey: 'ffn_dim',
+    initializerKey: 'init_std',
+  });
+  return {
+    ...common,
+    activationFunction: reader.activation('activation_function', 'relu'),
+    bias: reader.boolean('enable_bias', true),
+    normBefore,
+    finalNorm: normBefore && !reader.boolean('_remove_final_layer_norm', false),
+    embeddingSize: reader.count('word_embed_proj_dim', common.hiddenSize),
+  };
+}
+
+class Attention {
+  private readonly qProj: Linear;
+  private readonly kProj: Linear;
+  private readonly vProj: Linear;
+  private readonly outProj: Linear;
+
+  constructor(
+    private readonly config: OptConfig,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const features = { in: config.hiddenSize, out: config.hiddenSize, bias: config.bias };
+    this.kProj = parameters.linear(`${name}.k_proj`, features);
+    this.vProj = parameters.linear(`${name}.v_proj`, features);
+    this.qProj = parameters.linear(`${name}.q_proj`, features);
+    this.outProj = parameters.linear(`${name}.out_proj`, features);
+  }
+
+  apply(x: tf.Tensor2D, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, headDim } = this.config;
+    const options = { heads, kvHeads: heads, scale: headDim ** -0.5 };
+    return this.outProj.apply(attend(this.layer, this.qProj.apply(x), this.kProj.apply(x), this.vProj.apply(x), options));
+  }
+}
+
+class Block {
+  private readonly attention: Attention;
+  private readonly attentionNorm: LayerNorm;
+  private readonly fc1: Linear;
+  private readonly fc2: Linear;
+  private readonly mlpNorm: LayerNorm;
+
+  constructor(
+    private readonly config: OptConfig,
+    layer: number,
+    parameters: ParameterList,
+  ) {
+    const name = `model.decoder.layers.${layer}`;
+    const { hiddenSize, intermediateSize, bias } = config;
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    this.attentionNorm = parameters.layerNorm(`${name}.self_attn_layer_norm`, hiddenSize, LAYER_NORM_EPS);
+    this.fc1 = parameters.linear(`${name}.fc1`, { in: hiddenSize, out: intermediateSize, bias });
+    this.fc2 = parameters.linear(`${name}.fc2`, { in: intermediateSize, out: hiddenSize, bias });
+    this.mlpNorm = parameters.layerNorm(`${name}.final_layer_norm`, hiddenSize, LAYER_NORM_EPS);
+  }
+
+  apply(x: tf.Tensor2D, attend: Attend): tf.Tensor2D {
+    const attended = this.sublayer(x, this.attentionNorm, (input) => this.attention.apply(input, attend));
+    return this.sublayer(attended, this.mlpNorm, (input) => this.mlp(input));
+  }
+
+  private sublayer(x: tf.Tensor2D, norm: LayerNorm, compute: (input: tf.Tensor2D) => tf.Tensor2D): tf.Tensor2D {
+    return this.config.normBefore ? tf.add(x, compute(norm.apply(x))) : norm.apply(tf.add(x, compute(x)));
+  }
+
+  private mlp(x: tf.Tensor2D): tf.Tensor2D {
+    return this.fc2.apply(activation(this.config.activationFunction, this.fc1.apply(x)));
+  }
+}
+
+export class Opt extends Decoder {
+  private readonly embedTokens: Embedding;
+  private readonly embedPositions: Parameter<tf.Rank.R2>;
+  private readonly projectIn?: Linear;
+  private readonly projectOut?: Linear;
+  private readonly layers: readonly Block[];
+  private readonly finalNorm?: LayerNorm;
+  private readonly head: Parameter<tf.Rank.R2>;
+
+  constructor(config: OptConfig, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    const { vocabSize, hiddenSize, embeddingSize } = config;
+    this.embedTokens = parameters.embedding('model.decoder.embed_tokens', vocabSize, embeddingSize);
+    this.embedPositions = parameters.matrix('model.decoder.embed_positions.weight', config.maxPositionEmbeddings + POSITION_OFFSET, hiddenSize);
+    if (embeddingSize !== hiddenSize) {
+      this.projectOut = parameters.linear('model.decoder.project_out', { in: hiddenSize, out: embeddingSize, bias: false });
+      this.projectIn = parameters.linear('model.decoder.project_in', { in: embeddingSize, out: hiddenSize, bias: false });
+    }
+    if (config.finalNorm) this.finalNorm = parameters.layerNorm('model.decoder.final_layer_norm', hiddenSize, LAYER_NORM_EPS);
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.head = config.tieWordEmbeddings ? this.embedTokens.weight : parameters.matrix('lm_head.weight', vocabSize, embeddingSize);
+  }
+
+  get outputHead(): tf.Tensor2D {
+    return this.head.tensor;
+  }
+
+  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+    const { maxPositionEmbeddings } = this.config;
+    if (length > maxPositionEmbeddings) {
+      throw new UserError(`A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`);
+    }
+    const tokens = this.embedTokens.apply(ids);
+    const places = embedding(this.embedPositions.tensor, tf.add(positions, tf.scalar(POSITION_OFFSET, 'int32')));
+    let x = tf.add(this.projectIn?.apply(tokens) ?? tokens, places) as tf.Tensor2D;
+    for (const layer of this.layers) x = layer.apply(x, attend);
+    x = this.finalNorm?.apply(x) ?? x;
+    return this.projectOut?.apply(x) ?? x;
+  }
+}

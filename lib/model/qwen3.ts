@@ -1,0 +1,129 @@
+/** Qwen3 (Qwen team 2025): Llama with a normalization of each head's queries and keys, and heads of a size of their own. */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Activation, rotary } from '../engine';
+import { type ConfigReader, readModelConfig, readQwenWindows } from './config';
+import { Decoder, type Origin } from './decoder';
+import { GatedMlp } from './gated-mlp';
+import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
+import { type RopeConfig, RotaryEmbedding, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import type { Attend, ForwardPass, ModelConfig } from './types';
+
+export interface Qwen3Config extends ModelConfig {
+  readonly hiddenAct: Activation;
+  readonly rmsNormEps: number;
+  readonly rope: RopeConfig;
+  readonly attentionBias: boolean;
+  /** Of each layer; undefined: the layer sees everything before it. */
+  readonly windows: ReadonlyArray<number | undefined>;
+}
+
+export function readQwen3Config(reader: ConfigReader): Qwen3Config {
+  const common = readModelConfig(reader, 'qwen3', { tieWordEmbeddings: false, maxPositionEmbeddings: 32768 });
+  const headDim = reader.count('head_dim', 128);
+  const rope = readRope(reader, headDim, common.maxPositionEmbeddings);
+  return {
+    ...common,
+    headDim,
+    positionLimit: ropePositionLimit(rope),
+    hiddenAct: reader.activation('hidden_act', 'silu'),
+    rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
+    rope,
+    attentionBias: reader.boolean('attention_bias', false),
+    windows: readQwenWindows(reader, common.numHiddenLayers),
+  };
+}
+
+class Attention {
+  private readonly qProj: Linear;
+  private readonly kProj: Linear;
+  private readonly vProj: Linear;
+  private readonly oProj: Linear;
+  private readonly qNorm: RmsNorm;
+  private readonly kNorm: RmsNorm;
+
+  constructor(
+    private readonly config: Qwen3Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, headDim, attentionBias: bias } = config;
+    const queries = config.numAttentionHeads * headDim;
+    const keys = config.numKeyValueHeads * headDim;
+    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
+    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
+    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
+    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    this.qNorm = parameters.rmsNorm(`${name}.q_norm`, headDim, config.rmsNormEps);
+    this.kNorm = parameters.rmsNorm(`${name}.k_norm`, headDim, config.rmsNormEps);
+  }
+
+  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows } = this.config;
+    const q = rotary(this.normHeads(this.qProj.apply(x), this.qNorm, heads), cos, sin, heads);
+    const k = rotary(this.normHeads(this.kProj.apply(x), this.kNorm, kvHeads), cos, sin, kvHeads);
+    const v = this.vProj.apply(x);
+    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer] });
+    return this.oProj.apply(mixed);
+  }
+
+  /** Normalizes each head by itself. */
+  private normHeads(x: tf.Tensor2D, norm: RmsNorm, heads: number): tf.Tensor2D {
+    const [tokens, features] = x.shape;
+    return tf.reshape(norm.apply(tf.reshape(x, [tokens, heads, features / heads])), [tokens, features]);
+  }
+}
+
+class Block {
+  private readonly inputNorm: RmsNorm;
+  private readonly attention: Attention;
+  private readonly postAttentionNorm: RmsNorm;
+  private readonly mlp: GatedMlp;
+
+  constructor(config: Qwen3Config, layer: number, parameters: ParameterList) {
+    const name = `model.layers.${layer}`;
+    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const attended: tf.Tensor2D = tf.add(x, this.attention.apply(this.inputNorm.apply(x), angles, attend));
+    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+  }
+}
+
+export class Qwen3 extends Decoder {
+  private readonly embedTokens: Embedding;
+  private readonly layers: readonly Block[];
+  private readonly norm: RmsNorm;
+  private readonly head: Parameter<tf.Rank.R2>;
+  private readonly rotaryEmbedding: RotaryEmbedding;
+
+  constructor(config: Qwen3Config, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize);
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
+    this.head = config.tieWordEmbeddings ? this.embedTokens.weight : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
+    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
+  }
+
+  get outputHead(): tf.Tensor2D {
+    return this.head.tensor;
+  }
+
+  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+    const angles = this.rotaryEmbedding.angles(positions, length);
+    let x = this.embedTokens.apply(ids);
+    for (const layer of this.layers) x = layer.apply(x, angles, attend);
+    return this.norm.apply(x);
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.rotaryEmbedding.dispose();
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * Rotary position embedding: the angles by which queries and keys turn (Su et al. 2021), and the ways to stretch them
+ * over longer texts. Formulas and float32 rounding follow transformers' `modeling_rope_utils.py`.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { UserError } from '../errors';
+import type { ConfigReader } from './config';
+
+/** RoPE of one model. */
+export interface RopeConfig {
+  readonly type: 'default' | 'linear' | 'dynamic' | 'llama3';
+  /** Base of the frequencies. */
+  readonly theta: number;
+  /** Features of a head that turn; the rest pass through. */
+  readonly rotaryDim: number;
+  readonly maxPositionEmbeddings: number;
+  /** How many times longer texts get; 1 for `default`. */
+  readonly factor: number;
+  /** llama3: wavelengths above originalMaxPositions / lowFreqFactor are stretched by `factor`. */
+  readonly lowFreqFactor: number;
+  /** llama3: wavelengths below originalMaxPositions / highFreqFactor stay. */
+  readonly highFreqFactor: number;
+  /** llama3: longest text of the pretraining. */
+  readonly originalMaxPositions: number;
+}
+
+/** Cosines and sines of each token, [tokens, rotaryDim/2]. */
+export interface RotaryAngles {
+  cos: tf.Tensor2D;
+  sin: tf.Tensor2D;
+}
+
+/**
+ * Reads both spellings: `rope_parameters` of transformers 5, and the older `rope_theta` with `rope_scaling`
+ * (GPT-NeoX: `rotary_emb_base`, `rotary_pct`).
+ * @param partialRotaryFactor share of a head that turns where the configuration does not say
+ */
+export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number, partialRotaryFactor = 1): RopeConfig {
+  const nested = reader.object('rope_scaling') ?? reader.object('rope_parameters') ?? reader;
+  const own = nested === reader ? undefined : nested;
+  const type = own?.get('rope_type') ?? own?.get('type') ?? 'default';
+  if (type !== 'default' && type !== 'linear' && type !== 'dynamic' && type !== 'llama3') {
+    throw new UserError(`${reader.place}: RoPE of type ${JSON.stringify(type)} is not supported; supported are default, linear, dynamic and llama3.`);
+  }
+  const partial = own?.get('partial_rotary_factor') === undefined ? reader.positive('rotary_pct', partialRotaryFactor) : nested.positive('partial_rotary_factor');
+  return {
+    type,
+    theta: own?.get('rope_theta') === undefined ? reader.positive('rope_theta', reader.positive('rotary_emb_base', 10000)) : nested.positive('rope_theta'),
+    rotaryDim: 2 * Math.ceil(Math.floor(headDim * partial) / 2),
+    maxPositionEmbeddings,
+    factor: type === 'default' ? 1 : nested.positive('factor'),
+    lowFreqFactor: type === 'llama3' ? nested.positive('low_freq_factor') : 1,
+    highFreqFactor: type === 'llama3' ? nested.positive('high_freq_factor') : 1,
+    originalMaxPositions: type === 'llama3' ? nested.count('original_max_position_embeddings', maxPositionEmbeddings) : maxPositionEmbeddings,
+  };
+}
+
+/** The longest text that a model with this RoPE reads: stretched types reach further than `max_position_embeddings` says. */
+export function ropePositionLimit(rope: RopeConfig): number {
+  if (rope.type === 'dynamic') return Infinity;
+  return rope.type === 'linear' ? Math.floor(rope.maxPositionEmbeddings * rope.factor) : rope.maxPositionEmbeddings;
+}
+
+const f32 = Math.fround;
+
+/**
+ * Angle per position of each pair of features, float32 [rotaryDim/2].
+ * @param length tokens of the longest text; only `dynamic` depends on it
+ */
+export function ropeFrequencies(rope: RopeConfig, length: number): Float32Array {
+  const { type, factor, rotaryDim: dim, maxPositionEmbeddings } = rope;
+  let base = rope.theta;
+  if (type === 'dynamic') {
+    const stretch = (factor * Math.max(length, maxPositionEmbeddings)) / maxPositionEmbeddings - (factor - 1);
+    base *= stretch ** (dim / (dim - 2));
+  }
+  const frequencies = Float32Array.from({ length: dim / 2 }, (_, i) => f32(1 / f32(base ** f32((2 * i) / dim))));
+  if (type === 'linear') return frequencies.map((frequency) => frequency / factor);
+  return type === 'llama3' ? frequencies.map((frequency) => llama3Frequency(frequency, rope)) : frequencies;
+}
+
+/** Llama 3.1: long wavelengths stretched, short ones kept, those between blended. */
+function llama3Frequency(frequency: number, { factor, lowFreqFactor, highFreqFactor, originalMaxPositions }: RopeConfig): number {
+  const wavelength = f32((2 * Math.PI) / frequency);
+  if (wavelength > originalMaxPositions / lowFreqFactor) return frequency / factor;
+  if (wavelength < originalMaxPositions / highFreqFactor) return frequency;
+  const smooth = f32(f32(f32(originalMaxPositions / wavelength) - lowFreqFactor) / (highFreqFactor - lowFreqFactor));
+  return f32(f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency));
+}
+
+/** Fewest rows of a table: one size for most texts, so that tables seldom change. */
+const SMALLEST_TABLE = 1024;
+
+/** Cosines and sines by position, as tables that grow with the longest text seen; each token's row is looked up. */
+export class RotaryEmbedding {
+  private cos?: tf.Tensor2D;
+  private sin?: tf.Tensor2D;
+  /** What the present tables serve: this many positions, and for `dynamic` texts of this length. */
+  private rows = 0;
+  private stretchedFor = 0;
+
+  constructor(readonly rope: RopeConfig) {}
+
+  /**
+   * @param positions int32 [tokens]
+   * @param length one more than the largest position
+   */
+  angles(positions: tf.Tensor1D, length: number): RotaryAngles {
+    this.prepare(length);
+    return { cos: tf.gather(this.cos as tf.Tensor2D, positions), sin: tf.gather(this.sin as tf.Tensor2D, positions) };
+  }
+
+  dispose(): void {
+    tf.dispose([this.cos, this.sin].filter((table) => table !== undefined));
+    this.cos = this.sin = undefined;
+    this.rows = this.stretchedFor = 0;
+  }
+
+  private prepare(length: number): void {
+    const stretchedFor = this.rope.type === 'dynamic' ? Math.max(length, this.rope.maxPositionEmbeddings) : 0;
+    if (length <= this.rows && stretchedFor === this.stretchedFor) return;
+    const rows = Math.max(SMALLEST_TABLE, this.rows, 2 ** Math.ceil(Math.log2(length)));
+    const frequencies = ropeFrequencies(this.rope, length);
+    const half = frequencies.length;
+    const cos = new Float32Array(rows * half);
+    const sin = new Float32Array(rows * half);
+    for (let position = 0, at = 0; position < rows; position++) {
+      for (let i = 0; i < half; i++, at++) {
+        const angle = f32(position * frequencies[i]);
+        cos[at] = Math.cos(angle);
+        sin[at] = Math.sin(angle);
+      }
+    }
+    this.dispose();
+    this.cos = tf.keep(tf.tensor2d(cos, [rows, half]));
+    this.sin = tf.keep(tf.tensor2d(sin, [rows, half]));
+    this.rows = rows;
+    this.stretchedFor = stretchedFor;
+  }
+}
