@@ -1,0 +1,32 @@
+/** Helpers of the model tests. */
+import assert from 'node:assert/strict';
+import * as tf from '@tensorflow/tfjs-core';
+import { type CausalLM, disposeBatch, makeBatch } from '../../lib/model';
+
+/** Asserts that two lists of numbers differ nowhere by more than `tolerance`. */
+export function closeTo(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  assert.equal(found.length, expected.length);
+  for (let i = 0; i < found.length; i++) {
+    assert.ok(Math.abs(found[i] - expected[i]) <= tolerance, `at ${i}: ${found[i]} instead of ${expected[i]}`);
+  }
+}
+
+/** Logits of one sequence, a row for each position. */
+export async function logitsOf(model: CausalLM, ids: number[]): Promise<number[][]> {
+  const [rows] = await packedLogits(model, [ids]);
+  return rows;
+}
+
+/** Logits of several sequences computed in one packed row. */
+export async function packedLogits(model: CausalLM, sequences: number[][]): Promise<number[][][]> {
+  const batch = makeBatch(sequences);
+  const logits = tf.tidy(() => tf.matMul(model.hiddenStates(batch), model.outputHead, false, true) as tf.Tensor2D);
+  const rows = await logits.array();
+  logits.dispose();
+  disposeBatch(batch);
+  let start = 0;
+  return sequences.map(({ length }) => {
+    start += length;
+    return rows.slice(start - length, start);
+  });
+}
