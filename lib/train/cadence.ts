@@ -1,0 +1,32 @@
+/** When to log, evaluate and save: TRL's strategies and intervals. */
+import type { SFTConfig } from './config';
+
+/** What is due after a step. */
+export interface Due {
+  log: boolean;
+  evaluate: boolean;
+  save: boolean;
+}
+
+type CadenceConfig = Pick<
+  SFTConfig,
+  'loggingStrategy' | 'loggingSteps' | 'loggingFirstStep' | 'evalStrategy' | 'evalSteps' | 'saveStrategy' | 'saveSteps'
+>;
+
+/** @param epochEnds whether this step is the last of its epoch, or of the run */
+export function dueAfterStep(config: CadenceConfig, step: number, maxSteps: number, epochEnds: boolean): Due {
+  const every = (interval: number) => step % stepsOf(interval, maxSteps) === 0;
+  const last = step === maxSteps;
+  const due = (strategy: string, interval: number, atEnd: boolean) =>
+    strategy === 'epoch' ? epochEnds : strategy === 'steps' && (every(interval) || (atEnd && last));
+  return {
+    log: due(config.loggingStrategy, config.loggingSteps, false) || (config.loggingFirstStep && step === 1),
+    evaluate: due(config.evalStrategy, config.evalSteps ?? config.loggingSteps, true),
+    save: due(config.saveStrategy, config.saveSteps, true),
+  };
+}
+
+/** An interval in steps; below 1 it is a share of all steps. */
+function stepsOf(interval: number, maxSteps: number): number {
+  return interval < 1 ? Math.max(1, Math.ceil(interval * maxSteps)) : interval;
+}

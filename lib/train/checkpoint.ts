@@ -1,0 +1,202 @@
+/**
+ * Checkpoints: `output_dir/checkpoint-N`, a model in Hugging Face's layout with AdamW's moments (optimizer.safetensors)
+ * and the state of the run (trainer_state.json) beside it. A checkpoint is written under another name and renamed when it
+ * is complete, so that one that carries its name is whole whatever happened.
+ */
+import fs from 'node:fs';
+import * as path from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
+import { UserError } from '../errors';
+import { readJson, writeError, writeFileAtomic } from '../files';
+import { type CausalLM, saveModel } from '../model';
+import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
+import type { AdamW } from './optimizer';
+import type { RunState } from './run-state';
+
+const STATE_FILE = 'trainer_state.json';
+const OPTIMIZER_FILE = 'optimizer.safetensors';
+/** torch's names of AdamW's moments. */
+const MEAN = 'exp_avg.';
+const SQUARE = 'exp_avg_sq.';
+const UNFINISHED = '.unfinished-';
+
+/** What must be the same for a run to be continued: the configuration under TRL's keys, and the data as tokens. */
+export interface RunIdentity {
+  config: Record<string, unknown>;
+  tokens: string;
+  evalTokens?: string;
+}
+
+/** Settings that may change between a run and its continuation, because they change neither weights nor log. */
+const FREE = new Set(['output_dir', 'overwrite_output_dir', 'resume_from_checkpoint', 'save_strategy', 'save_steps', 'save_total_limit', 'disable_tqdm']);
+
+/** trainer_state.json. */
+interface StateFile {
+  format: 1;
+  state: RunState;
+  identity: RunIdentity;
+}
+
+export interface Checkpoint {
+  step: number;
+  folder: string;
+}
+
+/** The complete checkpoints of a run's folder, oldest first. */
+export function listCheckpoints(outputDir: string): Checkpoint[] {
+  if (!fs.existsSync(outputDir)) return [];
+  return fs
+    .readdirSync(outputDir)
+    .map((name) => ({ step: Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? -1), folder: path.join(outputDir, name) }))
+    .filter(({ step, folder }) => step >= 0 && fs.existsSync(path.join(folder, STATE_FILE)))
+    .sort((a, b) => a.step - b.step);
+}
+
+/** Removes what an interrupted save left behind. */
+export function removeUnfinished(outputDir: string): void {
+  if (!fs.existsSync(outputDir)) return;
+  for (const name of fs.readdirSync(outputDir)) {
+    if (name.startsWith(UNFINISHED)) fs.rmSync(path.join(outputDir, name), { recursive: true, force: true });
+  }
+}
+
+/**
+ * Writes `checkpoint-N` for the run's step N.
+ * @returns its folder
+ * @throws UserError when the system refuses, for example because the disk is full; earlier checkpoints stay
+ */
+export async function writeCheckpoint(outputDir: string, model: CausalLM, optimizer: AdamW, state: RunState, identity: RunIdentity): Promise<string> {
+  const folder = path.join(outputDir, `checkpoint-${state.step}`);
+  const unfinished = path.join(outputDir, `${UNFINISHED}checkpoint-${state.step}`);
+  try {
+    fs.rmSync(unfinished, { recursive: true, force: true });
+    await saveModel(model, unfinished, { dtype: 'float32' });
+    await writeMoments(path.join(unfinished, OPTIMIZER_FILE), optimizer);
+    const content: StateFile = { format: 1, state, identity };
+    writeFileAtomic(path.join(unfinished, STATE_FILE), `${JSON.stringify(content, undefined, 1)}\n`);
+    replaceFolder(unfinished, folder);
+  } catch (error) {
+    fs.rmSync(unfinished, { recursive: true, force: true });
+    throw writeError(folder, error);
+  }
+  return folder;
+}
+
+/** Renames `from` to `to`; an older `to` makes way first, because a folder cannot be renamed over another. */
+function replaceFolder(from: string, to: string): void {
+  const old = path.join(path.dirname(to), `${UNFINISHED}old-${path.basename(to)}`);
+  fs.rmSync(old, { recursive: true, force: true });
+  if (fs.existsSync(to)) fs.renameSync(to, old);
+  fs.renameSync(from, to);
+  fs.rmSync(old, { recursive: true, force: true });
+}
+
+async function writeMoments(file: string, optimizer: AdamW): Promise<void> {
+  const tensors = [...optimizer.moments].flatMap(([name, { m, v }]) => [
+    { name: MEAN + name, shape: m.shape, data: async () => (await m.data()) as Float32Array },
+    { name: SQUARE + name, shape: v.shape, data: async () => (await v.data()) as Float32Array },
+  ]);
+  await writeSafetensors(file, tensors);
+}
+
+/**
+ * The checkpoint to continue from: the newest complete one of `outputDir` for true, or the one at a path.
+ * @returns its folder, or undefined when the run starts afresh: nothing was asked for, or `true` found no checkpoint yet
+ */
+export function resolveCheckpoint(outputDir: string | null, resume: boolean | string | null): string | undefined {
+  if (resume === null || resume === false) return undefined;
+  if (resume === true) {
+    if (outputDir === null) throw new UserError('resume_from_checkpoint is true, but there is no output_dir to find checkpoints in; set it.');
+    return listCheckpoints(outputDir).at(-1)?.folder;
+  }
+  if (fs.existsSync(path.join(resume, STATE_FILE))) return resume;
+  const known = listCheckpoints(fs.existsSync(resume) && listCheckpoints(resume).length > 0 ? resume : path.dirname(resume));
+  const hint = known.length > 0 ? `the nearest complete one is ${known[known.length - 1].folder}` : 'name a folder such as output_dir/checkpoint-100';
+  throw new UserError(`resume_from_checkpoint: ${resume} is not a complete checkpoint (it has no ${STATE_FILE}); ${hint}.`);
+}
+
+/**
+ * The run's state in a checkpoint.
+ * @throws UserError when the checkpoint was written with other settings or other data, naming what differs
+ */
+export function readCheckpoint(folder: string, identity: RunIdentity): RunState {
+  const file = path.join(folder, STATE_FILE);
+  const content = readJson(file) as Partial<StateFile> | null;
+  if (content?.format !== 1 || !content.state || !content.identity) {
+    throw new UserError(`${file} was not written by this program (or by another version of it); name one of its checkpoints.`);
+  }
+  const { state, identity: saved } = content;
+  for (const key of new Set([...Object.keys(identity.config), ...Object.keys(saved.config)])) {
+    const [now, then] = [identity.config[key], saved.config[key]].map((value) => JSON.stringify(value ?? null));
+    if (FREE.has(key) || now === then) continue;
+    throw new UserError(`${key} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`);
+  }
+  const different = saved.tokens !== identity.tokens ? 'training' : saved.evalTokens !== identity.evalTokens ? 'evaluation' : undefined;
+  if (different !== undefined) {
+    throw new UserError(
+      `The ${different} examples are not those that ${folder} was written with (data, tokenizer or template changed); ` +
+        'continue with the same, or start afresh in another output_dir.',
+    );
+  }
+  return state;
+}
+
+/** Puts a checkpoint's weights into a model of the same shape. */
+export async function restoreWeights(folder: string, model: CausalLM): Promise<void> {
+  const names = fs.readdirSync(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
+  const files: SafetensorsFile[] = [];
+  try {
+    for (const name of names) files.push(await openSafetensors(path.join(folder, name)));
+    for (const [name, variable] of model.parameters) {
+      const file = files.find(({ tensors }) => tensors.has(name));
+      if (!file) throw new UserError(`${folder} has no weights for ${name}; it belongs to another model.`);
+      await assignFrom(file, name, variable);
+    }
+  } finally {
+    for (const file of files) await file.close();
+  }
+}
+
+/** Puts a checkpoint's moments into an optimizer. */
+export async function restoreOptimizer(folder: string, optimizer: AdamW, parameters: ReadonlyMap<string, tf.Variable>, step: number): Promise<void> {
+  const file = await openSafetensors(path.join(folder, OPTIMIZER_FILE));
+  try {
+    for (const [name, parameter] of parameters) {
+      if (!file.tensors.has(MEAN + name)) continue;
+      const { m, v } = optimizer.momentsOf(name, parameter);
+      await assignFrom(file, MEAN + name, m);
+      await assignFrom(file, SQUARE + name, v);
+    }
+    optimizer.step = step;
+  } finally {
+    await file.close();
+  }
+}
+
+async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Variable): Promise<void> {
+  const shape = file.tensors.get(name)?.shape ?? [];
+  if (shape.join() !== variable.shape.join()) {
+    throw new UserError(`${file.file}: ${name} has shape [${shape}], but the model's is [${variable.shape}]; the checkpoint belongs to another model.`);
+  }
+  const value = tf.tensor(await file.read(name), variable.shape, 'float32');
+  variable.assign(value);
+  value.dispose();
+}
+
+/**
+ * Removes the oldest checkpoints beyond `limit`.
+ * @param best step of the checkpoint that stays although it is old
+ * @param atEnd the run is over: with a limit of 1 the best stays alone, else the newest stays too
+ */
+export function pruneCheckpoints(outputDir: string, limit: number | null, best: number | undefined, atEnd = false): void {
+  if (limit === null) return;
+  const all = listCheckpoints(outputDir);
+  const newest = all.at(-1)?.step;
+  const kept = all.find(({ step }) => step === best);
+  // while the run goes on, a limit of 1 keeps the best and the newest: one to end with, one to continue from
+  const allowed = limit === 1 && kept && kept.step !== newest && !atEnd ? 2 : limit;
+  const first = kept ? [kept] : [];
+  const rest = all.filter((checkpoint) => checkpoint !== kept).reverse();
+  const keep = new Set([...first, ...rest].slice(0, Math.max(allowed, 1)));
+  for (const checkpoint of all) if (!keep.has(checkpoint)) fs.rmSync(checkpoint.folder, { recursive: true, force: true });
+}

@@ -1,0 +1,202 @@
+/**
+ * SFTConfig: every setting of a training run, with TRL's names and defaults.
+ *
+ * One table says all: name, type, default, range, help. The typed record, the parser of YAML files and flags, and the
+ * help text come from it. In TypeScript the names are camelCase; in YAML and on the command line they are TRL's snake_case.
+ */
+import { UserError } from '../errors';
+import { choice, either, type Field, flag, integer, interval, number, numbers, optional, text } from './fields';
+import { foreignKeys, settleForeignKey } from './foreign';
+import { nearest } from './nearest';
+
+export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
+
+/** The settings of supervised fine-tuning. */
+export const FIELDS = {
+  // where
+  outputDir: optional(text('', 'Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written.')),
+  overwriteOutputDir: flag(false, 'Start afresh in an output_dir that holds something else or an unfinished run (its checkpoints are removed).'),
+  resumeFromCheckpoint: optional(
+    either(flag(true, 'Continue an interrupted run: true for its newest checkpoint, or the path of one.'), text('', '')),
+  ),
+
+  // how long, how much at a time
+  numTrainEpochs: number(3, { above: 0 }, 'How often the training examples are seen.'),
+  maxSteps: integer(-1, { min: -1 }, 'Number of optimizer steps; -1 lets num_train_epochs decide.'),
+  perDeviceTrainBatchSize: integer(8, { min: 1 }, 'Examples in one micro-batch (with packing: packed rows).'),
+  gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
+  perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
+  tokensPerMicroBatch: integer(2048, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
+  dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch when it is not full.'),
+
+  // the optimizer
+  learningRate: number(2e-5, { min: 0 }, 'Highest learning rate of AdamW.'),
+  lrSchedulerType: choice('linear', LR_SCHEDULERS, 'Shape of the learning rate over the run.'),
+  lrSchedulerKwargs: numbers(['min_lr', 'min_lr_rate', 'num_cycles'], 'For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles.'),
+  warmupSteps: number(0, { min: 0 }, 'Steps in which the rate rises from 0; below 1, the share of all steps.'),
+  warmupRatio: number(0, { min: 0, max: 1 }, 'Share of all steps in which the rate rises from 0; warmup_steps wins.'),
+  weightDecay: number(0, { min: 0 }, 'Decoupled weight decay, on matrices only (not on biases and norms).'),
+  adamBeta1: number(0.9, { min: 0, below: 1 }, 'Decay of the mean of gradients.'),
+  adamBeta2: number(0.999, { min: 0, below: 1 }, 'Decay of the mean of squared gradients.'),
+  adamEpsilon: number(1e-8, { above: 0 }, 'Added to the denominator of the update.'),
+  maxGradNorm: number(1, { min: 0 }, 'Gradients with a larger global norm are scaled down to it; 0 never scales.'),
+
+  // the examples
+  maxLength: optional(integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. With packing, the length of a row.'), 1024),
+  completionOnlyLoss: optional(flag(true, 'Learn completions only (true), all tokens (false), or completions where rows have a prompt (null).')),
+  assistantOnlyLoss: flag(false, 'Learn every assistant turn of a conversation, and nothing else.'),
+  packing: flag(false, 'Fill rows of max_length with whole examples by best fit; no example sees another.'),
+  packingStrategy: choice('bfd', ['bfd', 'bfd_split'], 'What packing does with an example longer than a row: cut its end off (bfd) or continue it in another row (bfd_split).'),
+  paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
+  evalPacking: optional(flag(true, 'Pack the evaluation examples too; null: as packing.')),
+  chatTemplatePath: optional(text('', "File with a Jinja chat template that replaces the tokenizer's own.")),
+  shuffleDataset: flag(false, 'Shuffle the training examples once before everything else.'),
+  trainSamplingStrategy: choice('random', ['random', 'sequential', 'group_by_length'], 'Order of the examples in an epoch.'),
+  seed: integer(42, { min: 0 }, 'Seed of everything random; the same seed gives the same bits.'),
+  dataSeed: optional(integer(0, { min: 0 }, 'Seed of the order of examples alone; null: seed.')),
+
+  // logging, evaluation, checkpoints
+  loggingStrategy: choice('steps', ['steps', 'epoch', 'no'], 'Log every logging_steps, once an epoch, or never.'),
+  loggingSteps: interval(10, 'Optimizer steps between two log records.'),
+  loggingFirstStep: flag(false, 'Log the first step too.'),
+  disableTqdm: flag(false, 'No progress bar.'),
+  evalStrategy: choice('no', ['no', 'steps', 'epoch'], 'Evaluate every eval_steps, once an epoch, or never.'),
+  evalSteps: optional(interval(500, 'Optimizer steps between two evaluations; null: logging_steps.')),
+  evalOnStart: flag(false, 'Evaluate before the first step.'),
+  saveStrategy: choice('steps', ['steps', 'epoch', 'best', 'no'], 'Write checkpoints every save_steps, once an epoch, at each best evaluation, or never.'),
+  saveSteps: interval(500, 'Optimizer steps between two checkpoints.'),
+  saveTotalLimit: optional(integer(1, { min: 1 }, 'Keep only so many checkpoints, the newest and the best; null keeps all.')),
+  loadBestModelAtEnd: flag(false, 'End with the weights of the best evaluation.'),
+  metricForBestModel: optional(text('loss', 'Evaluation metric that decides what is best; null: loss.')),
+  greaterIsBetter: optional(flag(true, 'Whether a greater metric is better; null: not for losses.')),
+};
+
+type FieldValue<F> = F extends Field<infer T> ? T : never;
+
+/** A complete configuration: every setting has a value; null means left open. */
+export type SFTConfig = { [K in keyof typeof FIELDS]: FieldValue<(typeof FIELDS)[K]> };
+
+/** A setting as help texts and command lines list it. */
+export interface FieldInfo {
+  /** TRL's key, as in YAML and on the command line. */
+  key: string;
+  /** The name in TypeScript. */
+  name: keyof SFTConfig;
+  help: string;
+  range: string;
+  default: unknown;
+}
+
+/** Every setting, in reading order. */
+export const fieldList: readonly FieldInfo[] = (Object.keys(FIELDS) as Array<keyof SFTConfig>).map((name) => {
+  const { help, range, default: initial } = FIELDS[name];
+  return { key: snakeCase(name), name, help, range, default: initial };
+});
+
+/** `perDeviceTrainBatchSize` to `per_device_train_batch_size`. */
+export function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** What `parseConfig` may be told. */
+export interface ParseOptions {
+  /** Keys that the caller reads itself (such as `dataset_name`): skipped here, but offered when a name is misspelt. */
+  otherKeys?: readonly string[];
+  /** Takes one line for each key of TRL that is accepted without effect. */
+  onNote?: (line: string) => void;
+  /** Where the values came from, for messages: the path of a file. */
+  place?: string;
+}
+
+/**
+ * Reads a configuration: a YAML file's object (snake_case keys), flags, or a `Partial<SFTConfig>`.
+ * @throws UserError for an unknown key (naming the nearest known one), a value out of range, or settings that contradict each other
+ */
+export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }: ParseOptions = {}): SFTConfig {
+  const where = place === undefined ? '' : `${place}: `;
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
+    throw new UserError(`${where}a configuration is a table of settings such as "learning_rate: 1e-4", not ${JSON.stringify(raw)}.`);
+  }
+  const config = Object.fromEntries(fieldList.map(({ name }) => [name, FIELDS[name].default])) as SFTConfig;
+  const set = new Set<string>();
+  for (const [key, value] of Object.entries(raw)) {
+    if (otherKeys.includes(key)) continue;
+    const info = fieldList.find((field) => field.key === key || field.name === key);
+    if (!info) {
+      settleUnknown(key, value, otherKeys, where, onNote);
+      continue;
+    }
+    // `{maxSteps: undefined}` means "not given", as everywhere in TypeScript
+    if (value === undefined) continue;
+    if (set.has(info.name)) throw new UserError(`${where}${info.key} is given twice (as ${info.key} and ${info.name}); keep one.`);
+    set.add(info.name);
+    const parsed = FIELDS[info.name].parse(value);
+    if (!parsed) throw outOfRange(`${where}${key}`, value, info);
+    Object.assign(config, { [info.name]: parsed.value });
+  }
+  checkTogether(config, where);
+  return config;
+}
+
+function outOfRange(key: string, value: unknown, { range, default: initial }: FieldInfo): UserError {
+  const usual = initial === null ? '' : ` (default ${JSON.stringify(initial)})`;
+  return new UserError(`${key} is ${JSON.stringify(value)}, but must be ${range}${usual}.`);
+}
+
+function settleUnknown(key: string, value: unknown, otherKeys: readonly string[], where: string, onNote?: (line: string) => void): void {
+  const verdict = settleForeignKey(key, value);
+  if (verdict?.refusal) throw new UserError(`${where}${verdict.refusal}`);
+  if (verdict) {
+    if (verdict.note) onNote?.(verdict.note);
+    return;
+  }
+  const camel = /[A-Z]/.test(key);
+  const names = camel ? fieldList.map((field) => field.name) : [...fieldList.map((field) => field.key), ...otherKeys, ...foreignKeys];
+  throw new UserError(`${where}${key} is not a known setting; the nearest is ${nearest(key, names)}.`);
+}
+
+/** What no single field can know. */
+function checkTogether(config: SFTConfig, where: string): void {
+  const fail = (sentence: string): never => {
+    throw new UserError(where + sentence);
+  };
+  if (config.maxSteps === 0) fail('max_steps is 0, but must be at least 1, or -1 so that num_train_epochs decides.');
+  if (config.warmupSteps >= 1 && !Number.isInteger(config.warmupSteps)) {
+    fail(`warmup_steps is ${config.warmupSteps}, but must be a whole number of steps, or a share of all steps below 1.`);
+  }
+  if (config.packing && config.maxLength === null) fail('packing needs a max_length, the length of a packed row; set it.');
+  const { min_lr: minLr, min_lr_rate: minLrRate } = config.lrSchedulerKwargs;
+  if (config.lrSchedulerType === 'cosine_with_min_lr' && (minLr === undefined) === (minLrRate === undefined)) {
+    fail('lr_scheduler_type cosine_with_min_lr needs exactly one of min_lr and min_lr_rate in lr_scheduler_kwargs, such as {min_lr_rate: 0.1}.');
+  }
+  if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {
+    fail('save_strategy is best, but eval_strategy is no, so nothing tells what is best; set eval_strategy to steps or epoch.');
+  }
+  if (config.loadBestModelAtEnd) checkBest(config, fail);
+}
+
+function checkBest(config: SFTConfig, fail: (sentence: string) => never): void {
+  if (config.outputDir === null) fail('load_best_model_at_end needs an output_dir to keep the best checkpoint in; set it.');
+  if (config.evalStrategy === 'no') fail('load_best_model_at_end needs evaluations; set eval_strategy to steps or epoch.');
+  if (config.saveStrategy === 'best') return;
+  if (config.saveStrategy !== config.evalStrategy) {
+    fail(`load_best_model_at_end needs a checkpoint at each evaluation: save_strategy is ${config.saveStrategy} but eval_strategy is ${config.evalStrategy}; make them the same.`);
+  }
+  const evalSteps = config.evalSteps ?? config.loggingSteps;
+  if (config.evalStrategy === 'steps' && (config.saveSteps / evalSteps) % 1 !== 0) {
+    fail(`load_best_model_at_end needs checkpoints at evaluations: save_steps (${config.saveSteps}) must be a multiple of eval_steps (${evalSteps}).`);
+  }
+}
+
+/** The settings as a help text, one per line: `--learning_rate  Highest learning rate of AdamW. (default 0.00002)`. */
+export function configHelp(): string {
+  const width = Math.max(...fieldList.map(({ key }) => key.length)) + 4;
+  const line = ({ key, help, range, default: initial }: FieldInfo) =>
+    `  ${`--${key}`.padEnd(width)}${help} ${range[0].toUpperCase()}${range.slice(1)}${initial === null ? '' : `; default ${JSON.stringify(initial)}`}.`;
+  return fieldList.map(line).join('\n');
+}
+
+/** The configuration under TRL's keys, for run.json and checkpoints. */
+export function toSnakeCase(config: SFTConfig): Record<string, unknown> {
+  return Object.fromEntries(fieldList.map(({ key, name }) => [key, config[name]]));
+}

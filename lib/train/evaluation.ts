@@ -1,0 +1,62 @@
+/** Loss and accuracy of a model on prepared examples. */
+import type { CausalLM } from '../model';
+import { chunks, cutIntoRows } from './batches';
+import type { Item } from './examples';
+import { hasTargets, scoreRow } from './loss';
+import { addScores, type BatchSums, emptySums } from './metrics';
+
+/** An evaluation under TRL's names. */
+export interface EvalMetrics {
+  /** Mean over the batches of their mean token loss, weighted by their numbers of examples, as transformers computes it. */
+  eval_loss: number;
+  eval_entropy: number;
+  /** Tokens that training had seen by then. */
+  eval_num_tokens: number;
+  eval_mean_token_accuracy: number;
+  /** Seconds. */
+  eval_runtime: number;
+  eval_samples_per_second: number;
+  eval_steps_per_second: number;
+  epoch: number;
+}
+
+export interface ScoreOptions {
+  /** Examples in a batch; matters only to metrics that are ratios per batch. Default 8. */
+  batchSize?: number;
+  /** Tokens computed at once. Default 2048. */
+  tokensPerMicroBatch?: number;
+  /** Called between rows; false ends the work early. */
+  goOn?: () => boolean;
+}
+
+/** Sums over the targets of each batch, and the batch's number of examples. */
+export type ScoredBatch = BatchSums & { examples: number };
+
+/** Scores items in order. Several batches are computed together where they fit. */
+export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
+  const { batchSize = 8, tokensPerMicroBatch = 2048, goOn = () => true } = options;
+  const batches = chunks(items, batchSize);
+  const sums = emptySums(batches.length);
+  for (const row of cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets)) {
+    addScores(sums, await scoreRow(model, row));
+    await breathe();
+    if (!goOn()) break;
+  }
+  return sums.map((sum, i) => ({ ...sum, examples: batches[i].length }));
+}
+
+/** Lets timers, signals and the notebook have their turn. */
+export function breathe(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Batches' results as TRL averages them. */
+export function averageBatches(batches: readonly ScoredBatch[]): { loss: number; entropy: number; accuracy: number } {
+  const ratio = (amount: number, { targets }: BatchSums) => (targets > 0 ? amount / targets : 0);
+  const examples = batches.reduce((sum, batch) => sum + batch.examples, 0);
+  return {
+    loss: batches.reduce((sum, batch) => sum + ratio(batch.nll, batch) * batch.examples, 0) / examples,
+    entropy: batches.reduce((sum, batch) => sum + ratio(batch.entropy, batch), 0) / batches.length,
+    accuracy: batches.reduce((sum, batch) => sum + ratio(batch.correct, batch), 0) / batches.length,
+  };
+}

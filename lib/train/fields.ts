@@ -1,0 +1,137 @@
+/** Kinds of settings: each knows its default, its range, and how to read itself from a YAML value or a command-line word. */
+
+/** One setting of a configuration. `T` is the type of its parsed value. */
+export interface Field<T> {
+  readonly default: T;
+  /** One line for people. */
+  readonly help: string;
+  /** What values are allowed, worded to follow "must be". */
+  readonly range: string;
+  /** The parsed value, or undefined when `value` is out of range or of another type. */
+  parse(value: unknown): { value: T } | undefined;
+}
+
+/** Limits of a number; `min` and `max` are allowed themselves, `above` and `below` are not. */
+interface Limits {
+  min?: number;
+  max?: number;
+  above?: number;
+  below?: number;
+}
+
+/** A finite number; words such as "1e-4" count, because YAML reads them as text. */
+export function number(initial: number, limits: Limits, help: string): Field<number> {
+  return { default: initial, help, range: `a number${describe(limits)}`, parse: (value) => within(toNumber(value), limits) };
+}
+
+/** A whole number. */
+export function integer(initial: number, limits: Limits, help: string): Field<number> {
+  const parse = (value: unknown) => {
+    const read = toNumber(value);
+    return Number.isSafeInteger(read) ? within(read, limits) : undefined;
+  };
+  return { default: initial, help, range: `a whole number${describe(limits)}`, parse };
+}
+
+/** Every so many optimizer steps; below 1, the share of all steps. */
+export function interval(initial: number, help: string): Field<number> {
+  const parse = (value: unknown) => {
+    const read = toNumber(value);
+    return read > 0 && (read < 1 || Number.isSafeInteger(read)) ? { value: read } : undefined;
+  };
+  return { default: initial, help, range: 'a whole number of steps, at least 1, or a share of all steps between 0 and 1', parse };
+}
+
+/** true or false. */
+export function flag(initial: boolean, help: string): Field<boolean> {
+  const words = new Map<unknown, boolean>([[true, true], [false, false], ['true', true], ['false', false], ['True', true], ['False', false]]);
+  const parse = (value: unknown) => {
+    const read = words.get(value);
+    return read === undefined ? undefined : { value: read };
+  };
+  return { default: initial, help, range: 'true or false', parse };
+}
+
+/** One of a few words. */
+export function choice<W extends string>(initial: NoInfer<W>, words: readonly W[], help: string): Field<W> {
+  const parse = (value: unknown) => {
+    const read = words.find((word) => word === value);
+    return read === undefined ? undefined : { value: read };
+  };
+  return { default: initial, help, range: `one of ${words.join(', ')}`, parse };
+}
+
+/** Text that is not empty. */
+export function text(initial: string, help: string): Field<string> {
+  const parse = (value: unknown) => (typeof value === 'string' && value !== '' ? { value } : undefined);
+  return { default: initial, help, range: 'a text', parse };
+}
+
+/** A field that may also be left open: null, or the words "null" and "none". `initial` says what it is when nobody sets it. */
+export function optional<T>(field: Field<T>, initial: T | null = null): Field<T | null> {
+  const parse = (value: unknown) => (value === null || value === 'null' || value === 'none' || value === 'None' ? { value: null } : field.parse(value));
+  return { default: initial, help: field.help, range: `${field.range}, or null`, parse };
+}
+
+/** The first of two kinds that accepts the value. */
+export function either<A, B>(first: Field<A>, second: Field<B>): Field<A | B> {
+  return {
+    default: first.default,
+    help: first.help,
+    range: `${first.range}, or ${second.range}`,
+    parse: (value) => first.parse(value) ?? second.parse(value),
+  };
+}
+
+/** A table of numbers by name, such as `{min_lr: 1e-6}`; also as JSON text. */
+export function numbers<K extends string>(keys: readonly K[], help: string): Field<Partial<Record<K, number>>> {
+  const parse = (value: unknown) => {
+    const table = toTable(value);
+    if (table === undefined) return undefined;
+    const read: Partial<Record<K, number>> = {};
+    for (const [name, entry] of Object.entries(table)) {
+      const key = keys.find((known) => known === name);
+      const amount = toNumber(entry);
+      if (key === undefined || !Number.isFinite(amount)) return undefined;
+      read[key] = amount;
+    }
+    return { value: read };
+  };
+  return { default: {}, help, range: `a table of numbers with the keys ${keys.join(', ')}`, parse };
+}
+
+function toNumber(value: unknown): number {
+  if (typeof value === 'number') return value;
+  return typeof value === 'string' && value.trim() !== '' ? Number(value.replaceAll('_', '')) : Number.NaN;
+}
+
+function toTable(value: unknown): object | undefined {
+  if (value === null || value === undefined) return {};
+  if (typeof value === 'string') {
+    try {
+      return toTable(JSON.parse(value));
+    } catch {
+      return undefined;
+    }
+  }
+  return typeof value === 'object' && !Array.isArray(value) ? value : undefined;
+}
+
+function within(value: number, { min, max, above, below }: Limits): { value: number } | undefined {
+  const fits =
+    Number.isFinite(value) &&
+    (min === undefined || value >= min) &&
+    (max === undefined || value <= max) &&
+    (above === undefined || value > above) &&
+    (below === undefined || value < below);
+  return fits ? { value } : undefined;
+}
+
+function describe({ min, max, above, below }: Limits): string {
+  const parts: string[] = [];
+  if (min !== undefined) parts.push(`at least ${min}`);
+  if (above !== undefined) parts.push(`above ${above}`);
+  if (max !== undefined) parts.push(`at most ${max}`);
+  if (below !== undefined) parts.push(`below ${below}`);
+  return parts.length === 0 ? '' : `, ${parts.join(' and ')}`;
+}

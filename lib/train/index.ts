@@ -1,0 +1,9 @@
+/** Supervised fine-tuning: the trainer, its configuration, and what it reports. */
+export type { TrainerCallback, TrainerState } from './callbacks';
+export { configHelp, type FieldInfo, fieldList, type ParseOptions, parseConfig, type SFTConfig, toSnakeCase } from './config';
+export type { EvalMetrics } from './evaluation';
+export { type Examples, type Item, type PreparedDataset, type PrepareOptions, prepareExamples, type Sequence } from './examples';
+export type { LogRecord } from './metrics';
+export { nearest } from './nearest';
+export { defaultCallbackMakers, notebookProgress, terminalProgress } from './progress';
+export { SFTTrainer, type SFTTrainerOptions, type TrainOptions, type TrainOutput, type TrainSummary } from './trainer';

@@ -1,0 +1,161 @@
+/** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
+import * as tf from '@tensorflow/tfjs-core';
+import { type TokenLoss, tokenLoss, varyingSizes } from '../engine';
+import { type CausalLM, disposeBatch, makeBatch, type TokenBatch } from '../model';
+import type { RowPart } from './batches';
+
+/** Gradients by parameter name. */
+export type Gradients = Map<string, tf.Tensor>;
+
+/** A row on the device: its tokens, and which positions predict which targets. */
+interface DeviceRow {
+  batch: TokenBatch;
+  /** int32 [targets]: places in the row whose next token carries loss. */
+  predictors: tf.Tensor1D;
+  /** int32 [targets]: that next token. */
+  targets: tf.Tensor1D;
+  /** For each target, the micro-batch that it belongs to. */
+  owners: number[];
+}
+
+/** What a row's forward pass found for each target, on the host. */
+export interface RowScores {
+  nll: Float32Array;
+  argmax: Int32Array;
+  entropy: Float32Array;
+  targets: Int32Array;
+  owners: readonly number[];
+}
+
+/** Lays sequences end to end on the device and finds their targets. */
+function placeRow(parts: readonly RowPart[]): DeviceRow {
+  const predictors: number[] = [];
+  const targets: number[] = [];
+  const owners: number[] = [];
+  let start = 0;
+  for (const { sequence, microBatch } of parts) {
+    const { inputIds, lossMask } = sequence;
+    // nothing predicts the first token of an example
+    for (let i = 1; i < inputIds.length; i++) {
+      if (lossMask[i] === 0) continue;
+      predictors.push(start + i - 1);
+      targets.push(inputIds[i]);
+      owners.push(microBatch);
+    }
+    start += inputIds.length;
+  }
+  varyingSizes({ tokens: start, targets: targets.length, segments: parts.length });
+  return {
+    batch: makeBatch(parts.map(({ sequence }) => sequence.inputIds)),
+    predictors: tf.tensor1d(predictors, 'int32'),
+    targets: tf.tensor1d(targets, 'int32'),
+    owners,
+  };
+}
+
+function disposeRow({ batch, predictors, targets }: DeviceRow): void {
+  tf.dispose([predictors, targets]);
+  disposeBatch(batch);
+}
+
+/** Loss of each target of a row, inside the caller's tidy. */
+function rowLoss(model: CausalLM, row: DeviceRow): TokenLoss {
+  const hidden = model.hiddenStates(row.batch);
+  return tokenLoss(tf.gather(hidden, row.predictors), model.outputHead, row.targets);
+}
+
+/** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
+async function readScores(loss: TokenLoss, row: DeviceRow): Promise<RowScores> {
+  const [nll, argmax, entropy, targets] = await Promise.all([loss.nll.data(), loss.argmax.data(), loss.entropy.data(), row.targets.data()]);
+  return { nll, argmax, entropy, targets, owners: row.owners } as RowScores;
+}
+
+/** Whether anything in the row is predicted at all; a piece of a split example may be all prompt. */
+export function hasTargets(parts: readonly RowPart[]): boolean {
+  return parts.some(({ sequence }) => sequence.lossMask.indexOf(1, 1) > 0);
+}
+
+/** Forward pass of a row, without gradients. */
+export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Promise<RowScores> {
+  const row = placeRow(parts);
+  let loss: TokenLoss | undefined;
+  try {
+    loss = tf.tidy(() => ({ ...rowLoss(model, row) }));
+    return await readScores(loss, row);
+  } finally {
+    if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+    disposeRow(row);
+  }
+}
+
+/** A row's gradients added to those before it. */
+export interface BackwardResult {
+  gradients: Gradients;
+  scores: RowScores;
+  /** Global norm of all gradients so far, where it was asked for. */
+  norm?: number;
+}
+
+/**
+ * Forward and backward pass of a row. The gradients are those of (sum of the row's losses) · share, added to `before`.
+ * @param share one over the targets of the whole optimizer step, as a scalar tensor so that every step runs the same compiled graph
+ * @param before gradients of earlier rows, which this call disposes
+ * @param withNorm also compute the global norm of the sum, in the same run
+ */
+export async function backwardRow(
+  model: CausalLM,
+  parts: readonly RowPart[],
+  share: tf.Scalar,
+  before: Gradients | undefined,
+  withNorm: boolean,
+): Promise<BackwardResult> {
+  const row = placeRow(parts);
+  const { loss, gradients } = recordBackward(model, row, share, before);
+  const norm = withNorm ? globalNorm(gradients) : undefined;
+  try {
+    const scores = await readScores(loss, row);
+    return { gradients, scores, norm: norm && (await norm.data())[0] };
+  } finally {
+    tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+    norm?.dispose();
+    disposeRow(row);
+  }
+}
+
+function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, before: Gradients | undefined): { loss: TokenLoss; gradients: Gradients } {
+  const trained = [...model.parameters].filter(([, variable]) => variable.trainable);
+  let loss: TokenLoss | undefined;
+  const { value, grads } = tf.variableGrads(
+    () => {
+      const { nll, argmax, entropy } = rowLoss(model, row);
+      loss = { nll: tf.keep(nll), argmax: tf.keep(argmax), entropy: tf.keep(entropy) };
+      return tf.mul(tf.sum(nll), share) as tf.Scalar;
+    },
+    trained.map(([, variable]) => variable),
+  );
+  value.dispose();
+  const gradients: Gradients = new Map();
+  for (const [name, variable] of trained) {
+    // a parameter that the loss does not depend on has no gradient and, as in PyTorch, is left alone
+    const fresh = grads[variable.name];
+    if (fresh) gradients.set(name, addTo(before?.get(name), fresh));
+  }
+  return { loss: loss as TokenLoss, gradients };
+}
+
+function addTo(sum: tf.Tensor | undefined, fresh: tf.Tensor): tf.Tensor {
+  if (!sum) return fresh;
+  const total = tf.add(sum, fresh);
+  tf.dispose([sum, fresh]);
+  return total;
+}
+
+/** Square root of the sum of all squares of all gradients. */
+export function globalNorm(gradients: Gradients): tf.Scalar {
+  return tf.tidy(() => tf.sqrt(tf.addN([...gradients.values()].map((gradient) => tf.sum(tf.square(gradient)) as tf.Scalar))));
+}
+
+/** Frees gradients. */
+export function disposeGradients(gradients: Gradients | undefined): void {
+  if (gradients) tf.dispose([...gradients.values()]);
+}

@@ -1,0 +1,78 @@
+/** Metrics of training and evaluation: sums over targets, ratios per micro-batch, means over a logging window, as TRL logs them. */
+import type { RowScores } from './loss';
+
+/** Sums over the targets of one micro-batch. */
+export interface BatchSums {
+  targets: number;
+  nll: number;
+  correct: number;
+  entropy: number;
+}
+
+/** One micro-batch after another, each starting at zero. */
+export function emptySums(count: number): BatchSums[] {
+  return Array.from({ length: count }, () => ({ targets: 0, nll: 0, correct: 0, entropy: 0 }));
+}
+
+/** Adds a row's targets to the sums of the micro-batches that they belong to. */
+export function addScores(sums: BatchSums[], { nll, argmax, entropy, targets, owners }: RowScores): void {
+  for (const [i, owner] of owners.entries()) {
+    const sum = sums[owner];
+    sum.targets++;
+    sum.nll += nll[i];
+    sum.entropy += entropy[i];
+    if (argmax[i] === targets[i]) sum.correct++;
+  }
+}
+
+/** What accumulates between two log records; plain numbers, so that a checkpoint keeps it exactly. */
+export interface LogWindow {
+  steps: number;
+  /** Sum of the steps' losses. */
+  loss: number;
+  microBatches: number;
+  /** Sums of the micro-batches' ratios. */
+  accuracy: number;
+  entropy: number;
+}
+
+export const emptyWindow: Readonly<LogWindow> = { steps: 0, loss: 0, microBatches: 0, accuracy: 0, entropy: 0 };
+
+/** The window with one optimizer step more. */
+export function addStep(window: Readonly<LogWindow>, loss: number, microBatches: readonly BatchSums[]): LogWindow {
+  const ratio = (pick: (sums: BatchSums) => number) => microBatches.reduce((sum, batch) => sum + (batch.targets > 0 ? pick(batch) / batch.targets : 0), 0);
+  return {
+    steps: window.steps + 1,
+    loss: window.loss + loss,
+    microBatches: window.microBatches + microBatches.length,
+    accuracy: window.accuracy + ratio(({ correct }) => correct),
+    entropy: window.entropy + ratio(({ entropy }) => entropy),
+  };
+}
+
+/**
+ * One logged step, under TRL's names. A training record has `loss`, an evaluation record `eval_loss`.
+ * Holds nothing that depends on the clock, so that the same run always logs the same.
+ */
+export interface LogRecord {
+  /** Sum of the token losses over the targets of a step, divided by their number; mean over the steps of the window. */
+  loss?: number;
+  /** Global norm of the last step's gradients, before clipping. */
+  grad_norm?: number;
+  /** Rate that the last step used. */
+  learning_rate?: number;
+  /** Mean entropy of the predicted distributions, in nats. */
+  entropy?: number;
+  /** Tokens seen since the run began. */
+  num_tokens?: number;
+  /** Share of targets that were the likeliest token. */
+  mean_token_accuracy?: number;
+  eval_loss?: number;
+  eval_entropy?: number;
+  eval_mean_token_accuracy?: number;
+  eval_num_tokens?: number;
+  /** Epochs done; fractions count micro-batches. */
+  epoch: number;
+  /** Optimizer steps done. */
+  step: number;
+}

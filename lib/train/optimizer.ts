@@ -1,0 +1,82 @@
+/** AdamW over the parameters of a model, with the numbers of torch.optim.AdamW; the arithmetic of one update is the engine's. */
+import * as tf from '@tensorflow/tfjs-core';
+import { adamW } from '../engine';
+import type { Gradients } from './loss';
+
+/** Running means of a parameter's gradient (`m`, torch's exp_avg) and of its square (`v`, exp_avg_sq). */
+export interface Moments {
+  readonly m: tf.Variable;
+  readonly v: tf.Variable;
+}
+
+export interface AdamWOptions {
+  beta1?: number;
+  beta2?: number;
+  epsilon?: number;
+  weightDecay?: number;
+}
+
+/** The optimizer of a set of named parameters; its state is `step` and `moments`. */
+export class AdamW {
+  /** Updates made so far. */
+  step = 0;
+  readonly moments = new Map<string, Moments>();
+
+  constructor(
+    private readonly parameters: ReadonlyMap<string, tf.Variable>,
+    private readonly options: AdamWOptions = {},
+  ) {}
+
+  /**
+   * Makes one update.
+   * @param gradients by parameter name; a parameter without one stays as it is. Disposed here, one after the other.
+   * @param clip factor on all gradients, see `clipFactor`
+   */
+  update(gradients: Gradients, learningRate: number, clip: number): void {
+    const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = this.options;
+    this.step++;
+    for (const [name, gradient] of gradients) {
+      const parameter = this.parameters.get(name);
+      if (!parameter) throw new Error(`There is a gradient for ${name}, but no such parameter.`);
+      adamW(parameter, gradient, this.momentsOf(name, parameter), {
+        ...{ learningRate, beta1, beta2, epsilon, step: this.step, gradientScale: clip },
+        weightDecay: decays(name, parameter.shape) ? weightDecay : 0,
+      });
+      gradient.dispose();
+    }
+  }
+
+  /** The moments of a parameter, zero at first. */
+  momentsOf(name: string, parameter: tf.Variable): Moments {
+    let moments = this.moments.get(name);
+    if (!moments) {
+      moments = { m: zerosLike(parameter), v: zerosLike(parameter) };
+      this.moments.set(name, moments);
+    }
+    return moments;
+  }
+
+  dispose(): void {
+    for (const { m, v } of this.moments.values()) tf.dispose([m, v]);
+    this.moments.clear();
+  }
+}
+
+function zerosLike(parameter: tf.Variable): tf.Variable {
+  const zeros = tf.zeros(parameter.shape);
+  const variable = tf.variable(zeros, false);
+  zeros.dispose();
+  return variable;
+}
+
+/** Factor that scales gradients of this global norm down to `maxGradNorm`, as torch's clip_grad_norm_; 1 where they are small enough or `maxGradNorm` is 0. */
+export function clipFactor(norm: number, maxGradNorm: number): number {
+  return maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
+}
+
+const WITHOUT_DECAY = /bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/;
+
+/** Whether weight decay applies to a parameter: to matrices, not to biases and norms (transformers' `get_decay_parameter_names`). */
+export function decays(name: string, shape: readonly number[]): boolean {
+  return shape.length >= 2 && !WITHOUT_DECAY.test(name.toLowerCase());
+}

@@ -1,0 +1,37 @@
+/** Packing: filling rows of a fixed length with whole sequences (Ding et al. 2024, "Fewer Truncations Improve Language Modeling"). */
+import type { Item, Sequence } from './examples';
+
+/**
+ * Best-fit decreasing: the longest sequences first, each into the row with the least room that still holds it.
+ * The rows are those of TRL's `bfd`; equal lengths keep their order.
+ * @param length tokens that a row holds; no sequence is longer
+ */
+export function packBestFit(sequences: readonly Sequence[], length: number): Item[] {
+  const rows: Sequence[][] = [];
+  // open[room]: the rows with exactly that much room left, oldest first
+  const open: Sequence[][][] = Array.from({ length: length + 1 }, () => []);
+  const longestFirst = [...sequences].sort((a, b) => b.inputIds.length - a.inputIds.length);
+  for (const sequence of longestFirst) {
+    let room = sequence.inputIds.length;
+    while (room < length && open[room].length === 0) room++;
+    let row = open[room].shift();
+    if (!row) {
+      row = [];
+      rows.push(row);
+    }
+    row.push(sequence);
+    open[room - sequence.inputIds.length].push(row);
+  }
+  return rows;
+}
+
+/** Cuts sequences longer than `length` into pieces of that length, the last one shorter. */
+export function splitLong(sequences: readonly Sequence[], length: number): Sequence[] {
+  return sequences.flatMap((sequence) => {
+    const pieces: Sequence[] = [];
+    for (let start = 0; start < sequence.inputIds.length; start += length) {
+      pieces.push({ inputIds: sequence.inputIds.slice(start, start + length), lossMask: sequence.lossMask.slice(start, start + length) });
+    }
+    return pieces;
+  });
+}

@@ -1,0 +1,129 @@
+/** How a run shows itself: a progress bar in a terminal, a line now and then in a log file, a bar in a notebook's cell. */
+import { escapeHtml, inNotebook } from '../display';
+import type { TrainerCallback, TrainerState } from './callbacks';
+import type { LogRecord } from './metrics';
+import { formatNumber, formatSeconds } from './format';
+
+/** Makes the callbacks that every trainer has unless its progress bar is switched off. Whoever shows more in a notebook (live curves) adds to the list. */
+export const defaultCallbackMakers: Array<() => TrainerCallback> = [() => (inNotebook() ? notebookProgress() : terminalProgress())];
+
+export function defaultCallbacks(): TrainerCallback[] {
+  return defaultCallbackMakers.map((make) => make());
+}
+
+/** Where terminal progress goes: standard error, so that standard output stays for results. */
+export interface ProgressStream {
+  isTTY?: boolean;
+  columns?: number;
+  write(text: string): unknown;
+}
+
+/** A bar that redraws itself in a terminal; plain lines at each log record elsewhere. */
+export function terminalProgress(stream: ProgressStream = process.stderr): TrainerCallback {
+  const bar = stream.isTTY === true;
+  const clear = bar ? '\r\x1b[2K' : '';
+  const line = (text: string) => stream.write(`${clear}${text}\n`);
+  const draw = (state: TrainerState) => {
+    if (bar) stream.write(`${clear}${barLine(state, stream.columns ?? 80)}`);
+  };
+  return {
+    onNote: (note) => void line(note),
+    onTrainBegin: draw,
+    onStepEnd: draw,
+    onLog: (state, record) => {
+      line(`step ${record.step}/${state.maxSteps}  ${describeRecord(record)}${bar ? '' : pace(state)}`);
+      draw(state);
+    },
+    onSave: (state, folder) => {
+      line(`saved ${folder}`);
+      draw(state);
+    },
+    onTrainEnd: (state, { metrics, stopped }) =>
+      void line(
+        `${stopped ? 'stopped' : 'trained'} ${state.step} steps in ${formatSeconds(metrics.train_runtime)}: ` +
+          `mean loss ${formatNumber(metrics.train_loss)}, ${Math.round(metrics.tokens_per_second)} tokens/s, peak memory ${metrics.peak_memory_gb.toFixed(2)} GB`,
+      ),
+    onTrainError: () => void (bar && stream.write('\n')),
+  };
+}
+
+/** `[#####.....] 12/40  1,234 tokens/s  0:42 left`, no wider than the terminal. */
+function barLine(state: TrainerState, columns: number): string {
+  const text = ` ${state.step}/${state.maxSteps}${pace(state)}`;
+  const width = Math.max(0, Math.min(40, columns - text.length - 3));
+  const done = Math.round((width * state.step) / state.maxSteps);
+  return `[${'#'.repeat(done)}${'.'.repeat(width - done)}]${text}`.slice(0, columns - 1);
+}
+
+function pace({ tokensPerSecond, secondsLeft }: TrainerState): string {
+  return secondsLeft === undefined ? '' : `  ${Math.round(tokensPerSecond)} tokens/s  ${formatSeconds(secondsLeft)} left`;
+}
+
+/** The figures of a record in reading order: `loss 1.234  accuracy 0.61  grad norm 2.1`. */
+export function describeRecord(record: LogRecord): string {
+  const shown: Array<[string, number | undefined]> =
+    record.eval_loss === undefined
+      ? [['loss', record.loss], ['accuracy', record.mean_token_accuracy], ['grad norm', record.grad_norm], ['rate', record.learning_rate]]
+      : [['eval loss', record.eval_loss], ['eval accuracy', record.eval_mean_token_accuracy]];
+  return shown.flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${formatNumber(value)}`])).join('  ');
+}
+
+/** A part of a cell's output that can be replaced. */
+export interface NotebookArea {
+  html(html: string): void;
+}
+
+/**
+ * A bar in the output of the running cell. Interrupting the kernel (the stop button) ends the run after the micro-batch at work.
+ * @param area where to draw; default: a new place in the running cell
+ */
+export function notebookProgress(area: NotebookArea = newArea()): TrainerCallback {
+  const notes: string[] = [];
+  let last: LogRecord | undefined;
+  let interrupt: (() => void) | undefined;
+  let drawn = 0;
+  const draw = (state: TrainerState, ending?: string, always = true) => {
+    // the notebook keeps every message that it gets; four a second are enough
+    if (!always && performance.now() - drawn < 250) return;
+    drawn = performance.now();
+    area.html(notebookHtml(state, { notes, last, ending }));
+  };
+  const release = () => void (interrupt && process.off('SIGINT', interrupt));
+  return {
+    onNote: (note) => void notes.push(note),
+    onTrainBegin: (state) => {
+      interrupt = () => state.stop();
+      process.on('SIGINT', interrupt);
+      draw(state);
+    },
+    onStepEnd: (state) => draw(state, undefined, false),
+    onLog: (state, record) => {
+      last = record;
+      draw(state, undefined, false);
+    },
+    onTrainEnd: (state, { metrics, stopped }) => {
+      release();
+      draw(state, `${stopped ? 'stopped' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`);
+    },
+    onTrainError: (state) => {
+      release();
+      draw(state, 'ended with an error');
+    },
+  };
+}
+
+function notebookHtml(state: TrainerState, { notes, last, ending }: { notes: readonly string[]; last?: LogRecord; ending?: string }): string {
+  const left = state.secondsLeft === undefined ? '' : ` · ${Math.round(state.tokensPerSecond)} tokens/s`;
+  const end = ending ?? (state.secondsLeft === undefined ? '' : `${formatSeconds(state.secondsLeft)} left`);
+  const figures = last ? `<div>step ${last.step}: ${escapeHtml(describeRecord(last))}</div>` : '';
+  return (
+    `<div style="font-family: sans-serif; font-size: 13px">${notes.map((note) => `<div>${escapeHtml(note)}</div>`).join('')}` +
+    `<progress max="${state.maxSteps}" value="${state.step}" style="width: 20em"></progress> ` +
+    `${state.step}/${state.maxSteps} steps · epoch ${state.epoch.toFixed(2)}${left}${end ? ` · ${escapeHtml(end)}` : ''}${figures}</div>`
+  );
+}
+
+function newArea(): NotebookArea {
+  const { __tslab__: tslab } = globalThis as { __tslab__?: { require?: (id: string) => { newDisplay(): NotebookArea } } };
+  return tslab?.require?.('tslab').newDisplay() ?? { html: () => {} };
+}

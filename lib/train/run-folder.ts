@@ -1,0 +1,142 @@
+/** The folder of a run: whose it is, run.json, metrics.jsonl. */
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { readError, readJson, readText, writeError, writeFileAtomic } from '../files';
+import { projectRoot } from '../project';
+import { listCheckpoints, removeUnfinished } from './checkpoint';
+import type { LogRecord } from './metrics';
+
+/** run.json: what a run was made of. */
+export interface RunRecord {
+  tool: 'tunebook';
+  /** False until the run has ended. */
+  finished: boolean;
+  config: Record<string, unknown>;
+  versions: Record<string, string>;
+  device: string;
+  model: { source: string; sha256: Record<string, string> };
+  dataset: DatasetRecord;
+  eval_dataset?: DatasetRecord;
+  /** TRL's summary, once the run has ended. */
+  summary?: object;
+}
+
+export interface DatasetRecord {
+  examples: number;
+  /** Of the examples as JSON. */
+  sha256: string;
+  /** Of their token ids and loss masks. */
+  tokens_sha256: string;
+}
+
+const RUN_FILE = 'run.json';
+const METRICS_FILE = 'metrics.jsonl';
+
+/**
+ * Makes the folder ready for a run that starts afresh or resumes.
+ * @throws UserError when it holds something else, or an unfinished run that a fresh start would lose
+ */
+export function claimFolder(folder: string, { resuming, overwrite }: { resuming: boolean; overwrite: boolean }): void {
+  const found = entries(folder);
+  if (found.length > 0 && !overwrite) checkOwner(folder, found, resuming);
+  removeUnfinished(folder);
+  if (!resuming) for (const checkpoint of listCheckpoints(folder)) fs.rmSync(checkpoint.folder, { recursive: true, force: true });
+  try {
+    fs.mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw writeError(folder, error);
+  }
+}
+
+/** Names in a folder, without hidden ones; none when there is no folder. */
+function entries(folder: string): string[] {
+  if (!fs.existsSync(folder)) return [];
+  if (!fs.statSync(folder).isDirectory()) throw new UserError(`output_dir ${folder} is a file; name a folder.`);
+  try {
+    return fs.readdirSync(folder).filter((name) => !name.startsWith('.'));
+  } catch (error) {
+    throw readError(folder, error);
+  }
+}
+
+function checkOwner(folder: string, found: readonly string[], resuming: boolean): void {
+  const record = ownRecord(path.join(folder, RUN_FILE));
+  if (!record) {
+    throw new UserError(
+      `output_dir ${folder} already holds something else (${found.slice(0, 3).join(', ')}${found.length > 3 ? ', ...' : ''}); ` +
+        'name an empty folder, or set overwrite_output_dir: true.',
+    );
+  }
+  if (resuming || record.finished) return;
+  const checkpoints = listCheckpoints(folder);
+  if (checkpoints.length === 0) return;
+  throw new UserError(
+    `output_dir ${folder} holds an unfinished run with ${path.basename(checkpoints[checkpoints.length - 1].folder)}; ` +
+      'continue it with resume_from_checkpoint: true, start over with overwrite_output_dir: true, or name another folder.',
+  );
+}
+
+/** run.json, if it is ours. */
+function ownRecord(file: string): { finished: boolean } | undefined {
+  if (!fs.existsSync(file)) return undefined;
+  const record = readJson(file) as { tool?: unknown; finished?: unknown } | null;
+  return record?.tool === 'tunebook' ? { finished: record.finished === true } : undefined;
+}
+
+export function writeRunRecord(folder: string, record: RunRecord): void {
+  writeFileAtomic(path.join(folder, RUN_FILE), `${JSON.stringify(record, undefined, 2)}\n`);
+}
+
+/** Replaces metrics.jsonl by these records: none at the start, those up to the checkpoint when a run resumes. */
+export function rewriteMetrics(folder: string, log: readonly LogRecord[]): void {
+  writeFileAtomic(path.join(folder, METRICS_FILE), log.map(jsonLine).join(''));
+}
+
+/** Adds a record to metrics.jsonl. */
+export function appendMetrics(folder: string, record: LogRecord): void {
+  const file = path.join(folder, METRICS_FILE);
+  try {
+    fs.appendFileSync(file, jsonLine(record));
+  } catch (error) {
+    throw writeError(file, error);
+  }
+}
+
+function jsonLine(record: LogRecord): string {
+  return `${JSON.stringify(record)}\n`;
+}
+
+/** Versions of this project and of what computes. */
+export function versions(): Record<string, string> {
+  const versionIn = (file: string) => (JSON.parse(readText(file)) as { version: string }).version;
+  return {
+    tunebook: versionIn(path.join(projectRoot, 'package.json')),
+    node: process.version,
+    'onnxruntime-node': versionIn(require.resolve('onnxruntime-node/package.json')),
+    '@tensorflow/tfjs-core': versionIn(require.resolve('@tensorflow/tfjs-core/package.json')),
+  };
+}
+
+/** SHA-256 of the weight files of a checkpoint folder, by name; empty where there is none. */
+export async function weightHashes(folder: string | undefined): Promise<Record<string, string>> {
+  if (folder === undefined || !fs.existsSync(folder)) return {};
+  const names = fs.readdirSync(folder).filter((name) => name.endsWith('.safetensors'));
+  const hashes: Record<string, string> = {};
+  for (const name of names.sort()) hashes[name] = await fileHash(path.join(folder, name));
+  return hashes;
+}
+
+async function fileHash(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of fs.createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(piece as Buffer);
+  return hash.digest('hex');
+}
+
+/** SHA-256 of examples as JSON lines. */
+export function rowsHash(rows: Iterable<unknown>): string {
+  const hash = createHash('sha256');
+  for (const row of rows) hash.update(`${JSON.stringify(row)}\n`);
+  return hash.digest('hex');
+}

@@ -1,0 +1,21 @@
+/** The state of a run beside weights and moments: small, plain, and all that a checkpoint needs to continue exactly. */
+import { emptyWindow, type LogRecord, type LogWindow } from './metrics';
+
+export interface RunState {
+  /** Optimizer steps done. The order of examples follows from it and the seed, so no random state is kept. */
+  step: number;
+  epoch: number;
+  numTokens: number;
+  /** Sum of the losses of all steps. */
+  totalLoss: number;
+  /** What has accumulated since the last log record. */
+  window: LogWindow;
+  log: LogRecord[];
+  /** The best evaluation so far. */
+  best?: { metric: number; step: number };
+}
+
+/** A run that has not begun. */
+export function freshRun(): RunState {
+  return { step: 0, epoch: 0, numTokens: 0, totalLoss: 0, window: { ...emptyWindow }, log: [] };
+}

@@ -1,0 +1,437 @@
+/**
+ * Supervised fine-tuning: `SFTTrainer`, with the semantics of TRL's trainer of that name.
+ *
+ * A step of the run: take the examples of the step, cut them into rows, add up the rows' gradients, scale them down if
+ * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
+ */
+import fs from 'node:fs';
+import * as tf from '@tensorflow/tfjs-core';
+import { currentDevice } from '../engine';
+import { UserError } from '../errors';
+import { readText } from '../files';
+import { type CausalLM, saveModel, type SaveOptions } from '../model';
+import type { PromptTemplate } from '../text';
+import { createRandom, shuffled } from '../random';
+import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
+import { dueAfterStep } from './cadence';
+import type { TrainerCallback, TrainerState } from './callbacks';
+import { listCheckpoints, pruneCheckpoints, readCheckpoint, resolveCheckpoint, restoreOptimizer, restoreWeights, writeCheckpoint } from './checkpoint';
+import { parseConfig, type SFTConfig, toSnakeCase } from './config';
+import { averageBatches, breathe, type EvalMetrics, scoreItems } from './evaluation';
+import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
+import { backwardRow, disposeGradients, type Gradients, hasTargets } from './loss';
+import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
+import { AdamW, clipFactor } from './optimizer';
+import { defaultCallbacks } from './progress';
+import { appendMetrics, claimFolder, type DatasetRecord, rewriteMetrics, rowsHash, versions, weightHashes, writeRunRecord } from './run-folder';
+import { freshRun, type RunState } from './run-state';
+import { makeSchedule } from './schedule';
+
+export interface SFTTrainerOptions {
+  model: CausalLM;
+  trainDataset: Examples;
+  evalDataset?: Examples;
+  /** Settings that differ from the defaults of `SFTConfig`. */
+  config?: Partial<SFTConfig>;
+  /** Listeners beside the progress bar, which `disableTqdm` switches off. */
+  callbacks?: readonly TrainerCallback[];
+  /** Makes prompt and completion of a row; default: the Alpaca template for Alpaca rows, other rows as they are. */
+  template?: PromptTemplate;
+}
+
+export interface TrainOptions {
+  /** True: continue from the newest checkpoint of `outputDir` (from the start where there is none yet); or a checkpoint's path. */
+  resumeFromCheckpoint?: boolean | string | null;
+}
+
+/** Totals of a run, under TRL's names. */
+export interface TrainSummary {
+  /** Seconds of this session, with evaluation and saving. */
+  train_runtime: number;
+  train_samples_per_second: number;
+  train_steps_per_second: number;
+  /** Mean loss of all steps. */
+  train_loss: number;
+  num_tokens: number;
+  /** Tokens per second of optimizer steps, without evaluation and saving. */
+  tokens_per_second: number;
+  /** Largest resident memory of this process so far, in 10⁹ bytes. */
+  peak_memory_gb: number;
+  epoch: number;
+}
+
+export interface TrainOutput {
+  globalStep: number;
+  trainingLoss: number;
+  metrics: TrainSummary;
+  /** True when `stop` ended the run early. */
+  stopped: boolean;
+}
+
+interface StepResult {
+  loss: number;
+  norm: number;
+  sums: BatchSums[];
+}
+
+/** Steps, tokens and examples of this session, and the seconds that the steps took. */
+interface Pace {
+  steps: number;
+  tokens: number;
+  examples: number;
+  seconds: number;
+}
+
+export class SFTTrainer {
+  readonly model: CausalLM;
+  readonly config: SFTConfig;
+  /** How the run is divided into epochs and steps. */
+  readonly plan: RunPlan;
+  /** The prepared training examples; with packing, the packed rows. */
+  readonly trainItems: readonly Item[];
+  readonly evalItems?: readonly Item[];
+  /** What the preparation has to say, such as how many examples were cut. */
+  readonly notes: readonly string[];
+
+  private readonly options: SFTTrainerOptions;
+  private readonly callbacks: readonly TrainerCallback[];
+  private state: RunState = freshRun();
+  private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
+  private training = false;
+  private stopping = false;
+
+  /** @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn */
+  constructor(options: SFTTrainerOptions) {
+    this.options = options;
+    this.model = options.model;
+    const notes: string[] = [...options.model.tokenizer.notes];
+    this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
+    if (this.config.evalStrategy !== 'no' && !options.evalDataset) {
+      throw new UserError(`eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`);
+    }
+    const train = this.prepare(options.trainDataset, this.config.packing);
+    this.trainItems = this.config.shuffleDataset ? shuffled(train.items, createRandom(this.config.seed)) : train.items;
+    notes.push(...train.notes);
+    if (options.evalDataset) {
+      const evaluation = this.prepare(options.evalDataset, this.config.evalPacking ?? this.config.packing);
+      this.evalItems = evaluation.items;
+      notes.push(...evaluation.notes.map((note) => `Evaluation: ${note}`));
+    }
+    this.notes = notes;
+    this.plan = planRun(this.trainItems.length, this.config);
+    this.callbacks = [...(this.config.disableTqdm ? [] : defaultCallbacks()), ...(options.callbacks ?? [])];
+  }
+
+  /** Everything logged so far, oldest first: training records with `loss`, evaluation records with `eval_loss`. */
+  get log(): readonly LogRecord[] {
+    return this.state.log;
+  }
+
+  /** Ends the run after the micro-batch at work, dropping an unfinished step; model and log stay usable. */
+  stop(): void {
+    this.stopping = true;
+  }
+
+  /**
+   * Trains the model in place.
+   * @throws UserError when a checkpoint or the output folder does not fit, the disk is full, or a loss is not finite;
+   *   the model then has the weights of the last complete step
+   */
+  async train({ resumeFromCheckpoint = this.config.resumeFromCheckpoint }: TrainOptions = {}): Promise<TrainOutput> {
+    if (this.training) throw new UserError('This trainer is already training; wait for it, or call stop().');
+    this.training = true;
+    this.stopping = false;
+    const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay } = this.config;
+    const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
+    try {
+      const started = performance.now();
+      await this.begin(optimizer, resumeFromCheckpoint);
+      await this.runSteps(optimizer);
+      return await this.finish((performance.now() - started) / 1000);
+    } catch (error) {
+      await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error));
+      throw error;
+    } finally {
+      optimizer.dispose();
+      this.training = false;
+    }
+  }
+
+  /** The loop: epochs of steps, from wherever the run stands to its last step. */
+  private async runSteps(optimizer: AdamW): Promise<void> {
+    const { stepsPerEpoch, maxSteps } = this.plan;
+    const schedule = makeSchedule(this.config, maxSteps);
+    while (this.state.step < maxSteps && !this.stopping) {
+      const epoch = Math.floor(this.state.step / stepsPerEpoch);
+      for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
+        await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
+        const learningRate = this.config.learningRate * schedule(this.state.step);
+        const result = await this.trainStep(batch, optimizer, learningRate);
+        if (!result) return;
+        await this.afterStep(batch, result, learningRate, optimizer);
+        if (this.state.step >= maxSteps || this.stopping) break;
+      }
+    }
+  }
+
+  /** One optimizer step; undefined when it was stopped before its end. */
+  private async trainStep(batch: StepBatch, optimizer: AdamW, learningRate: number): Promise<StepResult | undefined> {
+    const started = performance.now();
+    const rows = cutIntoRows(batch, this.config.tokensPerMicroBatch).filter(hasTargets);
+    const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
+    const share = tf.scalar(1 / targets);
+    const sums = emptySums(batch.length);
+    let gradients: Gradients | undefined;
+    let norm = 0;
+    try {
+      for (const [i, row] of rows.entries()) {
+        const isLast = i === rows.length - 1;
+        const result = await backwardRow(this.model, row, share, gradients, isLast);
+        gradients = result.gradients;
+        norm = result.norm ?? 0;
+        addScores(sums, result.scores);
+        await breathe();
+        if (this.stopping && !isLast) return undefined;
+      }
+      const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;
+      if (!Number.isFinite(loss) || !Number.isFinite(norm)) throw this.notFinite(loss, norm, learningRate);
+      const update = gradients as Gradients;
+      gradients = undefined;
+      optimizer.update(update, learningRate, clipFactor(norm, this.config.maxGradNorm));
+      this.pace.seconds += (performance.now() - started) / 1000;
+      return { loss, norm, sums };
+    } finally {
+      disposeGradients(gradients);
+      share.dispose();
+    }
+  }
+
+  /** Counts a step and does what is due after it. Saving comes last, so that a checkpoint holds all that went before. */
+  private async afterStep(batch: StepBatch, { loss, norm, sums }: StepResult, learningRate: number, optimizer: AdamW): Promise<void> {
+    const { state } = this;
+    const { stepsPerEpoch, microBatchesPerEpoch, maxSteps } = this.plan;
+    const tokens = batch.flat().reduce((sum, item) => sum + countTokens(item), 0);
+    const microBatches = Math.min(((state.step % stepsPerEpoch) + 1) * this.config.gradientAccumulationSteps, microBatchesPerEpoch);
+    state.epoch = Math.floor(state.step / stepsPerEpoch) + microBatches / microBatchesPerEpoch;
+    state.step++;
+    state.numTokens += tokens;
+    state.totalLoss += loss;
+    state.window = addStep(state.window, loss, sums);
+    this.pace.steps++;
+    this.pace.tokens += tokens;
+    this.pace.examples += batch.flat().length;
+    await this.tell((callback) => callback.onStepEnd?.(this.snapshot()));
+
+    const due = dueAfterStep(this.config, state.step, maxSteps, microBatches === microBatchesPerEpoch || state.step === maxSteps);
+    if (due.log) await this.logStep(norm, learningRate);
+    const isBest = due.evaluate && this.isBest(await this.evaluate());
+    if (due.save || (isBest && this.config.saveStrategy === 'best')) await this.save(optimizer);
+  }
+
+  private async logStep(norm: number, learningRate: number): Promise<void> {
+    const { window, numTokens, epoch, step } = this.state;
+    this.state.window = freshRun().window;
+    await this.record({
+      loss: window.loss / window.steps,
+      grad_norm: norm,
+      learning_rate: learningRate,
+      entropy: window.entropy / window.microBatches,
+      num_tokens: numTokens,
+      mean_token_accuracy: window.accuracy / window.microBatches,
+      epoch,
+      step,
+    });
+  }
+
+  /** Appends to the log, to metrics.jsonl while training, and tells the callbacks. */
+  private async record(record: LogRecord): Promise<void> {
+    this.state.log.push(record);
+    if (this.training && this.config.outputDir !== null) appendMetrics(this.config.outputDir, record);
+    await this.tell((callback) => callback.onLog?.(this.snapshot(), record));
+  }
+
+  /**
+   * Loss, entropy and accuracy on the evaluation dataset, or on another one; logged too.
+   * @throws UserError when there is no evaluation dataset
+   */
+  async evaluate(dataset?: Examples): Promise<EvalMetrics> {
+    const packing = this.config.evalPacking ?? this.config.packing;
+    const items = dataset ? this.prepare(dataset, packing).items : this.evalItems;
+    if (!items) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
+    await currentDevice();
+    const started = performance.now();
+    const { perDeviceEvalBatchSize: batchSize, tokensPerMicroBatch } = this.config;
+    const batches = await scoreItems(this.model, items, { batchSize, tokensPerMicroBatch });
+    const seconds = (performance.now() - started) / 1000;
+    const { loss, entropy, accuracy } = averageBatches(batches);
+    const { numTokens, epoch, step } = this.state;
+    const found = { eval_loss: loss, eval_entropy: entropy, eval_num_tokens: numTokens, eval_mean_token_accuracy: accuracy };
+    await this.record({ ...found, epoch, step });
+    const speed = { eval_runtime: seconds, eval_samples_per_second: items.length / seconds, eval_steps_per_second: batches.length / seconds };
+    const metrics = { ...found, ...speed, epoch };
+    await this.tell((callback) => callback.onEvaluate?.(this.snapshot(), metrics));
+    return metrics;
+  }
+
+  /** Saves the model as it is now, in Hugging Face's layout. */
+  async saveModel(folder: string, options?: SaveOptions): Promise<void> {
+    await saveModel(this.model, folder, options);
+  }
+
+  // ---- beginning and end -----------------------------------------------------------------------------------------
+
+  private async begin(optimizer: AdamW, resume: boolean | string | null): Promise<void> {
+    this.state = freshRun();
+    this.pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
+    await currentDevice();
+    const { outputDir } = this.config;
+    const checkpoint = resolveCheckpoint(outputDir, resume);
+    if (checkpoint !== undefined) {
+      this.state = readCheckpoint(checkpoint, this.identity());
+      await restoreWeights(checkpoint, this.model);
+      await restoreOptimizer(checkpoint, optimizer, this.model.parameters, this.state.step);
+    }
+    if (outputDir !== null) {
+      claimFolder(outputDir, { resuming: resume !== null && resume !== false, overwrite: this.config.overwriteOutputDir });
+      rewriteMetrics(outputDir, this.state.log);
+      await this.writeRunRecord(outputDir);
+    }
+    for (const note of this.notes) await this.tell((callback) => callback.onNote?.(note));
+    if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
+    await this.tell((callback) => callback.onTrainBegin?.(this.snapshot()));
+    if (this.config.evalOnStart && this.state.step === 0) this.isBest(await this.evaluate());
+  }
+
+  private async finish(runtime: number): Promise<TrainOutput> {
+    const { outputDir, loadBestModelAtEnd, saveTotalLimit } = this.config;
+    const { step, best, totalLoss, numTokens, epoch } = this.state;
+    const stopped = step < this.plan.maxSteps;
+    const kept = outputDir === null ? undefined : listCheckpoints(outputDir).find((checkpoint) => checkpoint.step === best?.step);
+    if (loadBestModelAtEnd && kept && !stopped) await restoreWeights(kept.folder, this.model);
+    if (outputDir !== null && !stopped) pruneCheckpoints(outputDir, saveTotalLimit, loadBestModelAtEnd ? best?.step : undefined, true);
+    const trainingLoss = totalLoss / Math.max(step, 1);
+    const perSecond = (amount: number, seconds: number) => (seconds > 0 ? amount / seconds : 0);
+    const metrics: TrainSummary = {
+      train_runtime: runtime,
+      train_samples_per_second: perSecond(this.pace.examples, runtime),
+      train_steps_per_second: perSecond(this.pace.steps, runtime),
+      train_loss: trainingLoss,
+      num_tokens: numTokens,
+      tokens_per_second: perSecond(this.pace.tokens, this.pace.seconds),
+      peak_memory_gb: (process.resourceUsage().maxRSS * 1024) / 1e9,
+      epoch,
+    };
+    const output: TrainOutput = { globalStep: step, trainingLoss, metrics, stopped };
+    if (outputDir !== null && !stopped) await this.writeRunRecord(outputDir, metrics);
+    await this.tell((callback) => callback.onTrainEnd?.(this.snapshot(), output));
+    return output;
+  }
+
+  private prepare(examples: Examples, packing: boolean) {
+    const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy, chatTemplatePath } = this.config;
+    const { template, model } = this.options;
+    return prepareExamples(examples, model.tokenizer, {
+      maxLength,
+      completionOnlyLoss,
+      assistantOnlyLoss,
+      packing,
+      packingStrategy,
+      template,
+      chatTemplate: chatTemplatePath === null ? undefined : readText(chatTemplatePath),
+      positionLimit: model.config.positionLimit,
+      vocabSize: model.config.vocabSize,
+    });
+  }
+
+  // ---- checkpoints -----------------------------------------------------------------------------------------------
+
+  private async save(optimizer: AdamW): Promise<void> {
+    const { outputDir, saveTotalLimit, loadBestModelAtEnd, saveStrategy } = this.config;
+    if (outputDir === null) return;
+    const folder = await writeCheckpoint(outputDir, this.model, optimizer, this.state, this.identity());
+    const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
+    pruneCheckpoints(outputDir, saveTotalLimit, keepBest ? this.state.best?.step : undefined);
+    await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
+  }
+
+  /** Whether an evaluation is the best so far; remembers it. */
+  private isBest(metrics: EvalMetrics): boolean {
+    const name = (this.config.metricForBestModel ?? 'loss').replace(/^eval_/, '');
+    const value = (metrics as unknown as Record<string, number | undefined>)[`eval_${name}`];
+    if (value === undefined) {
+      const known = Object.keys(metrics).filter((key) => key.startsWith('eval_'));
+      throw new UserError(`metric_for_best_model is ${name}, which no evaluation has; choose one of ${known.join(', ')}.`);
+    }
+    const greater = this.config.greaterIsBetter ?? !name.endsWith('loss');
+    const { best } = this.state;
+    if (best && !(greater ? value > best.metric : value < best.metric)) return false;
+    this.state.best = { metric: value, step: this.state.step };
+    return true;
+  }
+
+  /** What must be the same for a checkpoint to be continued. */
+  private identity() {
+    return {
+      config: toSnakeCase(this.config),
+      tokens: fingerprint(this.trainItems),
+      evalTokens: this.evalItems && fingerprint(this.evalItems),
+    };
+  }
+
+  private async writeRunRecord(outputDir: string, summary?: TrainSummary): Promise<void> {
+    const { trainDataset, evalDataset } = this.options;
+    const described = (examples: Examples, items: readonly Item[]): DatasetRecord => ({
+      examples: examples.length,
+      sha256: rowsHash(examples),
+      tokens_sha256: fingerprint(items),
+    });
+    writeRunRecord(outputDir, {
+      tool: 'tunebook',
+      finished: summary !== undefined,
+      config: toSnakeCase(this.config),
+      versions: versions(),
+      device: (await currentDevice()).description,
+      model: { source: this.model.source, sha256: await weightHashes(this.model.directory) },
+      dataset: described(trainDataset, this.trainItems),
+      eval_dataset: evalDataset && this.evalItems && described(evalDataset, this.evalItems),
+      summary,
+    });
+  }
+
+  // ---- telling ---------------------------------------------------------------------------------------------------
+
+  private async tell(call: (callback: TrainerCallback) => void | Promise<void> | undefined): Promise<void> {
+    for (const callback of this.callbacks) await call(callback);
+  }
+
+  private snapshot(): TrainerState {
+    const { step, epoch, numTokens, log } = this.state;
+    const { maxSteps } = this.plan;
+    const { steps, tokens, seconds } = this.pace;
+    return {
+      step,
+      maxSteps,
+      epoch,
+      numTokens,
+      log,
+      tokensPerSecond: seconds > 0 ? tokens / seconds : 0,
+      secondsLeft: steps > 0 ? ((maxSteps - step) * seconds) / steps : undefined,
+      stop: () => this.stop(),
+    };
+  }
+
+  private notFinite(loss: number, norm: number, learningRate: number): UserError {
+    const { outputDir, maxGradNorm, warmupSteps, warmupRatio } = this.config;
+    const checkpoints = outputDir !== null && fs.existsSync(outputDir) ? listCheckpoints(outputDir) : [];
+    const causes = [`a learning_rate that is too high (this step used ${learningRate}; try a tenth)`];
+    if (warmupSteps === 0 && warmupRatio === 0) causes.push('no warmup (set warmup_ratio: 0.03)');
+    if (maxGradNorm === 0) causes.push('gradients that are not clipped (set max_grad_norm: 1)');
+    causes.push('weights that were not finite to begin with');
+    const good = checkpoints.length > 0 ? `the last good checkpoint is ${checkpoints[checkpoints.length - 1].folder}` : 'there is no checkpoint yet';
+    const what = Number.isFinite(loss) ? `the gradient norm is ${norm}` : `the loss is ${loss}`;
+    return new UserError(
+      `Step ${this.state.step + 1}: ${what}, so training stopped before this update; likely causes are ${causes.join(', ')}; ` +
+        `the model in memory has the weights of step ${this.state.step}, and ${good}.`,
+    );
+  }
+}
