@@ -2,11 +2,12 @@
 
 interface CellDisplay {
   html(html: string): void;
+  text(text: string): void;
 }
 
 /** What tslab gives the code of a notebook. */
 interface TslabGlobal {
-  __tslab__?: { require?: (id: string) => { display: CellDisplay } };
+  __tslab__?: { require?: (id: string) => { display: CellDisplay; newDisplay(): CellDisplay } };
 }
 
 /** True inside a notebook that the tslab kernel runs. */
@@ -25,4 +26,18 @@ export function displayHtml(html: string, text?: string): void {
 /** Text made safe to stand in HTML, between tags or inside a quoted attribute. */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c] as string);
+}
+
+/**
+ * A line of text that is rewritten: in a notebook in place in the cell, in a terminal on standard error; elsewhere (a log
+ * file, a test) nothing is written. `last` ends the line.
+ */
+export function createLiveText(): (text: string, last?: boolean) => void {
+  const tslab = (globalThis as TslabGlobal).__tslab__?.require?.('tslab');
+  if (tslab) {
+    const place = tslab.newDisplay();
+    return (text) => place.text(text);
+  }
+  if (!process.stderr.isTTY) return () => {};
+  return (text, last = false) => process.stderr.write(`\r${text}\u001b[K${last ? '\n' : ''}`);
 }

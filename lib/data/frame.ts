@@ -33,7 +33,11 @@ function flatten({ extras, ...row }: Example): Record<string, string | number | 
   return cells;
 }
 
+const TEXTS = new Set(['instruction', 'input', 'output', 'prompt', 'completion', 'text']);
+
 function unflatten(column: string, cell: unknown): unknown {
+  // a table read from CSV turns an answer like 42 into a number
+  if (TEXTS.has(column) && (typeof cell === 'number' || typeof cell === 'boolean')) return String(cell);
   if ((column !== 'messages' && column !== 'conversations') || typeof cell !== 'string') return cell;
   try {
     return JSON.parse(cell);

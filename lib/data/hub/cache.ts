@@ -1,0 +1,93 @@
+/**
+ * The cache of huggingface_hub on disk, shared with Python:
+ *   models--org--name/refs/main                  the commit that a branch points to
+ *   models--org--name/snapshots/COMMIT/FILE      a link to ...
+ *   models--org--name/blobs/HASH                 ... the content (HASH.incomplete while it is being downloaded)
+ */
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../../errors';
+import { readError, readText, writeError, writeFileAtomic } from '../../files';
+import { parseJson } from '../../json';
+
+/** A repository's place in the cache. */
+export class RepositoryCache {
+  private readonly folder: string;
+
+  constructor(cache: string, id: string) {
+    this.folder = path.join(cache, `models--${id.replaceAll('/', '--')}`);
+  }
+
+  snapshot(commit: string): string {
+    return path.join(this.folder, 'snapshots', commit);
+  }
+
+  blob(hash: string): string {
+    return path.join(this.folder, 'blobs', hash);
+  }
+
+  /** The commit that a branch or tag pointed to when it was last asked for. */
+  commitOf(revision: string): string | undefined {
+    if (isCommit(revision)) return revision;
+    const file = path.join(this.folder, 'refs', revision);
+    return fs.existsSync(file) ? readText(file).trim() : undefined;
+  }
+
+  remember(revision: string, commit: string): void {
+    if (!isCommit(revision) && this.commitOf(revision) !== commit) writeFileAtomic(path.join(this.folder, 'refs', revision), commit);
+  }
+
+  /** Makes a file of a snapshot show a blob: by a link, or where links are not allowed (Windows) by a copy. */
+  link(commit: string, file: string, hash: string): void {
+    const target = path.join(this.snapshot(commit), file);
+    try {
+      if (fs.existsSync(target)) return;
+      fs.mkdirSync(path.dirname(target), { recursive: true });
+      fs.rmSync(target, { force: true });
+      try {
+        fs.symlinkSync(path.relative(path.dirname(target), this.blob(hash)), target);
+      } catch {
+        fs.copyFileSync(this.blob(hash), target);
+      }
+    } catch (error) {
+      throw writeError(target, error);
+    }
+  }
+}
+
+export function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
+}
+
+/** The weight files that an index names. @throws UserError when the index is no index, or names a file outside its folder */
+export function shardsOf(indexFile: string): string[] {
+  const index = parseJson(readText(indexFile), indexFile) as { weight_map?: Record<string, unknown> } | null;
+  const map = index?.weight_map;
+  if (typeof map !== 'object' || map === null) throw new UserError(`${indexFile} has no "weight_map", so it is no index of weights; download the model again.`);
+  const shards = [...new Set(Object.values(map))];
+  for (const shard of shards) {
+    if (typeof shard !== 'string' || !isPlainName(shard) || !shard.endsWith('.safetensors')) {
+      throw new UserError(`${indexFile} names ${JSON.stringify(shard)} as a weight file, but only .safetensors files in the same folder are read; do not use this model.`);
+    }
+  }
+  return shards as string[];
+}
+
+/** A file name that stays in its folder on every system. */
+export function isPlainName(name: string): boolean {
+  return /^[A-Za-z0-9_][A-Za-z0-9._ +-]*$/.test(name);
+}
+
+/** True when a snapshot holds all that is asked for. */
+export function isComplete(folder: string, files: 'model' | 'tokenizer'): boolean {
+  const has = (name: string): boolean => fs.existsSync(path.join(folder, name));
+  try {
+    if (files === 'tokenizer') return has('tokenizer.json') || (has('vocab.json') && has('merges.txt'));
+    if (has('adapter_config.json') && has('adapter_model.safetensors')) return true;
+    if (!has('config.json')) return false;
+    if (has('model.safetensors')) return true;
+    return has('model.safetensors.index.json') && shardsOf(path.join(folder, 'model.safetensors.index.json')).every(has);
+  } catch (error) {
+    throw readError(folder, error);
+  }
+}

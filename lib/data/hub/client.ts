@@ -1,0 +1,103 @@
+/** Talking to the Hub: requests, redirects, and what its refusals mean. The token goes to the Hub itself and to nobody else. */
+import { codeOf, messageOf, UserError } from '../../errors';
+import type { HubSettings } from './settings';
+
+/** The Hub cannot be reached at all; a cached copy may still serve. */
+export class HubUnreachable extends UserError {}
+
+/** The server answered that this file or address does not exist. */
+export class NotOnHub extends UserError {}
+
+/** A server that says nothing for this long is given up. */
+export const PATIENCE_MS = 30_000;
+const ATTEMPTS = 4;
+const REDIRECTS = 10;
+
+export interface HubRequest {
+  method?: 'GET' | 'HEAD';
+  headers?: Record<string, string>;
+  /** Whether redirects to other hosts are followed; a HEAD wants the Hub's own answer. Default true. */
+  follow?: boolean;
+  /** Ends the request and the reading of its body; without it both get PATIENCE_MS. */
+  signal?: AbortSignal;
+}
+
+/** Sends a request, following redirects; repeats it while the server is overloaded. Errors of status 400 and above are for the caller. */
+export async function request(url: string, settings: HubSettings, options: HubRequest = {}): Promise<Response> {
+  for (let attempt = 1; ; attempt++) {
+    const last = attempt === ATTEMPTS;
+    const response = await once(url, settings, options).catch((error: unknown) => {
+      if (last || !mayPass(error)) throw error;
+      return undefined;
+    });
+    const busy = response === undefined || response.status === 429 || response.status >= 500;
+    if (response && (!busy || last)) return response;
+    await response?.body?.cancel();
+    await pause(attempt);
+  }
+}
+
+async function once(start: string, settings: HubSettings, { method = 'GET', headers = {}, follow = true, signal }: HubRequest): Promise<Response> {
+  let url = new URL(start);
+  const home = new URL(settings.endpoint).origin;
+  for (let hop = 0; hop <= REDIRECTS; hop++) {
+    const authorization: Record<string, string> = settings.token && url.origin === home ? { authorization: `Bearer ${settings.token}` } : {};
+    const response = await send(url, { method, headers: { ...headers, ...authorization }, redirect: 'manual', signal });
+    const location = response.status >= 300 && response.status < 400 ? response.headers.get('location') : null;
+    if (location === null) return response;
+    const next = new URL(location, url);
+    if (!follow && next.origin !== home) return response;
+    // the metadata of a large file is on the redirect itself, not on the storage that it points to
+    if (!follow && response.headers.has('x-linked-etag')) return response;
+    await response.body?.cancel();
+    url = next;
+  }
+  throw new UserError(`${start} redirects more than ${REDIRECTS} times; check HF_ENDPOINT (${settings.endpoint}).`);
+}
+
+async function send(url: URL, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, { ...init, signal: init.signal ?? AbortSignal.timeout(PATIENCE_MS) });
+  } catch (error) {
+    throw new HubUnreachable(
+      `${url.origin} cannot be reached (${reasonOf(error)}); check the network and HF_ENDPOINT, or use a local folder.`,
+      { cause: error },
+    );
+  }
+}
+
+/** True for troubles that often are gone a moment later; a refused connection or an unknown host is not one. */
+export function mayPass(error: unknown): boolean {
+  const reason = error instanceof HubUnreachable ? reasonOf(error.cause) : '';
+  return ['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'UND_ERR_SOCKET', 'UND_ERR_BODY_TIMEOUT', 'EAI_AGAIN'].includes(reason);
+}
+
+/** fetch says only "fetch failed"; why is in its cause. */
+export function reasonOf(error: unknown): string {
+  const cause = (error as { cause?: unknown } | null)?.cause;
+  return codeOf(cause) ?? codeOf(error) ?? (cause instanceof Error ? cause.message : messageOf(error));
+}
+
+/** Waits longer after each attempt: 0.3, 0.6, 1.2, ... seconds. */
+export function pause(attempt: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 150 * 2 ** attempt));
+}
+
+/** The error that a refusal means, for the model `id` at `revision`. */
+export function refusal(response: Response, id: string, revision: string, settings: HubSettings): UserError {
+  const code = response.headers.get('x-error-code') ?? '';
+  const where = `${settings.endpoint}/${id}`;
+  const withToken = settings.token !== undefined;
+  if (code === 'GatedRepo' || (response.status === 403 && code === '')) {
+    return new UserError(
+      `${id} is gated: its owner grants access on request; ask for it at ${where}, then ${withToken ? 'use an HF_TOKEN of the account that was granted it' : 'set HF_TOKEN to a token of that account'}.`,
+    );
+  }
+  if (code === 'RevisionNotFound') return new NotOnHub(`${id} has no revision ${JSON.stringify(revision)}; see ${where}/tree/main for its branches and tags.`);
+  if (code === 'RepoNotFound' || response.status === 404 || response.status === 401) {
+    const token = withToken ? 'the HF_TOKEN that is set may not read it' : 'if it is private, set HF_TOKEN';
+    return new NotOnHub(`${id} is neither a folder here nor a model at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`);
+  }
+  if (response.status === 429) return new UserError(`${settings.endpoint} limits the number of requests (status 429); wait some minutes, or set HF_TOKEN.`);
+  return new UserError(`${settings.endpoint} refused ${id} (status ${response.status}${code && `, ${code}`}); try again later.`);
+}

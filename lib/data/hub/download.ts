@@ -1,0 +1,177 @@
+/** Downloads one file into the cache: resumed where an earlier run stopped, and accepted only when its hash is right. */
+import { createHash, type Hash } from 'node:crypto';
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../../errors';
+import { writeError } from '../../files';
+import { HubUnreachable, PATIENCE_MS, pause, reasonOf, refusal, request } from './client';
+import type { RemoteFile } from './listing';
+import type { HubSettings } from './settings';
+
+/** Connections that break without having brought anything, in a row, before giving up. */
+const FRUITLESS = 4;
+
+/**
+ * Downloads a file's content to `blob`.
+ * @param onBytes told how many bytes are there, and how many there will be
+ * @throws UserError when the connection keeps breaking (what has arrived is kept for the next run), the hash is wrong, or the disk is full
+ */
+export async function downloadBlob(
+  file: RemoteFile,
+  blob: string,
+  repository: { id: string; revision: string },
+  settings: HubSettings,
+  onBytes: (loaded: number, total: number) => void,
+): Promise<void> {
+  const partial = `${blob}.incomplete`;
+  const resumed = sizeOf(partial) > 0;
+  await fetchAll(file, partial, repository, settings, onBytes);
+  let found = await hashMismatch(partial, file);
+  if (found && resumed) {
+    // what an interrupted run had left may be what is damaged
+    fs.rmSync(partial, { force: true });
+    await fetchAll(file, partial, repository, settings, onBytes);
+    found = await hashMismatch(partial, file);
+  }
+  if (found) {
+    fs.rmSync(partial, { force: true });
+    throw new UserError(
+      `${file.name} of ${repository.id} arrived damaged: its hash is ${found}, but ${file.hash} was expected; it has been thrown away, so run again, and if it happens again check HF_ENDPOINT (${settings.endpoint}).`,
+    );
+  }
+  fs.renameSync(partial, blob);
+}
+
+async function fetchAll(
+  file: RemoteFile,
+  partial: string,
+  repository: { id: string; revision: string },
+  settings: HubSettings,
+  onBytes: (loaded: number, total: number) => void,
+): Promise<void> {
+  mkdir(path.dirname(partial));
+  for (let fruitless = 0; ; ) {
+    const before = sizeOf(partial);
+    if (file.size !== undefined && before > file.size) fs.rmSync(partial);
+    else if (file.size !== undefined && before === file.size && before > 0) return;
+    try {
+      await fetchRest(file, partial, repository, settings, onBytes);
+      return;
+    } catch (error) {
+      if (error instanceof UserError && !(error instanceof HubUnreachable)) throw error;
+      fruitless = sizeOf(partial) > before ? 0 : fruitless + 1;
+      if (fruitless >= FRUITLESS) {
+        throw new HubUnreachable(
+          `The connection broke while ${file.name} of ${repository.id} was being downloaded (${reasonOf(error)}); ${sizeOf(partial)} bytes are kept, so run again to go on from there.`,
+          { cause: error },
+        );
+      }
+      await pause(fruitless + 1);
+    }
+  }
+}
+
+/** One request for what is still missing; throws where the connection breaks. */
+async function fetchRest(
+  file: RemoteFile,
+  partial: string,
+  repository: { id: string; revision: string },
+  settings: HubSettings,
+  onBytes: (loaded: number, total: number) => void,
+): Promise<void> {
+  const watch = new Watchdog();
+  try {
+    const have = sizeOf(partial);
+    const range: Record<string, string> = have > 0 ? { range: `bytes=${have}-` } : {};
+    // without "identity" a server may compress, and then sizes and ranges are those of the compressed form
+    const response = await request(file.url, settings, { headers: { ...range, 'accept-encoding': 'identity' }, signal: watch.signal });
+    if (response.status === 416) {
+      fs.rmSync(partial, { force: true });
+      throw new Error('the server holds less than what an earlier run has left');
+    }
+    if (!response.ok || !response.body) throw refusal(response, repository.id, repository.revision, settings);
+    const start = response.status === 206 ? startOf(response) : 0;
+    if (start > have) throw new Error(`the server sent bytes from ${start} on instead of from ${have}`);
+    const total = file.size ?? start + Number(response.headers.get('content-length') ?? Number.NaN);
+    await store(response.body, partial, start, (loaded) => {
+      watch.feed();
+      onBytes(loaded, Number.isFinite(total) ? total : loaded);
+    });
+    const got = sizeOf(partial);
+    if (Number.isFinite(total) && got < total) throw new Error(`the connection ended after ${got} of ${total} bytes`);
+  } finally {
+    watch.stop();
+  }
+}
+
+function startOf(response: Response): number {
+  return Number(/^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1] ?? 0);
+}
+
+async function store(body: ReadableStream<Uint8Array>, partial: string, start: number, onBytes: (loaded: number) => void): Promise<void> {
+  const handle = opened(partial);
+  try {
+    fs.ftruncateSync(handle, start);
+    let at = start;
+    onBytes(at);
+    for await (const chunk of body) {
+      try {
+        for (let done = 0; done < chunk.length; ) done += fs.writeSync(handle, chunk, done, chunk.length - done, at + done);
+      } catch (error) {
+        throw writeError(partial, error);
+      }
+      at += chunk.length;
+      onBytes(at);
+    }
+  } finally {
+    fs.closeSync(handle);
+  }
+}
+
+function opened(partial: string): number {
+  try {
+    return fs.openSync(partial, fs.existsSync(partial) ? 'r+' : 'w');
+  } catch (error) {
+    throw writeError(partial, error);
+  }
+}
+
+function mkdir(folder: string): void {
+  try {
+    fs.mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw writeError(folder, error);
+  }
+}
+
+/** The hash that the content really has, where it is not the expected one. An ETag of another kind can only vouch for the size. */
+async function hashMismatch(partial: string, file: RemoteFile): Promise<string | undefined> {
+  const size = sizeOf(partial);
+  if (file.size !== undefined && size !== file.size) return `that of ${size} bytes instead of ${file.size}`;
+  let hash: Hash;
+  if (/^[0-9a-f]{64}$/.test(file.hash)) hash = createHash('sha256');
+  else if (/^[0-9a-f]{40}$/.test(file.hash)) hash = createHash('sha1').update(`blob ${size}\0`);
+  else return undefined;
+  for await (const chunk of fs.createReadStream(partial, { highWaterMark: 1 << 20 })) hash.update(chunk);
+  const found = hash.digest('hex');
+  return found === file.hash ? undefined : found;
+}
+
+function sizeOf(file: string): number {
+  return fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** Ends a download over which nothing has come for too long. */
+class Watchdog {
+  private readonly controller = new AbortController();
+  private readonly timer = setTimeout(() => this.controller.abort(new Error(`nothing came for ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
+  readonly signal = this.controller.signal;
+
+  feed(): void {
+    this.timer.refresh();
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+  }
+}

@@ -1,0 +1,158 @@
+/** A model by name: a local folder as it is, or a repository of the Hugging Face Hub, downloaded into the shared cache. */
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../../errors';
+import { isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
+import { HubUnreachable } from './client';
+import { downloadBlob } from './download';
+import { listRepository, type RemoteFile, type Repository } from './listing';
+import { type DownloadProgress, progressLine } from './progress';
+import { type HubSettings, hubSettings } from './settings';
+
+export type { DownloadProgress } from './progress';
+
+export interface ResolveOptions {
+  /** Branch, tag or commit of a Hub repository. Default `main`. */
+  revision?: string;
+  /** Which files are wanted; default `model`: configuration, tokenizer and safetensors weights. `tokenizer` leaves out the weights. */
+  files?: 'model' | 'tokenizer';
+  /** Told about each piece that arrives; default: a line in the notebook's cell or the terminal. */
+  onProgress?: (progress: DownloadProgress) => void;
+}
+
+/** Everything but weights that is ever downloaded; never anything that could run code when it is read. */
+const SMALL_FILES = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'tokenizer.model',
+  'chat_template.jinja',
+  'chat_template.json',
+  'adapter_config.json',
+];
+const INDEX = 'model.safetensors.index.json';
+const WEIGHTS = ['model.safetensors', 'adapter_model.safetensors'];
+
+/**
+ * The local folder of a model: the folder itself, or the snapshot of a Hub repository, downloaded into the Hugging Face cache
+ * where it is missing there. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and HF_HUB_CACHE are honoured.
+ * @throws UserError for a missing folder, a model that does not exist, is gated or has no safetensors weights, a network that
+ *   fails (what has arrived is kept), content whose hash is wrong, and in offline mode for a model that is not in the cache
+ */
+export async function resolveModel(dirOrId: string, { revision = 'main', files = 'model', onProgress }: ResolveOptions = {}): Promise<string> {
+  const local = localFolder(dirOrId);
+  if (local !== undefined) return local;
+  checkId(dirOrId);
+  if (!/^[A-Za-z0-9][\w./-]*$/.test(revision) || revision.includes('..')) throw new UserError(`${JSON.stringify(revision)} is no revision; give a branch, a tag or a commit.`);
+  const settings = hubSettings();
+  const cache = new RepositoryCache(settings.cache, dirOrId);
+  const cached = cachedSnapshot(cache, revision, files);
+  if (settings.offline) {
+    if (cached) return cached;
+    throw new UserError(
+      `${dirOrId} is not in the cache ${settings.cache} and HF_HUB_OFFLINE forbids downloading it; run once without HF_HUB_OFFLINE, or give a local folder.`,
+    );
+  }
+  // what a commit holds never changes
+  if (cached && path.basename(cached) === revision) return cached;
+  try {
+    return await download(dirOrId, revision, files, cache, settings, onProgress ?? progressLine(dirOrId));
+  } catch (error) {
+    if (!(error instanceof HubUnreachable) || !cached) throw error;
+    console.warn(`${settings.endpoint} cannot be reached; ${dirOrId} is taken from the cache.`);
+    return cached;
+  }
+}
+
+/** The folder itself where the name is a folder's; undefined where it can only be a Hub id. */
+function localFolder(dirOrId: string): string | undefined {
+  const stat = fs.statSync(dirOrId, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) return dirOrId;
+  if (stat) throw new UserError(`${dirOrId} is a file, but the folder of a model was expected; name the folder that holds its config.json.`);
+  const pathLike = /^[./~]|\\|^[A-Za-z]:|\/$/.test(dirOrId) || dirOrId.split('/').length > 2;
+  if (pathLike) throw new UserError(`There is no folder ${dirOrId}; check the path (it is taken from ${process.cwd()}).`);
+  return undefined;
+}
+
+function checkId(id: string): void {
+  const part = '[A-Za-z0-9](?:[\\w.-]{0,94}[A-Za-z0-9_])?';
+  if (new RegExp(`^(?:${part}/)?${part}$`).test(id) && !/--|\.\./.test(id)) return;
+  throw new UserError(`${JSON.stringify(id)} is neither a folder nor a model's name on the Hugging Face Hub (like org/name); check the spelling.`);
+}
+
+function cachedSnapshot(cache: RepositoryCache, revision: string, files: 'model' | 'tokenizer'): string | undefined {
+  const commit = cache.commitOf(revision);
+  if (commit === undefined) return undefined;
+  const folder = cache.snapshot(commit);
+  return fs.existsSync(folder) && isComplete(folder, files) ? folder : undefined;
+}
+
+async function download(
+  id: string,
+  revision: string,
+  files: 'model' | 'tokenizer',
+  cache: RepositoryCache,
+  settings: HubSettings,
+  onProgress: (progress: DownloadProgress) => void,
+): Promise<string> {
+  const repository = await listRepository(id, revision, [...SMALL_FILES, INDEX, ...WEIGHTS], settings);
+  const folder = cache.snapshot(repository.commit);
+  const fetchThese = (names: readonly string[]): Promise<void> => fetchFiles(names, repository, revision, cache, settings, onProgress);
+  const has = (name: string): boolean => repository.names.includes(name);
+  await fetchThese(SMALL_FILES.filter(has));
+  if (files === 'model') {
+    const weights = WEIGHTS.filter(has);
+    if (weights.length === 0 && has(INDEX)) {
+      await fetchThese([INDEX]);
+      weights.push(...shardsOf(path.join(folder, INDEX)));
+    }
+    if (weights.length === 0) throw noWeights(id, repository.names);
+    await fetchThese(weights);
+  }
+  // only now: a revision that is remembered has been downloaded whole
+  cache.remember(revision, repository.commit);
+  return folder;
+}
+
+function noWeights(id: string, names: readonly string[]): UserError {
+  const other = names.find((name) => /\.(bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)$/.test(name));
+  const found = other ? `only ${other} and its like, which are not read because such files can run code or are of another kind` : 'no weights at all';
+  return new UserError(`${id} has no safetensors weights (${found}); choose a model with model.safetensors, or convert it with transformers' save_pretrained.`);
+}
+
+async function fetchFiles(
+  names: readonly string[],
+  repository: Repository,
+  revision: string,
+  cache: RepositoryCache,
+  settings: HubSettings,
+  onProgress: (progress: DownloadProgress) => void,
+): Promise<void> {
+  const missing: RemoteFile[] = [];
+  for (const name of names) {
+    if (!isPlainName(name)) throw new UserError(`${repository.id} holds a file named ${JSON.stringify(name)}, which would leave the model's folder; do not use this model.`);
+    if (!fs.existsSync(path.join(cache.snapshot(repository.commit), name))) missing.push(await repository.file(name));
+  }
+  const totalSize = missing.reduce((sum, file) => sum + (file.size ?? 0), 0);
+  let before = 0;
+  for (const file of missing) {
+    const blob = cache.blob(file.hash);
+    if (!isWhole(blob, file)) {
+      await downloadBlob(file, blob, { id: repository.id, revision }, settings, (loaded, total) =>
+        onProgress({ file: file.name, loaded, total, totalLoaded: before + loaded, totalSize: Math.max(totalSize, before + loaded) }),
+      );
+    }
+    cache.link(repository.commit, file.name, file.hash);
+    before += file.size ?? fs.statSync(blob).size;
+  }
+}
+
+function isWhole(blob: string, { size }: RemoteFile): boolean {
+  const stat = fs.statSync(blob, { throwIfNoEntry: false });
+  return stat !== undefined && (size === undefined || stat.size === size);
+}

@@ -1,0 +1,96 @@
+/** What a repository on the Hub holds: its commit and, for each file, where it is, how large, and its hash. */
+import { isCommit } from './cache';
+import { NotOnHub, refusal, request } from './client';
+import type { HubSettings } from './settings';
+
+export interface RemoteFile {
+  readonly name: string;
+  readonly url: string;
+  readonly size: number | undefined;
+  /** Name of the blob in the cache: the SHA-256 of a large file, the git blob id (SHA-1) of a small one. */
+  readonly hash: string;
+}
+
+export interface Repository {
+  readonly id: string;
+  readonly commit: string;
+  /** Names of all files; those of other folders included. */
+  readonly names: readonly string[];
+  /** Address, size and hash of a file. */
+  file(name: string): Promise<RemoteFile>;
+}
+
+interface Sibling {
+  rfilename: string;
+  size?: number;
+  blobId?: string;
+  lfs?: { sha256?: string; oid?: string; size?: number };
+}
+
+/** Asks the Hub's API; mirrors that have none are asked for each known name. */
+export async function listRepository(id: string, revision: string, known: readonly string[], settings: HubSettings): Promise<Repository> {
+  const url = `${settings.endpoint}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`;
+  const response = await request(url, settings);
+  if (!response.ok) {
+    await response.body?.cancel();
+    const plain404 = response.status === 404 && !response.headers.has('x-error-code');
+    const probed = plain404 ? await probe(id, revision, known, settings) : undefined;
+    if (probed) return probed;
+    throw refusal(response, id, revision, settings);
+  }
+  const info = (await response.json().catch(() => undefined)) as { sha?: unknown; siblings?: unknown } | undefined;
+  if (typeof info?.sha !== 'string' || !isCommit(info.sha) || !Array.isArray(info.siblings)) {
+    throw new NotOnHub(`${settings.endpoint} does not answer like the Hugging Face Hub (no commit and files for ${id}); check HF_ENDPOINT.`);
+  }
+  const commit = info.sha;
+  const siblings = (info.siblings as Sibling[]).filter((sibling) => typeof sibling?.rfilename === 'string');
+  const byName = new Map(siblings.map((sibling) => [sibling.rfilename, sibling]));
+  return { id, commit, names: [...byName.keys()], file: (name) => describe(byName.get(name), id, commit, name, settings) };
+}
+
+async function describe(sibling: Sibling | undefined, id: string, commit: string, name: string, settings: HubSettings): Promise<RemoteFile> {
+  const hash = sibling?.lfs?.sha256 ?? sibling?.lfs?.oid ?? sibling?.blobId;
+  const size = sibling?.lfs?.size ?? sibling?.size;
+  if (typeof hash === 'string' && /^[0-9a-f]{40}([0-9a-f]{24})?$/.test(hash)) return { name, url: addressOf(id, commit, name, settings), size, hash };
+  const asked = await head(id, commit, name, settings);
+  if (asked) return asked.file;
+  throw new NotOnHub(`${id} lists ${name} but does not hold it; try again later.`);
+}
+
+/** Finds files by asking for each name, as transformers does. */
+async function probe(id: string, revision: string, known: readonly string[], settings: HubSettings): Promise<Repository | undefined> {
+  const found = new Map<string, RemoteFile>();
+  let commit: string | undefined;
+  for (const name of known) {
+    const asked = await head(id, revision, name, settings);
+    if (!asked) continue;
+    found.set(name, asked.file);
+    commit ??= asked.commit;
+  }
+  if (found.size === 0 || !commit) return undefined;
+  const file = async (name: string): Promise<RemoteFile> => {
+    const asked = found.get(name) ?? (await head(id, revision, name, settings))?.file;
+    if (asked) return asked;
+    throw new NotOnHub(`${id} does not hold ${name}; try again later, or choose another revision.`);
+  };
+  return { id, commit, names: [...found.keys()], file };
+}
+
+/** The Hub's headers for a file; undefined where it does not exist. */
+async function head(id: string, revision: string, name: string, settings: HubSettings): Promise<{ commit: string | undefined; file: RemoteFile } | undefined> {
+  const url = addressOf(id, revision, name, settings);
+  const response = await request(url, settings, { method: 'HEAD', follow: false, headers: { 'accept-encoding': 'identity' } });
+  await response.body?.cancel();
+  if (response.status === 404) return undefined;
+  if (response.status >= 400) throw refusal(response, id, revision, settings);
+  const { headers } = response;
+  const etag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '').replace(/^W\//, '').replaceAll('"', '');
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(etag)) throw new NotOnHub(`${url} has no usable ETag, so its content could not be checked; check HF_ENDPOINT.`);
+  const size = Number(headers.get('x-linked-size') ?? (response.status < 300 ? headers.get('content-length') : null) ?? Number.NaN);
+  const commit = headers.get('x-repo-commit') ?? (isCommit(revision) ? revision : undefined);
+  return { commit: commit && isCommit(commit) ? commit : undefined, file: { name, url, size: Number.isFinite(size) ? size : undefined, hash: etag } };
+}
+
+function addressOf(id: string, revision: string, name: string, settings: HubSettings): string {
+  return `${settings.endpoint}/${id}/resolve/${encodeURIComponent(revision)}/${name.split('/').map(encodeURIComponent).join('/')}`;
+}
