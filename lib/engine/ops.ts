@@ -153,6 +153,16 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
   return { nll, argmax, entropy };
 }
 
+/**
+ * Sets a variable to zero, in place where that is possible: a gradient accumulator keeps its memory, and the graph that adds
+ * to it stays the same, from step to step.
+ */
+export function setToZero(variable: tf.Variable): void {
+  const backend = ortBackend();
+  if (backend?.worksOnHost) writableData(backend, variable).fill(0);
+  else tf.tidy(() => variable.assign(tf.zerosLike(variable)));
+}
+
 /** The variable's own data; shared data is copied first. */
 function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
   if (!backend.ownsAlone(variable.dataId)) {

@@ -3,10 +3,11 @@ import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { Attrs, NumericType, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES } from '../onnx';
 
-const axesOf = (x: TensorInfo, attrs: Attrs): number[] => util.parseAxisParam(attrs.axis, x.shape);
+/** tfjs calls the axes of Max, and of no other reduction, `reductionIndices`. */
+const axesOf = (shape: readonly number[], attrs: Attrs): number[] => util.parseAxisParam(attrs.axis ?? attrs.reductionIndices, shape as number[]);
 
 function reducedShape(x: TensorInfo, attrs: Attrs): number[] {
-  const axes = axesOf(x, attrs);
+  const axes = axesOf(x.shape, attrs);
   const [short] = backend_util.computeOutAndReduceShapes(x.shape, axes);
   return attrs.keepDims ? backend_util.expandShapeToKeepDim(short, axes) : short;
 }
@@ -16,9 +17,9 @@ function reduction(name: string, op: string, { dtypes = ['float32', 'int32'] as 
     name,
     inputs: ['x'],
     infer: ([x], attrs) => ({ shape: reducedShape(x, attrs), dtype: x.dtype as NumericType }),
-    key: (attrs, [x]) => `${axesOf(x, attrs)}|${attrs.keepDims ? 1 : 0}`,
+    key: (attrs, [x]) => `${axesOf(x.shape, attrs)}|${attrs.keepDims ? 1 : 0}`,
     emit: ({ graph, inputs: [x], attrs, concrete }) => {
-      const axes = util.parseAxisParam(attrs.axis, concrete[0] as number[]);
+      const axes = axesOf(concrete[0], attrs);
       const keepdims = attrs.keepDims ? 1 : 0;
       if (axes.length === 0) return graph.op('Identity', [x.name]);
       return axesAsInput ? graph.op(op, [x.name, graph.ints(axes)], { keepdims }) : graph.op(op, [x.name], { axes, keepdims });
@@ -32,12 +33,12 @@ function argReduction(name: string, op: string): OrtKernel {
     name,
     inputs: ['x'],
     infer: ([x], attrs) => {
-      const axes = util.parseAxisParam(attrs.axis, x.shape);
+      const axes = axesOf(x.shape, attrs);
       return { shape: backend_util.computeOutAndReduceShapes(x.shape, axes)[0], dtype: 'int32' };
     },
-    key: (attrs, [x]) => `${axesOf(x, attrs)}`,
+    key: (attrs, [x]) => `${axesOf(x.shape, attrs)}`,
     emit: ({ graph, inputs: [x], attrs, concrete }) => {
-      const axis = util.parseAxisParam(attrs.axis, concrete[0] as number[])[0];
+      const axis = axesOf(concrete[0], attrs)[0];
       return graph.op('Cast', [graph.op(op, [x.name], { axis, keepdims: 0 })], { to: ELEMENT_TYPES.int32 });
     },
     supports: ([x]) => x.dtype === 'float32' && x.shape.length > 0,
