@@ -27,9 +27,9 @@ export class DecodingState {
     const batch = makeBatch(prompts);
     const caches: LayerCache[] = [];
     const logits = tf.tidy(() => {
-      const places = tf.tensor1d(cachePlaces(lengths, capacity), 'int32');
+      const places = tf.tensor2d(cachePlaces(lengths, capacity), [prompts.length, capacity], 'int32');
       const attend: Attend = (layer, q, k, v, options) => {
-        const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, { batch: prompts.length, capacity, heads: options.kvHeads }));
+        const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
         caches[layer] = { keys: store(k), values: store(v) };
         return attention(q, k, v, batch.segments, options);
       };
@@ -74,10 +74,10 @@ export class DecodingState {
   }
 }
 
-/** [tokens, heads·headDim] of a packed row to [batch, heads, capacity, headDim]. */
-function intoCache(x: tf.Tensor2D, places: tf.Tensor1D, { batch, capacity, heads }: { batch: number; capacity: number; heads: number }): tf.Tensor4D {
-  const headDim = x.shape[1] / heads;
-  return tf.transpose(tf.reshape(tf.gather(x, places), [batch, capacity, heads, headDim]), [0, 2, 1, 3]);
+/** Lays a packed row out as a cache: [tokens, heads·headDim] to [batch, heads, capacity, headDim]. */
+function intoCache(x: tf.Tensor2D, places: tf.Tensor2D, heads: number): tf.Tensor4D {
+  const [batch, capacity] = places.shape;
+  return tf.transpose(tf.reshape(tf.gather(x, places), [batch, capacity, heads, x.shape[1] / heads]), [0, 2, 1, 3]);
 }
 
 /** For each place of each cache the packed token that goes there; places beyond a prompt repeat a token, unseen and later overwritten. */

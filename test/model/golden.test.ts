@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { tokenLoss, useDevice } from '../../lib/engine';
+import { tokenLoss, useDevice, varyingSizes } from '../../lib/engine';
 import { readJson } from '../../lib/files';
 import { type CausalLM, disposeBatch, generateBatch, loadModel, makeBatch, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
@@ -62,6 +62,7 @@ for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
 }
 
 async function gradientNorms(model: CausalLM, ids: number[]): Promise<Map<string, number>> {
+  varyingSizes({ tokens: ids.length, targets: ids.length - 1 });
   const batch = makeBatch([ids]);
   const names = new Map([...model.parameters].map(([name, variable]) => [variable.name, name]));
   const { value, grads } = tf.variableGrads(

@@ -1,7 +1,13 @@
 /** Helpers of the model tests. */
 import assert from 'node:assert/strict';
+import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { varyingSizes } from '../../lib/engine';
 import { type CausalLM, disposeBatch, makeBatch } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+
+/** Tiny checkpoints of every layout, made by make.py there. */
+export const fixtures = path.join(projectRoot, 'test/model/fixtures');
 
 /** Asserts that two lists of numbers differ nowhere by more than `tolerance`. */
 export function closeTo(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
@@ -19,6 +25,7 @@ export async function logitsOf(model: CausalLM, ids: number[]): Promise<number[]
 
 /** Logits of several sequences computed in one packed row. */
 export async function packedLogits(model: CausalLM, sequences: number[][]): Promise<number[][][]> {
+  varyingSizes({ tokens: sequences.flat().length, segments: sequences.length });
   const batch = makeBatch(sequences);
   const logits = tf.tidy(() => tf.matMul(model.hiddenStates(batch), model.outputHead, false, true) as tf.Tensor2D);
   const rows = await logits.array();

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import * as path from 'node:path';
+import { before, test } from 'node:test';
+import { useDevice } from '../../lib/engine';
+import { readJson } from '../../lib/files';
+import { generateBatch, loadModel } from '../../lib/model';
+import { closeTo, fixtures, packedLogits } from './support';
+
+interface Expected {
+  sequences: { input_ids: number[]; logits: number[][] }[];
+  greedy: number[] | null;
+}
+
+before(() => useDevice('cpu'));
+
+const variants = readdirSync(fixtures, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }) => name);
+
+for (const variant of variants) {
+  const folder = path.join(fixtures, variant);
+  const { sequences, greedy } = readJson(path.join(folder, 'expected.json')) as Expected;
+  const ids = sequences.map(({ input_ids }) => input_ids);
+
+  test(`${variant}: logits of packed sequences are those that transformers computes for each alone`, async () => {
+    const model = await loadModel(folder);
+    const logits = await packedLogits(model, ids);
+    for (const [i, { logits: expected }] of sequences.entries()) closeTo(logits[i].flat(), expected.flat(), 1e-5);
+    model.dispose();
+  });
+
+  if (greedy) {
+    test(`${variant}: prompts of different lengths continued together give the ids that transformers generates for one`, async () => {
+      const model = await loadModel(folder);
+      const results = await generateBatch(model, ids, { maxNewTokens: 10, ignoreEos: true });
+      assert.deepEqual(results[1].ids, greedy);
+      model.dispose();
+    });
+  }
+}
+
+test('the variants cover every family', () => {
+  for (const family of ['llama', 'mistral', 'qwen2', 'qwen3', 'gpt-neox', 'opt']) assert.ok(variants.some((name) => name.startsWith(family)));
+});
