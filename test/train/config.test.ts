@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { UserError } from '../../lib/errors';
+import { configHelp, fieldList, parseConfig, toSnakeCase } from '../../lib/train';
+
+const refuses = (raw: unknown, pattern: RegExp) =>
+  assert.throws(
+    () => parseConfig(raw),
+    (error: unknown) => {
+      assert.ok(error instanceof UserError, String(error));
+      assert.match(error.message, pattern);
+      assert.doesNotMatch(error.message, /\n/);
+      return true;
+    },
+  );
+
+test("defaults are TRL's", () => {
+  const config = toSnakeCase(parseConfig());
+  const expected = {
+    ...{ learning_rate: 2e-5, num_train_epochs: 3, max_steps: -1, per_device_train_batch_size: 8, per_device_eval_batch_size: 8 },
+    ...{ gradient_accumulation_steps: 1, max_length: 1024, max_grad_norm: 1, lr_scheduler_type: 'linear', warmup_steps: 0, weight_decay: 0 },
+    ...{ adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1e-8, logging_steps: 10, logging_first_step: false, eval_strategy: 'no' },
+    ...{ eval_steps: null, save_strategy: 'steps', save_steps: 500, save_total_limit: null, seed: 42, data_seed: null, packing: false },
+    ...{ packing_strategy: 'bfd', completion_only_loss: null, train_sampling_strategy: 'random', load_best_model_at_end: false, output_dir: null },
+  };
+  for (const [key, value] of Object.entries(expected)) assert.deepEqual(config[key], value, key);
+});
+
+test("reads TRL's keys, TypeScript's names, and the words of a command line", () => {
+  const words = { learning_rate: '1e-4', maxSteps: 20, logging_first_step: 'true', max_length: 'none', lr_scheduler_kwargs: '{"min_lr_rate": 0.1}' };
+  const { learningRate, maxSteps, loggingFirstStep, maxLength, lrSchedulerKwargs } = parseConfig(words);
+  assert.deepEqual([learningRate, maxSteps, loggingFirstStep, maxLength, lrSchedulerKwargs], [1e-4, 20, true, null, { min_lr_rate: 0.1 }]);
+});
+
+test('a parsed configuration parses to itself', () => {
+  const config = parseConfig({ max_length: null, eval_strategy: 'epoch', save_total_limit: 2, lr_scheduler_kwargs: { num_cycles: 1 } });
+  assert.deepEqual(parseConfig(config), config);
+  assert.deepEqual(parseConfig(toSnakeCase(config)), config);
+});
+
+test('undefined means not given', () => {
+  assert.equal(parseConfig({ maxLength: undefined }).maxLength, 1024);
+});
+
+describe('an unknown key is refused with the nearest known one', () => {
+  for (const [wrong, right] of [
+    ['learning_rat', 'learning_rate'],
+    ['lerning_rate', 'learning_rate'],
+    ['per_device_batch_size', 'per_device_eval_batch_size|per_device_train_batch_size'],
+    ['gradient_acumulation_steps', 'gradient_accumulation_steps'],
+    ['perDeviceTrainBatchsize', 'perDeviceTrainBatchSize'],
+    ['learningrate', 'learning_rate'],
+    ['max_step', 'max_steps'],
+    ['gradient_checkpoint', 'gradient_checkpointing'],
+  ]) {
+    test(wrong, () => refuses({ [wrong]: 1 }, new RegExp(`^${wrong} is not a known setting; the nearest is (${right})\\.$`)));
+  }
+  test('offering keys that the caller reads itself', () => {
+    assert.throws(() => parseConfig({ dataset_nam: 'x' }, { otherKeys: ['dataset_name'] }), /nearest is dataset_name/);
+    assert.doesNotThrow(() => parseConfig({ dataset_name: 'x' }, { otherKeys: ['dataset_name'] }));
+  });
+  test('former names of settings are said', () => refuses({ max_seq_length: 512 }, /former name of a setting; write max_length/));
+});
+
+describe('a value out of range is refused with the value and the range', () => {
+  for (const [key, value, pattern] of [
+    ['learning_rate', -1, /learning_rate is -1, but must be a number, at least 0 \(default 0\.00002\)/],
+    ['learning_rate', 'fast', /learning_rate is "fast", but must be a number/],
+    ['learning_rate', Number.NaN, /must be a number/],
+    ['per_device_train_batch_size', 0, /whole number, at least 1 \(default 8\)/],
+    ['per_device_train_batch_size', 1.5, /whole number/],
+    ['num_train_epochs', 0, /above 0/],
+    ['max_steps', 0, /max_steps is 0, but must be at least 1/],
+    ['max_steps', -2, /at least -1/],
+    ['adam_beta2', 1, /at least 0 and below 1/],
+    ['warmup_ratio', 1.5, /at most 1/],
+    ['lr_scheduler_type', 'polynomial', /one of linear, cosine, constant/],
+    ['packing', 'yes', /true or false/],
+    ['logging_steps', 0, /at least 1, or a share/],
+    ['save_total_limit', 0, /at least 1, or null/],
+    ['seed', -3, /at least 0/],
+    ['output_dir', 7, /a text/],
+    ['max_length', 1, /at least 2/],
+    ['warmup_steps', 2.5, /whole number of steps/],
+    ['lr_scheduler_kwargs', { power: 2 }, /min_lr, min_lr_rate, num_cycles/],
+  ] as const) {
+    test(`${key}: ${JSON.stringify(value)}`, () => refuses({ [key]: value }, pattern));
+  }
+});
+
+describe('settings that contradict each other are refused', () => {
+  for (const [name, raw, pattern] of [
+    ['packing without max_length', { packing: true, max_length: null }, /packing needs a max_length/],
+    ['cosine_with_min_lr without a minimum', { lr_scheduler_type: 'cosine_with_min_lr' }, /needs exactly one of min_lr and min_lr_rate/],
+    ['save_strategy best without evaluation', { save_strategy: 'best' }, /eval_strategy is no/],
+    ['load_best_model_at_end without evaluation', { load_best_model_at_end: true, output_dir: 'x' }, /needs evaluations/],
+    ['checkpoints between evaluations', { load_best_model_at_end: true, output_dir: 'x', eval_strategy: 'steps', eval_steps: 4, save_steps: 6 }, /multiple of eval_steps/],
+    ['both spellings of a key', { max_steps: 3, maxSteps: 4 }, /given twice/],
+    ['no table at all', [1], /a configuration is a table of settings/],
+  ] as const) {
+    test(name, () => refuses(raw, pattern));
+  }
+});
+
+describe("keys of TRL's recipes that mean nothing here", () => {
+  test('are accepted, with a note where they ask for something', () => {
+    const notes: string[] = [];
+    parseConfig(
+      { bf16: true, fp16: false, use_cpu: true, report_to: 'none', gradient_checkpointing: true, dataset_num_proc: 4, optim: 'adamw_torch_fused', neftune_noise_alpha: null },
+      { onNote: (line) => notes.push(line) },
+    );
+    assert.deepEqual(notes, [
+      'bf16 has no effect here: computes in float32.',
+      'use_cpu has no effect here: useDevice chooses the device.',
+      'gradient_checkpointing has no effect here: tokens_per_micro_batch bounds memory.',
+    ]);
+  });
+  for (const [key, value] of [['optim', 'adafactor'], ['loss_type', 'dft'], ['label_smoothing_factor', 0.1], ['neftune_noise_alpha', 5], ['deepspeed', 'z3.json'], ['push_to_hub', true]] as const) {
+    test(`are refused where they would change the result: ${key}`, () => refuses({ [key]: value }, new RegExp(`^${key} is ${JSON.stringify(value)}, which would change the result here: `)));
+  }
+});
+
+test('the help has one line for every setting', () => {
+  const lines = configHelp().split('\n');
+  assert.equal(lines.length, fieldList.length);
+  assert.match(configHelp(), /--learning_rate +Highest learning rate of AdamW\. A number, at least 0; default 0\.00002\./);
+});
+
+test('a message names the file that the setting came from', () => {
+  assert.throws(() => parseConfig({ seed: 'x' }, { place: 'recipe.yaml' }), /^UserError: recipe\.yaml: seed is "x"/);
+});

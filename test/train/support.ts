@@ -1,0 +1,52 @@
+/** What the tests of the trainer share: golden models, rows, and short runs. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import type { TestContext } from 'node:test';
+import type { AlpacaExample } from '../../lib/data';
+import { type CausalLM, loadModel } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+import type { SFTConfig } from '../../lib/train';
+import type { Sequence } from '../../lib/train/examples';
+
+export const golden = path.join(projectRoot, 'test', 'golden');
+export const fixtures = path.join(projectRoot, 'test', 'train', 'fixtures');
+
+export function readJsonFile<T>(...names: string[]): T {
+  return JSON.parse(readFileSync(path.join(...names), 'utf8')) as T;
+}
+
+/** The golden training rows. */
+export const rows = readJsonFile<AlpacaExample[]>(golden, 'rows.json');
+
+/** A tiny model, disposed when the test ends. */
+export async function tinyModel(t: TestContext, family = 'llama'): Promise<CausalLM> {
+  const model = await loadModel(path.join(golden, family, 'model'));
+  t.after(() => model.dispose());
+  return model;
+}
+
+/** A fresh folder, removed when the test ends. */
+export function temporaryFolder(t: TestContext): string {
+  const folder = mkdtempSync(path.join(tmpdir(), 'tunebook-train-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A short run: 6 steps of 2 micro-batches of 2 examples, every step logged. */
+export const short: Partial<SFTConfig> = {
+  ...{ maxSteps: 6, perDeviceTrainBatchSize: 2, gradientAccumulationSteps: 2, learningRate: 1e-3, loggingSteps: 1 },
+  ...{ maxLength: 256, seed: 7, disableTqdm: true },
+};
+
+/** All weights of a model, by name. */
+export async function weightsOf(model: CausalLM): Promise<Map<string, Float32Array>> {
+  const weights = new Map<string, Float32Array>();
+  for (const [name, variable] of model.parameters) weights.set(name, (await variable.data<'float32'>()).slice());
+  return weights;
+}
+
+/** A sequence of `length` tokens that all carry loss. */
+export function sequence(length: number, first = 0): Sequence {
+  return { inputIds: Int32Array.from({ length }, (_, i) => first + i), lossMask: new Uint8Array(length).fill(1) };
+}
