@@ -56,7 +56,7 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
 export function removeUnfinished(outputDir: string): void {
   if (!fs.existsSync(outputDir)) return;
   for (const name of fs.readdirSync(outputDir)) {
-    if (name.startsWith(UNFINISHED)) fs.rmSync(path.join(outputDir, name), { recursive: true, force: true });
+    if (name.startsWith(UNFINISHED) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name)) fs.rmSync(path.join(outputDir, name), { recursive: true, force: true });
   }
 }
 

@@ -293,8 +293,9 @@ export class SFTTrainer {
     }
     if (outputDir !== null) {
       claimFolder(outputDir, { resuming: resume !== null && resume !== false, overwrite: this.config.overwriteOutputDir });
-      rewriteMetrics(outputDir, this.state.log);
+      // run.json first: it is the sign by which the folder is known as a run's if this process dies now
       await this.writeRunRecord(outputDir);
+      rewriteMetrics(outputDir, this.state.log);
     }
     for (const note of this.notes) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));

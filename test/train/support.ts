@@ -50,3 +50,10 @@ export async function weightsOf(model: CausalLM): Promise<Map<string, Float32Arr
 export function sequence(length: number, first = 0): Sequence {
   return { inputIds: Int32Array.from({ length }, (_, i) => first + i), lossMask: new Uint8Array(length).fill(1) };
 }
+
+/** A run whose checkpoints fall between its log records and evaluations, with examples in random order over two epochs. */
+export const resumable: Partial<SFTConfig> = {
+  ...short,
+  ...{ maxSteps: 10, loggingSteps: 3, evalStrategy: 'steps', evalSteps: 4, saveStrategy: 'steps', saveSteps: 2, saveTotalLimit: 2 },
+  ...{ weightDecay: 0.1, warmupSteps: 2, lrSchedulerType: 'cosine', maxGradNorm: 0.5 },
+};

@@ -1,0 +1,242 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { before, describe, test, type TestContext } from 'node:test';
+import { useDevice } from '../../lib/engine';
+import { UserError } from '../../lib/errors';
+import { loadModel } from '../../lib/model';
+import { readSafetensors } from '../../lib/model/safetensors';
+import { type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
+import { golden, resumable, rows, short, temporaryFolder, tinyModel, weightsOf } from './support';
+
+before(async () => {
+  await useDevice('cpu');
+});
+
+async function makeTrainer(t: TestContext, outputDir: string, config: Partial<SFTConfig> = {}, callbacks: TrainerCallback[] = []): Promise<SFTTrainer> {
+  const model = await tinyModel(t);
+  return new SFTTrainer({ model, trainDataset: rows.slice(0, 18), evalDataset: rows.slice(18, 22), config: { ...resumable, outputDir, ...config }, callbacks });
+}
+
+const stopAt = (step: number): TrainerCallback => ({ onStepBegin: (state) => void (state.step === step && state.stop()) });
+const read = (...names: string[]) => fs.readFileSync(path.join(...names), 'utf8');
+const checkpointsIn = (folder: string) => fs.readdirSync(folder).filter((name) => name.startsWith('checkpoint-')).sort();
+
+async function refuses(run: Promise<unknown>, pattern: RegExp): Promise<void> {
+  await assert.rejects(run, (error: unknown) => {
+    assert.ok(error instanceof UserError, String(error));
+    assert.match(error.message, pattern);
+    assert.doesNotMatch(error.message, /\n/);
+    return true;
+  });
+}
+
+describe('a resumed run', () => {
+  for (const step of [2, 5, 9]) {
+    test(`that was stopped after step ${step} ends with the bits and the log of one that was not`, async (t) => {
+      const [whole, parted] = [temporaryFolder(t), temporaryFolder(t)];
+      const reference = await makeTrainer(t, whole);
+      await reference.train();
+      await (await makeTrainer(t, parted, {}, [stopAt(step)])).train();
+      const resumed = await makeTrainer(t, parted);
+      await resumed.train({ resumeFromCheckpoint: true });
+      assert.deepEqual(resumed.log, reference.log);
+      assert.deepEqual(await weightsOf(resumed.model), await weightsOf(reference.model));
+      assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
+      assert.deepEqual(fs.readFileSync(path.join(parted, 'checkpoint-10', 'optimizer.safetensors')), fs.readFileSync(path.join(whole, 'checkpoint-10', 'optimizer.safetensors')));
+    });
+  }
+
+  test('continues from a checkpoint that is named, in the same folder or another', async (t) => {
+    const [whole, other] = [temporaryFolder(t), temporaryFolder(t)];
+    const reference = await makeTrainer(t, whole, { saveTotalLimit: null });
+    await reference.train();
+    const resumed = await makeTrainer(t, other, { saveTotalLimit: null });
+    await resumed.train({ resumeFromCheckpoint: path.join(whole, 'checkpoint-4') });
+    assert.deepEqual(resumed.log, reference.log);
+    assert.equal(read(other, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
+  });
+
+  test('starts from the beginning where there is no checkpoint yet', async (t) => {
+    const folder = temporaryFolder(t);
+    const trainer = await makeTrainer(t, folder, { maxSteps: 2, evalStrategy: 'no' });
+    assert.equal((await trainer.train({ resumeFromCheckpoint: true })).globalStep, 2);
+  });
+
+  test('with other settings or other data is refused', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    const resume = { resumeFromCheckpoint: true };
+    await refuses((await makeTrainer(t, folder, { learningRate: 5e-4 })).train(resume), /^learning_rate is 0\.0005, but .*checkpoint-4 was written with 0\.001; continue with the same settings/);
+    const model = await tinyModel(t);
+    const other = new SFTTrainer({ model, trainDataset: rows.slice(1, 19), evalDataset: rows.slice(18, 22), config: { ...resumable, outputDir: folder } });
+    await refuses(other.train(resume), /^The training examples are not those that .*checkpoint-4 was written with/);
+    await refuses((await makeTrainer(t, folder)).train({ resumeFromCheckpoint: path.join(folder, 'checkpoint-3') }), /is not a complete checkpoint .*; the nearest complete one is .*checkpoint-4\.$/);
+    assert.equal(checkpointsIn(folder).at(-1), 'checkpoint-4', 'nothing is lost');
+  });
+});
+
+describe('kill -9', () => {
+  const run = (outputDir: string, killAt: number): Promise<{ signal: NodeJS.Signals | null; output: string }> =>
+    new Promise((resolve) => {
+      const child = spawn(process.execPath, [path.join(__dirname, 'resume-child.js'), outputDir, String(killAt)], { stdio: ['ignore', 'pipe', 'inherit'] });
+      let output = '';
+      child.stdout.on('data', (piece) => {
+        output += piece;
+      });
+      child.on('close', (_, signal) => resolve({ signal, output }));
+    });
+
+  test('at any moment of writing loses nothing: the resumed run ends with the same weights and log', async (t) => {
+    const whole = temporaryFolder(t);
+    const { signal, output } = await run(whole, 0);
+    assert.equal(signal, null);
+    const changes = Number(output);
+    assert.ok(changes > 50, `${changes} changes to the file system`);
+    const parted = temporaryFolder(t);
+    // each time killed before another change, from run.json over the first checkpoint to the last one
+    for (const killAt of [3, 9, 17, 24, 29, 33, 21, 38]) {
+      assert.equal((await run(parted, killAt)).signal, 'SIGKILL', `killed at change ${killAt}`);
+    }
+    assert.equal((await run(parted, 0)).signal, null);
+    assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
+    assert.deepEqual(await readSafetensors(path.join(parted, 'final', 'model.safetensors')), await readSafetensors(path.join(whole, 'final', 'model.safetensors')));
+    assert.deepEqual(fs.readdirSync(parted).filter((name) => name.startsWith('.')), [], 'nothing unfinished is left');
+  });
+
+  test('at some time of computing, too', async (t) => {
+    const [whole, parted] = [temporaryFolder(t), temporaryFolder(t)];
+    await run(whole, 0);
+    for (const delay of [900, 1300]) {
+      const child = spawn(process.execPath, [path.join(__dirname, 'resume-child.js'), parted, '0'], { stdio: 'ignore' });
+      await new Promise<void>((resolve) => {
+        child.on('close', () => resolve());
+        setTimeout(() => child.kill('SIGKILL'), delay);
+      });
+    }
+    assert.equal((await run(parted, 0)).signal, null);
+    assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
+  });
+});
+
+describe('checkpoints', () => {
+  test('open as models', async (t) => {
+    const folder = temporaryFolder(t);
+    const trainer = await makeTrainer(t, folder, { maxSteps: 2 });
+    await trainer.train();
+    const opened = await loadModel(path.join(folder, 'checkpoint-2'));
+    t.after(() => opened.dispose());
+    assert.deepEqual(await weightsOf(opened), await weightsOf(trainer.model));
+  });
+
+  test('beyond save_total_limit go, the oldest first', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder)).train();
+    assert.deepEqual(checkpointsIn(folder), ['checkpoint-10', 'checkpoint-8']);
+  });
+
+  test('are written once an epoch, or never', async (t) => {
+    const [byEpoch, never] = [temporaryFolder(t), temporaryFolder(t)];
+    await (await makeTrainer(t, byEpoch, { saveStrategy: 'epoch', saveTotalLimit: null })).train();
+    assert.deepEqual(checkpointsIn(byEpoch), ['checkpoint-10', 'checkpoint-5']);
+    await (await makeTrainer(t, never, { saveStrategy: 'no', maxSteps: 2 })).train();
+    assert.deepEqual(checkpointsIn(never), []);
+  });
+
+  // a rate this high makes each evaluation worse than the first
+  const worse: Partial<SFTConfig> = { learningRate: 0.3, lrSchedulerType: 'constant', evalSteps: 2, maxSteps: 6, loadBestModelAtEnd: true };
+  test('the best stays although it is old, and its weights end the run', async (t) => {
+    const folder = temporaryFolder(t);
+    const trainer = await makeTrainer(t, folder, { ...worse, saveTotalLimit: 1 });
+    await trainer.train();
+    const losses = trainer.log.flatMap(({ eval_loss: loss, step }) => (loss === undefined ? [] : [{ loss, step }]));
+    const best = losses.reduce((a, b) => (b.loss < a.loss ? b : a));
+    assert.ok(best.step < 6, `evaluations ${JSON.stringify(losses)}`);
+    assert.deepEqual(checkpointsIn(folder), [`checkpoint-${best.step}`]);
+    assert.ok(Math.abs((await trainer.evaluate()).eval_loss - best.loss) < 1e-6);
+  });
+  test('save_strategy best writes at each new best alone', async (t) => {
+    const folder = temporaryFolder(t);
+    const trainer = await makeTrainer(t, folder, { ...worse, saveStrategy: 'best', saveTotalLimit: null });
+    await trainer.train();
+    let best = Number.POSITIVE_INFINITY;
+    const expected: string[] = [];
+    for (const { eval_loss: loss, step } of trainer.log) {
+      if (loss === undefined || loss >= best) continue;
+      best = loss;
+      expected.push(`checkpoint-${step}`);
+    }
+    assert.deepEqual(checkpointsIn(folder), expected.sort());
+  });
+});
+
+describe('the folder of a run', () => {
+  test('holds metrics.jsonl, one object a logged step, and run.json with configuration, versions and hashes', async (t) => {
+    const folder = temporaryFolder(t);
+    const trainer = await makeTrainer(t, folder, { maxSteps: 4 });
+    const output = await trainer.train();
+    const lines = read(folder, 'metrics.jsonl').trimEnd().split('\n');
+    assert.deepEqual(lines.map((line) => JSON.parse(line)), trainer.log);
+    const record = JSON.parse(read(folder, 'run.json'));
+    assert.equal(record.tool, 'tunebook');
+    assert.equal(record.finished, true);
+    assert.equal(record.config.learning_rate, 1e-3);
+    assert.match(record.versions.node, /^v\d+/);
+    assert.match(record.versions['onnxruntime-node'], /^\d+\./);
+    assert.match(record.model.sha256['model.safetensors'], /^[0-9a-f]{64}$/);
+    assert.match(record.dataset.sha256, /^[0-9a-f]{64}$/);
+    assert.equal(record.dataset.examples, 18);
+    assert.deepEqual(record.summary, output.metrics);
+  });
+
+  test('that holds something else is refused and left as it was, unless overwrite_output_dir', async (t) => {
+    const folder = temporaryFolder(t);
+    fs.writeFileSync(path.join(folder, 'thesis.txt'), 'years of work');
+    await refuses((await makeTrainer(t, folder, { maxSteps: 1 })).train(), /already holds something else \(thesis\.txt\); name an empty folder, or set overwrite_output_dir: true\.$/);
+    assert.deepEqual(fs.readdirSync(folder), ['thesis.txt']);
+    await (await makeTrainer(t, folder, { maxSteps: 1, overwriteOutputDir: true })).train();
+    assert.equal(read(folder, 'thesis.txt'), 'years of work');
+  });
+
+  test('that is the folder of a model is refused too', async (t) => {
+    const folder = temporaryFolder(t);
+    fs.cpSync(path.join(golden, 'llama', 'model'), folder, { recursive: true });
+    await refuses((await makeTrainer(t, folder, { maxSteps: 1 })).train(), /already holds something else/);
+  });
+
+  test('that is a file is refused', async (t) => {
+    const file = path.join(temporaryFolder(t), 'out');
+    fs.writeFileSync(file, '');
+    await refuses((await makeTrainer(t, file, { maxSteps: 1 })).train(), /output_dir .* is a file; name a folder/);
+  });
+
+  test('with an unfinished run is not started over by accident', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    await refuses((await makeTrainer(t, folder)).train(), /holds an unfinished run with checkpoint-4; continue it with resume_from_checkpoint: true, start over with overwrite_output_dir: true/);
+    assert.deepEqual(checkpointsIn(folder), ['checkpoint-2', 'checkpoint-4']);
+  });
+
+  test('of a finished run may be used again; its old checkpoints go', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder)).train();
+    await (await makeTrainer(t, folder, { maxSteps: 2 })).train();
+    assert.deepEqual(checkpointsIn(folder), ['checkpoint-2']);
+    assert.equal(read(folder, 'metrics.jsonl').trimEnd().split('\n').length, 1, 'the evaluation at the last step');
+  });
+
+  test('is not made before the run begins, and not needed', async (t) => {
+    const folder = path.join(temporaryFolder(t), 'later');
+    await makeTrainer(t, folder);
+    assert.ok(!fs.existsSync(folder));
+    const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 4), config: { ...short, maxSteps: 1 } });
+    await trainer.train();
+  });
+});
+
+test('a loss that is not finite names the last good checkpoint', async (t) => {
+  const folder = temporaryFolder(t);
+  const trainer = await makeTrainer(t, folder, { learningRate: 1e30, maxGradNorm: 0, warmupSteps: 0, saveSteps: 1, lrSchedulerType: 'constant' });
+  await refuses(trainer.train(), /^Step \d+: the (loss|gradient norm) is (NaN|-?Infinity).*gradients that are not clipped.*the last good checkpoint is .*checkpoint-\d+\.$/);
+});
