@@ -58,13 +58,39 @@ async function makeBackend(files: TokenizerFiles, special: SpecialTokens, direct
     pad_token: special.padToken,
   };
   try {
-    return new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend;
+    return quicken(new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend);
   } catch (error) {
     const file = path.join(directory, existsSync(path.join(directory, 'tokenizer.json')) ? 'tokenizer.json' : 'vocab.json');
     throw new UserError(`${file} is not a tokenizer that can be used here: ${messageOf(error)}; save it again with a current version of transformers.`, {
       cause: error,
     });
   }
+}
+
+/**
+ * The package remembers the tokens of words in a cache that reorders itself at every look-up, which takes half of the time of
+ * encoding a dataset; a plain map does the same work.
+ */
+function quicken(backend: Backend): Backend {
+  const model = (backend as { _tokenizer?: { model?: { cache?: Partial<WordCache> } } })._tokenizer?.model;
+  if (typeof model?.cache?.get !== 'function' || typeof model.cache.put !== 'function') return backend;
+  const words = new Map<string, string[]>();
+  const cache: WordCache = {
+    get: (word) => words.get(word),
+    put: (word, tokens) => {
+      if (words.size >= 100_000) words.clear();
+      words.set(word, tokens);
+    },
+    clear: () => words.clear(),
+  };
+  model.cache = cache;
+  return backend;
+}
+
+interface WordCache {
+  get(word: string): string[] | undefined;
+  put(word: string, tokens: string[]): void;
+  clear(): void;
 }
 
 function makeTokenizer(backend: Backend, files: TokenizerFiles, special: SpecialTokens, vocabulary: FullVocabulary, directory: string): Tokenizer {

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Dataset, mixDatasets, type TextExample } from '../../lib/data';
+import { UserError } from '../../lib/errors';
+
+const numbers = (n: number, name = 'n') => Dataset.fromRows(Array.from({ length: n }, (_, i) => ({ text: `${name}${i}` })), name).as('text');
+const texts = (dataset: Dataset) => dataset.as('text').rows.map((row) => row.text);
+
+test('split is decided by the seed alone, loses no row, and keeps the order of the rows', () => {
+  const all = numbers(100);
+  const { train, test: held } = all.split({ test: 0.1, seed: 3 });
+  assert.deepEqual([train.length, held.length], [90, 10]);
+  assert.deepEqual([...texts(train), ...texts(held)].sort(), texts(all).sort());
+  assert.deepEqual(texts(all.split({ test: 0.1, seed: 3 }).test), texts(held));
+  assert.notDeepEqual(texts(all.split({ test: 0.1, seed: 4 }).test), texts(held));
+  const order = texts(train).map((text) => Number(text.slice(1)));
+  assert.deepEqual(order, [...order].sort((a, b) => a - b));
+});
+
+test('split takes a number of rows as well as a fraction', () => {
+  assert.equal(numbers(10).split({ test: 3 }).test.length, 3);
+});
+
+test('split refuses what would leave a side empty', () => {
+  for (const part of [0, -1, 10, 11, 2.5, Number.NaN, 0.001]) assert.throws(() => numbers(10).split({ test: part }), UserError, String(part));
+});
+
+test('shuffle is a permutation that the seed alone decides', () => {
+  const all = numbers(50);
+  assert.deepEqual(texts(all.shuffle(1)), texts(all.shuffle(1)));
+  assert.notDeepEqual(texts(all.shuffle(1)), texts(all.shuffle(2)));
+  assert.deepEqual(texts(all.shuffle(1)).sort(), texts(all).sort());
+});
+
+test('rows remember where they were read, through every verb', () => {
+  const picked = numbers(20, 'file.json')
+    .shuffle(5)
+    .filter((row) => row.text !== 'file.json3')
+    .map((row): TextExample => ({ text: `${row.text}!` }))
+    .take(4);
+  for (const [index, row] of picked.rows.entries()) {
+    const number = Number(row.text.slice('file.json'.length, -1)) + 1;
+    assert.equal(picked.placeOf(index), `file.json row ${number}`);
+  }
+});
+
+test('verbs leave the dataset as it was', () => {
+  const all = numbers(5);
+  all.shuffle(1);
+  all.map(() => ({ text: 'x' }));
+  assert.deepEqual(texts(all), ['n0', 'n1', 'n2', 'n3', 'n4']);
+  assert.equal([...all].length, 5);
+});
+
+test('map to another format is told by the rows', () => {
+  assert.equal(numbers(2).map((row) => ({ prompt: row.text, completion: 'x' })).format, 'prompt_completion');
+});
+
+test('asking for rows as another format than theirs is refused', () => {
+  assert.throws(() => numbers(2, 'a.json').as('alpaca'), (error) => error instanceof UserError && /a\.json row 1 is of format text, but alpaca/.test(error.message));
+});
+
+test('mixing without weights takes every row once', () => {
+  const mixed = mixDatasets([numbers(5, 'a'), numbers(3, 'b')], { seed: 1 });
+  assert.deepEqual(texts(mixed).sort(), ['a0', 'a1', 'a2', 'a3', 'a4', 'b0', 'b1', 'b2']);
+  assert.deepEqual(texts(mixed), texts(mixDatasets([numbers(5, 'a'), numbers(3, 'b')], { seed: 1 })));
+});
+
+test('mixing with weights keeps the shares without repeating a row', () => {
+  const mixed = mixDatasets([numbers(1000, 'a'), numbers(100, 'b')], { weights: [0.8, 0.2] });
+  assert.equal(texts(mixed).filter((text) => text.startsWith('a')).length, 400);
+  assert.equal(new Set(texts(mixed)).size, 500);
+  assert.match(mixed.placeOf(0), /^[ab] row \d+$/);
+});
+
+test('weights that do not fit the datasets are refused', () => {
+  assert.throws(() => mixDatasets([numbers(2)], { weights: [1, 1] }), UserError);
+  assert.throws(() => mixDatasets([numbers(2)], { weights: [0] }), UserError);
+});
+
+test('a preview shows the first rows as a table with its text escaped', () => {
+  const dataset = Dataset.fromRows([
+    { instruction: 'Use <b> & co', output: 'line 1\nline 2' },
+    { instruction: 'x'.repeat(1000), output: 'y' },
+    { instruction: 'third', output: 'z' },
+  ]);
+  const html = dataset.toHtml(2);
+  assert.match(html, /<th[^>]*>instruction<\/th><th[^>]*>input<\/th><th[^>]*>output<\/th>/);
+  assert.match(html, /Use &lt;b&gt; &amp; co/);
+  assert.match(html, /line 1<br>line 2/);
+  assert.ok(!html.includes('x'.repeat(500)), 'long cells are clipped');
+  assert.match(html, /2 of 3 rows/);
+  assert.match(dataset.toText(1), /instruction: Use <b> & co\n[\s\S]*1 of 3 rows/);
+});
+
+test('a dataset goes into a danfojs DataFrame and comes back the same', async () => {
+  const rows = [
+    { instruction: 'Add.', input: '1 2', output: '3', extras: { level: 'easy' } },
+    { instruction: 'Greet.', input: '', output: 'Hi "you",\n<&>', extras: { level: 'hard' } },
+  ];
+  const frame = await new Dataset(rows).toDataFrame();
+  assert.deepEqual(frame.shape, [2, 4]);
+  assert.deepEqual(Dataset.fromDataFrame(frame).rows, rows);
+  const messages = [{ messages: [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: 'Hello' }] }];
+  assert.deepEqual(Dataset.fromDataFrame(await new Dataset(messages).toDataFrame()).rows, messages);
+});
+
+test('numbers in the text columns of a DataFrame are read as text', () => {
+  const frame = { columns: ['prompt', 'completion'], values: [['1 + 1', 2]] };
+  assert.deepEqual(Dataset.fromDataFrame(frame).rows, [{ prompt: '1 + 1', completion: '2' }]);
+});

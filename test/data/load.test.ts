@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { loadDataset } from '../../lib/data';
+import { UserError } from '../../lib/errors';
+
+const folder = fs.mkdtempSync(path.join(tmpdir(), 'load-'));
+let count = 0;
+
+function fileWith(content: string, name = `data-${count++}.json`): string {
+  const file = path.join(folder, name);
+  fs.writeFileSync(file, content);
+  return file;
+}
+
+async function refuses(file: string, ...patterns: RegExp[]): Promise<void> {
+  await assert.rejects(loadDataset(file), (error) => {
+    assert.ok(error instanceof UserError, String(error));
+    assert.ok(!error.message.includes('\n'), 'one sentence, one line');
+    for (const pattern of patterns) assert.match(error.message, pattern);
+    return true;
+  });
+}
+
+const alpaca = { instruction: 'Add.', input: '1 2', output: '3' };
+const lines = (rows: unknown[]) => rows.map((row) => JSON.stringify(row)).join('\n');
+
+test('an Alpaca file is recognized as JSON array and as JSONL, whatever its name', async () => {
+  for (const content of [JSON.stringify([alpaca, alpaca]), JSON.stringify([alpaca, alpaca], null, 2), lines([alpaca, alpaca]), `\ufeff${lines([alpaca, alpaca])}\r\n\r\n`]) {
+    const dataset = await loadDataset(fileWith(content));
+    assert.deepEqual([dataset.format, dataset.length], ['alpaca', 2]);
+    assert.deepEqual(dataset.rows[1], alpaca);
+  }
+});
+
+test('a missing or null input of an Alpaca row is an empty one', async () => {
+  const dataset = await loadDataset(fileWith(JSON.stringify([{ instruction: 'Greet.', output: 'Hi' }, { instruction: 'Greet.', input: null, output: 'Hi' }])));
+  assert.deepEqual(dataset.rows, [
+    { instruction: 'Greet.', input: '', output: 'Hi' },
+    { instruction: 'Greet.', input: '', output: 'Hi' },
+  ]);
+});
+
+test('prompt/completion, messages and plain text are recognized', async () => {
+  const messages = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ];
+  for (const [row, format] of [
+    [{ prompt: 'Q', completion: 'A' }, 'prompt_completion'],
+    [{ messages }, 'messages'],
+    [{ text: 'Once upon a time' }, 'text'],
+  ] as const) {
+    const dataset = await loadDataset(fileWith(lines([row]), `${format}.jsonl`));
+    assert.equal(dataset.format, format);
+    assert.deepEqual(dataset.rows, [row]);
+  }
+});
+
+test('ShareGPT conversations become messages', async () => {
+  const conversations = [
+    { from: 'system', value: 'Be brief.' },
+    { from: 'human', value: 'Hi' },
+    { from: 'gpt', value: 'Hello' },
+  ];
+  const dataset = await loadDataset(fileWith(JSON.stringify([{ id: 'x1', conversations }])));
+  assert.equal(dataset.format, 'messages');
+  assert.deepEqual(dataset.rows[0], {
+    messages: [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: 'Hello' },
+    ],
+    extras: { id: 'x1' },
+  });
+});
+
+test('a prompt and a completion made of messages keep their boundary', async () => {
+  const [user, assistant] = [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: 'Hello' }];
+  const dataset = await loadDataset(fileWith(JSON.stringify([{ prompt: [user], completion: [assistant] }])));
+  assert.deepEqual(dataset.rows[0], { messages: [user, assistant], promptLength: 1 });
+});
+
+test('columns that training does not use are kept as extras', async () => {
+  const dataset = await loadDataset(fileWith(JSON.stringify([{ ...alpaca, category: 'sums' }])));
+  assert.deepEqual(dataset.rows[0].extras, { category: 'sums' });
+  assert.equal(dataset.filter((row) => row.extras?.category === 'sums').length, 1);
+});
+
+test('a missing path, a folder and an empty file are each refused in one sentence', async () => {
+  await refuses(path.join(folder, 'nowhere.json'), /nowhere\.json does not exist/);
+  await refuses(folder, /is a folder, but a file was expected/);
+  await refuses(fileWith('  \n'), /is empty/);
+  await refuses(fileWith('[]'), /holds no rows/);
+});
+
+test('broken JSON is reported with line and column', async () => {
+  await refuses(fileWith('[\n {"instruction": "a", "output": "b"},\n {"instruction": "c" "output": "d"}\n]'), /line 3, column 22/);
+  await refuses(fileWith(JSON.stringify([alpaca]).slice(0, -5)), /line 1, column \d+.*the text ends/);
+});
+
+test('broken JSONL is reported with its line in the file', async () => {
+  await refuses(fileWith(`${lines([alpaca])}\n\n{"instruction": "a", "output" "b"}\n`, 'broken.jsonl'), /broken\.jsonl is not valid JSON: line 3, column 31/);
+});
+
+test('a row of another format in the middle is named with its number and what was expected', async () => {
+  const rows = [alpaca, alpaca, { prompt: 'Q', completion: 'A' }, alpaca];
+  await refuses(fileWith(JSON.stringify(rows), 'mixed.json'), /mixed\.json row 3 has the columns "prompt", "completion" \(prompt\/completion\)/, /the rows before it are Alpaca: expected "instruction" and "output"/);
+  await refuses(fileWith(`\n${lines(rows)}`, 'mixed.jsonl'), /mixed\.jsonl line 4 has/);
+});
+
+test('a row that is no object, or lacks a column, is named with its number', async () => {
+  await refuses(fileWith(JSON.stringify([alpaca, 'text'])), /row 2 is the text "text", but Alpaca columns/);
+  await refuses(fileWith(JSON.stringify([alpaca, { instruction: 'x', answer: 'y' }])), /row 2 has the columns "instruction", "answer", but the rows before it are Alpaca/);
+});
+
+test('an unknown format is refused with the list of known ones', async () => {
+  await refuses(fileWith(JSON.stringify([{ question: 'Q', answer: 'A' }])), /row 1 has the columns "question", "answer", which is no known format/, /Alpaca:.*prompt\/completion:.*chat messages:.*ShareGPT conversations:.*plain text/);
+});
+
+test('a field that is no text is named with its row, column and value', async () => {
+  await refuses(fileWith(JSON.stringify([alpaca, { ...alpaca, output: 42 }])), /row 2: "output" is the number 42, but a text was expected/);
+  await refuses(fileWith(JSON.stringify([{ ...alpaca, output: null }])), /row 1: "output" is null/);
+  await refuses(fileWith(JSON.stringify([{ messages: [] }])), /row 1: "messages" is an empty list/);
+  await refuses(fileWith(JSON.stringify([{ messages: [{ role: 'user', content: 7 }] }])), /row 1: message 1 of "messages" has as content the number 7/);
+  await refuses(fileWith(JSON.stringify([{ conversations: [{ from: 'narrator', value: 'x' }] }])), /row 1: message 1 of "conversations" is spoken by the text "narrator"/);
+});
+
+test('one JSON object that is no row list is refused', async () => {
+  await refuses(fileWith(JSON.stringify({ data: [alpaca] }, null, 1)), /holds one JSON value, but an array of rows was expected/);
+});
+
+test('empty outputs are accepted and said', async () => {
+  const dataset = await loadDataset(fileWith(JSON.stringify([alpaca, { ...alpaca, output: ' ' }])));
+  assert.equal(dataset.length, 2);
+  assert.match(dataset.notes.join(), /1 row has an empty completion \(first: .* row 2\)/);
+});

@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { UserError } from '../../lib/errors';
+import { projectRoot } from '../../lib/project';
+import { loadTokenizer } from '../../lib/text';
+
+const golden = path.join(projectRoot, 'test/golden/llama/model');
+const sentencepiece = path.join(projectRoot, 'test/text/sentencepiece');
+const readFixture = (name: string) => JSON.parse(fs.readFileSync(path.join(projectRoot, 'test/text', name), 'utf8'));
+
+/** A copy of a tokenizer's folder whose files can be changed. */
+function copyOf(folder: string, change: (copy: string) => void): string {
+  const copy = fs.mkdtempSync(path.join(tmpdir(), 'tokenizer-'));
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) fs.copyFileSync(path.join(folder, name), path.join(copy, name));
+  change(copy);
+  return copy;
+}
+
+function writeJson(folder: string, name: string, value: unknown): void {
+  fs.writeFileSync(path.join(folder, name), JSON.stringify(value));
+}
+
+for (const [name, folder] of [
+  ['golden', golden],
+  ['sentencepiece', sentencepiece],
+] as const) {
+  test(`a ${name} tokenizer encodes and decodes as in Python`, async () => {
+    const { strings, [name]: expected } = readFixture('encodings.json');
+    const tokenizer = await loadTokenizer(folder);
+    for (const [index, text] of strings.entries()) {
+      assert.deepEqual(tokenizer.encode(text, { addSpecialTokens: true }), expected.ids[index], JSON.stringify(text));
+      assert.equal(tokenizer.decode(expected.ids[index]), expected.decoded[index], JSON.stringify(text));
+    }
+  });
+}
+
+test('every golden model settles the same special tokens as its configuration', async () => {
+  for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+    const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden', family, 'model'));
+    assert.deepEqual([tokenizer.eosId, tokenizer.bosId, tokenizer.padId, tokenizer.vocabSize], [0, 0, 1, 1024]);
+    assert.deepEqual(tokenizer.stopIds, [0]);
+    assert.deepEqual(tokenizer.notes, []);
+  }
+});
+
+test('where no PAD is named, EOS stands in and it is said', async () => {
+  const tokenizer = await loadTokenizer(sentencepiece);
+  assert.equal(tokenizer.padId, tokenizer.eosId);
+  assert.match(tokenizer.notes.join(), /No PAD token is named; EOS <\/s> \(id 2\) stands in/);
+});
+
+test('where no PAD is named but the vocabulary has one, that is taken and it is said', async () => {
+  const folder = copyOf(golden, (copy) => writeJson(copy, 'tokenizer_config.json', { eos_token: '<|endoftext|>' }));
+  const tokenizer = await loadTokenizer(folder);
+  assert.equal(tokenizer.padId, 1);
+  assert.match(tokenizer.notes.join(), /No PAD token is named; <\|pad\|> \(id 1\)/);
+});
+
+test('EOS is found in special_tokens_map.json, generation_config.json or config.json where tokenizer_config.json is silent', async () => {
+  for (const [file, content] of [
+    ['special_tokens_map.json', { eos_token: { content: '<|im_end|>' } }],
+    ['generation_config.json', { eos_token_id: [3, 0] }],
+    ['config.json', { eos_token_id: 3 }],
+  ] as const) {
+    const folder = copyOf(golden, (copy) => {
+      writeJson(copy, 'tokenizer_config.json', {});
+      writeJson(copy, file, content);
+    });
+    assert.equal((await loadTokenizer(folder)).eosToken, '<|im_end|>', file);
+  }
+});
+
+test('generation stops at every EOS id that generation_config.json names', async () => {
+  const folder = copyOf(golden, (copy) => writeJson(copy, 'generation_config.json', { eos_token_id: [3, 0] }));
+  assert.deepEqual((await loadTokenizer(folder)).stopIds, [0, 3]);
+});
+
+test('a tokenizer without any EOS is refused with the remedy', async () => {
+  const folder = copyOf(golden, (copy) => writeJson(copy, 'tokenizer_config.json', {}));
+  await assert.rejects(loadTokenizer(folder), (error) => error instanceof UserError && /names no EOS token.*"eos_token"/.test(error.message));
+});
+
+test('a broken tokenizer.json is reported with line and column', async () => {
+  const folder = copyOf(golden, (copy) => fs.writeFileSync(path.join(copy, 'tokenizer.json'), '{\n "model": {,}\n}'));
+  await assert.rejects(loadTokenizer(folder), (error) => error instanceof UserError && /tokenizer\.json is not valid JSON: line 2, column 12/.test(error.message));
+});
+
+test('a folder without a tokenizer is refused by name', async () => {
+  const folder = fs.mkdtempSync(path.join(tmpdir(), 'tokenizer-'));
+  await assert.rejects(loadTokenizer(folder), (error) => error instanceof UserError && /has no tokenizer\.json/.test(error.message));
+});
+
+test('byte-level vocab.json and merges.txt are read like the tokenizer.json they belong to', async () => {
+  const { model } = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer.json'), 'utf8'));
+  const folder = copyOf(golden, (copy) => {
+    fs.rmSync(path.join(copy, 'tokenizer.json'));
+    writeJson(copy, 'vocab.json', model.vocab);
+    const merges = model.merges.map((merge: string | string[]) => (typeof merge === 'string' ? merge : merge.join(' ')));
+    fs.writeFileSync(path.join(copy, 'merges.txt'), `#version: 0.2\n${merges.join('\n')}\n`);
+    writeJson(copy, 'tokenizer_config.json', { eos_token: '<|endoftext|>', bos_token: '<|endoftext|>', add_bos_token: true });
+  });
+  const [whole, parts] = [await loadTokenizer(golden), await loadTokenizer(folder)];
+  const text = 'Two words, 3 numbers\n\nand a <|endoftext|> marker';
+  assert.deepEqual(parts.encode(text), whole.encode(text));
+  assert.deepEqual(parts.encode(text, { addSpecialTokens: true }), [0, ...whole.encode(text)]);
+});
+
+test('ids beyond the vocabulary decode to nothing', async () => {
+  const tokenizer = await loadTokenizer(golden);
+  assert.equal(tokenizer.decode([...tokenizer.encode('abc'), 5000]), 'abc');
+  assert.equal(tokenizer.decode([]), '');
+});
+
+test('special tokens are left out of decoded text unless asked for', async () => {
+  const tokenizer = await loadTokenizer(golden);
+  const ids = [...tokenizer.encode('Yes'), tokenizer.eosId];
+  assert.equal(tokenizer.decode(ids), 'Yes');
+  assert.equal(tokenizer.decode(ids, { skipSpecialTokens: false }), 'Yes<|endoftext|>');
+});
+
+test('a chat template comes from chat_template.jinja or tokenizer_config.json, and its refusal is passed on', async () => {
+  const template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}{{ bos_token }}[{{ m.role }}]{{ m.content }}{% endfor %}";
+  const config = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer_config.json'), 'utf8'));
+  for (const write of [
+    (copy: string) => fs.writeFileSync(path.join(copy, 'chat_template.jinja'), template),
+    (copy: string) => writeJson(copy, 'tokenizer_config.json', { ...config, chat_template: template }),
+  ]) {
+    const tokenizer = await loadTokenizer(copyOf(golden, write));
+    assert.ok(tokenizer.hasChatTemplate);
+    assert.equal(tokenizer.applyChatTemplate([{ role: 'user', content: 'hi' }]), '<|endoftext|>[user]hi');
+    assert.throws(
+      () => tokenizer.applyChatTemplate([{ role: 'system', content: 'x' }]),
+      (error) => error instanceof UserError && /no system turn/.test(error.message),
+    );
+  }
+});
+
+test('a conversation for a tokenizer without chat template is refused with the remedy', async () => {
+  const tokenizer = await loadTokenizer(golden);
+  assert.equal(tokenizer.hasChatTemplate, false);
+  assert.throws(
+    () => tokenizer.applyChatTemplate([{ role: 'user', content: 'hi' }]),
+    (error) => error instanceof UserError && /has no chat template.*chatTemplate/.test(error.message),
+  );
+});
