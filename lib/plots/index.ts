@@ -1,0 +1,17 @@
+export {
+  display,
+  displayHtml,
+  displayMarkdown,
+  displayPng,
+  displaySvg,
+  inNotebook,
+  LiveDisplay,
+  type MimeBundle,
+  type MimeMetadata,
+} from './display';
+export { type LiveOptions, LiveTrainingPlot, type Progress, progressLine } from './live';
+export { FILE_NAMES, type PlotOptions, plotComparison, plotTraining, savePlots } from './plot';
+export { renderPng, renderSvg, svgToPng } from './render';
+export type { CurveRecord } from './series';
+export { type CurveName, type CurveOptions, comparisonSpec, curveSpec, dashboardSpec } from './specs';
+export type { VegaLiteSpec } from './theme';

@@ -1,0 +1,86 @@
+/** The plots that notebooks and the command line ask for: shown in the cell, written to files. */
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { writeFileAtomic } from '../files';
+import { displayPng, inNotebook } from './display';
+import { renderSvg, svgToPng, svgWidth } from './render';
+import type { CurveRecord } from './series';
+import { CURVES, type CurveName, type CurveOptions, comparisonSpec, curveSpec, dashboardSpec, hasCurve } from './specs';
+
+/** Names of the exported files, without extension. */
+export const FILE_NAMES: Readonly<Record<CurveName, string>> = {
+  loss: 'train_loss',
+  accuracy: 'train_accuracy',
+  gradNorm: 'train_gradnorm',
+  learningRate: 'learning_rate',
+};
+
+export interface PlotOptions extends CurveOptions {
+  /** Which curves; by default all that the log has values for. */
+  readonly curves?: readonly CurveName[];
+  /** Folder for `train_loss.png`, `train_loss.svg`, and so on. */
+  readonly saveTo?: string;
+}
+
+/**
+ * Draws the curves of a run: in a notebook all in one picture under the cell, and with `saveTo` each as a PNG and an SVG file.
+ * @param log records with TRL's names, such as `trainer.log`
+ * @throws UserError when the log has nothing to draw, or a file cannot be written
+ */
+export async function plotTraining(log: readonly CurveRecord[], options: PlotOptions = {}): Promise<void> {
+  const curves = curvesOf(log, options);
+  if (inNotebook()) await showInline(dashboardSpec(log, curves, options));
+  if (options.saveTo !== undefined) await savePlots(log, options.saveTo, { ...options, title: undefined });
+}
+
+/**
+ * Writes every curve of a run into a folder, each as PNG (double density) and SVG.
+ * @returns the paths of the written files
+ * @throws UserError when the log has nothing to draw, or a file cannot be written
+ */
+export async function savePlots(log: readonly CurveRecord[], folder: string, options: PlotOptions = {}): Promise<string[]> {
+  const files: string[] = [];
+  for (const name of curvesOf(log, options)) {
+    files.push(...(await savePicture(await renderSvg(curveSpec(log, name, options)), path.join(folder, FILE_NAMES[name]))));
+  }
+  return files;
+}
+
+/**
+ * Draws runs over each other, one colour a run.
+ * @param runs the logs by the names that the legend shall show
+ * @throws UserError when no log has anything to draw, or a file cannot be written
+ */
+export async function plotComparison(runs: Readonly<Record<string, readonly CurveRecord[]>>, options: PlotOptions = {}): Promise<void> {
+  const curves = curvesOf(Object.values(runs).flat(), options);
+  for (const name of options.curves ?? curves.filter((curve) => curve !== 'learningRate')) {
+    const svg = await renderSvg(comparisonSpec(runs, name, options));
+    if (inNotebook()) await showSvg(svg);
+    if (options.saveTo !== undefined) await savePicture(svg, path.join(options.saveTo, `compare_${FILE_NAMES[name]}`));
+  }
+}
+
+function curvesOf(log: readonly CurveRecord[], options: PlotOptions): readonly CurveName[] {
+  const curves = (options.curves ?? CURVES).filter((name) => hasCurve(log, name));
+  if (curves.length === 0) {
+    throw new UserError(
+      `The log has nothing to plot (${log.length} records, none with ${(options.curves ?? CURVES).join(', ')}); train first.`,
+    );
+  }
+  return curves;
+}
+
+async function showInline(spec: Parameters<typeof renderSvg>[0]): Promise<void> {
+  await showSvg(await renderSvg(spec));
+}
+
+/** As PNG, because every viewer of saved notebooks shows it alike. */
+async function showSvg(svg: string): Promise<void> {
+  displayPng(await svgToPng(svg), { width: svgWidth(svg) });
+}
+
+async function savePicture(svg: string, base: string): Promise<string[]> {
+  writeFileAtomic(`${base}.svg`, svg);
+  writeFileAtomic(`${base}.png`, await svgToPng(svg));
+  return [`${base}.png`, `${base}.svg`];
+}

@@ -1,0 +1,333 @@
+/** Vega-Lite specifications of the training curves: plain data in, plain JSON out. */
+import { type CurveKey, type CurveRecord, defaultSmoothing, type Point, pointsOf, smooth, thin } from './series';
+import { COLORS, THEME, type VegaLiteSpec } from './theme';
+
+/** What can be drawn against the steps. */
+export type CurveName = 'loss' | 'accuracy' | 'gradNorm' | 'learningRate';
+
+/** The names in the order in which they are shown. */
+export const CURVES: readonly CurveName[] = ['loss', 'accuracy', 'gradNorm', 'learningRate'];
+
+interface Curve {
+  readonly title: string;
+  readonly axis: string;
+  readonly train: CurveKey;
+  readonly evaluation?: CurveKey;
+  /** d3 format of the axis, and of the figures in the subtitle. */
+  readonly format: string;
+  readonly show: (value: number) => string;
+  readonly zero: boolean;
+  readonly best?: 'lowest' | 'highest';
+  /** Say the highest value of the training curve instead of its first and last. */
+  readonly peak?: boolean;
+  /** A curve without noise is never smoothed. */
+  readonly exact?: boolean;
+}
+
+const CURVE: Readonly<Record<CurveName, Curve>> = {
+  loss: {
+    title: 'Training loss',
+    axis: 'loss (nats per target token)',
+    train: 'loss',
+    evaluation: 'eval_loss',
+    format: '.4~g',
+    show: (value) => value.toPrecision(3),
+    zero: false,
+    best: 'lowest',
+  },
+  accuracy: {
+    title: 'Mean token accuracy',
+    axis: 'target tokens predicted right',
+    train: 'mean_token_accuracy',
+    evaluation: 'eval_mean_token_accuracy',
+    format: '.0~%',
+    show: (value) => `${(100 * value).toFixed(1)}%`,
+    zero: false,
+    best: 'highest',
+  },
+  gradNorm: {
+    title: 'Gradient norm',
+    axis: 'global norm before clipping',
+    train: 'grad_norm',
+    format: '.4~g',
+    show: (value) => value.toPrecision(3),
+    zero: true,
+  },
+  learningRate: {
+    title: 'Learning rate',
+    axis: 'learning rate',
+    train: 'learning_rate',
+    format: '~e',
+    show: (value) => (value === 0 ? '0' : value.toExponential(1).replace('.0e', 'e')),
+    zero: true,
+    exact: true,
+    peak: true,
+  },
+};
+
+export interface CurveOptions {
+  /** Heading; by default the curve's own name. */
+  readonly title?: string;
+  /** Second line of the heading; by default the last and the best values. An empty text leaves it out. */
+  readonly subtitle?: string;
+  /** Weight of the past in the smoothed line, 0 (raw only) to below 1; by default by the number of points. */
+  readonly smoothing?: number;
+  /** Size of the plotting area in pixels. */
+  readonly width?: number;
+  readonly height?: number;
+  /** Draws a line where gradients are clipped (`gradNorm` only). */
+  readonly maxGradNorm?: number;
+  /** Vega-Lite `config` entries that override the shared look. */
+  readonly config?: VegaLiteSpec;
+}
+
+const TRAINING = 'training';
+const EVALUATION = 'evaluation';
+
+/** Whether the log has anything to draw for this curve. */
+export function hasCurve(log: readonly CurveRecord[], name: CurveName): boolean {
+  const { train, evaluation } = CURVE[name];
+  return log.some((record) => record[train] !== undefined || (evaluation !== undefined && record[evaluation] !== undefined));
+}
+
+/** One curve of one run: the raw line (faint where a smoothed one lies over it), evaluations as points, faults as marked steps. */
+export function curveSpec(log: readonly CurveRecord[], name: CurveName, options: CurveOptions = {}): VegaLiteSpec {
+  return { ...curveUnit(log, name, options), ...frame(options) };
+}
+
+/** Several curves of one run in one picture, two in a row. */
+export function dashboardSpec(log: readonly CurveRecord[], names: readonly CurveName[], options: CurveOptions = {}): VegaLiteSpec {
+  const units = names.map((name) => headedByLayers(curveUnit(log, name, { width: 400, height: 200, ...options, title: undefined })));
+  const title = options.title ? { title: { text: options.title, fontSize: 17, offset: 16 } } : {};
+  // 'flush' lines up the plotting areas; what stands around them needs the spacing
+  return { ...title, columns: 2, concat: units, bounds: 'flush', spacing: { row: 116, column: 84 }, ...frame(options) };
+}
+
+/** Vega-Lite places a title by what stands around the plot, so that the titles of a row would not line up; text layers do. */
+function headedByLayers(unit: VegaLiteSpec): VegaLiteSpec {
+  const { title, ...rest } = unit;
+  const { text, subtitle } = title as { text: string; subtitle?: string };
+  const line = (words: string, y: number, look: VegaLiteSpec): VegaLiteSpec => ({
+    data: { values: [{}] },
+    mark: { type: 'text', text: words, align: 'left', baseline: 'alphabetic', ...look },
+    encoding: { x: { value: 0 }, y: { value: y }, color: { value: look.color } },
+  });
+  const lines = [line(text, -48, { fontSize: 15, fontWeight: 600, color: COLORS.ink })];
+  if (subtitle) lines.push(line(subtitle, -31, { fontSize: 11.5, color: COLORS.faintInk }));
+  return { ...rest, layer: [...lines, ...(rest.layer as VegaLiteSpec[])] };
+}
+
+/** One curve of several runs, overlaid. Evaluations are dashed with points. */
+export function comparisonSpec(
+  runs: Readonly<Record<string, readonly CurveRecord[]>>,
+  name: CurveName,
+  options: CurveOptions = {},
+): VegaLiteSpec {
+  const curve = CURVE[name];
+  const names = Object.keys(runs);
+  const layers: VegaLiteSpec[] = [];
+  const all: Point[] = [];
+  for (const run of names) {
+    const points = pointsOf(runs[run], curve.train);
+    const evaluations = curve.evaluation ? pointsOf(runs[run], curve.evaluation) : [];
+    all.push(...points, ...evaluations);
+    layers.push(...trainingLayers(points, run, smoothingFor(curve, points, options)), ...evaluationLayers(evaluations, run));
+  }
+  const scale = { domain: names, range: names.map((_, index) => COLORS.runs[index % COLORS.runs.length]) };
+  return {
+    title: heading(options.title ?? curve.title, options.subtitle),
+    width: options.width ?? 640,
+    height: options.height ?? 300,
+    layer: [...layers, ...faultLayers(all)],
+    encoding: axes(curve, all, scale),
+    ...frame(options),
+  };
+}
+
+function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveOptions): VegaLiteSpec {
+  const curve = CURVE[name];
+  const training = pointsOf(log, curve.train);
+  const evaluations = curve.evaluation ? pointsOf(log, curve.evaluation) : [];
+  const all = [...training, ...evaluations];
+  const width = options.width ?? 640;
+  const scale = { domain: [TRAINING, EVALUATION], range: [COLORS.train, COLORS.evaluation] };
+  return {
+    title: heading(options.title ?? curve.title, options.subtitle ?? summary(curve, training, evaluations)),
+    width,
+    height: options.height ?? 300,
+    layer: [
+      ...(training.length > 0 && evaluations.length > 0 ? keyLayers(width) : []),
+      ...clipLayers(name, options.maxGradNorm),
+      ...trainingLayers(training, TRAINING, smoothingFor(curve, training, options)),
+      ...evaluationLayers(evaluations, EVALUATION),
+      ...faultLayers(all),
+    ],
+    encoding: axes(curve, all, scale, false),
+  };
+}
+
+function smoothingFor(curve: Curve, points: readonly Point[], options: CurveOptions): number {
+  return curve.exact ? 0 : (options.smoothing ?? defaultSmoothing(points.length));
+}
+
+function frame(options: CurveOptions): VegaLiteSpec {
+  return { $schema: 'https://vega.github.io/schema/vega-lite/v6.json', config: { ...THEME, ...options.config } };
+}
+
+function heading(text: string, subtitle: string | undefined): VegaLiteSpec {
+  return subtitle ? { text, subtitle } : { text };
+}
+
+/** The figures that one would look up in the curve. */
+function summary(curve: Curve, training: readonly Point[], evaluations: readonly Point[]): string {
+  const parts: string[] = [];
+  const first = training.find(isFinitePoint);
+  const last = training.findLast(isFinitePoint);
+  if (curve.peak && last) parts.push(`peak ${curve.show(Math.max(...training.map((point) => point.value ?? 0)))}`);
+  else if (first && last && first !== last) parts.push(`${curve.show(first.value)} → ${curve.show(last.value)}`);
+  else if (last) parts.push(curve.show(last.value));
+  const finite = evaluations.filter(isFinitePoint);
+  if (curve.best && finite.length > 0) {
+    const sign = curve.best === 'lowest' ? 1 : -1;
+    const best = finite.reduce((a, b) => (sign * b.value < sign * a.value ? b : a));
+    parts.push(`evaluation ${curve.show(best.value)}${finite.length > 1 ? ` (${curve.best}, step ${best.step})` : ''}`);
+  }
+  return parts.join('  ·  ');
+}
+
+function isFinitePoint(point: Point): point is { step: number; value: number } {
+  return point.value !== null;
+}
+
+// ── layers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function trainingLayers(points: readonly Point[], series: string, smoothing: number): VegaLiteSpec[] {
+  if (points.length === 0) return [];
+  const encoding = { color: { datum: series } };
+  const seen = points.length <= 30 ? { point: { filled: true, size: 34 } } : {};
+  const raw = { data: { values: thin(points) }, mark: { type: 'line', ...seen }, encoding };
+  if (smoothing === 0) return [raw];
+  const faint = { ...raw, mark: { type: 'line', strokeWidth: 1, opacity: 0.28 } };
+  return [faint, { data: { values: thin(smooth(points, smoothing), 300) }, mark: { type: 'line', strokeWidth: 2.2 }, encoding }];
+}
+
+function evaluationLayers(points: readonly Point[], series: string): VegaLiteSpec[] {
+  if (points.length === 0) return [];
+  const crowded = points.length > 40;
+  const point = crowded ? {} : { point: { filled: true, size: 62, stroke: '#ffffff', strokeWidth: 1.4, opacity: 1 } };
+  return [
+    {
+      data: { values: thin(points) },
+      mark: { type: 'line', strokeWidth: crowded ? 1.8 : 1.4, strokeDash: [5, 3], ...point },
+      encoding: { color: { datum: series } },
+    },
+  ];
+}
+
+/**
+ * Names the two lines above the plot's right end. Vega-Lite's own legend would push the plots of a row out of line,
+ * and draws its symbols as faint as the raw line.
+ */
+function keyLayers(width: number): VegaLiteSpec[] {
+  const entry = (x: number, text: string, color: string): VegaLiteSpec[] => {
+    const encoding = { x: { value: x }, y: { value: -12 }, color: { value: color } };
+    return [
+      { data: { values: [{}] }, mark: { type: 'point', filled: true, size: 62, opacity: 1 }, encoding },
+      { data: { values: [{}] }, mark: { type: 'text', text, align: 'left', dx: 9, fontSize: 11.5 }, encoding },
+    ];
+  };
+  return [...entry(width - 146, TRAINING, COLORS.train), ...entry(width - 70, EVALUATION, COLORS.evaluation)];
+}
+
+/** Stretches in which the run logged something that is not a number, shaded, the first one labelled. */
+function faultLayers(points: readonly Point[]): VegaLiteSpec[] {
+  const stretches: Array<{ step: number; end: number }> = [];
+  let open = false;
+  for (const point of points) {
+    if (point.value !== null) open = false;
+    else if (open) stretches[stretches.length - 1].end = point.step;
+    else {
+      stretches.push({ step: point.step, end: point.step });
+      open = true;
+    }
+  }
+  if (stretches.length === 0) return [];
+  const [low, high] = stepDomain(points);
+  const late = stretches[0].step > low + 0.7 * (high - low);
+  const color = { value: COLORS.fault };
+  const label = {
+    type: 'text',
+    text: `not finite (step ${stretches[0].step})`,
+    fontSize: 11,
+    dy: 10,
+    align: late ? 'right' : 'left',
+    dx: late ? -6 : 6,
+  };
+  return [
+    {
+      data: { values: stretches },
+      mark: { type: 'rect', opacity: 0.1 },
+      encoding: { x2: { field: 'end' }, y: { value: 0 }, y2: { value: 'height' }, color },
+    },
+    { data: { values: stretches }, mark: { type: 'rule', strokeDash: [3, 3], opacity: 0.7 }, encoding: { y: null, color } },
+    { data: { values: stretches.slice(0, 1) }, mark: label, encoding: { y: { value: 0 }, color } },
+  ];
+}
+
+function clipLayers(name: CurveName, maxGradNorm: number | undefined): VegaLiteSpec[] {
+  if (name !== 'gradNorm' || maxGradNorm === undefined || !(maxGradNorm > 0)) return [];
+  const encoding = { x: null, y: { datum: maxGradNorm }, color: { value: COLORS.faintInk } };
+  return [
+    { mark: { type: 'rule', strokeDash: [3, 3], opacity: 0.8 }, encoding },
+    {
+      mark: { type: 'text', text: `clipped above ${maxGradNorm}`, align: 'right', baseline: 'bottom', dy: -3, fontSize: 11 },
+      encoding: { ...encoding, x: { value: 'width' } },
+    },
+  ];
+}
+
+// ── axes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, legend = true): VegaLiteSpec {
+  const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : { format: curve.format };
+  return {
+    x: {
+      field: 'step',
+      type: 'quantitative',
+      title: 'step',
+      scale: { domain: stepDomain(points), nice: false },
+      axis: { format: ',d', tickMinStep: 1, tickCount: 8, labelFlush: false },
+    },
+    y: {
+      field: 'value',
+      type: 'quantitative',
+      title: curve.axis,
+      scale: { zero: curve.zero, ...valueDomain(curve, points) },
+      axis: { ...label, tickCount: 6 },
+    },
+    color: { type: 'nominal', scale: colors, ...(legend ? {} : { legend: null }) },
+  };
+}
+
+/** Room around a single value, which alone spans no axis; otherwise the values themselves decide. */
+function valueDomain(curve: Curve, points: readonly Point[]): VegaLiteSpec {
+  const values = new Set(points.map((point) => point.value).filter((value) => value !== null));
+  if (values.size > 1) return {};
+  const [value] = values.size === 1 ? values : [0];
+  if (value === 0) return { domain: [0, 1] };
+  return {
+    domain: curve.zero
+      ? [Math.min(0, 1.25 * value), Math.max(0, 1.25 * value)]
+      : [value - 0.25 * Math.abs(value), value + 0.25 * Math.abs(value)],
+  };
+}
+
+/** From 0 (or from where a resumed log begins) to the last step; a single point gets room on both sides. */
+function stepDomain(points: readonly Point[]): [number, number] {
+  if (points.length === 0) return [0, 1];
+  const steps = points.map((point) => point.step);
+  const low = steps.reduce((a, b) => Math.min(a, b));
+  const high = steps.reduce((a, b) => Math.max(a, b));
+  if (low === high) return [low - 1, low + 1];
+  return [low <= 0.2 * high ? Math.min(0, low) : low, high];
+}
