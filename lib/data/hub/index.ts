@@ -6,6 +6,7 @@ import { isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
 import { HubUnreachable } from './client';
 import { downloadBlob } from './download';
 import { listRepository, type RemoteFile, type Repository } from './listing';
+import { withLock } from './lock';
 import { type DownloadProgress, progressLine } from './progress';
 import { type HubSettings, hubSettings } from './settings';
 
@@ -142,11 +143,11 @@ async function fetchFiles(
   let before = 0;
   for (const file of missing) {
     const blob = cache.blob(file.hash);
-    if (!isWhole(blob, file)) {
-      await downloadBlob(file, blob, { id: repository.id, revision }, settings, (loaded, total) =>
-        onProgress({ file: file.name, loaded, total, totalLoaded: before + loaded, totalSize: Math.max(totalSize, before + loaded) }),
-      );
-    }
+    const onBytes = (loaded: number, total: number): void =>
+      onProgress({ file: file.name, loaded, total, totalLoaded: before + loaded, totalSize: Math.max(totalSize, before + loaded) });
+    await withLock(blob, async () => {
+      if (!isWhole(blob, file)) await downloadBlob(file, blob, { id: repository.id, revision }, settings, onBytes);
+    });
     cache.link(repository.commit, file.name, file.hash);
     before += file.size ?? fs.statSync(blob).size;
   }

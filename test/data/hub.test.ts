@@ -1,0 +1,329 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { type DownloadProgress, resolveModel } from '../../lib/data';
+import { UserError } from '../../lib/errors';
+import { COMMIT, gitSha1, type HubServer, sha256, startHub } from './hub-server';
+
+const ID = 'tester/tiny-model';
+const weights = randomBytes(300_000);
+const config = Buffer.from('{"model_type": "llama"}');
+const model = { 'config.json': config, 'tokenizer.json': '{}', 'model.safetensors': weights, 'README.md': '# hi', 'pytorch_model.bin': 'pickle', 'modeling.py': 'import os' };
+
+interface Place {
+  hub: HubServer;
+  cache: string;
+  repository: string;
+  env: (name: string, value: string | undefined) => void;
+}
+
+/** A hub that holds one model, an empty cache, and an environment that names both; all put back afterwards. */
+async function withHub(files: Record<string, string | Buffer>, run: (place: Place) => Promise<void>): Promise<void> {
+  const hub = await startHub(ID, files);
+  const home = fs.mkdtempSync(path.join(tmpdir(), 'hub-'));
+  const names = ['HF_ENDPOINT', 'HF_HOME', 'HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'];
+  const before = Object.fromEntries(names.map((name) => [name, process.env[name]]));
+  const env: Place['env'] = (name, value) => {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  };
+  for (const name of names) env(name, undefined);
+  env('HF_ENDPOINT', `${hub.endpoint}/`);
+  env('HF_HOME', home);
+  const cache = path.join(home, 'hub');
+  try {
+    await run({ hub, cache, repository: path.join(cache, 'models--tester--tiny-model'), env });
+  } finally {
+    for (const name of names) env(name, before[name]);
+    await hub.close();
+    fs.rmSync(home, { recursive: true, force: true });
+  }
+}
+
+function says(...patterns: RegExp[]): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof UserError, String((error as Error).stack));
+    assert.ok(!error.message.includes('\n'));
+    for (const pattern of patterns) assert.match(error.message, pattern);
+    return true;
+  };
+}
+
+test('a local folder is taken as it is, without the network', async () => {
+  await withHub(model, async ({ hub, cache }) => {
+    const folder = fs.mkdtempSync(path.join(tmpdir(), 'model-'));
+    assert.equal(await resolveModel(folder), folder);
+    assert.deepEqual(hub.seen, []);
+    assert.ok(!fs.existsSync(cache));
+  });
+});
+
+test('what can only be a path is never looked for on the Hub', async () => {
+  await withHub(model, async ({ hub }) => {
+    for (const name of ['./nowhere', '../nowhere', '/no/where', 'no\\where', 'a/b/c', 'models/', '~/x']) {
+      await assert.rejects(resolveModel(name), says(/There is no folder .*check the path/));
+    }
+    const file = path.join(fs.mkdtempSync(path.join(tmpdir(), 'model-')), 'config.json');
+    fs.writeFileSync(file, '{}');
+    await assert.rejects(resolveModel(file), says(/is a file, but the folder of a model was expected/));
+    await assert.rejects(resolveModel('what is this?'), says(/neither a folder nor a model's name/));
+    assert.deepEqual(hub.seen, []);
+  });
+});
+
+test('a Hub model is downloaded into the layout of the Hugging Face cache', async () => {
+  await withHub(model, async ({ cache, repository }) => {
+    const folder = await resolveModel(ID);
+    assert.equal(folder, path.join(cache, 'models--tester--tiny-model', 'snapshots', COMMIT));
+    assert.equal(fs.readFileSync(path.join(repository, 'refs/main'), 'utf8'), COMMIT);
+    assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
+    assert.equal(fs.readlinkSync(path.join(folder, 'model.safetensors')), `../../blobs/${sha256(weights)}`);
+    assert.equal(fs.readlinkSync(path.join(folder, 'config.json')), `../../blobs/${gitSha1(config)}`);
+  });
+});
+
+test('only configuration, tokenizer and safetensors files are downloaded, never what could run code', async () => {
+  await withHub(model, async () => {
+    assert.deepEqual(fs.readdirSync(await resolveModel(ID)).sort(), ['config.json', 'model.safetensors', 'tokenizer.json']);
+  });
+});
+
+test('the tokenizer alone is downloaded without the weights', async () => {
+  await withHub(model, async () => {
+    assert.deepEqual(fs.readdirSync(await resolveModel(ID, { files: 'tokenizer' })).sort(), ['config.json', 'tokenizer.json']);
+  });
+});
+
+test('what is in the cache is not downloaded again', async () => {
+  await withHub(model, async ({ hub }) => {
+    await resolveModel(ID);
+    hub.seen.length = 0;
+    await resolveModel(ID);
+    assert.deepEqual(
+      hub.seen.map(({ path }) => path),
+      [`/api/models/${ID}/revision/main`],
+    );
+    hub.seen.length = 0;
+    await resolveModel(ID, { revision: COMMIT });
+    assert.deepEqual(hub.seen, [], 'a commit never changes, so nobody is asked');
+  });
+});
+
+test('progress tells the bytes of every file up to its end', async () => {
+  await withHub(model, async () => {
+    const said: DownloadProgress[] = [];
+    await resolveModel(ID, { onProgress: (progress) => said.push(progress) });
+    const last = said.filter(({ file }) => file === 'model.safetensors').at(-1);
+    assert.deepEqual([last?.loaded, last?.total], [weights.length, weights.length]);
+    assert.ok(said.every(({ totalLoaded, totalSize }) => totalLoaded <= totalSize));
+  });
+});
+
+test('two that ask for the same model at once share one download', async () => {
+  await withHub(model, async ({ hub }) => {
+    hub.faults.breaks = 1;
+    const [one, two] = await Promise.all([resolveModel(ID), resolveModel(ID)]);
+    assert.equal(one, two);
+    assert.deepEqual(fs.readFileSync(path.join(one, 'model.safetensors')), weights);
+    assert.equal(hub.seen.filter(({ path }) => path.startsWith('/storage')).length, 2, 'one download and its resumption');
+  });
+});
+
+test('a lock that a killed process has left does not stop a download', async () => {
+  await withHub(model, async ({ repository }) => {
+    fs.mkdirSync(path.join(repository, 'blobs'), { recursive: true });
+    const { pid } = spawnSync(process.execPath, ['--version']);
+    fs.writeFileSync(path.join(repository, 'blobs', `${sha256(weights)}.lock`), String(pid));
+    await resolveModel(ID);
+    assert.deepEqual(fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.lock')), []);
+  });
+});
+
+test('a connection that breaks midway is resumed from where it broke', async () => {
+  await withHub(model, async ({ hub }) => {
+    hub.faults.breaks = 3;
+    const folder = await resolveModel(ID);
+    assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
+    const ranges = hub.seen.filter(({ path }) => path.startsWith('/storage')).map(({ range }) => range);
+    assert.deepEqual(ranges, [undefined, 'bytes=150000-', 'bytes=225000-', 'bytes=262500-']);
+  });
+});
+
+test('a download that an earlier run left off is gone on with', async () => {
+  await withHub(model, async ({ hub, repository }) => {
+    fs.mkdirSync(path.join(repository, 'blobs'), { recursive: true });
+    fs.writeFileSync(path.join(repository, 'blobs', `${sha256(weights)}.incomplete`), weights.subarray(0, 100_000));
+    const folder = await resolveModel(ID);
+    assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
+    assert.equal(hub.seen.find(({ path }) => path.startsWith('/storage'))?.range, 'bytes=100000-');
+    assert.deepEqual(fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.incomplete')), []);
+  });
+});
+
+test('leftovers that are damaged or too long are thrown away and downloaded anew', async () => {
+  for (const leftover of [Buffer.alloc(100_000), Buffer.alloc(weights.length), Buffer.alloc(weights.length + 5)]) {
+    await withHub(model, async ({ repository }) => {
+      fs.mkdirSync(path.join(repository, 'blobs'), { recursive: true });
+      fs.writeFileSync(path.join(repository, 'blobs', `${sha256(weights)}.incomplete`), leftover);
+      assert.deepEqual(fs.readFileSync(path.join(await resolveModel(ID), 'model.safetensors')), weights);
+    });
+  }
+});
+
+test('a server that knows no ranges is read from the start', async () => {
+  await withHub(model, async ({ hub }) => {
+    hub.faults.breaks = 1;
+    hub.faults.noRanges = true;
+    assert.deepEqual(fs.readFileSync(path.join(await resolveModel(ID), 'model.safetensors')), weights);
+  });
+});
+
+test('content with a wrong hash is refused and not kept, for large and small files', async () => {
+  for (const name of ['model.safetensors', 'config.json']) {
+    await withHub(model, async ({ hub, repository }) => {
+      hub.faults.replaced.set(name, Buffer.from((model as Record<string, string | Buffer>)[name]).fill(1, 5, 9));
+      await assert.rejects(resolveModel(ID), says(new RegExp(`${name.replace('.', '\\.')} of ${ID} arrived damaged: its hash is [0-9a-f]+`), /run again/));
+      assert.ok(!fs.existsSync(path.join(repository, 'snapshots', COMMIT, name)));
+      assert.ok(!fs.existsSync(path.join(repository, 'refs/main')));
+      hub.faults.replaced.clear();
+      await resolveModel(ID);
+    });
+  }
+});
+
+test('the token goes to the Hub and not to where it redirects', async () => {
+  await withHub(model, async ({ hub, env }) => {
+    env('HF_TOKEN', 'hf_secret');
+    await resolveModel(ID);
+    for (const { path, token } of hub.seen) assert.equal(token, path.startsWith('/storage') ? undefined : 'Bearer hf_secret', path);
+  });
+});
+
+test('the token that logging in has written is used', async () => {
+  await withHub(model, async ({ hub, cache }) => {
+    fs.mkdirSync(path.dirname(cache), { recursive: true });
+    fs.writeFileSync(path.join(path.dirname(cache), 'token'), 'hf_written\n');
+    await resolveModel(ID);
+    assert.equal(hub.seen[0].token, 'Bearer hf_written');
+  });
+});
+
+test('a gated model says that access must be asked for and HF_TOKEN set', async () => {
+  await withHub(model, async ({ hub, env }) => {
+    hub.faults.gatedFor = 'hf_right';
+    await assert.rejects(resolveModel(ID), says(/is gated.*set HF_TOKEN/));
+    env('HF_TOKEN', 'hf_wrong');
+    await assert.rejects(resolveModel(ID), says(/is gated.*HF_TOKEN of the account that was granted it/));
+    env('HF_TOKEN', 'hf_right');
+    await resolveModel(ID);
+  });
+});
+
+test('a model or revision that does not exist is named', async () => {
+  await withHub(model, async () => {
+    await assert.rejects(resolveModel('tester/other'), says(/tester\/other is neither a folder here nor a model at http.*check the spelling/));
+    await assert.rejects(resolveModel(ID, { revision: 'v9' }), says(/has no revision "v9"/));
+    await assert.rejects(resolveModel(ID, { revision: '../../x' }), says(/is no revision/));
+  });
+});
+
+test('a model without safetensors weights is refused before anything large is downloaded', async () => {
+  await withHub({ 'config.json': config, 'pytorch_model.bin': 'pickle' }, async ({ hub }) => {
+    await assert.rejects(resolveModel(ID), says(/has no safetensors weights \(only pytorch_model\.bin/));
+    assert.ok(!hub.seen.some(({ path }) => path.includes('.bin')));
+  });
+});
+
+test('offline mode serves the cache and asks nobody', async () => {
+  await withHub(model, async ({ hub, env }) => {
+    env('HF_HUB_OFFLINE', '1');
+    await assert.rejects(resolveModel(ID), says(/is not in the cache .*HF_HUB_OFFLINE/));
+    env('HF_HUB_OFFLINE', undefined);
+    const folder = await resolveModel(ID);
+    env('HF_HUB_OFFLINE', '1');
+    hub.seen.length = 0;
+    assert.equal(await resolveModel(ID), folder);
+    assert.deepEqual(hub.seen, []);
+  });
+});
+
+test('a cache that holds only the tokenizer does not pass for the model', async () => {
+  await withHub(model, async ({ env }) => {
+    await resolveModel(ID, { files: 'tokenizer' });
+    env('HF_HUB_OFFLINE', '1');
+    await assert.rejects(resolveModel(ID), says(/is not in the cache/));
+    await resolveModel(ID, { files: 'tokenizer' });
+  });
+});
+
+test('where the Hub cannot be reached, the cache serves; without it, the address and the reason are named', async () => {
+  await withHub(model, async ({ env }) => {
+    const folder = await resolveModel(ID);
+    env('HF_ENDPOINT', 'http://127.0.0.1:9');
+    const warn = console.warn;
+    const warned: string[] = [];
+    console.warn = (text: string) => void warned.push(text);
+    try {
+      assert.equal(await resolveModel(ID), folder);
+    } finally {
+      console.warn = warn;
+    }
+    assert.match(warned.join(), /cannot be reached; tester\/tiny-model is taken from the cache/);
+    await assert.rejects(resolveModel('tester/other'), says(/http:\/\/127\.0\.0\.1:9 cannot be reached \(.+\); check the network and HF_ENDPOINT/));
+  });
+});
+
+test('HF_HUB_CACHE wins over HF_HOME', async () => {
+  await withHub(model, async ({ env, cache }) => {
+    const other = `${cache}-other`;
+    env('HF_HUB_CACHE', other);
+    assert.ok((await resolveModel(ID)).startsWith(other));
+  });
+});
+
+test('an overloaded server is asked again', async () => {
+  await withHub(model, async ({ hub }) => {
+    hub.faults.busy = 2;
+    await resolveModel(ID);
+  });
+});
+
+test('a mirror without the API is asked for each known file', async () => {
+  await withHub(model, async ({ hub, repository }) => {
+    hub.faults.noApi = true;
+    const folder = await resolveModel(ID);
+    assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
+    assert.equal(fs.readlinkSync(path.join(folder, 'config.json')), `../../blobs/${gitSha1(config)}`);
+    assert.equal(fs.readFileSync(path.join(repository, 'refs/main'), 'utf8'), COMMIT);
+    await assert.rejects(resolveModel('tester/other'), says(/neither a folder here nor a model/));
+  });
+});
+
+const index = (...shards: string[]) => JSON.stringify({ weight_map: Object.fromEntries(shards.map((shard, i) => [`layer.${i}`, shard])) });
+
+test('a sharded model is downloaded with every shard of its index', async () => {
+  const [one, two] = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
+  const files = { 'config.json': config, 'model.safetensors.index.json': index(one, two), [one]: randomBytes(1000), [two]: randomBytes(2000), 'extra.safetensors': 'x' };
+  for (const noApi of [false, true]) {
+    await withHub(files, async ({ hub, env }) => {
+      hub.faults.noApi = noApi;
+      const folder = await resolveModel(ID);
+      assert.deepEqual(fs.readdirSync(folder).sort(), ['config.json', one, two, 'model.safetensors.index.json']);
+      env('HF_HUB_OFFLINE', '1');
+      assert.equal(await resolveModel(ID), folder);
+    });
+  }
+});
+
+test('an index whose shards leave the folder or are not safetensors is refused', async () => {
+  for (const shard of ['../evil.safetensors', '/etc/evil.safetensors', 'a\\evil.safetensors', 'model.bin']) {
+    await withHub({ 'config.json': config, 'model.safetensors.index.json': index(shard), [shard]: 'x' }, async ({ cache }) => {
+      await assert.rejects(resolveModel(ID), says(/as a weight file, but only \.safetensors files in the same folder are read/));
+      assert.ok(!fs.readdirSync(path.dirname(cache), { recursive: true }).some((name) => String(name).includes('evil')));
+    });
+  }
+});
