@@ -104,8 +104,8 @@ export interface ParseOptions {
   otherKeys?: readonly string[];
   /** Takes one line for each key of TRL that is accepted without effect. */
   onNote?: (line: string) => void;
-  /** Where the values came from, for messages: the path of a file. */
-  place?: string;
+  /** Where a value was written, for messages: the path of a file, or a function that knows it for each key. */
+  place?: string | ((key: string) => string | undefined);
 }
 
 /**
@@ -113,14 +113,18 @@ export interface ParseOptions {
  * @throws UserError for an unknown key (naming the nearest known one), a value out of range, or settings that contradict each other
  */
 export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }: ParseOptions = {}): SFTConfig {
-  const where = place === undefined ? '' : `${place}: `;
+  const whereIs = (key: string): string => {
+    const found = typeof place === 'function' ? place(key) : place;
+    return found === undefined ? '' : `${found}: `;
+  };
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
-    throw new UserError(`${where}a configuration is a table of settings such as "learning_rate: 1e-4", not ${JSON.stringify(raw)}.`);
+    throw new UserError(`${whereIs('')}a configuration is a table of settings such as "learning_rate: 1e-4", not ${JSON.stringify(raw)}.`);
   }
   const config = Object.fromEntries(fieldList.map(({ name }) => [name, FIELDS[name].default])) as SFTConfig;
   const set = new Set<string>();
   for (const [key, value] of Object.entries(raw)) {
     if (otherKeys.includes(key)) continue;
+    const where = whereIs(key);
     const info = fieldList.find((field) => field.key === key || field.name === key);
     if (!info) {
       settleUnknown(key, value, otherKeys, where, onNote);
@@ -134,7 +138,7 @@ export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }
     if (!parsed) throw outOfRange(`${where}${key}`, value, info);
     Object.assign(config, { [info.name]: parsed.value });
   }
-  checkTogether(config, where);
+  checkTogether(config, typeof place === 'function' ? '' : whereIs(''));
   return config;
 }
 
