@@ -14,16 +14,13 @@ export interface SamplingOptions {
 
 /**
  * The next token.
- * @param logits one row; overwritten
+ * @param logits one row; overwritten by the repetition penalty
  * @param seen ids so far, prompt and answer; only the repetition penalty looks at them
  */
-export function chooseToken(logits: Float32Array, seen: ReadonlySet<number>, options: SamplingOptions, random: Random): number {
-  const { temperature, topK, topP, repetitionPenalty } = options;
-  if (repetitionPenalty !== 1) penalize(logits, seen, repetitionPenalty);
-  if (temperature === 0) return argMax(logits);
-  const candidates = sortedCandidates(logits, topK, topP);
-  const probabilities = softmax(candidates, logits, temperature);
-  return draw(candidates, probabilities, topP === undefined ? candidates.length : keptByTopP(probabilities, topP), random);
+export function chooseToken(logits: Float32Array, seen: Iterable<number>, options: SamplingOptions, random: Random): number {
+  if (options.repetitionPenalty !== 1) penalize(logits, seen, options.repetitionPenalty);
+  if (options.temperature === 0) return argMax(logits);
+  return draw(candidateWeights(logits, options), random);
 }
 
 /** Position of the largest value; the first of equals. */
@@ -34,45 +31,45 @@ export function argMax(values: ArrayLike<number>): number {
 }
 
 /** Divides the positive logits of tokens that occurred, multiplies the negative ones (Keskar et al. 2019). */
-function penalize(logits: Float32Array, seen: ReadonlySet<number>, penalty: number): void {
+function penalize(logits: Float32Array, seen: Iterable<number>, penalty: number): void {
   for (const id of seen) logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
 }
 
-/** Ids that may be drawn. Sorted, the likeliest first, where a limit needs it; top-k keeps all that equal the k-th. */
-function sortedCandidates(logits: Float32Array, topK: number | undefined, topP: number | undefined): Uint32Array {
-  const ids = Uint32Array.from(logits, (_, id) => id);
-  if (topK === undefined && topP === undefined) return ids;
-  ids.sort((a, b) => logits[b] - logits[a] || a - b);
-  if (topK === undefined || topK >= ids.length) return ids;
-  let kept = topK;
-  while (kept < ids.length && logits[ids[kept]] === logits[ids[topK - 1]]) kept++;
-  return ids.subarray(0, kept);
-}
-
-function softmax(ids: Uint32Array, logits: Float32Array, temperature: number): Float64Array {
-  const highest = ids.reduce((high, id) => Math.max(high, logits[id]), -Infinity);
-  const weights = Float64Array.from(ids, (id) => Math.exp((logits[id] - highest) / temperature));
-  const sum = weights.reduce((total, weight) => total + weight, 0);
-  return weights.map((weight) => weight / sum);
-}
-
-/** How many of the likeliest tokens it takes to reach the probability `topP`; at least one. */
-function keptByTopP(probabilities: Float64Array, topP: number): number {
-  let sum = 0;
-  for (let kept = 0; kept < probabilities.length; kept++) {
-    if (kept > 0 && sum >= topP) return kept;
-    sum += probabilities[kept];
+/** Probability of each token, up to a common factor: softmax(logits / temperature), 0 where top-k or top-p excludes it. */
+export function candidateWeights(logits: Float32Array, options: SamplingOptions): Float64Array {
+  const lowest = lowestCandidate(logits, options);
+  const highest = logits[argMax(logits)];
+  const weights = new Float64Array(logits.length);
+  for (let id = 0; id < logits.length; id++) {
+    if (logits[id] >= lowest) weights[id] = Math.exp((logits[id] - highest) / options.temperature);
   }
-  return probabilities.length;
+  return weights;
 }
 
-function draw(ids: Uint32Array, probabilities: Float64Array, kept: number, random: Random): number {
-  let total = 0;
-  for (let i = 0; i < kept; i++) total += probabilities[i];
-  let point = random.next() * total;
-  for (let i = 0; i < kept; i++) {
-    point -= probabilities[i];
-    if (point < 0) return ids[i];
+/** The smallest logit that may be drawn; tokens with equal logits stay or go together. */
+function lowestCandidate(logits: Float32Array, { temperature, topK = logits.length, topP = 1 }: SamplingOptions): number {
+  if (topK >= logits.length && topP === 1) return -Infinity;
+  const sorted = logits.slice().sort().reverse();
+  let kept = Math.min(topK, sorted.length);
+  while (kept < sorted.length && sorted[kept] === sorted[kept - 1]) kept++;
+  if (topP === 1) return sorted[kept - 1];
+  const weights = Float64Array.from(sorted.subarray(0, kept), (logit) => Math.exp((logit - sorted[0]) / temperature));
+  const enough = topP * weights.reduce((sum, weight) => sum + weight, 0);
+  // the fewest of the likeliest tokens whose probabilities reach topP
+  let sum = weights[0];
+  let last = 0;
+  while (sum < enough && last + 1 < kept) sum += weights[++last];
+  return sorted[last];
+}
+
+function draw(weights: Float64Array, random: Random): number {
+  let point = random.next() * weights.reduce((sum, weight) => sum + weight, 0);
+  let last = 0;
+  for (let id = 0; id < weights.length; id++) {
+    if (weights[id] === 0) continue;
+    point -= weights[id];
+    last = id;
+    if (point < 0) break;
   }
-  return ids[kept - 1];
+  return last;
 }
