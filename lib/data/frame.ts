@@ -19,7 +19,8 @@ export async function toDataFrame(rows: readonly Example[]): Promise<DataFrame> 
  */
 export function rowsOfDataFrame(frame: Pick<DataFrame, 'columns' | 'values'>): ParsedRows {
   const values = frame.values as unknown[][];
-  if (!Array.isArray(values[0])) throw new UserError('The DataFrame must have at least one row and its columns must be those of a dataset, as in a file.');
+  if (!Array.isArray(values[0]))
+    throw new UserError('The DataFrame must have at least one row and its columns must be those of a dataset, as in a file.');
   const records = values.map((row) => Object.fromEntries(frame.columns.map((column, at) => [column, unflatten(column, row[at])])));
   return parseRows(records, (index) => `DataFrame row ${index + 1}`);
 }

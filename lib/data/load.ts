@@ -12,7 +12,8 @@ import { parseRows } from './rows';
  */
 export async function loadDataset(file: string): Promise<Dataset> {
   const text = readText(file);
-  if (text.trim() === '') throw new UserError(`${file} is empty, but rows were expected; write a JSON array or one JSON object per line into it.`);
+  if (text.trim() === '')
+    throw new UserError(`${file} is empty, but rows were expected; write a JSON array or one JSON object per line into it.`);
   const { values, origins } = isJsonLines(text, file) ? readLines(text, file) : readArray(text, file);
   const { rows, notes } = parseRows(values, (index) => (origins[index] ? `${file} ${origins[index].unit} ${origins[index].row}` : file));
   return new Dataset(rows, { origins, notes });
@@ -54,7 +55,9 @@ function readLines(text: string, file: string): RawRows {
 function readArray(text: string, file: string): RawRows {
   const values = parseJson(text, file);
   if (!Array.isArray(values)) {
-    throw new UserError(`${file} holds one JSON value, but an array of rows was expected; put the rows into [ ... ], or write one JSON object per line.`);
+    throw new UserError(
+      `${file} holds one JSON value, but an array of rows was expected; put the rows into [ ... ], or write one JSON object per line.`,
+    );
   }
   return { values, origins: values.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
 }

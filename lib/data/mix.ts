@@ -33,7 +33,8 @@ export function mixDatasets(datasets: readonly Dataset[], { weights, seed = 0 }:
 
 function countsOf(datasets: readonly Dataset[], weights: readonly number[]): number[] {
   const sound = weights.length === datasets.length && weights.every((weight) => Number.isFinite(weight) && weight > 0);
-  if (!sound) throw new UserError(`weights ${JSON.stringify(weights)} must be one number above 0 for each of the ${datasets.length} datasets.`);
+  if (!sound)
+    throw new UserError(`weights ${JSON.stringify(weights)} must be one number above 0 for each of the ${datasets.length} datasets.`);
   // the dataset that is used up first sets the scale
   const rowsPerWeight = Math.min(...datasets.map((dataset, which) => dataset.length / weights[which]));
   return weights.map((weight) => Math.round(weight * rowsPerWeight));

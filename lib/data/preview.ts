@@ -26,7 +26,10 @@ export function rowsHtml(rows: readonly Example[], total: number): string {
 
 export function rowsText(rows: readonly Example[], total: number): string {
   const blocks = rows.map((row, index) =>
-    [`--- ${index + 1}`, ...Object.entries(cellsOf(row)).map(([column, value]) => `${column}: ${clip(value).replaceAll('\n', '\n    ')}`)].join('\n'),
+    [
+      `--- ${index + 1}`,
+      ...Object.entries(cellsOf(row)).map(([column, value]) => `${column}: ${clip(value).replaceAll('\n', '\n    ')}`),
+    ].join('\n'),
   );
   return [...blocks, `--- ${caption(rows.length, total)}`].join('\n');
 }

@@ -127,7 +127,9 @@ function text(row: RawRow, column: string, place: string): string {
 
 function messageList(value: unknown, column: string, place: string): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
-    throw new UserError(`${place}: "${column}" is ${describe(value)}, but a list of at least one message was expected; correct the row or remove it.`);
+    throw new UserError(
+      `${place}: "${column}" is ${describe(value)}, but a list of at least one message was expected; correct the row or remove it.`,
+    );
   }
   return value.map((entry, index) => message(entry, `${place}: message ${index + 1} of "${column}"`));
 }
@@ -142,7 +144,9 @@ function message(value: unknown, place: string): ChatMessage {
   // a name that only the chat template knows (developer, ipython, ...) is passed on to it
   const accepted = known ?? (typeof role === 'string' && role !== '' ? role : undefined);
   if (accepted === undefined) {
-    throw new UserError(`${place} is spoken by ${describe(speaker)}, but one of ${Object.keys(ROLES).join(', ')} was expected; correct the row.`);
+    throw new UserError(
+      `${place} is spoken by ${describe(speaker)}, but one of ${Object.keys(ROLES).join(', ')} was expected; correct the row.`,
+    );
   }
   if (Array.isArray(calls) && calls.length > 0) {
     throw new UserError(`${place} calls a tool, which is not supported; write the call into its content, or remove the row.`);
@@ -169,7 +173,9 @@ function emptyNotes(rows: readonly Example[], placeOf: (index: number) => string
   const empty = [...rows.keys()].filter((index) => completionOf(rows[index]).trim() === '');
   if (empty.length === 0) return [];
   const [which, learns] = empty.length === 1 ? ['1 row has', 'it'] : [`${empty.length} rows have`, 'them'];
-  return [`${which} an empty completion (first: ${placeOf(empty[0])}); from ${learns} a model learns to answer nothing, so filter them out unless that is meant.`];
+  return [
+    `${which} an empty completion (first: ${placeOf(empty[0])}); from ${learns} a model learns to answer nothing, so filter them out unless that is meant.`,
+  ];
 }
 
 function completionOf(row: Example): string {

@@ -70,7 +70,8 @@ function tokenize(example: Example, tokenizer: Tokenizer, options: TokenizeOptio
   const { prompt, completion } = formatExample(example, tokenizer, options);
   const text = completion.endsWith(tokenizer.eosToken) ? completion : completion + tokenizer.eosToken;
   const ids = tokenizer.encode(prompt + text, { addSpecialTokens: true });
-  if (format === 'text' || options.completionOnlyLoss === false) return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+  if (format === 'text' || options.completionOnlyLoss === false)
+    return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
   return maskPrompt(tokenizer.encode(prompt, { addSpecialTokens: true }), ids);
 }
 
@@ -91,7 +92,11 @@ function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, option
 }
 
 /** Marks every assistant turn: from where its opening ends to where the conversation up to it ends. */
-function maskTurns(messages: readonly ChatMessage[], ids: number[], encode: (messages: readonly ChatMessage[], open: boolean) => number[]): Draft {
+function maskTurns(
+  messages: readonly ChatMessage[],
+  ids: number[],
+  encode: (messages: readonly ChatMessage[], open: boolean) => number[],
+): Draft {
   const mask = new Uint8Array(ids.length);
   let boundaryMismatch = false;
   for (const [index, message] of messages.entries()) {

@@ -35,7 +35,9 @@ interface FullVocabulary extends Vocabulary {
 function makeVocabulary({ tokenizerJson }: TokenizerFiles): FullVocabulary {
   const vocab: unknown = tokenizerJson.model.vocab;
   // a Unigram vocabulary is a list of [token, score]
-  const entries = Array.isArray(vocab) ? vocab.map((entry, id): [string, number] => [entry[0], id]) : Object.entries(tokenizerJson.model.vocab);
+  const entries = Array.isArray(vocab)
+    ? vocab.map((entry, id): [string, number] => [entry[0], id])
+    : Object.entries(tokenizerJson.model.vocab);
   const ids = new Map<string, number>(entries);
   for (const token of tokenizerJson.added_tokens) ids.set(token.content, token.id);
   const tokens: string[] = [];
@@ -61,9 +63,12 @@ async function makeBackend(files: TokenizerFiles, special: SpecialTokens, direct
     return quicken(new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend);
   } catch (error) {
     const file = path.join(directory, existsSync(path.join(directory, 'tokenizer.json')) ? 'tokenizer.json' : 'vocab.json');
-    throw new UserError(`${file} is not a tokenizer that can be used here: ${messageOf(error)}; save it again with a current version of transformers.`, {
-      cause: error,
-    });
+    throw new UserError(
+      `${file} is not a tokenizer that can be used here: ${messageOf(error)}; save it again with a current version of transformers.`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -93,14 +98,21 @@ interface WordCache {
   clear(): void;
 }
 
-function makeTokenizer(backend: Backend, files: TokenizerFiles, special: SpecialTokens, vocabulary: FullVocabulary, directory: string): Tokenizer {
+function makeTokenizer(
+  backend: Backend,
+  files: TokenizerFiles,
+  special: SpecialTokens,
+  vocabulary: FullVocabulary,
+  directory: string,
+): Tokenizer {
   const decode = (ids: ArrayLike<number>, skip: boolean): string => {
     // a model's embedding may have more rows than the vocabulary has tokens; such ids stand for nothing
     const known = Array.from(ids).filter((id) => vocabulary.tokenOf(id) !== undefined);
     return known.length === 0 ? '' : backend.decode(known, { skip_special_tokens: skip, clean_up_tokenization_spaces: false });
   };
   return {
-    encode: (text, { addSpecialTokens = false } = {}) => (text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens })),
+    encode: (text, { addSpecialTokens = false } = {}) =>
+      text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens }),
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
     tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
     applyChatTemplate: (messages, options) => renderChat(backend, files.chatTemplate, messages, options, directory),
@@ -128,7 +140,13 @@ function tokenText(token: string | undefined, decode: (ids: number[]) => string,
   return token.includes('\u2581') ? token.replaceAll('\u2581', ' ') : decode([id]);
 }
 
-function renderChat(backend: Backend, own: unknown, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, directory: string): string {
+function renderChat(
+  backend: Backend,
+  own: unknown,
+  messages: readonly ChatMessage[],
+  options: ChatTemplateOptions = {},
+  directory: string,
+): string {
   const { addGenerationPrompt = false, chatTemplate } = options;
   if (chatTemplate === undefined && !own) {
     throw new UserError(

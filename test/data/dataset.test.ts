@@ -3,7 +3,11 @@ import { test } from 'node:test';
 import { Dataset, mixDatasets, type TextExample } from '../../lib/data';
 import { UserError } from '../../lib/errors';
 
-const numbers = (n: number, name = 'n') => Dataset.fromRows(Array.from({ length: n }, (_, i) => ({ text: `${name}${i}` })), name).as('text');
+const numbers = (n: number, name = 'n') =>
+  Dataset.fromRows(
+    Array.from({ length: n }, (_, i) => ({ text: `${name}${i}` })),
+    name,
+  ).as('text');
 const texts = (dataset: Dataset) => dataset.as('text').rows.map((row) => row.text);
 
 test('split is decided by the seed alone, loses no row, and keeps the order of the rows', () => {
@@ -14,7 +18,10 @@ test('split is decided by the seed alone, loses no row, and keeps the order of t
   assert.deepEqual(texts(all.split({ test: 0.1, seed: 3 }).test), texts(held));
   assert.notDeepEqual(texts(all.split({ test: 0.1, seed: 4 }).test), texts(held));
   const order = texts(train).map((text) => Number(text.slice(1)));
-  assert.deepEqual(order, [...order].sort((a, b) => a - b));
+  assert.deepEqual(
+    order,
+    [...order].sort((a, b) => a - b),
+  );
 });
 
 test('split takes a number of rows as well as a fraction', () => {
@@ -22,7 +29,8 @@ test('split takes a number of rows as well as a fraction', () => {
 });
 
 test('split refuses what would leave a side empty', () => {
-  for (const part of [0, -1, 10, 11, 2.5, Number.NaN, 0.001]) assert.throws(() => numbers(10).split({ test: part }), UserError, String(part));
+  for (const part of [0, -1, 10, 11, 2.5, Number.NaN, 0.001])
+    assert.throws(() => numbers(10).split({ test: part }), UserError, String(part));
 });
 
 test('shuffle is a permutation that the seed alone decides', () => {
@@ -57,7 +65,10 @@ test('map to another format is told by the rows', () => {
 });
 
 test('asking for rows as another format than theirs is refused', () => {
-  assert.throws(() => numbers(2, 'a.json').as('alpaca'), (error) => error instanceof UserError && /a\.json row 1 is of format text, but alpaca/.test(error.message));
+  assert.throws(
+    () => numbers(2, 'a.json').as('alpaca'),
+    (error) => error instanceof UserError && /a\.json row 1 is of format text, but alpaca/.test(error.message),
+  );
 });
 
 test('mixing without weights takes every row once', () => {
@@ -101,7 +112,14 @@ test('a dataset goes into a danfojs DataFrame and comes back the same', async ()
   const frame = await new Dataset(rows).toDataFrame();
   assert.deepEqual(frame.shape, [2, 4]);
   assert.deepEqual(Dataset.fromDataFrame(frame).rows, rows);
-  const messages = [{ messages: [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: 'Hello' }] }];
+  const messages = [
+    {
+      messages: [
+        { role: 'user', content: 'Hi' },
+        { role: 'assistant', content: 'Hello' },
+      ],
+    },
+  ];
   assert.deepEqual(Dataset.fromDataFrame(await new Dataset(messages).toDataFrame()).rows, messages);
 });
 

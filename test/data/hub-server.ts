@@ -68,7 +68,9 @@ export async function startHub(id: string, files: Record<string, string | Buffer
     const revision = path.slice((api ? `/api/models/${id}/revision/` : `/${id}/resolve/`).length).split('/')[0];
     if (revision !== 'main' && revision !== COMMIT) return refuse(404, 'RevisionNotFound');
     if (api) {
-      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ id, sha: COMMIT, siblings: [...content].map(sibling) }));
+      response
+        .writeHead(200, { 'content-type': 'application/json' })
+        .end(JSON.stringify({ id, sha: COMMIT, siblings: [...content].map(sibling) }));
       return;
     }
     const name = path.slice(`/${id}/resolve/${revision}/`.length);
@@ -76,12 +78,19 @@ export async function startHub(id: string, files: Record<string, string | Buffer
     if (!data) return refuse(404, 'EntryNotFound');
     response.setHeader('x-repo-commit', COMMIT);
     if (isLarge(name)) {
-      response.writeHead(302, { location: `${cdn}/storage/${name}`, 'x-linked-etag': `"${sha256(data)}"`, 'x-linked-size': data.length }).end();
+      response
+        .writeHead(302, { location: `${cdn}/storage/${name}`, 'x-linked-etag': `"${sha256(data)}"`, 'x-linked-size': data.length })
+        .end();
     } else if (request.method === 'HEAD') response.writeHead(200, { etag: `W/"${gitSha1(data)}"`, 'content-length': data.length }).end();
     else serve(request, response, name);
   });
   const storage = http.createServer((request, response) => {
-    seen.push({ method: request.method ?? '', path: request.url ?? '', token: request.headers.authorization, range: request.headers.range });
+    seen.push({
+      method: request.method ?? '',
+      path: request.url ?? '',
+      token: request.headers.authorization,
+      range: request.headers.range,
+    });
     serve(request, response, (request.url ?? '').slice('/storage/'.length));
   });
   cdn = await listen(storage);
@@ -101,11 +110,15 @@ function isLarge(name: string): boolean {
 
 function sibling([name, data]: [string, Buffer]): object {
   const small = { rfilename: name, size: data.length, blobId: gitSha1(data) };
-  return isLarge(name) ? { ...small, blobId: gitSha1(Buffer.from('pointer')), lfs: { sha256: sha256(data), size: data.length, pointerSize: 134 } } : small;
+  return isLarge(name)
+    ? { ...small, blobId: gitSha1(Buffer.from('pointer')), lfs: { sha256: sha256(data), size: data.length, pointerSize: 134 } }
+    : small;
 }
 
 function listen(server: http.Server): Promise<string> {
-  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)));
+  return new Promise((resolve) =>
+    server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)),
+  );
 }
 
 export function sha256(data: Buffer): string {

@@ -12,7 +12,14 @@ import { COMMIT, gitSha1, type HubServer, sha256, startHub } from './hub-server'
 const ID = 'tester/tiny-model';
 const weights = randomBytes(300_000);
 const config = Buffer.from('{"model_type": "llama"}');
-const model = { 'config.json': config, 'tokenizer.json': '{}', 'model.safetensors': weights, 'README.md': '# hi', 'pytorch_model.bin': 'pickle', 'modeling.py': 'import os' };
+const model = {
+  'config.json': config,
+  'tokenizer.json': '{}',
+  'model.safetensors': weights,
+  'README.md': '# hi',
+  'pytorch_model.bin': 'pickle',
+  'modeling.py': 'import os',
+};
 
 interface Place {
   hub: HubServer;
@@ -25,7 +32,17 @@ interface Place {
 async function withHub(files: Record<string, string | Buffer>, run: (place: Place) => Promise<void>): Promise<void> {
   const hub = await startHub(ID, files);
   const home = fs.mkdtempSync(path.join(tmpdir(), 'hub-'));
-  const names = ['HF_ENDPOINT', 'HF_HOME', 'HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'];
+  const names = [
+    'HF_ENDPOINT',
+    'HF_HOME',
+    'HF_HUB_CACHE',
+    'HUGGINGFACE_HUB_CACHE',
+    'HF_TOKEN',
+    'HUGGING_FACE_HUB_TOKEN',
+    'HF_TOKEN_PATH',
+    'HF_HUB_OFFLINE',
+    'TRANSFORMERS_OFFLINE',
+  ];
   const before = Object.fromEntries(names.map((name) => [name, process.env[name]]));
   const env: Place['env'] = (name, value) => {
     if (value === undefined) delete process.env[name];
@@ -139,7 +156,10 @@ test('a lock that a killed process has left does not stop a download', async () 
     const { pid } = spawnSync(process.execPath, ['--version']);
     fs.writeFileSync(path.join(repository, 'blobs', `${sha256(weights)}.lock`), String(pid));
     await resolveModel(ID);
-    assert.deepEqual(fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.lock')), []);
+    assert.deepEqual(
+      fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.lock')),
+      [],
+    );
   });
 });
 
@@ -160,7 +180,10 @@ test('a download that an earlier run left off is gone on with', async () => {
     const folder = await resolveModel(ID);
     assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
     assert.equal(hub.seen.find(({ path }) => path.startsWith('/storage'))?.range, 'bytes=100000-');
-    assert.deepEqual(fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.incomplete')), []);
+    assert.deepEqual(
+      fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.incomplete')),
+      [],
+    );
   });
 });
 
@@ -186,7 +209,10 @@ test('content with a wrong hash is refused and not kept, for large and small fil
   for (const name of ['model.safetensors', 'config.json']) {
     await withHub(model, async ({ hub, repository }) => {
       hub.faults.replaced.set(name, Buffer.from((model as Record<string, string | Buffer>)[name]).fill(1, 5, 9));
-      await assert.rejects(resolveModel(ID), says(new RegExp(`${name.replace('.', '\\.')} of ${ID} arrived damaged: its hash is [0-9a-f]+`), /run again/));
+      await assert.rejects(
+        resolveModel(ID),
+        says(new RegExp(`${name.replace('.', '\\.')} of ${ID} arrived damaged: its hash is [0-9a-f]+`), /run again/),
+      );
       assert.ok(!fs.existsSync(path.join(repository, 'snapshots', COMMIT, name)));
       assert.ok(!fs.existsSync(path.join(repository, 'refs/main')));
       hub.faults.replaced.clear();
@@ -225,7 +251,10 @@ test('a gated model says that access must be asked for and HF_TOKEN set', async 
 
 test('a model or revision that does not exist is named', async () => {
   await withHub(model, async () => {
-    await assert.rejects(resolveModel('tester/other'), says(/tester\/other is neither a folder here nor a model at http.*check the spelling/));
+    await assert.rejects(
+      resolveModel('tester/other'),
+      says(/tester\/other is neither a folder here nor a model at http.*check the spelling/),
+    );
     await assert.rejects(resolveModel(ID, { revision: 'v9' }), says(/has no revision "v9"/));
     await assert.rejects(resolveModel(ID, { revision: '../../x' }), says(/is no revision/));
   });
@@ -273,7 +302,10 @@ test('where the Hub cannot be reached, the cache serves; without it, the address
       console.warn = warn;
     }
     assert.match(warned.join(), /cannot be reached; tester\/tiny-model is taken from the cache/);
-    await assert.rejects(resolveModel('tester/other'), says(/http:\/\/127\.0\.0\.1:9 cannot be reached \(.+\); check the network and HF_ENDPOINT/));
+    await assert.rejects(
+      resolveModel('tester/other'),
+      says(/http:\/\/127\.0\.0\.1:9 cannot be reached \(.+\); check the network and HF_ENDPOINT/),
+    );
   });
 });
 
@@ -307,7 +339,13 @@ const index = (...shards: string[]) => JSON.stringify({ weight_map: Object.fromE
 
 test('a sharded model is downloaded with every shard of its index', async () => {
   const [one, two] = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
-  const files = { 'config.json': config, 'model.safetensors.index.json': index(one, two), [one]: randomBytes(1000), [two]: randomBytes(2000), 'extra.safetensors': 'x' };
+  const files = {
+    'config.json': config,
+    'model.safetensors.index.json': index(one, two),
+    [one]: randomBytes(1000),
+    [two]: randomBytes(2000),
+    'extra.safetensors': 'x',
+  };
   for (const noApi of [false, true]) {
     await withHub(files, async ({ hub, env }) => {
       hub.faults.noApi = noApi;

@@ -28,7 +28,12 @@ const alpaca = { instruction: 'Add.', input: '1 2', output: '3' };
 const lines = (rows: unknown[]) => rows.map((row) => JSON.stringify(row)).join('\n');
 
 test('an Alpaca file is recognized as JSON array and as JSONL, whatever its name', async () => {
-  for (const content of [JSON.stringify([alpaca, alpaca]), JSON.stringify([alpaca, alpaca], null, 2), lines([alpaca, alpaca]), `\ufeff${lines([alpaca, alpaca])}\r\n\r\n`]) {
+  for (const content of [
+    JSON.stringify([alpaca, alpaca]),
+    JSON.stringify([alpaca, alpaca], null, 2),
+    lines([alpaca, alpaca]),
+    `\ufeff${lines([alpaca, alpaca])}\r\n\r\n`,
+  ]) {
     const dataset = await loadDataset(fileWith(content));
     assert.deepEqual([dataset.format, dataset.length], ['alpaca', 2]);
     assert.deepEqual(dataset.rows[1], alpaca);
@@ -36,7 +41,14 @@ test('an Alpaca file is recognized as JSON array and as JSONL, whatever its name
 });
 
 test('a missing or null input of an Alpaca row is an empty one', async () => {
-  const dataset = await loadDataset(fileWith(JSON.stringify([{ instruction: 'Greet.', output: 'Hi' }, { instruction: 'Greet.', input: null, output: 'Hi' }])));
+  const dataset = await loadDataset(
+    fileWith(
+      JSON.stringify([
+        { instruction: 'Greet.', output: 'Hi' },
+        { instruction: 'Greet.', input: null, output: 'Hi' },
+      ]),
+    ),
+  );
   assert.deepEqual(dataset.rows, [
     { instruction: 'Greet.', input: '', output: 'Hi' },
     { instruction: 'Greet.', input: '', output: 'Hi' },
@@ -78,7 +90,10 @@ test('ShareGPT conversations become messages', async () => {
 });
 
 test('a prompt and a completion made of messages keep their boundary', async () => {
-  const [user, assistant] = [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: 'Hello' }];
+  const [user, assistant] = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ];
   const dataset = await loadDataset(fileWith(JSON.stringify([{ prompt: [user], completion: [assistant] }])));
   assert.deepEqual(dataset.rows[0], { messages: [user, assistant], promptLength: 1 });
 });
@@ -102,30 +117,50 @@ test('broken JSON is reported with line and column', async () => {
 });
 
 test('broken JSONL is reported with its line in the file', async () => {
-  await refuses(fileWith(`${lines([alpaca])}\n\n{"instruction": "a", "output" "b"}\n`, 'broken.jsonl'), /broken\.jsonl is not valid JSON: line 3, column 31/);
+  await refuses(
+    fileWith(`${lines([alpaca])}\n\n{"instruction": "a", "output" "b"}\n`, 'broken.jsonl'),
+    /broken\.jsonl is not valid JSON: line 3, column 31/,
+  );
 });
 
 test('a row of another format in the middle is named with its number and what was expected', async () => {
   const rows = [alpaca, alpaca, { prompt: 'Q', completion: 'A' }, alpaca];
-  await refuses(fileWith(JSON.stringify(rows), 'mixed.json'), /mixed\.json row 3 has the columns "prompt", "completion" \(prompt\/completion\)/, /the rows before it are Alpaca: expected "instruction" and "output"/);
+  await refuses(
+    fileWith(JSON.stringify(rows), 'mixed.json'),
+    /mixed\.json row 3 has the columns "prompt", "completion" \(prompt\/completion\)/,
+    /the rows before it are Alpaca: expected "instruction" and "output"/,
+  );
   await refuses(fileWith(`\n${lines(rows)}`, 'mixed.jsonl'), /mixed\.jsonl line 4 has/);
 });
 
 test('a row that is no object, or lacks a column, is named with its number', async () => {
   await refuses(fileWith(JSON.stringify([alpaca, 'text'])), /row 2 is the text "text", but Alpaca columns/);
-  await refuses(fileWith(JSON.stringify([alpaca, { instruction: 'x', answer: 'y' }])), /row 2 has the columns "instruction", "answer", but the rows before it are Alpaca/);
+  await refuses(
+    fileWith(JSON.stringify([alpaca, { instruction: 'x', answer: 'y' }])),
+    /row 2 has the columns "instruction", "answer", but the rows before it are Alpaca/,
+  );
 });
 
 test('an unknown format is refused with the list of known ones', async () => {
-  await refuses(fileWith(JSON.stringify([{ question: 'Q', answer: 'A' }])), /row 1 has the columns "question", "answer", which is no known format/, /Alpaca:.*prompt\/completion:.*chat messages:.*ShareGPT conversations:.*plain text/);
+  await refuses(
+    fileWith(JSON.stringify([{ question: 'Q', answer: 'A' }])),
+    /row 1 has the columns "question", "answer", which is no known format/,
+    /Alpaca:.*prompt\/completion:.*chat messages:.*ShareGPT conversations:.*plain text/,
+  );
 });
 
 test('a field that is no text is named with its row, column and value', async () => {
   await refuses(fileWith(JSON.stringify([alpaca, { ...alpaca, output: 42 }])), /row 2: "output" is the number 42, but a text was expected/);
   await refuses(fileWith(JSON.stringify([{ ...alpaca, output: null }])), /row 1: "output" is null/);
   await refuses(fileWith(JSON.stringify([{ messages: [] }])), /row 1: "messages" is an empty list/);
-  await refuses(fileWith(JSON.stringify([{ messages: [{ role: 'user', content: 7 }] }])), /row 1: message 1 of "messages" has as content the number 7/);
-  await refuses(fileWith(JSON.stringify([{ conversations: [{ from: 'narrator', value: 'x' }] }])), /row 1: message 1 of "conversations" is spoken by the text "narrator"/);
+  await refuses(
+    fileWith(JSON.stringify([{ messages: [{ role: 'user', content: 7 }] }])),
+    /row 1: message 1 of "messages" has as content the number 7/,
+  );
+  await refuses(
+    fileWith(JSON.stringify([{ conversations: [{ from: 'narrator', value: 'x' }] }])),
+    /row 1: message 1 of "conversations" is spoken by the text "narrator"/,
+  );
 });
 
 test('one JSON object that is no row list is refused', async () => {

@@ -13,7 +13,10 @@ test('a stream goes on exactly where its saved state was taken', () => {
   const random = createRandom(42);
   for (let i = 0; i < 10; i++) random.next();
   const copy = restoreRandom(JSON.parse(JSON.stringify(random.state())));
-  assert.deepEqual(Array.from({ length: 20 }, () => copy.next()), Array.from({ length: 20 }, () => random.next()));
+  assert.deepEqual(
+    Array.from({ length: 20 }, () => copy.next()),
+    Array.from({ length: 20 }, () => random.next()),
+  );
 });
 
 test('different seeds give different streams, negative and large ones too', () => {
@@ -26,7 +29,10 @@ test('whole numbers are in range and equally likely', () => {
   const random = createRandom(7);
   const counts = new Array(6).fill(0);
   for (let i = 0; i < 60_000; i++) counts[random.int(6)]++;
-  assert.ok(counts.every((count) => Math.abs(count - 10_000) < 400), String(counts));
+  assert.ok(
+    counts.every((count) => Math.abs(count - 10_000) < 400),
+    String(counts),
+  );
 });
 
 test('normal draws have mean 0 and variance 1', () => {
@@ -39,5 +45,8 @@ test('normal draws have mean 0 and variance 1', () => {
 
 test('a shuffle keeps every element', () => {
   const list = Array.from({ length: 30 }, (_, i) => i);
-  assert.deepEqual(shuffled(list, createRandom(1)).sort((a, b) => a - b), list);
+  assert.deepEqual(
+    shuffled(list, createRandom(1)).sort((a, b) => a - b),
+    list,
+  );
 });

@@ -39,7 +39,9 @@ test('the first prepared example of every golden run is reproduced', async () =>
 test('the number of tokens seen is that of the golden log', async () => {
   const tokenizer = await goldenTokenizer();
   const { config, log } = read('golden/llama/sft.json');
-  const lengths = read('golden/rows.json').map((row: never) => tokenizeExample(row, tokenizer, { maxLength: config.max_length }).inputIds.length);
+  const lengths = read('golden/rows.json').map(
+    (row: never) => tokenizeExample(row, tokenizer, { maxLength: config.max_length }).inputIds.length,
+  );
   const perStep = config.per_device_train_batch_size * config.gradient_accumulation_steps;
   for (const record of log) {
     if (record.num_tokens === undefined || record.loss === undefined) continue;
@@ -61,11 +63,18 @@ interface PreparedByTrl {
 for (const run of read('text/trl-prepared.json') as PreparedByTrl[]) {
   test(`examples are prepared as TRL does: ${run.name}`, async () => {
     const tokenizer = await loadTokenizer(path.join(projectRoot, 'test', run.tokenizer));
-    const options = { maxLength: run.maxLength, chatTemplate: run.chatTemplate ?? undefined, completionOnlyLoss: run.completionOnlyLoss ?? undefined };
+    const options = {
+      maxLength: run.maxLength,
+      chatTemplate: run.chatTemplate ?? undefined,
+      completionOnlyLoss: run.completionOnlyLoss ?? undefined,
+    };
     const made = Dataset.fromRows(run.rows)
       .rows.map((row) => tokenizeExample(row, tokenizer, options))
       .filter((example) => !hasNoTarget(example));
-    const labelled = made.map(({ inputIds, lossMask }) => ({ input_ids: [...inputIds], labels: [...inputIds].map((id, i) => (lossMask[i] ? id : -100)) }));
+    const labelled = made.map(({ inputIds, lossMask }) => ({
+      input_ids: [...inputIds],
+      labels: [...inputIds].map((id, i) => (lossMask[i] ? id : -100)),
+    }));
     assert.deepEqual(labelled, run.prepared);
   });
 }
@@ -113,7 +122,10 @@ test('with assistantOnlyLoss every assistant turn and nothing else carries loss'
 
 test('a template of one’s own replaces the built-in ones and keeps the boundary', async () => {
   const tokenizer = await goldenTokenizer();
-  const template = (row: object) => ({ prompt: `Q: ${(row as { instruction: string }).instruction}\nA:\n`, completion: (row as { output: string }).output });
+  const template = (row: object) => ({
+    prompt: `Q: ${(row as { instruction: string }).instruction}\nA:\n`,
+    completion: (row as { output: string }).output,
+  });
   const row = { instruction: 'Who?', output: 'Me' };
   assert.deepEqual(formatExample(row, tokenizer, { template }), { prompt: 'Q: Who?\nA:\n', completion: 'Me' });
   const made = tokenizeExample(row, tokenizer, { template });

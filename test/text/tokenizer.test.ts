@@ -80,12 +80,18 @@ test('generation stops at every EOS id that generation_config.json names', async
 
 test('a tokenizer without any EOS is refused with the remedy', async () => {
   const folder = copyOf(golden, (copy) => writeJson(copy, 'tokenizer_config.json', {}));
-  await assert.rejects(loadTokenizer(folder), (error) => error instanceof UserError && /names no EOS token.*"eos_token"/.test(error.message));
+  await assert.rejects(
+    loadTokenizer(folder),
+    (error) => error instanceof UserError && /names no EOS token.*"eos_token"/.test(error.message),
+  );
 });
 
 test('a broken tokenizer.json is reported with line and column', async () => {
   const folder = copyOf(golden, (copy) => fs.writeFileSync(path.join(copy, 'tokenizer.json'), '{\n "model": {,}\n}'));
-  await assert.rejects(loadTokenizer(folder), (error) => error instanceof UserError && /tokenizer\.json is not valid JSON: line 2, column 12/.test(error.message));
+  await assert.rejects(
+    loadTokenizer(folder),
+    (error) => error instanceof UserError && /tokenizer\.json is not valid JSON: line 2, column 12/.test(error.message),
+  );
 });
 
 test('a folder without a tokenizer is refused by name', async () => {
@@ -122,7 +128,8 @@ test('special tokens are left out of decoded text unless asked for', async () =>
 });
 
 test('a chat template comes from chat_template.jinja or tokenizer_config.json, and its refusal is passed on', async () => {
-  const template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}{{ bos_token }}[{{ m.role }}]{{ m.content }}{% endfor %}";
+  const template =
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}{{ bos_token }}[{{ m.role }}]{{ m.content }}{% endfor %}";
   const config = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer_config.json'), 'utf8'));
   for (const write of [
     (copy: string) => fs.writeFileSync(path.join(copy, 'chat_template.jinja'), template),

@@ -63,11 +63,14 @@ export function isCommit(revision: string): boolean {
 export function shardsOf(indexFile: string): string[] {
   const index = parseJson(readText(indexFile), indexFile) as { weight_map?: Record<string, unknown> } | null;
   const map = index?.weight_map;
-  if (typeof map !== 'object' || map === null) throw new UserError(`${indexFile} has no "weight_map", so it is no index of weights; download the model again.`);
+  if (typeof map !== 'object' || map === null)
+    throw new UserError(`${indexFile} has no "weight_map", so it is no index of weights; download the model again.`);
   const shards = [...new Set(Object.values(map))];
   for (const shard of shards) {
     if (typeof shard !== 'string' || !isPlainName(shard) || !shard.endsWith('.safetensors')) {
-      throw new UserError(`${indexFile} names ${JSON.stringify(shard)} as a weight file, but only .safetensors files in the same folder are read; do not use this model.`);
+      throw new UserError(
+        `${indexFile} names ${JSON.stringify(shard)} as a weight file, but only .safetensors files in the same folder are read; do not use this model.`,
+      );
     }
   }
   return shards as string[];

@@ -37,11 +37,16 @@ export async function request(url: string, settings: HubSettings, options: HubRe
   }
 }
 
-async function once(start: string, settings: HubSettings, { method = 'GET', headers = {}, follow = true, signal }: HubRequest): Promise<Response> {
+async function once(
+  start: string,
+  settings: HubSettings,
+  { method = 'GET', headers = {}, follow = true, signal }: HubRequest,
+): Promise<Response> {
   let url = new URL(start);
   const home = new URL(settings.endpoint).origin;
   for (let hop = 0; hop <= REDIRECTS; hop++) {
-    const authorization: Record<string, string> = settings.token && url.origin === home ? { authorization: `Bearer ${settings.token}` } : {};
+    const authorization: Record<string, string> =
+      settings.token && url.origin === home ? { authorization: `Bearer ${settings.token}` } : {};
     const response = await send(url, { method, headers: { ...headers, ...authorization }, redirect: 'manual', signal });
     const location = response.status >= 300 && response.status < 400 ? response.headers.get('location') : null;
     if (location === null) return response;
@@ -93,11 +98,15 @@ export function refusal(response: Response, id: string, revision: string, settin
       `${id} is gated: its owner grants access on request; ask for it at ${where}, then ${withToken ? 'use an HF_TOKEN of the account that was granted it' : 'set HF_TOKEN to a token of that account'}.`,
     );
   }
-  if (code === 'RevisionNotFound') return new NotOnHub(`${id} has no revision ${JSON.stringify(revision)}; see ${where}/tree/main for its branches and tags.`);
+  if (code === 'RevisionNotFound')
+    return new NotOnHub(`${id} has no revision ${JSON.stringify(revision)}; see ${where}/tree/main for its branches and tags.`);
   if (code === 'RepoNotFound' || response.status === 404 || response.status === 401) {
     const token = withToken ? 'the HF_TOKEN that is set may not read it' : 'if it is private, set HF_TOKEN';
-    return new NotOnHub(`${id} is neither a folder here nor a model at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`);
+    return new NotOnHub(
+      `${id} is neither a folder here nor a model at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`,
+    );
   }
-  if (response.status === 429) return new UserError(`${settings.endpoint} limits the number of requests (status 429); wait some minutes, or set HF_TOKEN.`);
+  if (response.status === 429)
+    return new UserError(`${settings.endpoint} limits the number of requests (status 429); wait some minutes, or set HF_TOKEN.`);
   return new UserError(`${settings.endpoint} refused ${id} (status ${response.status}${code && `, ${code}`}); try again later.`);
 }

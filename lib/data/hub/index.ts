@@ -45,11 +45,15 @@ const WEIGHTS = ['model.safetensors', 'adapter_model.safetensors'];
  * @throws UserError for a missing folder, a model that does not exist, is gated or has no safetensors weights, a network that
  *   fails (what has arrived is kept), content whose hash is wrong, and in offline mode for a model that is not in the cache
  */
-export async function resolveModel(dirOrId: string, { revision = 'main', files = 'model', onProgress }: ResolveOptions = {}): Promise<string> {
+export async function resolveModel(
+  dirOrId: string,
+  { revision = 'main', files = 'model', onProgress }: ResolveOptions = {},
+): Promise<string> {
   const local = localFolder(dirOrId);
   if (local !== undefined) return local;
   checkId(dirOrId);
-  if (!/^[A-Za-z0-9][\w./-]*$/.test(revision) || revision.includes('..')) throw new UserError(`${JSON.stringify(revision)} is no revision; give a branch, a tag or a commit.`);
+  if (!/^[A-Za-z0-9][\w./-]*$/.test(revision) || revision.includes('..'))
+    throw new UserError(`${JSON.stringify(revision)} is no revision; give a branch, a tag or a commit.`);
   const settings = hubSettings();
   const cache = new RepositoryCache(settings.cache, dirOrId);
   const cached = cachedSnapshot(cache, revision, files);
@@ -74,7 +78,8 @@ export async function resolveModel(dirOrId: string, { revision = 'main', files =
 function localFolder(dirOrId: string): string | undefined {
   const stat = fs.statSync(dirOrId, { throwIfNoEntry: false });
   if (stat?.isDirectory()) return dirOrId;
-  if (stat) throw new UserError(`${dirOrId} is a file, but the folder of a model was expected; name the folder that holds its config.json.`);
+  if (stat)
+    throw new UserError(`${dirOrId} is a file, but the folder of a model was expected; name the folder that holds its config.json.`);
   const pathLike = /^[./~]|\\|^[A-Za-z]:|\/$/.test(dirOrId) || dirOrId.split('/').length > 2;
   if (pathLike) throw new UserError(`There is no folder ${dirOrId}; check the path (it is taken from ${process.cwd()}).`);
   return undefined;
@@ -83,7 +88,9 @@ function localFolder(dirOrId: string): string | undefined {
 function checkId(id: string): void {
   const part = '[A-Za-z0-9](?:[\\w.-]{0,94}[A-Za-z0-9_])?';
   if (new RegExp(`^(?:${part}/)?${part}$`).test(id) && !/--|\.\./.test(id)) return;
-  throw new UserError(`${JSON.stringify(id)} is neither a folder nor a model's name on the Hugging Face Hub (like org/name); check the spelling.`);
+  throw new UserError(
+    `${JSON.stringify(id)} is neither a folder nor a model's name on the Hugging Face Hub (like org/name); check the spelling.`,
+  );
 }
 
 function cachedSnapshot(cache: RepositoryCache, revision: string, files: 'model' | 'tokenizer'): string | undefined {
@@ -122,8 +129,12 @@ async function download(
 
 function noWeights(id: string, names: readonly string[]): UserError {
   const other = names.find((name) => /\.(bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)$/.test(name));
-  const found = other ? `only ${other} and its like, which are not read because such files can run code or are of another kind` : 'no weights at all';
-  return new UserError(`${id} has no safetensors weights (${found}); choose a model with model.safetensors, or convert it with transformers' save_pretrained.`);
+  const found = other
+    ? `only ${other} and its like, which are not read because such files can run code or are of another kind`
+    : 'no weights at all';
+  return new UserError(
+    `${id} has no safetensors weights (${found}); choose a model with model.safetensors, or convert it with transformers' save_pretrained.`,
+  );
 }
 
 async function fetchFiles(
@@ -136,7 +147,10 @@ async function fetchFiles(
 ): Promise<void> {
   const missing: RemoteFile[] = [];
   for (const name of names) {
-    if (!isPlainName(name)) throw new UserError(`${repository.id} holds a file named ${JSON.stringify(name)}, which would leave the model's folder; do not use this model.`);
+    if (!isPlainName(name))
+      throw new UserError(
+        `${repository.id} holds a file named ${JSON.stringify(name)}, which would leave the model's folder; do not use this model.`,
+      );
     if (!fs.existsSync(path.join(cache.snapshot(repository.commit), name))) missing.push(await repository.file(name));
   }
   const totalSize = missing.reduce((sum, file) => sum + (file.size ?? 0), 0);

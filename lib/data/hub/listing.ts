@@ -40,7 +40,9 @@ export async function listRepository(id: string, revision: string, known: readon
   }
   const info = (await response.json().catch(() => undefined)) as { sha?: unknown; siblings?: unknown } | undefined;
   if (typeof info?.sha !== 'string' || !isCommit(info.sha) || !Array.isArray(info.siblings)) {
-    throw new NotOnHub(`${settings.endpoint} does not answer like the Hugging Face Hub (no commit and files for ${id}); check HF_ENDPOINT.`);
+    throw new NotOnHub(
+      `${settings.endpoint} does not answer like the Hugging Face Hub (no commit and files for ${id}); check HF_ENDPOINT.`,
+    );
   }
   const commit = info.sha;
   const siblings = (info.siblings as Sibling[]).filter((sibling) => typeof sibling?.rfilename === 'string');
@@ -48,10 +50,17 @@ export async function listRepository(id: string, revision: string, known: readon
   return { id, commit, names: [...byName.keys()], file: (name) => describe(byName.get(name), id, commit, name, settings) };
 }
 
-async function describe(sibling: Sibling | undefined, id: string, commit: string, name: string, settings: HubSettings): Promise<RemoteFile> {
+async function describe(
+  sibling: Sibling | undefined,
+  id: string,
+  commit: string,
+  name: string,
+  settings: HubSettings,
+): Promise<RemoteFile> {
   const hash = sibling?.lfs?.sha256 ?? sibling?.lfs?.oid ?? sibling?.blobId;
   const size = sibling?.lfs?.size ?? sibling?.size;
-  if (typeof hash === 'string' && /^[0-9a-f]{40}([0-9a-f]{24})?$/.test(hash)) return { name, url: addressOf(id, commit, name, settings), size, hash };
+  if (typeof hash === 'string' && /^[0-9a-f]{40}([0-9a-f]{24})?$/.test(hash))
+    return { name, url: addressOf(id, commit, name, settings), size, hash };
   const asked = await head(id, commit, name, settings);
   if (asked) return asked.file;
   throw new NotOnHub(`${id} lists ${name} but does not hold it; try again later.`);
@@ -77,7 +86,12 @@ async function probe(id: string, revision: string, known: readonly string[], set
 }
 
 /** The Hub's headers for a file; undefined where it does not exist. */
-async function head(id: string, revision: string, name: string, settings: HubSettings): Promise<{ commit: string | undefined; file: RemoteFile } | undefined> {
+async function head(
+  id: string,
+  revision: string,
+  name: string,
+  settings: HubSettings,
+): Promise<{ commit: string | undefined; file: RemoteFile } | undefined> {
   const url = addressOf(id, revision, name, settings);
   const response = await request(url, settings, { method: 'HEAD', follow: false, headers: { 'accept-encoding': 'identity' } });
   await response.body?.cancel();
@@ -85,10 +99,14 @@ async function head(id: string, revision: string, name: string, settings: HubSet
   if (response.status >= 400) throw refusal(response, id, revision, settings);
   const { headers } = response;
   const etag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '').replace(/^W\//, '').replaceAll('"', '');
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(etag)) throw new NotOnHub(`${url} has no usable ETag, so its content could not be checked; check HF_ENDPOINT.`);
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(etag))
+    throw new NotOnHub(`${url} has no usable ETag, so its content could not be checked; check HF_ENDPOINT.`);
   const size = Number(headers.get('x-linked-size') ?? (response.status < 300 ? headers.get('content-length') : null) ?? Number.NaN);
   const commit = headers.get('x-repo-commit') ?? (isCommit(revision) ? revision : undefined);
-  return { commit: commit && isCommit(commit) ? commit : undefined, file: { name, url, size: Number.isFinite(size) ? size : undefined, hash: etag } };
+  return {
+    commit: commit && isCommit(commit) ? commit : undefined,
+    file: { name, url, size: Number.isFinite(size) ? size : undefined, hash: etag },
+  };
 }
 
 function addressOf(id: string, revision: string, name: string, settings: HubSettings): string {

@@ -26,7 +26,10 @@ export function progressLine(id: string): (progress: DownloadProgress) => void {
     shown = now;
     const speed = (totalLoaded - before) / Math.max(1, now - started) / 1000;
     const percent = totalSize > 0 ? Math.floor((100 * totalLoaded) / totalSize) : 100;
-    show(`${id}: ${megabytes(totalLoaded)} of ${megabytes(totalSize)} MB (${percent}%), ${speed.toFixed(1)} MB/s, ${done ? 'complete' : file}`, done);
+    show(
+      `${id}: ${megabytes(totalLoaded)} of ${megabytes(totalSize)} MB (${percent}%), ${speed.toFixed(1)} MB/s, ${done ? 'complete' : file}`,
+      done,
+    );
   };
 }
 
