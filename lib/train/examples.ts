@@ -1,8 +1,8 @@
 /** From a dataset to what the trainer reads: token sequences, cut to length and, with packing, laid together in rows. */
 import { createHash } from 'node:crypto';
-import { type Dataset, type Example, formatOf } from '../data';
+import type { Dataset, Example } from '../data';
 import { UserError } from '../errors';
-import { type PromptTemplate, type Tokenizer, tokenizeExample } from '../text';
+import { explainNoTarget, type PromptTemplate, type Tokenizer, tokenizeExample } from '../text';
 import { packBestFit, splitLong } from './packing';
 
 /** The tokens of one example; attention stays inside it. */
@@ -51,17 +51,18 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   const rows = [...examples];
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
-  let cut = 0;
+  let [cut, mismatched] = [0, 0];
   const sequences = rows.map((row, index): Sequence => {
     const place = 'placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`;
-    const { inputIds, lossMask, truncated, fullLength } = tokenizeExample(row, tokenizer, {
+    const tokenized = tokenizeExample(row, tokenizer, {
       maxLength: splits ? undefined : (maxLength ?? undefined),
-      completionOnlyLoss: options.completionOnlyLoss ?? hasPrompt(row),
+      completionOnlyLoss: options.completionOnlyLoss ?? undefined,
       assistantOnlyLoss: options.assistantOnlyLoss,
       template: options.template,
       chatTemplate: options.chatTemplate,
     });
-    if (countTargets({ inputIds, lossMask }) === 0) throw nothingToLearn(place, truncated ? fullLength : undefined, maxLength);
+    const { inputIds, lossMask } = tokenized;
+    if (countTargets(tokenized) === 0) throw new UserError(explainNoTarget(tokenized, place));
     const longest = splits ? Math.min(inputIds.length, maxLength) : inputIds.length;
     if (longest > positionLimit) {
       throw new UserError(`${place} has ${longest} tokens, but the model reads at most ${positionLimit}; set max_length to ${positionLimit} or less.`);
@@ -70,26 +71,16 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
     if (stranger !== undefined) {
       throw new UserError(`${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`);
     }
-    if (truncated) cut++;
+    if (tokenized.truncated) cut++;
+    if (tokenized.boundaryMismatch) mismatched++;
     return { inputIds, lossMask };
   });
-  const notes = cut === 0 ? [] : [`${cut} of ${rows.length} examples were longer than max_length ${maxLength} and lost their end.`];
+  const notes: string[] = [];
+  if (cut > 0) notes.push(`${cut} of ${rows.length} examples were longer than max_length ${maxLength} and lost their end.`);
+  if (mismatched > 0) notes.push(`In ${mismatched} of ${rows.length} examples a token spans the end of the prompt, so the border of the completion is off by a token.`);
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
   const items = packBestFit(splits ? splitLong(sequences, maxLength) : sequences, maxLength);
   return { items, notes: [...notes, `${sequences.length} examples were packed into ${items.length} rows of up to ${maxLength} tokens.`] };
-}
-
-function hasPrompt(row: Example): boolean {
-  const format = formatOf(row);
-  return format === 'alpaca' || format === 'prompt_completion' || ('messages' in row && row.promptLength !== undefined);
-}
-
-function nothingToLearn(place: string, fullLength: number | undefined, maxLength: number | null): UserError {
-  return fullLength === undefined
-    ? new UserError(`${place} leaves no token to learn; remove it, or give it a completion.`)
-    : new UserError(
-        `${place} has ${fullLength} tokens, and max_length ${maxLength} cuts its completion away entirely; raise max_length, shorten its prompt, or remove it.`,
-      );
 }
 
 /** Targets of a sequence: tokens that carry loss, without the first, which nothing predicts. */

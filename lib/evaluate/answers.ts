@@ -1,0 +1,103 @@
+/** Comparing an answer with its reference. */
+import type { Example } from '../data';
+import { currentDevice } from '../engine';
+import { type CausalLM, generateBatch, type GenerateOptions } from '../model';
+import { chunks } from '../train/batches';
+import type { Examples } from '../train/examples';
+import { formatExample, type PromptTemplate } from '../text';
+
+/** How an answer compares with its reference, each from 0 to 1. */
+export interface AnswerScores {
+  /** 1 when both are the same, white space at the ends aside. */
+  exactMatch: number;
+  /** Harmonic mean of the shares of words that answer and reference have in common (SQuAD's F1). */
+  f1: number;
+}
+
+/** An answer as SQuAD compares words (Rajpurkar et al. 2016): small letters, no punctuation, no articles, single spaces. */
+function normalizeAnswer(text: string): string {
+  return text
+    .toLowerCase()
+    .replace(/[\p{P}\p{S}]/gu, '')
+    .replace(/\b(a|an|the)\b/g, ' ')
+    .trim()
+    .replace(/\s+/g, ' ');
+}
+
+export function scoreAnswer(answer: string, reference: string): AnswerScores {
+  return { exactMatch: answer.trim() === reference.trim() ? 1 : 0, f1: wordF1(words(answer), words(reference)) };
+}
+
+function words(text: string): string[] {
+  const normal = normalizeAnswer(text);
+  return normal === '' ? [] : normal.split(' ');
+}
+
+function wordF1(given: readonly string[], expected: readonly string[]): number {
+  if (given.length === 0 || expected.length === 0) return given.length === expected.length ? 1 : 0;
+  const left = new Map<string, number>();
+  for (const word of expected) left.set(word, (left.get(word) ?? 0) + 1);
+  let common = 0;
+  for (const word of given) {
+    const count = left.get(word) ?? 0;
+    if (count > 0) common++;
+    left.set(word, count - 1);
+  }
+  return (2 * common) / (given.length + expected.length);
+}
+
+export interface AnswerOptions extends GenerateOptions {
+  /** Makes the prompt of a row; default: the Alpaca template for Alpaca rows, other rows as they are. */
+  template?: PromptTemplate;
+  /** Prompts answered together. Default 16. */
+  batchSize?: number;
+}
+
+/** A model's answer to a row. */
+export interface Answer {
+  prompt: string;
+  reference: string;
+  answer: string;
+}
+
+/** Lets a model answer every row, in order; greedy unless a temperature is given. */
+export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
+  const { template, batchSize = 16, ...generation } = options;
+  await currentDevice();
+  const asked = [...rows].map((row) => ask(row, model, template));
+  // prompts of like length together, so that few wait for long ones to be read
+  const order = [...asked.keys()].sort((a, b) => asked[a].prompt.length - asked[b].prompt.length);
+  const answers: Answer[] = [];
+  for (const indices of chunks(order, batchSize)) {
+    const found = await generateBatch(model, indices.map((index) => asked[index].prompt), generation);
+    for (const [i, index] of indices.entries()) {
+      answers[index] = { ...asked[index], answer: found[i].text.trim() };
+    }
+  }
+  return answers;
+}
+
+/** A row as a prompt and the answer it should get; plain text is a prompt to continue, without one. */
+function ask(row: Example, model: CausalLM, template?: PromptTemplate): Omit<Answer, 'answer'> {
+  if ('text' in row && !template) return { prompt: row.text, reference: '' };
+  const { prompt, completion } = formatExample(row, model.tokenizer, { template });
+  // a conversation's completion carries the marks of the chat template, which no answer has
+  const said = 'messages' in row && !template ? row.messages.findLast(({ role }) => role === 'assistant')?.content : undefined;
+  return { prompt, reference: (said ?? completion).trim() };
+}
+
+/** Result of `exactMatch`. */
+export interface ExactMatchResult {
+  /** Share of answers that are their reference, letter by letter. */
+  exactMatch: number;
+  /** Mean word F1. */
+  f1: number;
+  answers: Array<Answer & AnswerScores>;
+}
+
+/** Lets a model answer every row and compares the answers with the rows' own. */
+export async function exactMatch(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<ExactMatchResult> {
+  const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoreAnswer(answer.answer, answer.reference) }));
+  const mean = (pick: 'exactMatch' | 'f1') => answers.reduce((sum, answer) => sum + answer[pick], 0) / Math.max(answers.length, 1);
+  return { exactMatch: mean('exactMatch'), f1: mean('f1'), answers };
+}

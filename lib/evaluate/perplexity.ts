@@ -1,0 +1,60 @@
+/** How well a model predicts texts it is shown: loss, perplexity, token accuracy. */
+import { currentDevice } from '../engine';
+import type { CausalLM } from '../model';
+import { scoreItems } from '../train/evaluation';
+import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
+
+export interface PerplexityOptions extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
+  /** Tokens computed at once; bounds memory, changes no result. Default 2048. */
+  tokensPerMicroBatch?: number;
+}
+
+export interface PerplexityResult {
+  /** Mean negative log-likelihood of the target tokens, in nats. */
+  loss: number;
+  /** exp(loss). */
+  perplexity: number;
+  /** Share of target tokens that were the likeliest. */
+  meanTokenAccuracy: number;
+  /** Mean entropy of the predicted distributions, in nats. */
+  entropy: number;
+  /** All tokens read. */
+  numTokens: number;
+  /** Tokens that the loss is the mean of. */
+  numTargets: number;
+}
+
+/**
+ * Loss and perplexity over a dataset, or over plain texts. Where rows have a prompt, only their completions count
+ * (`completionOnlyLoss: false` counts all). Unlike a trainer's `eval_loss`, which TRL averages over batches, the mean is
+ * over tokens.
+ * @throws UserError when there is nothing to score, or an example is longer than the model can read
+ */
+export async function perplexity(model: CausalLM, data: Examples | readonly string[] | string, options: PerplexityOptions = {}): Promise<PerplexityResult> {
+  const { tokensPerMicroBatch, maxLength = 1024, ...rest } = options;
+  await currentDevice();
+  const { items } = prepareExamples(asExamples(data), model.tokenizer, {
+    ...rest,
+    maxLength,
+    positionLimit: model.config.positionLimit,
+    vocabSize: model.config.vocabSize,
+  });
+  const batches = await scoreItems(model, items, { batchSize: items.length, tokensPerMicroBatch });
+  const total = (pick: 'targets' | 'nll' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
+  const numTargets = total('targets');
+  const loss = total('nll') / numTargets;
+  return {
+    loss,
+    perplexity: Math.exp(loss),
+    meanTokenAccuracy: total('correct') / numTargets,
+    entropy: total('entropy') / numTargets,
+    numTokens: items.reduce((sum, item) => sum + countTokens(item), 0),
+    numTargets,
+  };
+}
+
+function asExamples(data: Examples | readonly string[] | string): Examples {
+  if (typeof data === 'string') return [{ text: data }];
+  const [first] = data;
+  return typeof first === 'string' ? (data as readonly string[]).map((text) => ({ text })) : (data as Examples);
+}

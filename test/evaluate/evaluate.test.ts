@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { before, describe, test, type TestContext } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import type { AlpacaExample } from '../../lib/data';
+import { useDevice } from '../../lib/engine';
+import { UserError } from '../../lib/errors';
+import { compareModels, exactMatch, perplexity, scoreAnswer } from '../../lib/evaluate';
+import { type CausalLM, loadModel, tokenNll } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+import { alpacaPrompt } from '../../lib/text';
+import { SFTTrainer } from '../../lib/train';
+
+const golden = path.join(projectRoot, 'test', 'golden');
+const read = <T>(...names: string[]): T => JSON.parse(fs.readFileSync(path.join(golden, ...names), 'utf8')) as T;
+const rows = read<AlpacaExample[]>('rows.json');
+
+before(async () => {
+  await useDevice('cpu');
+});
+
+async function tinyModel(t: TestContext, family = 'llama'): Promise<CausalLM> {
+  const model = await loadModel(path.join(golden, family, 'model'));
+  t.after(() => model.dispose());
+  return model;
+}
+
+describe('perplexity', () => {
+  for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+    test(`is exp of the mean loss of the completions' tokens (${family})`, async (t) => {
+      const model = await tinyModel(t, family);
+      const found = await perplexity(model, rows.slice(0, 5));
+      let [nll, targets, correct, tokens] = [0, 0, 0, 0];
+      for (const row of rows.slice(0, 5)) {
+        const prompt = model.tokenizer.encode(alpacaPrompt(row), { addSpecialTokens: true });
+        const ids = model.tokenizer.encode(alpacaPrompt(row) + row.output + model.tokenizer.eosToken, { addSpecialTokens: true });
+        const scores = await tokenNll(model, ids);
+        for (let i = prompt.length; i < ids.length; i++) {
+          nll += scores.nll[i - 1];
+          if (scores.argmax[i - 1] === ids[i]) correct++;
+          targets++;
+        }
+        tokens += ids.length;
+      }
+      assert.ok(Math.abs(found.loss - nll / targets) < 1e-5, `${found.loss} and ${nll / targets}`);
+      assert.ok(Math.abs(found.perplexity - Math.exp(nll / targets)) < 1e-2);
+      assert.equal(found.meanTokenAccuracy, correct / targets);
+      assert.equal(found.numTargets, targets);
+      assert.equal(found.numTokens, tokens);
+    });
+  }
+
+  test('of plain text is that of all its tokens, and does not depend on the token budget', async (t) => {
+    const model = await tinyModel(t);
+    const texts = ['The car sped quickly.', 'A job that a computer can do better than a human being.', 'One more text.'];
+    const [alone, together] = [await perplexity(model, texts, { tokensPerMicroBatch: 1 }), await perplexity(model, texts)];
+    assert.ok(Math.abs(alone.loss - together.loss) < 1e-6);
+    assert.equal(together.numTargets, together.numTokens - texts.length, 'all but the first of each');
+    assert.deepEqual(await perplexity(model, texts[0]), await perplexity(model, [{ text: texts[0] }]));
+  });
+
+  test('keeps no tensors', async (t) => {
+    const model = await tinyModel(t);
+    await perplexity(model, rows.slice(0, 2));
+    const before = tf.memory().numTensors;
+    await perplexity(model, rows.slice(0, 7));
+    assert.equal(tf.memory().numTensors, before);
+  });
+
+  test('of nothing is refused', async (t) => {
+    await assert.rejects(perplexity(await tinyModel(t), []), (error: unknown) => error instanceof UserError && /no examples/.test(error.message));
+  });
+});
+
+describe('answers', () => {
+  test('match exactly or not, and share words', () => {
+    assert.deepEqual(scoreAnswer(' Paris\n', 'Paris'), { exactMatch: 1, f1: 1 });
+    assert.deepEqual(scoreAnswer('The capital is Paris.', 'capital is Paris'), { exactMatch: 0, f1: 1 });
+    assert.deepEqual(scoreAnswer('It is Rome', 'It is Paris'), { exactMatch: 0, f1: 2 / 3 });
+    assert.deepEqual(scoreAnswer('', 'Paris'), { exactMatch: 0, f1: 0 });
+    assert.deepEqual(scoreAnswer('-5', '5').exactMatch, 0);
+  });
+
+  test('come in the order of the questions, however they are batched', async (t) => {
+    const model = await tinyModel(t);
+    const asked = rows.slice(0, 5);
+    const options = { maxNewTokens: 6 };
+    const [together, single] = [await exactMatch(model, asked, { ...options, batchSize: 5 }), await exactMatch(model, asked, { ...options, batchSize: 1 })];
+    assert.deepEqual(together, single);
+    assert.deepEqual(together.answers.map(({ reference }) => reference), asked.map(({ output }) => output.trim()));
+  });
+});
+
+describe('compareModels', () => {
+  test('writes both answers to each question, and scores where there is a reference', async (t) => {
+    const [base, tuned] = [await tinyModel(t), await tinyModel(t)];
+    const questions = [{ instruction: 'Name the capital of France.', input: 'One *word*.', output: 'Paris' }];
+    await new SFTTrainer({ model: tuned, trainDataset: questions, config: { maxSteps: 25, learningRate: 1e-2, lrSchedulerType: 'constant', disableTqdm: true } }).train();
+    const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-compare-'));
+    t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+    const output = path.join(folder, 'before_after.md');
+    const found = await compareModels({ base, tuned, questions, output, maxNewTokens: 8, names: { base: 'base', tuned: 'tuned' } });
+    assert.equal(found.questions[0].tuned.text, 'Paris');
+    assert.equal(found.tuned?.exactMatch, 1);
+    assert.equal(found.base?.exactMatch, 0);
+    assert.ok((found.tuned?.referenceLoss ?? 1) < 0.1 && (found.base?.referenceLoss ?? 0) > 5);
+    const text = fs.readFileSync(output, 'utf8');
+    assert.equal(text, found.markdown);
+    for (const part of ['Before: `base`', '| exact match | 0.0% | 100.0% |', '> Name the capital of France.', '> One \\*word\\*.', 'After (exact match yes, word F1 100.0%, loss of the reference 0.']) {
+      assert.ok(text.includes(part), `${part} in\n${text}`);
+    }
+  });
+
+  test('asks plain questions as instructions, without scores', async (t) => {
+    const model = await tinyModel(t);
+    const found = await compareModels({ base: model, tuned: model, questions: ['Say hello.'], maxNewTokens: 4 });
+    assert.equal(found.base, undefined);
+    assert.equal(found.questions[0].base.text, found.questions[0].tuned.text);
+    assert.doesNotMatch(found.markdown, /exact match/);
+    assert.match(found.markdown, /## 1\n\n> Say hello\.\n\nBefore:\n\n> /);
+  });
+
+  test('without a question is refused', async (t) => {
+    const model = await tinyModel(t);
+    await assert.rejects(compareModels({ base: model, tuned: model, questions: [] }), UserError);
+  });
+});
