@@ -1,0 +1,66 @@
+/** `tunebook compare`: two models answer the same questions; a Markdown file shows both. */
+import { type Dataset, loadDataset } from '../data';
+import { UserError } from '../errors';
+import { type ComparedTotals, compareModels } from '../evaluate';
+import { readText } from '../files';
+import { loadModelOn } from './device';
+import { readFlags, splitWords } from './flags';
+import type { Output } from './output';
+import { compareFlags, type VerbResult } from './verbs';
+
+const COMMAND = 'tunebook compare';
+
+export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
+  const flags = readFlags(splitWords(words, COMMAND), compareFlags, COMMAND);
+  const { device, output: file, max_new_tokens: maxNewTokens } = flags;
+  const questions = await loadQuestions(flags.questions);
+  const base = await loadModelOn({ device, model: flags.base });
+  const tuned = await loadModelOn({ device, model: flags.tuned });
+  output.note(`Asking both models ${questions.length} questions ...`);
+  const found = await compareModels({ base, tuned, questions, output: file, maxNewTokens });
+  const json = {
+    output: file,
+    base: found.base && totalsJson(found.base),
+    tuned: found.tuned && totalsJson(found.tuned),
+    questions: found.questions.map(({ question, reference, base: before, tuned: after }) => ({
+      question,
+      reference,
+      base: before.text,
+      tuned: after.text,
+    })),
+  };
+  const lines = found.base && found.tuned ? [describe('base ', found.base), describe('tuned', found.tuned)] : [];
+  return { json, text: [...lines, `Both answers to each question are in ${file}.`].join('\n') };
+}
+
+/** A dataset, or questions without answers: a JSON list of texts, or a text file with one question a line. */
+async function loadQuestions(file: string): Promise<Dataset | string[]> {
+  const text = readText(file);
+  if (/\.(txt|md)$/i.test(file)) {
+    const lines = text
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '');
+    if (lines.length === 0) throw new UserError(`${file} is empty, but questions were expected; write one a line.`);
+    return lines;
+  }
+  return listOfTexts(text) ?? loadDataset(file);
+}
+
+function listOfTexts(text: string): string[] | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return Array.isArray(value) && value.length > 0 && value.every((entry) => typeof entry === 'string') ? value : undefined;
+  } catch {
+    // not JSON as a whole: the reader of datasets says what is wrong, or reads JSONL
+    return undefined;
+  }
+}
+
+function totalsJson({ exactMatch, f1, referenceLoss, perplexity }: ComparedTotals): Record<string, number> {
+  return { exact_match: exactMatch, f1, reference_loss: referenceLoss, perplexity };
+}
+
+function describe(name: string, { exactMatch, f1, perplexity }: ComparedTotals): string {
+  return `${name}  exact match ${(100 * exactMatch).toFixed(1)}%, word F1 ${(100 * f1).toFixed(1)}%, perplexity of the references ${perplexity.toFixed(2)}`;
+}

@@ -1,0 +1,53 @@
+/** Runs one command line and returns its exit code. */
+import { UserError } from '../errors';
+import { nearest } from '../train/nearest';
+import { guardStandardOutput, Output } from './output';
+import { verbs } from './verbs';
+
+/** @param words the command line after the program's name */
+export async function main(words: readonly string[]): Promise<number> {
+  const output = new Output(words.some((word) => word === '--json' || word === '--json=true'));
+  guardStandardOutput();
+  try {
+    return await run(words, output);
+  } catch (error) {
+    output.error(error);
+    return 1;
+  }
+}
+
+async function run([first, ...rest]: readonly string[], output: Output): Promise<number> {
+  const verb = verbs.find(({ name }) => name === first);
+  const wantsHelp = (word: string | undefined): boolean => word === '--help' || word === '-h' || word === 'help';
+  if (verb && !wantsHelp(rest[0]) && !rest.includes('--help')) {
+    const result = await (await verb.load()).run(rest, output);
+    output.result(result);
+    return result.exitCode ?? 0;
+  }
+  if (first === '--version' || first === '-v') return say(await version());
+  const { programHelp, verbHelp } = await import('./help.js');
+  if (verb) return say(verbHelp(verb));
+  if (wantsHelp(first)) return say(programHelp());
+  if (first === undefined) throw new UserError(`tunebook needs a verb: ${names()}; tunebook --help explains them.`);
+  throw new UserError(
+    `${JSON.stringify(first)} is no verb of tunebook; the nearest is ${nearest(
+      first,
+      verbs.map(({ name }) => name),
+    )}, and there are ${names()}.`,
+  );
+}
+
+function names(): string {
+  const all = verbs.map(({ name }) => name);
+  return `${all.slice(0, -1).join(', ')} and ${all[all.length - 1]}`;
+}
+
+function say(text: string): number {
+  process.stdout.write(`${text}\n`);
+  return 0;
+}
+
+async function version(): Promise<string> {
+  const [{ readJson }, { projectRoot }] = await Promise.all([import('../files.js'), import('../project.js')]);
+  return (readJson(`${projectRoot}/package.json`) as { version: string }).version;
+}

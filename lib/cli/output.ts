@@ -1,0 +1,44 @@
+/** Where the command line writes: results to standard output, everything else to standard error. */
+import { messageOf, UserError } from '../errors';
+
+export class Output {
+  constructor(readonly json: boolean) {}
+
+  /** A line for the person who waits; never on standard output. */
+  note(line: string): void {
+    process.stderr.write(`${line}\n`);
+  }
+
+  /** A piece of a text that grows; with `--json` the whole comes at the end instead. */
+  stream(piece: string): void {
+    if (!this.json) process.stdout.write(piece);
+  }
+
+  result(result: { json: object; text: string }): void {
+    if (this.json) process.stdout.write(`${JSON.stringify(result.json)}\n`);
+    else if (result.text !== '') process.stdout.write(`${result.text}\n`);
+  }
+
+  /** One sentence; with `--json` an object with the key `error` too. */
+  error(error: unknown): void {
+    const sentence = sentenceOf(error);
+    if (this.json) process.stdout.write(`${JSON.stringify({ error: sentence })}\n`);
+    process.stderr.write(`${sentence}\n`);
+    if (process.env.TUNEBOOK_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  }
+}
+
+function sentenceOf(error: unknown): string {
+  if (error instanceof UserError) return error.message;
+  const what = messageOf(error).split('\n', 1)[0].replace(/\.$/, '');
+  return `Something went wrong inside tunebook: ${what}; set TUNEBOOK_DEBUG=1 and run again to see where.`;
+}
+
+/** Keeps standard output clean of what libraries print, and ends quietly when its reader has gone (`tunebook ... | head`). */
+export function guardStandardOutput(): void {
+  console.log = console.info = console.debug = (...words: unknown[]) => console.error(...words);
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  });
+}

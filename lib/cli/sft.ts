@@ -1,0 +1,78 @@
+/** `tunebook sft`: fine-tunes a model by a recipe and writes model, metrics, plots and run.json into output_dir. */
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { checkOutputFolder, saveModel } from '../model';
+import { plotTraining } from '../plots';
+import { type LogRecord, SFTTrainer, type TrainOutput } from '../train';
+import { listCheckpoints } from '../train/checkpoint';
+import { loadRecipeData } from './datasets';
+import { loadModelOn } from './device';
+import type { Output } from './output';
+import { type Recipe, readRecipe } from './recipe';
+import { stopOnSignals } from './signals';
+import type { VerbResult } from './verbs';
+
+export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
+  const recipe = readRecipe(words);
+  for (const note of recipe.notes) output.note(note);
+  const { trainer, outputDir } = await makeTrainer(recipe, output);
+  const signals = stopOnSignals(() => trainer.stop(), output);
+  try {
+    const result = await trainer.train();
+    const exitCode = signals.exitCode();
+    if (result.stopped) return stopped(result, outputDir, exitCode ?? 1, output);
+    await saveTrained(trainer, outputDir);
+    await drawPlots(trainer.log, outputDir, output);
+    return finished(result, outputDir);
+  } finally {
+    signals.release();
+  }
+}
+
+/** Everything that can be wrong with model and data shows here, before the first step. */
+async function makeTrainer({ config, script, device }: Recipe, output: Output): Promise<{ trainer: SFTTrainer; outputDir: string }> {
+  const outputDir = config.outputDir as string;
+  if (!config.overwriteOutputDir) checkOutputFolder(outputDir);
+  const evaluates = config.evalStrategy !== 'no' || config.evalOnStart;
+  if (script.eval_dataset_name !== null && !evaluates) output.note('eval_dataset_name has no effect: eval_strategy is no.');
+  const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
+  for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
+  const model = await loadModelOn({ device, model: script.model_name_or_path, model_revision: script.model_revision });
+  return { trainer: new SFTTrainer({ model, trainDataset: train, evalDataset: test, config }), outputDir };
+}
+
+async function saveTrained(trainer: SFTTrainer, outputDir: string): Promise<void> {
+  try {
+    await saveModel(trainer.model, outputDir);
+  } catch (error) {
+    const last = listCheckpoints(outputDir).at(-1);
+    if (!(error instanceof UserError) || last?.step !== trainer.plan.maxSteps) throw error;
+    throw new UserError(`${error.message.replace(/[.]$/, '')} (the trained weights are in ${last.folder}).`, { cause: error });
+  }
+}
+
+async function drawPlots(log: readonly LogRecord[], outputDir: string, output: Output): Promise<void> {
+  if (!log.some(({ loss }) => loss !== undefined)) return;
+  try {
+    await plotTraining(log, { saveTo: path.join(outputDir, 'plots') });
+  } catch (error) {
+    // the model is what counts; curves can be drawn again from metrics.jsonl
+    if (error instanceof UserError) throw error;
+    output.note(`The plots could not be drawn (${(error as Error).message}); the model is saved, and metrics.jsonl has the figures.`);
+  }
+}
+
+function finished({ globalStep, metrics }: TrainOutput, outputDir: string): VerbResult {
+  return {
+    json: { ...metrics, global_step: globalStep, output_dir: outputDir },
+    text: `The trained model is in ${outputDir}, its curves in ${path.join(outputDir, 'plots')}.`,
+  };
+}
+
+function stopped({ globalStep }: TrainOutput, outputDir: string, exitCode: number, output: Output): VerbResult {
+  const last = listCheckpoints(outputDir).at(-1);
+  const remedy = last ? `continue from ${last.folder} with --resume_from_checkpoint true` : 'no step was complete, so run it again';
+  const sentence = `Stopped after step ${globalStep}; ${remedy}.`;
+  output.note(sentence);
+  return { json: { error: sentence, global_step: globalStep, output_dir: outputDir }, text: '', exitCode };
+}

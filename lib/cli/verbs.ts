@@ -1,0 +1,142 @@
+/** The verbs of the command line and their flags. Only tables: nothing heavy is imported here, so that help is instant. */
+import { choice, integer, number, flag as onOff, optional, text } from '../train/fields';
+import { anyText, type Flags, flag, needed, texts, tokenIds } from './flags';
+import type { Output } from './output';
+
+/** What a verb gives back: the one JSON object of `--json`, and the same for people. */
+export interface VerbResult {
+  json: object;
+  /** For standard output without `--json`; empty where everything has been said already. */
+  text: string;
+  /** Default 0. */
+  exitCode?: number;
+}
+
+const device = flag('DEVICE', choice('auto', ['auto', 'cpu', 'webgpu', 'tfjs-node-gpu', 'tfjs-node'], 'What to compute on.'));
+const revision = flag('REVISION', text('main', 'Branch, tag or commit of a model on the Hub.'));
+const json = flag('', onOff(false, 'Standard output is one JSON object and nothing else.'));
+const help = flag('', onOff(false, 'Show this help.'));
+const model = needed('DIR_OR_ID', text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.'));
+
+/** Flags that every verb has. */
+export const commonFlags = { device, json, help } satisfies Flags;
+
+export const sftFlags = {
+  config: flag('FILE', optional(text('', "Recipe in YAML with TRL's keys; flags win over it."))),
+  model: flag('DIR_OR_ID', optional(text('', 'Short for --model_name_or_path.'))),
+  data: flag('FILE', optional(text('', 'Short for --dataset_name.'))),
+  ...commonFlags,
+} satisfies Flags;
+
+export const evaluateFlags = {
+  model,
+  data: needed('FILE', text('', 'Dataset in JSON or JSONL, in any supported format.')),
+  max_length: flag('N', optional(integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. Default: no limit.'))),
+  completion_only_loss: flag(
+    'BOOL',
+    optional(onOff(true, 'Score completions only (true), or all tokens (false). Default: completions where rows have a prompt.')),
+  ),
+  tokens_per_micro_batch: flag('N', integer(2048, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result.')),
+  model_revision: revision,
+  ...commonFlags,
+} satisfies Flags;
+
+export const scoreFlags = {
+  model,
+  text: flag('TEXT', anyText('Text to score, with the special tokens that the tokenizer puts around it.')),
+  input_ids: flag('IDS', tokenIds('Token ids to score as they are.')),
+  model_revision: revision,
+  ...commonFlags,
+} satisfies Flags;
+
+export const generateFlags = {
+  model,
+  prompt: { ...texts('PROMPT', 'Text to continue; repeat the flag to continue several together.'), needed: true },
+  template: flag(
+    'NAME',
+    choice(
+      'none',
+      ['none', 'alpaca', 'chat'],
+      "What is put around the prompt: nothing, the Alpaca template, or the model's own chat template.",
+    ),
+  ),
+  max_new_tokens: flag(
+    'N',
+    optional(integer(128, { min: 1 }, 'Most tokens to add. Default: 128, or fewer where the model cannot read more.')),
+  ),
+  temperature: flag(
+    'T',
+    number(0, { min: 0 }, '0 takes the likeliest token each time; above, tokens are drawn, the hotter the more varied.'),
+  ),
+  top_k: flag('K', optional(integer(50, { min: 1 }, 'Draw among the K likeliest tokens only.'))),
+  top_p: flag('P', optional(number(1, { above: 0, max: 1 }, 'Draw among the fewest tokens that together have this probability.'))),
+  repetition_penalty: flag('X', number(1, { above: 0 }, 'Above 1: tokens that already occurred become less likely.')),
+  stop: texts('TEXT', 'The answer ends before this text; may be repeated.'),
+  seed: flag('S', optional(integer(0, { min: 0 }, 'Same seed, same text. Default: every run differs.'))),
+  ignore_eos: flag('', onOff(false, 'Go on after the end-of-text token.')),
+  model_revision: revision,
+  ...commonFlags,
+} satisfies Flags;
+
+export const compareFlags = {
+  base: needed('DIR_OR_ID', text('', 'The model before: folder or name on the Hub.')),
+  tuned: needed('DIR_OR_ID', text('', 'The model after: folder or name on the Hub.')),
+  questions: needed(
+    'FILE',
+    text(
+      '',
+      'Dataset whose prompts are asked and whose completions are the reference answers; or a JSON list of questions, or a text file with one a line.',
+    ),
+  ),
+  output: flag('FILE', text('before_after.md', 'Where the comparison is written.')),
+  max_new_tokens: flag('N', integer(128, { min: 1 }, 'Most tokens of an answer.')),
+  ...commonFlags,
+} satisfies Flags;
+
+interface Verb {
+  name: string;
+  /** One line for the list of verbs. */
+  summary: string;
+  usage: string;
+  flags: Flags;
+  load(): Promise<{ run(words: readonly string[], output: Output): Promise<VerbResult> }>;
+}
+
+export const verbs: readonly Verb[] = [
+  {
+    name: 'sft',
+    summary: 'fine-tune a model on examples',
+    usage:
+      'tunebook sft --config recipe.yaml [--learning_rate 1e-4 ...]\n  tunebook sft --model DIR_OR_ID --data FILE --output_dir DIR [--num_train_epochs 3 ...]',
+    flags: sftFlags,
+    load: () => import('./sft.js'),
+  },
+  {
+    name: 'evaluate',
+    summary: 'loss, perplexity and token accuracy of a model on a dataset',
+    usage: 'tunebook evaluate --model DIR_OR_ID --data FILE',
+    flags: evaluateFlags,
+    load: () => import('./evaluate.js'),
+  },
+  {
+    name: 'score',
+    summary: 'loss and likeliest token at every place of a text',
+    usage: 'tunebook score --model DIR_OR_ID (--text TEXT | --input_ids 1,2,3)',
+    flags: scoreFlags,
+    load: () => import('./score.js'),
+  },
+  {
+    name: 'generate',
+    summary: 'continue a text',
+    usage: 'tunebook generate --model DIR_OR_ID --prompt PROMPT [--max_new_tokens N --temperature T --top_p P --seed S]',
+    flags: generateFlags,
+    load: () => import('./generate.js'),
+  },
+  {
+    name: 'compare',
+    summary: 'answers of two models to the same questions, side by side',
+    usage: 'tunebook compare --base DIR_OR_ID --tuned DIR_OR_ID --questions FILE --output before_after.md',
+    flags: compareFlags,
+    load: () => import('./compare.js'),
+  },
+];
