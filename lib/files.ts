@@ -28,12 +28,20 @@ export function writeFileAtomic(file: string, content: FileContent): void {
     fs.renameSync(temporary, file);
     syncFolder(path.dirname(file));
   } catch (error) {
-    fs.rmSync(temporary, { force: true });
+    removeQuietly(temporary);
     throw writeError(file, error);
   }
 }
 
 let written = 0;
+
+function removeQuietly(file: string): void {
+  try {
+    fs.rmSync(file, { force: true });
+  } catch {
+    // what made the write fail is told; that its leftovers could not be removed either is no news
+  }
+}
 
 function pieces(content: FileContent): Iterable<string | Uint8Array> {
   return typeof content === 'string' || content instanceof Uint8Array ? [content] : content;

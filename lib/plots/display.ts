@@ -1,4 +1,5 @@
-/** Showing things in a notebook cell. Outside of a notebook every function here does nothing. */
+/** Showing pictures in a notebook cell, once or overwritten in place. Outside of a notebook every function here does nothing. */
+import { inNotebook } from '../display';
 
 /** One output in every form that a viewer may choose from: MIME type to text, or to bytes for pictures. */
 export type MimeBundle = Readonly<Record<string, string | Uint8Array>>;
@@ -10,11 +11,6 @@ type Writer = (message: object, update: boolean) => void;
 
 interface KernelGlobal {
   __tslab__?: { require(id: string): unknown };
-}
-
-/** Whether this program runs in a cell of a tslab notebook. */
-export function inNotebook(): boolean {
-  return writer() !== undefined;
 }
 
 /**
@@ -46,16 +42,6 @@ function send(bundle: MimeBundle, metadata: MimeMetadata, id: string | undefined
 /** Shows one output in all its forms; the viewer takes the richest that it knows. */
 export function display(bundle: MimeBundle, metadata: MimeMetadata = {}): void {
   send(bundle, metadata, undefined, false);
-}
-
-/** Shows HTML. GitHub keeps tables and text styles of it, but no scripts and no `style` attributes. */
-export function displayHtml(html: string, plainText?: string): void {
-  display(plainText === undefined ? { 'text/html': html } : { 'text/html': html, 'text/plain': plainText });
-}
-
-/** Shows Markdown. */
-export function displayMarkdown(markdown: string): void {
-  display({ 'text/markdown': markdown });
 }
 
 /** Shows an SVG picture. */

@@ -1,15 +1,5 @@
-export {
-  display,
-  displayHtml,
-  displayMarkdown,
-  displayPng,
-  displaySvg,
-  inNotebook,
-  LiveDisplay,
-  type MimeBundle,
-  type MimeMetadata,
-} from './display';
-export { type LiveOptions, LiveTrainingPlot, type Progress, progressLine } from './live';
+export { display, displayPng, displaySvg, LiveDisplay, type MimeBundle, type MimeMetadata } from './display';
+export { type LiveOptions, LiveTrainingPlot } from './live';
 export { FILE_NAMES, type PlotOptions, plotComparison, plotTraining, savePlots } from './plot';
 export { renderPng, renderSvg, svgToPng } from './render';
 export type { CurveRecord } from './series';

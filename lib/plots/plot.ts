@@ -1,8 +1,9 @@
 /** The plots that notebooks and the command line ask for: shown in the cell, written to files. */
 import * as path from 'node:path';
+import { inNotebook } from '../display';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
-import { displayPng, inNotebook } from './display';
+import { displayPng } from './display';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import type { CurveRecord } from './series';
 import { CURVES, type CurveName, type CurveOptions, comparisonSpec, curveSpec, dashboardSpec, hasCurve } from './specs';

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import fs, { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterEach, beforeEach, mock, test } from 'node:test';
+import { UserError } from '../../lib/errors';
+import { parseJson, readJson, readText, writeFileAtomic } from '../../lib/files';
+
+let folder = '';
+
+beforeEach(() => {
+  folder = mkdtempSync(path.join(os.tmpdir(), 'tunebook-files-'));
+});
+afterEach(() => {
+  mock.restoreAll();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function file(name: string, content: string): string {
+  writeFileSync(path.join(folder, name), content);
+  return path.join(folder, name);
+}
+
+/** The message of the UserError that the call must throw. */
+function refusal(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    assert.ok(error instanceof UserError, String(error));
+    return error.message;
+  }
+  return assert.fail('nothing was thrown');
+}
+
+function systemError(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}
+
+test('a written file holds all pieces, makes its folder and leaves no temporary file', () => {
+  const target = path.join(folder, 'a/b/out.txt');
+  writeFileAtomic(target, ['one ', new Uint8Array([116, 119, 111])]);
+  assert.equal(readFileSync(target, 'utf8'), 'one two');
+  assert.deepEqual(readdirSync(path.dirname(target)), ['out.txt']);
+});
+
+test('a full disk is said in one sentence, the old file stays and the temporary one goes', () => {
+  const target = file('model.bin', 'old');
+  mock.method(fs, 'writeSync', () => {
+    throw systemError('ENOSPC');
+  });
+  const message = refusal(() => writeFileAtomic(target, 'new'));
+  assert.match(message, /disk is full/i);
+  assert.match(message, /model\.bin/);
+  assert.match(message, /nothing was lost/);
+  assert.equal(readFileSync(target, 'utf8'), 'old');
+  assert.deepEqual(readdirSync(folder), ['model.bin']);
+});
+
+test('a writer that fails half-way leaves the old file', () => {
+  const target = file('model.bin', 'old');
+  const pieces = function* () {
+    yield 'half';
+    throw new Error('no more');
+  };
+  assert.throws(() => writeFileAtomic(target, pieces()), /no more/);
+  assert.equal(readFileSync(target, 'utf8'), 'old');
+  assert.deepEqual(readdirSync(folder), ['model.bin']);
+});
+
+test('a path that leads through a file, or that is a folder, is refused by name', () => {
+  const plain = file('plain', '');
+  assert.match(
+    refusal(() => writeFileAtomic(path.join(plain, 'x'), 'y')),
+    /plain/,
+  );
+  mkdirSync(path.join(folder, 'sub'));
+  assert.match(
+    refusal(() => writeFileAtomic(path.join(folder, 'sub'), 'y')),
+    /folder/,
+  );
+});
+
+test('missing paths, folders and empty files are named', () => {
+  assert.match(
+    refusal(() => readText(path.join(folder, 'none.json'))),
+    /none\.json does not exist/,
+  );
+  assert.match(
+    refusal(() => readText(folder)),
+    /is a folder/,
+  );
+  assert.match(
+    refusal(() => readJson(file('empty.json', ' \n'))),
+    /empty\.json is empty/,
+  );
+});
+
+test('a byte-order mark does not disturb', () => {
+  assert.deepEqual(readJson(file('bom.json', '\ufeff{"a":1}')), { a: 1 });
+});
+
+const BROKEN: ReadonlyArray<[string, number, number]> = [
+  ['{"a": 1,\n  "b": }', 2, 8],
+  ['[1, 2', 1, 6],
+  ['[1,\n2,\n]', 3, 1],
+  ['{"a" 1}', 1, 6],
+  ["{'a': 1}", 1, 2],
+  ['{"a": 1,}', 1, 9],
+  ['"a\nb"', 1, 3],
+  ['"\\x"', 1, 2],
+  ['[NaN]', 1, 2],
+  ['{"a": 1} x', 1, 10],
+  ['[01]', 1, 3],
+  ['[1.]', 1, 3],
+  ['[{"a": "b" "c": 1}]', 1, 12],
+];
+
+test('broken JSON is located by line and column', () => {
+  for (const [text, line, column] of BROKEN) {
+    assert.match(
+      refusal(() => parseJson(text, 'data.json')),
+      new RegExp(`^data\\.json .*line ${line}, column ${column}:`),
+      JSON.stringify(text),
+    );
+  }
+  assert.match(
+    refusal(() => parseJson('{"a":', 'rows.jsonl', 12)),
+    /rows\.jsonl .*line 12, column 6/,
+  );
+});
+
+test('every JSON text that is cut short is located at its end', () => {
+  const text = '{"a": [1, {"b": "c\\n"}, null, -1.5e3], "d": {}}';
+  for (let length = 1; length < text.length; length++) {
+    assert.match(
+      refusal(() => parseJson(text.slice(0, length), 'x')),
+      /line 1, column \d+/,
+    );
+  }
+});
+
+test('deeply nested broken JSON does not exhaust the stack', () => {
+  assert.match(
+    refusal(() => parseJson('['.repeat(200_000), 'deep.json')),
+    /column 200001/,
+  );
+});

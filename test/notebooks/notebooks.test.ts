@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { after, test } from 'node:test';
+import { projectRoot } from '../../lib/project';
+
+interface Cell {
+  cell_type: string;
+  source: string | string[];
+  outputs?: Array<Record<string, unknown>>;
+}
+
+const notebooks = path.join(projectRoot, 'notebooks');
+const folder = mkdtempSync(path.join(os.tmpdir(), 'tunebook-notebooks-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Executes a notebook into the temporary folder; the notebook itself stays as it is. */
+function execute(file: string): { status: number | null; report: string; cells: Cell[]; seconds: number } {
+  const started = Date.now();
+  const script = path.join(projectRoot, 'scripts/notebooks.mjs');
+  const done = spawnSync(process.execPath, [script, '--no-setup', '--output', folder, file], { cwd: projectRoot, encoding: 'utf8' });
+  const copy = path.join(folder, path.basename(file));
+  const cells = existsSync(copy) ? (JSON.parse(readFileSync(copy, 'utf8')) as { cells: Cell[] }).cells : [];
+  return { status: done.status, report: done.stdout + done.stderr, cells, seconds: (Date.now() - started) / 1000 };
+}
+
+/** Writes a notebook of these code cells; it stands beside the real ones for the time of the test, as '../lib' asks for. */
+function withNotebook(name: string, cells: string[], body: (file: string) => void): void {
+  const file = path.join(notebooks, `.${name}-${process.pid}.ipynb`);
+  const code = (source: string, index: number) => ({
+    cell_type: 'code',
+    id: `c${index}`,
+    metadata: {},
+    source,
+    outputs: [],
+    execution_count: null,
+  });
+  const kernelspec = { name: 'tslab', display_name: 'TypeScript (tslab)', language: 'typescript' };
+  writeFileSync(file, JSON.stringify({ cells: cells.map(code), metadata: { kernelspec }, nbformat: 4, nbformat_minor: 5 }));
+  try {
+    body(file);
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+test('a failing cell fails the run and is shown with its source and error', () => {
+  withNotebook('fails', ['const before = 1;', "throw new Error('deliberate ' + before);"], (file) => {
+    const { status, report } = execute(file);
+    assert.equal(status, 1);
+    assert.match(report, /deliberate 1/);
+    assert.match(report, /throw new Error/);
+  });
+});
+
+test('a promise that nobody waits for and that fails, fails the run too', () => {
+  withNotebook('lost', ["Promise.reject(new Error('unseen'));\nawait new Promise((done) => setTimeout(done, 200));"], (file) => {
+    const { status, report } = execute(file);
+    assert.equal(status, 1);
+    assert.match(report, /unseen/);
+  });
+});
+
+test('cells import the library with its types, wait at top level, and show curves that were updated in place', () => {
+  const cells = [
+    "import { LiveTrainingPlot, plotTraining } from '../lib/../build/lib/plots';\nimport * as lib from '../lib';\nconsole.log(Object.keys(lib).length > 0);",
+    'const live = new LiveTrainingPlot({ everySeconds: 0 });\nconst log: { step: number; loss: number }[] = [];',
+    'for (let step = 1; step <= 3; step++) { log.push({ step, loss: 1 / step }); await live.onLog({}, log[step - 1]); }\nawait live.onTrainEnd();',
+    'await plotTraining(log);',
+  ];
+  withNotebook('works', cells, (file) => {
+    const { status, report, cells: executed } = execute(file);
+    assert.equal(status, 0, report);
+    assert.match(String(executed[0].outputs?.[0]?.text), /true/);
+    for (const cell of executed.slice(2)) {
+      assert.equal(cell.outputs?.length, 1, 'one picture, however often it was redrawn');
+      assert.match(JSON.stringify(cell.outputs?.[0]?.data), /"image\/png"/);
+    }
+  });
+});
+
+for (const name of readdirSync(notebooks).sort()) {
+  if (!name.endsWith('.ipynb') || name.startsWith('.')) continue;
+  test(`${name} runs from first to last cell without an error, in under three minutes`, (context) => {
+    const { status, report, seconds } = execute(path.join('notebooks', name));
+    assert.equal(status, 0, report);
+    context.diagnostic(`${name}: ${seconds.toFixed(0)} s`);
+    assert.ok(seconds < 180, `${seconds.toFixed(0)} s`);
+  });
+}

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { displayPng, LiveTrainingPlot, plotTraining } from '../../lib/plots';
+
+interface Message {
+  data: Record<string, string>;
+  metadata: Record<string, unknown>;
+  transient: { display_id?: string };
+}
+
+/** Stands in for the running tslab kernel and keeps what it would send. */
+function pretendNotebook(): Array<{ message: Message; update: boolean }> {
+  const sent: Array<{ message: Message; update: boolean }> = [];
+  const lastWriteDisplayData = (message: Message, update: boolean) => sent.push({ message, update });
+  (globalThis as { __tslab__?: unknown }).__tslab__ = { require: () => ({ lastWriteDisplayData }) };
+  return sent;
+}
+
+afterEach(() => {
+  delete (globalThis as { __tslab__?: unknown }).__tslab__;
+});
+
+const record = (step: number) => ({ step, epoch: 0, loss: 1 / step });
+
+test('live curves update one output in place and end as a PNG of the right size', async () => {
+  const sent = pretendNotebook();
+  const live = new LiveTrainingPlot({ everySeconds: 0 });
+  await live.onLog({}, record(1));
+  await live.onTrainEnd();
+  assert.deepEqual(
+    sent.map(({ update }) => update),
+    [false, true],
+  );
+  assert.equal(sent[0].message.transient.display_id, sent[1].message.transient.display_id);
+  assert.ok(sent[0].message.data['image/svg+xml'].startsWith('<svg'));
+  assert.ok(Buffer.from(sent[1].message.data['image/png'], 'base64').subarray(1, 4).equals(Buffer.from('PNG')));
+  assert.ok((sent[1].message.metadata['image/png'] as { width: number }).width > 300);
+});
+
+test('live curves are drawn at most as often as asked', async () => {
+  const sent = pretendNotebook();
+  const live = new LiveTrainingPlot({ everySeconds: 3600 });
+  for (let step = 1; step <= 50; step++) await live.onLog({}, record(step));
+  assert.equal(sent.length, 1);
+});
+
+test('outside of a notebook nothing is drawn or shown', async () => {
+  const live = new LiveTrainingPlot({ everySeconds: 0 });
+  await live.onLog({}, record(1));
+  await live.onTrainEnd();
+  displayPng(new Uint8Array(4));
+  await plotTraining([record(1)]);
+});
+
+test('in a notebook the curves are shown as one PNG', async () => {
+  const sent = pretendNotebook();
+  await plotTraining([1, 2, 3].map(record));
+  assert.equal(sent.length, 1);
+  assert.ok(sent[0].message.data['image/png'].length > 1000);
+});

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { UserError } from '../../lib/errors';
+import {
+  type CurveRecord,
+  comparisonSpec,
+  curveSpec,
+  dashboardSpec,
+  plotComparison,
+  plotTraining,
+  renderPng,
+  renderSvg,
+  savePlots,
+} from '../../lib/plots';
+
+function run(steps: number, evaluateEvery = 0): CurveRecord[] {
+  const log: CurveRecord[] = [];
+  for (let step = 1; step <= steps; step++) {
+    const loss = 0.5 + 3 * Math.exp((-4 * step) / steps) + 0.1 * Math.sin(7 * step);
+    log.push({ step, loss, mean_token_accuracy: 1 / (1 + loss), grad_norm: 2 * loss, learning_rate: 1e-4 * (1 - step / steps) });
+    if (evaluateEvery > 0 && step % evaluateEvery === 0) log.push({ step, eval_loss: loss + 0.1, eval_mean_token_accuracy: 0.5 });
+  }
+  return log;
+}
+
+function inFolder(body: (folder: string) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'tunebook-plots-'));
+    try {
+      await body(folder);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  };
+}
+
+/** Width and height from a PNG's header. */
+function pngSize(png: Buffer): [number, number] {
+  assert.equal(png.subarray(1, 4).toString(), 'PNG');
+  return [png.readUInt32BE(16), png.readUInt32BE(20)];
+}
+
+test(
+  'the curves are exported as PNG and SVG under their agreed names',
+  inFolder(async (folder) => {
+    await plotTraining(run(20, 5), { saveTo: path.join(folder, 'plots') });
+    const names = ['learning_rate', 'train_accuracy', 'train_gradnorm', 'train_loss'];
+    assert.deepEqual(
+      readdirSync(path.join(folder, 'plots')).sort(),
+      names.flatMap((name) => [`${name}.png`, `${name}.svg`]),
+    );
+    const svg = readFileSync(path.join(folder, 'plots/train_loss.svg'), 'utf8');
+    for (const text of ['Training loss', 'evaluation', 'step', 'loss (nats per target token)']) assert.ok(svg.includes(text), text);
+    const width = Number(/width="([\d.]+)"/.exec(svg)?.[1]);
+    assert.equal(pngSize(readFileSync(path.join(folder, 'plots/train_loss.png')))[0], 2 * width);
+  }),
+);
+
+test(
+  'only curves that the log has are exported',
+  inFolder(async (folder) => {
+    const files = await savePlots(
+      [
+        { step: 1, loss: 2 },
+        { step: 2, loss: 1 },
+      ],
+      folder,
+    );
+    assert.deepEqual(
+      files.map((file) => path.basename(file)),
+      ['train_loss.png', 'train_loss.svg'],
+    );
+    assert.ok(files.every((file) => existsSync(file)));
+  }),
+);
+
+test('a log without anything to plot is refused in one sentence', async () => {
+  await assert.rejects(plotTraining([]), (error) => error instanceof UserError && /nothing to plot/.test(error.message));
+});
+
+test(
+  'two runs are overlaid, each with its name in the legend',
+  inFolder(async (folder) => {
+    await plotComparison({ slow: run(30), fast: run(30, 10) }, { saveTo: folder, curves: ['loss'] });
+    const svg = readFileSync(path.join(folder, 'compare_train_loss.svg'), 'utf8');
+    assert.ok(svg.includes('slow') && svg.includes('fast'));
+  }),
+);
+
+test('a legend appears only where two lines need telling apart', async () => {
+  assert.ok(!(await renderSvg(curveSpec(run(20), 'loss'))).includes('evaluation'));
+  assert.ok((await renderSvg(curveSpec(run(20, 5), 'loss'))).includes('evaluation'));
+});
+
+for (const [what, log] of Object.entries({
+  'a single point': run(1),
+  'three points': run(3),
+  'ten thousand points': run(10_000, 500),
+  'a constant': [1, 2, 3].map((step) => ({ step, loss: 0, grad_norm: 0 })),
+  'evaluations alone': [{ step: 10, eval_loss: 1 }],
+  'nothing finite': [1, 2].map((step) => ({ step, loss: Number.NaN, grad_norm: Number.POSITIVE_INFINITY })),
+  'a resumed run': run(100).slice(60),
+})) {
+  test(`a run of ${what} draws without NaN in the picture`, async () => {
+    const svg = await renderSvg(curveSpec(log, 'loss'));
+    assert.ok(!/NaN|undefined|Infinity/.test(svg));
+    assert.ok(svg.length < 100_000, `${svg.length} bytes`);
+    assert.ok((await renderSvg(dashboardSpec(log, ['loss', 'gradNorm']))).length > 1000);
+  });
+}
+
+test('steps whose loss is not finite are marked', async () => {
+  const log = run(20).map((record) => (record.step > 12 ? { ...record, loss: Number.NaN } : record));
+  assert.ok((await renderSvg(curveSpec(log, 'loss'))).includes('not finite (step 13)'));
+});
+
+test('text is drawn with the font that ships with the project', async () => {
+  const withText = await renderPng(comparisonSpec({ a: run(5) }, 'loss', { title: 'Training loss Wm' }), 1);
+  const without = await renderPng(comparisonSpec({ a: run(5) }, 'loss', { title: ' ' }), 1);
+  assert.notDeepEqual(withText, without);
+  assert.ok(existsSync(process.env.FONTCONFIG_FILE ?? ''));
+  assert.match(readFileSync(process.env.FONTCONFIG_FILE ?? '', 'utf8'), /400Regular/);
+});

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { defaultSmoothing, pointsOf, smooth, thin } from '../../lib/plots/series';
+
+test('a curve takes the records that carry its name, in order of steps', () => {
+  const log = [
+    { step: 4, loss: 1 },
+    { step: 2, loss: 3 },
+    { step: 3, eval_loss: 2 },
+  ];
+  assert.deepEqual(pointsOf(log, 'loss'), [
+    { step: 2, value: 3 },
+    { step: 4, value: 1 },
+  ]);
+  assert.deepEqual(pointsOf(log, 'eval_loss'), [{ step: 3, value: 2 }]);
+  assert.deepEqual(pointsOf(log, 'grad_norm'), []);
+});
+
+test('values that are not finite become gaps, also as a file of JSON spells them', () => {
+  const log = [
+    { step: 1, loss: Number.NaN },
+    { step: 2, loss: Number.POSITIVE_INFINITY },
+    ...JSON.parse('[{"step":3,"loss":null},{"step":4,"loss":"NaN"}]'),
+  ];
+  assert.deepEqual(
+    pointsOf(log, 'loss').map((point) => point.value),
+    [null, null, null, null],
+  );
+});
+
+test('smoothing weighs neighbours on both sides and leaves constants and gaps alone', () => {
+  const constant = [1, 2, 3, 4].map((step) => ({ step, value: 5 }));
+  assert.deepEqual(
+    smooth(constant, 0.9).map((point) => Number(point.value?.toFixed(12))),
+    [5, 5, 5, 5],
+  );
+  const peak = smooth(
+    [
+      { step: 1, value: 0 },
+      { step: 2, value: 1 },
+      { step: 3, value: 0 },
+    ],
+    0.5,
+  );
+  assert.ok(Math.abs((peak[1].value ?? 0) - 1 / 2) < 1e-12);
+  assert.equal(peak[0].value, peak[2].value);
+  const gap = smooth(
+    [
+      { step: 1, value: 1 },
+      { step: 2, value: null },
+      { step: 3, value: 1 },
+    ],
+    0.5,
+  );
+  assert.deepEqual(
+    gap.map((point) => point.value),
+    [1, null, 1],
+  );
+  assert.deepEqual(smooth(peak, 0), peak);
+});
+
+test('short curves are not smoothed by default', () => {
+  assert.equal(defaultSmoothing(79), 0);
+  assert.ok(defaultSmoothing(300) > 0.7 && defaultSmoothing(300) < 0.9);
+  assert.ok(defaultSmoothing(1e6) < 1);
+});
+
+test('thinning a long curve keeps its ends, its extremes and its gaps', () => {
+  const points = Array.from({ length: 10_000 }, (_, step) => ({
+    step,
+    value: step === 5000 ? null : Math.sin(step) + (step === 7777 ? 100 : 0),
+  }));
+  const kept = thin(points, 100);
+  assert.ok(kept.length <= 203);
+  assert.equal(kept[0].step, 0);
+  assert.equal(kept[kept.length - 1].step, 9999);
+  assert.ok(kept.some((point) => point.step === 7777));
+  assert.ok(kept.some((point) => point.value === null));
+});
