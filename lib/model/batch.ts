@@ -32,12 +32,15 @@ export function disposeBatch({ ids, positions, segments }: TokenBatch): void {
 export function checkTokenIds(ids: ArrayLike<number>, { vocabSize }: ModelConfig): void {
   for (let i = 0; i < ids.length; i++) {
     if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabSize)) {
-      throw new UserError(`Token id ${ids[i]} at place ${i + 1} is outside the model's vocabulary, which has the ids 0 to ${vocabSize - 1}; use this model's own tokenizer.`);
+      throw new UserError(
+        `Token id ${ids[i]} at place ${i + 1} is outside the model's vocabulary, which has the ids 0 to ${vocabSize - 1}; use this model's own tokenizer.`,
+      );
     }
   }
 }
 
 /** @throws UserError when a sequence is longer than the model can read */
 export function checkLength(tokens: number, { positionLimit }: ModelConfig): void {
-  if (tokens > positionLimit) throw new UserError(`A text of ${tokens} tokens is longer than the ${positionLimit} that the model can read; shorten it.`);
+  if (tokens > positionLimit)
+    throw new UserError(`A text of ${tokens} tokens is longer than the ${positionLimit} that the model can read; shorten it.`);
 }

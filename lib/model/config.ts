@@ -3,7 +3,15 @@ import type { Activation } from '../engine';
 import { UserError } from '../errors';
 import type { Family, ModelConfig } from './types';
 
-const ACTIVATIONS: readonly string[] = ['relu', 'gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'silu', 'swish'] satisfies Activation[];
+const ACTIVATIONS: readonly string[] = [
+  'relu',
+  'gelu',
+  'gelu_new',
+  'gelu_fast',
+  'gelu_pytorch_tanh',
+  'silu',
+  'swish',
+] satisfies Activation[];
 
 /** A JSON object whose values are taken out by name and kind; a wrong kind is an error that names key, value and file. */
 export class ConfigReader {
@@ -20,7 +28,12 @@ export class ConfigReader {
 
   /** A whole number of at least 1. */
   count(key: string, fallback?: number): number {
-    return this.take(key, fallback, 'a whole number of at least 1', (value): value is number => Number.isInteger(value) && (value as number) >= 1);
+    return this.take(
+      key,
+      fallback,
+      'a whole number of at least 1',
+      (value): value is number => Number.isInteger(value) && (value as number) >= 1,
+    );
   }
 
   /** A number above 0. */
@@ -107,7 +120,8 @@ function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): num
  * Qwen's own rule: windows only with `use_sliding_window`, in the layers that `layer_types` names or from `max_window_layers` on.
  */
 export function readQwenWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
-  if (!reader.boolean('use_sliding_window', false) || reader.raw.sliding_window === null) return new Array<undefined>(layers).fill(undefined);
+  if (!reader.boolean('use_sliding_window', false) || reader.raw.sliding_window === null)
+    return new Array<undefined>(layers).fill(undefined);
   const window = reader.count('sliding_window', 4096);
   const first = reader.get('max_window_layers') === 0 ? 0 : reader.count('max_window_layers', 28);
   const types = reader.get('layer_types');

@@ -1,6 +1,6 @@
 /** Which file of this folder reads which architecture. */
 import { UserError } from '../errors';
-import { ConfigReader } from './config';
+import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Llama, readLlamaConfig } from './llama';

@@ -58,7 +58,11 @@ const CAPACITY_STEP = 64;
  */
 export async function generate(model: CausalLM, prompt: string, options?: GenerateOptions): Promise<string>;
 export async function generate(model: CausalLM, prompt: readonly string[], options?: GenerateOptions): Promise<string[]>;
-export async function generate(model: CausalLM, prompt: string | readonly string[], options: GenerateOptions = {}): Promise<string | string[]> {
+export async function generate(
+  model: CausalLM,
+  prompt: string | readonly string[],
+  options: GenerateOptions = {},
+): Promise<string | string[]> {
   const results = await generateBatch(model, typeof prompt === 'string' ? [prompt] : prompt, options);
   const texts = results.map(({ text }) => text);
   return typeof prompt === 'string' ? texts[0] : texts;
@@ -108,7 +112,13 @@ class Run {
     const stop = [options.stop ?? []].flat();
     this.sequences = prompts.map((prompt) => {
       const promptIds = promptTokens(model, prompt);
-      return { promptIds, ids: [], seen: new Set(promptIds), stream: new TextStream(model.tokenizer, promptIds, stop), random: createRandom(seed) };
+      return {
+        promptIds,
+        ids: [],
+        seen: new Set(promptIds),
+        stream: new TextStream(model.tokenizer, promptIds, stop),
+        random: createRandom(seed),
+      };
     });
     this.maxNewTokens = this.roomFor(options.maxNewTokens);
   }
@@ -119,7 +129,11 @@ class Run {
 
   async *pieces(): AsyncGenerator<TextPiece, void, void> {
     if (this.sequences.length === 0) return;
-    const state = DecodingState.prefill(this.model, this.sequences.map(({ promptIds }) => promptIds), this.capacity());
+    const state = DecodingState.prefill(
+      this.model,
+      this.sequences.map(({ promptIds }) => promptIds),
+      this.capacity(),
+    );
     try {
       for (let step = 1; ; step++) {
         const logits = await state.nextLogits();
@@ -171,7 +185,9 @@ class Run {
     // the last token added is never read, so it needs no position
     const room = positionLimit - longest + 1;
     if (asked !== undefined && asked > room) {
-      throw new UserError(`A prompt of ${longest} tokens and maxNewTokens ${asked} exceed the ${positionLimit} tokens that the model can read; lower maxNewTokens to ${room} or shorten the prompt.`);
+      throw new UserError(
+        `A prompt of ${longest} tokens and maxNewTokens ${asked} exceed the ${positionLimit} tokens that the model can read; lower maxNewTokens to ${room} or shorten the prompt.`,
+      );
     }
     return Math.min(asked ?? DEFAULT_NEW_TOKENS, room);
   }
@@ -199,6 +215,11 @@ function checkOptions({ maxNewTokens, temperature, topK, topP, repetitionPenalty
   check('topK', topK, Number.isInteger(topK) && Number(topK) >= 1, 'a whole number of at least 1');
   check('topP', topP, isNumber(topP) && topP > 0 && topP <= 1, 'a number above 0 and at most 1');
   check('repetitionPenalty', repetitionPenalty, isNumber(repetitionPenalty) && repetitionPenalty > 0, 'a number above 0');
-  check('stop', stop, [stop].flat().every((text) => typeof text === 'string' && text !== ''), 'texts that are not empty');
+  check(
+    'stop',
+    stop,
+    [stop].flat().every((text) => typeof text === 'string' && text !== ''),
+    'texts that are not empty',
+  );
   check('seed', seed, isNumber(seed), 'a number');
 }

@@ -7,7 +7,7 @@ import { type Activation, activation, rotary } from '../engine';
 import { type ConfigReader, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
-import { type RopeConfig, RotaryEmbedding, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig } from './types';
 
 export interface GptNeoXConfig extends ModelConfig {
@@ -120,7 +120,9 @@ export class GptNeoX extends Decoder {
     this.embedIn = parameters.embedding('gpt_neox.embed_in', config.vocabSize, config.hiddenSize);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.finalNorm = parameters.layerNorm('gpt_neox.final_layer_norm', config.hiddenSize, config.layerNormEps);
-    this.embedOut = config.tieWordEmbeddings ? this.embedIn.weight : parameters.matrix('embed_out.weight', config.vocabSize, config.hiddenSize);
+    this.embedOut = config.tieWordEmbeddings
+      ? this.embedIn.weight
+      : parameters.matrix('embed_out.weight', config.vocabSize, config.hiddenSize);
     this.rotaryEmbedding = new RotaryEmbedding(config.rope);
   }
 

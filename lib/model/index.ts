@@ -1,9 +1,10 @@
 /** Language models: loading, saving, generating, scoring. Knows nothing of training. */
-export * from './types';
+
+export { checkTokenIds, disposeBatch, makeBatch } from './batch';
+export { supportedArchitectures } from './families';
+export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
 export { checkOutputFolder, saveModel } from './save';
-export { generate, generateBatch, type Generation, type GenerateOptions, type Prompt, streamText } from './generate';
-export { checkTokenIds, disposeBatch, makeBatch } from './batch';
-export { supportedArchitectures } from './families';
-export { tokenNll, type TokenScores } from './score';
+export { type TokenScores, tokenNll } from './score';
+export * from './types';

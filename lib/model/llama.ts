@@ -8,7 +8,7 @@ import { type ConfigReader, readModelConfig, readQwenWindows } from './config';
 import { Decoder, type Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, RotaryEmbedding, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig } from './types';
 
 export interface LlamaConfig extends ModelConfig {
@@ -26,7 +26,10 @@ export interface LlamaConfig extends ModelConfig {
 
 export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
   const modelType = reader.get('model_type');
-  const common = readModelConfig(reader, 'llama', { tieWordEmbeddings: false, maxPositionEmbeddings: MAX_POSITIONS[String(modelType)] ?? 2048 });
+  const common = readModelConfig(reader, 'llama', {
+    tieWordEmbeddings: false,
+    maxPositionEmbeddings: MAX_POSITIONS[String(modelType)] ?? 2048,
+  });
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
   const attentionBias = reader.boolean('attention_bias', false);
   return {
@@ -115,7 +118,9 @@ export class Llama extends Decoder {
     this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = config.tieWordEmbeddings ? this.embedTokens.weight : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
+    this.head = config.tieWordEmbeddings
+      ? this.embedTokens.weight
+      : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
     this.rotaryEmbedding = new RotaryEmbedding(config.rope);
   }
 

@@ -30,7 +30,8 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
     revision,
-    onProgress: onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
+    onProgress:
+      onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
   });
   const reader = readConfigFile(directory);
   architectureOf(reader);
@@ -55,7 +56,8 @@ export function createModel(config: Record<string, unknown>, { seed, tokenizer }
   for (const parameter of model.declared.all.values()) {
     const values = new Float32Array(parameter.shape.reduce((product, n) => product * n, 1));
     if (parameter.initializer === 'ones') values.fill(1);
-    if (parameter.initializer === 'normal') for (let i = 0; i < values.length; i++) values[i] = model.config.initializerRange * random.normal();
+    if (parameter.initializer === 'normal')
+      for (let i = 0; i < values.length; i++) values[i] = model.config.initializerRange * random.normal();
     parameter.fill(values);
   }
   return model;
@@ -71,7 +73,12 @@ function readConfigFile(directory: string): ConfigReader {
   return new ConfigReader(raw, file);
 }
 
-async function fillFromCheckpoint(model: Decoder, directory: string, reader: ConfigReader, onProgress: LoadOptions['onProgress']): Promise<void> {
+async function fillFromCheckpoint(
+  model: Decoder,
+  directory: string,
+  reader: ConfigReader,
+  onProgress: LoadOptions['onProgress'],
+): Promise<void> {
   const files: SafetensorsFile[] = [];
   try {
     for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
@@ -109,10 +116,13 @@ function weightFiles(directory: string): string[] {
 function shardFiles(index: string): string[] {
   const json = readJson(index);
   const map = isObject(json) ? json.weight_map : undefined;
-  if (!isObject(map) || Object.keys(map).length === 0) throw new UserError(`${index} has no "weight_map"; take it from the model's own page again.`);
+  if (!isObject(map) || Object.keys(map).length === 0)
+    throw new UserError(`${index} has no "weight_map"; take it from the model's own page again.`);
   return [...new Set(Object.values(map))].map((shard) => {
     if (typeof shard !== 'string' || !/^[^/\\:]+\.safetensors$/.test(shard)) {
-      throw new UserError(`${index} names the shard ${JSON.stringify(shard)}; a shard must be a .safetensors file in the same folder: do not trust this checkpoint.`);
+      throw new UserError(
+        `${index} names the shard ${JSON.stringify(shard)}; a shard must be a .safetensors file in the same folder: do not trust this checkpoint.`,
+      );
     }
     const file = path.join(path.dirname(index), shard);
     if (!existsSync(file)) throw new UserError(`${index} names the shard ${shard}, which is missing; download or copy it too.`);
@@ -133,10 +143,15 @@ function placeParameters(model: Decoder, files: readonly SafetensorsFile[], dire
   const places: Place[] = [];
   for (const parameter of model.declared.all.values()) {
     const place = findTensor(parameter, namesOf(parameter.name, architecture), files);
-    if (!place) throw new UserError(`${directory}: the tensor "${parameter.name}" is missing from the weights; the checkpoint is incomplete or its config.json is another model's.`);
+    if (!place)
+      throw new UserError(
+        `${directory}: the tensor "${parameter.name}" is missing from the weights; the checkpoint is incomplete or its config.json is another model's.`,
+      );
     const found = place.file.tensors.get(place.name)?.shape ?? [];
     if (found.join() !== parameter.shape.join()) {
-      throw new UserError(`${place.file.file}: the tensor "${place.name}" has shape [${found}], but config.json asks for [${parameter.shape}]; one of the two is another model's.`);
+      throw new UserError(
+        `${place.file.file}: the tensor "${place.name}" has shape [${found}], but config.json asks for [${parameter.shape}]; one of the two is another model's.`,
+      );
     }
     used.add(place.name);
     places.push(place);
@@ -159,7 +174,9 @@ function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], used: 
     const unknown = [...tensors.keys()].filter((name) => !used.has(name) && !HARMLESS.test(name) && !isHead(name));
     if (unknown.length > 0) {
       const more = unknown.length > 1 ? ` and ${unknown.length - 1} more` : '';
-      throw new UserError(`${file} holds the tensor "${unknown[0]}"${more}, which the model of config.json does not have; one of the two is another model's.`);
+      throw new UserError(
+        `${file} holds the tensor "${unknown[0]}"${more}, which the model of config.json does not have; one of the two is another model's.`,
+      );
     }
   }
 }

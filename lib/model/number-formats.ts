@@ -38,8 +38,8 @@ export function float32ToBfloat16(source: Float32Array): Uint16Array {
   for (let i = 0; i < words.length; i++) {
     const word = words[i];
     // rounding up must not turn a NaN into infinity
-    const isNaN = (word & 0x7fffffff) > 0x7f800000;
-    target[i] = isNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+    const notANumber = (word & 0x7fffffff) > 0x7f800000;
+    target[i] = notANumber ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
   }
   return target;
 }

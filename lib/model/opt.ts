@@ -121,7 +121,11 @@ export class Opt extends Decoder {
     super(config, parameters, origin);
     const { vocabSize, hiddenSize, embeddingSize } = config;
     this.embedTokens = parameters.embedding('model.decoder.embed_tokens', vocabSize, embeddingSize);
-    this.embedPositions = parameters.matrix('model.decoder.embed_positions.weight', config.maxPositionEmbeddings + POSITION_OFFSET, hiddenSize);
+    this.embedPositions = parameters.matrix(
+      'model.decoder.embed_positions.weight',
+      config.maxPositionEmbeddings + POSITION_OFFSET,
+      hiddenSize,
+    );
     if (embeddingSize !== hiddenSize) {
       this.projectOut = parameters.linear('model.decoder.project_out', { in: hiddenSize, out: embeddingSize, bias: false });
       this.projectIn = parameters.linear('model.decoder.project_in', { in: embeddingSize, out: hiddenSize, bias: false });
@@ -138,7 +142,9 @@ export class Opt extends Decoder {
   forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
     const { maxPositionEmbeddings } = this.config;
     if (length > maxPositionEmbeddings) {
-      throw new UserError(`A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`);
+      throw new UserError(
+        `A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`,
+      );
     }
     const tokens = this.embedTokens.apply(ids);
     const places = embedding(this.embedPositions.tensor, tf.add(positions, tf.scalar(POSITION_OFFSET, 'int32')));

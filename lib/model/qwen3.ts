@@ -5,7 +5,7 @@ import { type ConfigReader, readModelConfig, readQwenWindows } from './config';
 import { Decoder, type Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, RotaryEmbedding, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig } from './types';
 
 export interface Qwen3Config extends ModelConfig {
@@ -107,7 +107,9 @@ export class Qwen3 extends Decoder {
     this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = config.tieWordEmbeddings ? this.embedTokens.weight : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
+    this.head = config.tieWordEmbeddings
+      ? this.embedTokens.weight
+      : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
     this.rotaryEmbedding = new RotaryEmbedding(config.rope);
   }
 

@@ -40,18 +40,27 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
   const own = nested === reader ? undefined : nested;
   const type = own?.get('rope_type') ?? own?.get('type') ?? 'default';
   if (type !== 'default' && type !== 'linear' && type !== 'dynamic' && type !== 'llama3') {
-    throw new UserError(`${reader.place}: RoPE of type ${JSON.stringify(type)} is not supported; supported are default, linear, dynamic and llama3.`);
+    throw new UserError(
+      `${reader.place}: RoPE of type ${JSON.stringify(type)} is not supported; supported are default, linear, dynamic and llama3.`,
+    );
   }
-  const partial = own?.get('partial_rotary_factor') === undefined ? reader.positive('rotary_pct', partialRotaryFactor) : nested.positive('partial_rotary_factor');
+  const partial =
+    own?.get('partial_rotary_factor') === undefined
+      ? reader.positive('rotary_pct', partialRotaryFactor)
+      : nested.positive('partial_rotary_factor');
   return {
     type,
-    theta: own?.get('rope_theta') === undefined ? reader.positive('rope_theta', reader.positive('rotary_emb_base', 10000)) : nested.positive('rope_theta'),
+    theta:
+      own?.get('rope_theta') === undefined
+        ? reader.positive('rope_theta', reader.positive('rotary_emb_base', 10000))
+        : nested.positive('rope_theta'),
     rotaryDim: 2 * Math.ceil(Math.floor(headDim * partial) / 2),
     maxPositionEmbeddings,
     factor: type === 'default' ? 1 : nested.positive('factor'),
     lowFreqFactor: type === 'llama3' ? nested.positive('low_freq_factor') : 1,
     highFreqFactor: type === 'llama3' ? nested.positive('high_freq_factor') : 1,
-    originalMaxPositions: type === 'llama3' ? nested.count('original_max_position_embeddings', maxPositionEmbeddings) : maxPositionEmbeddings,
+    originalMaxPositions:
+      type === 'llama3' ? nested.count('original_max_position_embeddings', maxPositionEmbeddings) : maxPositionEmbeddings,
   };
 }
 

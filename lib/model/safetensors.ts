@@ -94,11 +94,17 @@ async function readHeader(file: string, handle: fs.FileHandle): Promise<Pick<Saf
   if (size < 8) throw new UserError(`${file} has ${size} bytes, too few for a safetensors file; download or save it again.`);
   const start = Buffer.alloc(8);
   await readFully(file, handle, start, 0);
-  const length = Number(start.readBigUInt64LE());
-  if (length > size - 8) {
-    throw new UserError(`${file}: the header claims ${length} bytes, but the file has ${size}; it is truncated or not safetensors: download or save it again.`);
+  const claimed = start.readBigUInt64LE();
+  if (claimed > BigInt(size - 8)) {
+    throw new UserError(
+      `${file}: the header claims ${claimed} bytes, but the file has ${size}; it is truncated or not safetensors: download or save it again.`,
+    );
   }
-  if (length > LONGEST_HEADER) throw new UserError(`${file}: the header claims ${length} bytes, more than the ${LONGEST_HEADER} that are allowed; it is no safetensors file.`);
+  const length = Number(claimed);
+  if (length > LONGEST_HEADER)
+    throw new UserError(
+      `${file}: the header claims ${length} bytes, more than the ${LONGEST_HEADER} that are allowed; it is no safetensors file.`,
+    );
   const text = Buffer.alloc(length);
   await readFully(file, handle, text, 8);
   const header = parseJson(text.toString('utf8').trimEnd(), `the header of ${file}`);
@@ -112,20 +118,34 @@ async function readHeader(file: string, handle: fs.FileHandle): Promise<Pick<Saf
 }
 
 function readMetadata(value: unknown): Record<string, string> {
-  return isObject(value) ? Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string')) : {};
+  return isObject(value)
+    ? Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+    : {};
 }
 
 function readEntry(file: string, name: string, value: unknown, dataStart: number): TensorEntry {
   const { dtype, shape, data_offsets: offsets } = isObject(value) ? value : {};
   const isPlace = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
-  if (typeof dtype !== 'string' || !Array.isArray(shape) || !shape.every(isPlace) || !Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isPlace)) {
-    throw new UserError(`${file}: the header's entry for "${name}" needs dtype, shape and data_offsets, but is ${JSON.stringify(value)}; save the file again.`);
+  if (
+    typeof dtype !== 'string' ||
+    !Array.isArray(shape) ||
+    !shape.every(isPlace) ||
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(isPlace)
+  ) {
+    throw new UserError(
+      `${file}: the header's entry for "${name}" needs dtype, shape and data_offsets, but is ${JSON.stringify(value)}; save the file again.`,
+    );
   }
   const bytes = BYTES[dtype];
-  if (bytes === undefined) throw new UserError(`${file}: "${name}" has the unknown type ${dtype}; known are ${Object.keys(BYTES).join(', ')}.`);
+  if (bytes === undefined)
+    throw new UserError(`${file}: "${name}" has the unknown type ${dtype}; known are ${Object.keys(BYTES).join(', ')}.`);
   const expected = shape.reduce((product, n) => product * n, bytes);
   if (offsets[1] - offsets[0] !== expected) {
-    throw new UserError(`${file}: "${name}" of shape [${shape}] and type ${dtype} needs ${expected} bytes, but its place has ${offsets[1] - offsets[0]}; save the file again.`);
+    throw new UserError(
+      `${file}: "${name}" of shape [${shape}] and type ${dtype} needs ${expected} bytes, but its place has ${offsets[1] - offsets[0]}; save the file again.`,
+    );
   }
   return { dtype, shape, begin: dataStart + offsets[0], end: dataStart + offsets[1] };
 }
@@ -135,15 +155,24 @@ function checkPlaces(file: string, tensors: ReadonlyMap<string, TensorEntry>, da
   let at = dataStart;
   for (const [name, { begin, end }] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
     if (end > size) {
-      throw new UserError(`${file} is truncated: "${name}" should reach to byte ${end}, but the file has ${size}; download or save it again.`);
+      throw new UserError(
+        `${file} is truncated: "${name}" should reach to byte ${end}, but the file has ${size}; download or save it again.`,
+      );
     }
-    if (begin !== at) throw new UserError(`${file}: "${name}" begins at byte ${begin}, but the tensor before it ends at ${at}; save the file again.`);
+    if (begin !== at)
+      throw new UserError(`${file}: "${name}" begins at byte ${begin}, but the tensor before it ends at ${at}; save the file again.`);
     at = end;
   }
   if (at !== size) throw new UserError(`${file} has ${size - at} bytes after its last tensor; it is damaged: download or save it again.`);
 }
 
-async function readTensor(file: string, handle: fs.FileHandle, name: string, entry: TensorEntry | undefined, onBytes?: (bytes: number) => void): Promise<Float32Array> {
+async function readTensor(
+  file: string,
+  handle: fs.FileHandle,
+  name: string,
+  entry: TensorEntry | undefined,
+  onBytes?: (bytes: number) => void,
+): Promise<Float32Array> {
   if (!entry) throw new UserError(`${file} has no tensor "${name}".`);
   const { dtype, begin, end } = entry;
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {

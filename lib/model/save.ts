@@ -1,5 +1,16 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { parseJson, writeError } from '../files';
@@ -34,7 +45,8 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
       renameSync(path.join(staging, file), path.join(directory, file));
     }
   } catch (error) {
-    throw writeError(directory, error);
+    // told of the folder that was asked for, not of the place in between
+    throw writeError(directory, error instanceof UserError ? (error.cause ?? error) : error);
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }

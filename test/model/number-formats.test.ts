@@ -4,7 +4,10 @@ import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat1
 
 const all = Uint16Array.from({ length: 65536 }, (_, i) => i);
 
-function roundTrip(widen: (source: Uint16Array, target: Float32Array, at: number) => void, narrow: (source: Float32Array) => Uint16Array): void {
+function roundTrip(
+  widen: (source: Uint16Array, target: Float32Array, at: number) => void,
+  narrow: (source: Float32Array) => Uint16Array,
+): void {
   const wide = new Float32Array(all.length);
   widen(all, wide, 0);
   const back = narrow(wide);

@@ -7,7 +7,12 @@ import type { Tokenizer } from '../../lib/text';
 const bytes = { decode: (ids: ArrayLike<number>) => Buffer.from(Array.from(ids)).toString('utf8') } as unknown as Tokenizer;
 
 /** A tokenizer whose tokens are words; like SentencePiece's it drops the space that a text begins with. */
-const words = { decode: (ids: ArrayLike<number>) => Array.from(ids, (id) => ['The', ' capital', ' is', ' Paris'][id]).join('').trimStart() } as unknown as Tokenizer;
+const words = {
+  decode: (ids: ArrayLike<number>) =>
+    Array.from(ids, (id) => ['The', ' capital', ' is', ' Paris'][id])
+      .join('')
+      .trimStart(),
+} as unknown as Tokenizer;
 
 function pieces(stream: TextStream, ids: Iterable<number>): string[] {
   const found: string[] = [];
@@ -46,6 +51,10 @@ test('what only began like a stop string is given out after all', () => {
 });
 
 test('of several stop strings the one that occurs first counts', () => {
-  const stream = new TextStream({ decode: (ids: ArrayLike<number>) => (ids.length ? 'ab stop, end' : '') } as unknown as Tokenizer, [], ['end', 'stop']);
+  const stream = new TextStream(
+    { decode: (ids: ArrayLike<number>) => (ids.length ? 'ab stop, end' : '') } as unknown as Tokenizer,
+    [],
+    ['end', 'stop'],
+  );
   assert.equal(stream.push(1), 'ab ');
 });

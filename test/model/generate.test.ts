@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import * as path from 'node:path';
+import { after, before, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { useDevice } from '../../lib/engine';
+import { type CausalLM, type GenerateOptions, generate, generateBatch, loadModel, streamText } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+
+let model: CausalLM;
+before(async () => {
+  await useDevice('cpu');
+  model = await loadModel(path.join(projectRoot, 'test/golden/gpt_neox/model'));
+});
+after(() => model.dispose());
+
+const prompts = ['The river is long and', 'List three', 'Why do birds sing in the morning when it is still dark?'];
+const sampled: GenerateOptions = { maxNewTokens: 16, temperature: 1, topK: 200, topP: 0.95, seed: 7, ignoreEos: true };
+
+test('the same seed gives the same text, another seed another', async () => {
+  const text = await generate(model, prompts[0], sampled);
+  assert.equal(await generate(model, prompts[0], sampled), text);
+  assert.notEqual(await generate(model, prompts[0], { ...sampled, seed: 8 }), text);
+});
+
+test('a prompt gets the same text in a batch as alone, sampled and greedy', async () => {
+  for (const options of [sampled, { maxNewTokens: 16 }]) {
+    const together = await generate(model, prompts, options);
+    for (const [i, prompt] of prompts.entries()) assert.equal(await generate(model, prompt, options), together[i]);
+  }
+});
+
+test('streamed pieces join to the whole text', async () => {
+  const whole = await generate(model, prompts[0], sampled);
+  const pieces: string[] = [];
+  for await (const piece of streamText(model, prompts[0], sampled)) pieces.push(piece);
+  assert.ok(pieces.length > 3);
+  assert.equal(pieces.join(''), whole);
+  const byPrompt = prompts.map(() => '');
+  const texts = await generate(model, prompts, {
+    ...sampled,
+    onToken: (piece, i) => {
+      byPrompt[i] += piece;
+    },
+  });
+  assert.deepEqual(byPrompt, texts);
+});
+
+test('generation ends at an end-of-text token, which is not in the answer', async () => {
+  const [free] = await generateBatch(model, [prompts[0]], sampled);
+  const end = free.ids[5];
+  const ending = { ...model, tokenizer: { ...model.tokenizer, stopIds: [end] } };
+  const stubborn = new Proxy(model, { get: (target, key) => (key === 'tokenizer' ? ending.tokenizer : Reflect.get(target, key)) });
+  const [result] = await generateBatch(stubborn, [prompts[0]], { ...sampled, ignoreEos: false });
+  assert.equal(result.finish, 'eos');
+  assert.deepEqual(result.ids, free.ids.slice(0, free.ids.indexOf(end)));
+  assert.ok(free.text.startsWith(result.text));
+});
+
+test('a stop string ends the text before it; prompts that go on are not disturbed', async () => {
+  const free = await generateBatch(model, prompts, sampled);
+  const stop = free[0].text.slice(10, 14);
+  const results = await generateBatch(model, prompts, { ...sampled, stop });
+  assert.equal(results[0].finish, 'stop');
+  assert.equal(results[0].text, free[0].text.slice(0, free[0].text.indexOf(stop)));
+  for (const i of [1, 2]) if (!free[i].text.includes(stop)) assert.deepEqual(results[i], free[i]);
+});
+
+test('a repetition penalty breaks the loop of a greedy continuation', async () => {
+  const [looping] = await generateBatch(model, [prompts[0]], { maxNewTokens: 24, ignoreEos: true });
+  const [varied] = await generateBatch(model, [prompts[0]], { maxNewTokens: 24, ignoreEos: true, repetitionPenalty: 1.5 });
+  assert.ok(new Set(varied.ids).size > new Set(looping.ids).size);
+});
+
+test('a text may fill the positions of the model exactly, and no more', async () => {
+  const limit = model.config.positionLimit;
+  const prompt = new Array<number>(limit - 3).fill(40);
+  const [full] = await generateBatch(model, [prompt], { ignoreEos: true });
+  assert.equal(full.ids.length, 4);
+  await assert.rejects(generateBatch(model, [prompt], { maxNewTokens: 5 }), {
+    name: 'UserError',
+    message: /509 tokens and maxNewTokens 5 exceed the 512/,
+  });
+  await assert.rejects(generateBatch(model, [new Array<number>(limit + 1).fill(40)]), {
+    name: 'UserError',
+    message: /513 tokens is longer than the 512/,
+  });
+});
+
+test('options out of range are refused by name, value and range', async () => {
+  const cases: [GenerateOptions, RegExp][] = [
+    [{ maxNewTokens: 0 }, /maxNewTokens is 0; expected a whole number of at least 1/],
+    [{ temperature: -1 }, /temperature is -1/],
+    [{ topK: 1.5 }, /topK is 1.5/],
+    [{ topP: 1.1 }, /topP is 1.1; expected a number above 0 and at most 1/],
+    [{ repetitionPenalty: 0 }, /repetitionPenalty is 0/],
+    [{ stop: [''] }, /stop is \[""\]/],
+    [{ seed: Number.NaN }, /seed/],
+  ];
+  for (const [options, message] of cases) await assert.rejects(generate(model, 'x', options), { name: 'UserError', message });
+});
+
+test('an empty prompt begins with the BOS token, no prompts give no answers', async () => {
+  assert.deepEqual(
+    await generate(model, '', { maxNewTokens: 4, ignoreEos: true }),
+    (await generateBatch(model, [[0]], { maxNewTokens: 4, ignoreEos: true }))[0].text,
+  );
+  assert.deepEqual(await generate(model, []), []);
+});
+
+test('generation leaves no tensor behind, also when the reader stops in the middle', async () => {
+  await generate(model, prompts, { maxNewTokens: 3 });
+  const tensors = tf.memory().numTensors;
+  await generate(model, prompts, { maxNewTokens: 5 });
+  for await (const piece of streamText(model, prompts[0], { maxNewTokens: 20, ignoreEos: true })) if (piece) break;
+  const angry = () => {
+    throw new Error('enough');
+  };
+  await assert.rejects(generate(model, prompts[0], { onToken: angry }), /enough/);
+  assert.equal(tf.memory().numTensors, tensors);
+});

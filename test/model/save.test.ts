@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import * as fsPromises from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { after, before, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { useDevice } from '../../lib/engine';
+import { UserError } from '../../lib/errors';
+import { checkOutputFolder, createModel, loadModel, saveModel } from '../../lib/model';
+import { readSafetensors } from '../../lib/model/safetensors';
+import { closeTo, fixtures, logitsOf } from './support';
+
+const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-save-'));
+const ids = [5, 9, 12, 30, 41, 7];
+before(() => useDevice('cpu'));
+after(() => rmSync(scratch, { recursive: true }));
+
+for (const variant of ['llama-old-keys', 'qwen2', 'qwen3', 'gpt-neox-old-keys', 'opt-350m', 'opt-bare', 'sharded-bf16']) {
+  test(`${variant}: a saved model loads with exactly its logits, its configuration and its tokenizer`, async () => {
+    const folder = path.join(scratch, variant);
+    const model = await loadModel(path.join(fixtures, variant));
+    const logits = await logitsOf(model, ids);
+    await saveModel(model, folder);
+    model.dispose();
+    const again = await loadModel(folder);
+    assert.deepEqual(await logitsOf(again, ids), logits);
+    again.dispose();
+    const config = (place: string) => JSON.parse(readFileSync(path.join(place, 'config.json'), 'utf8')) as Record<string, unknown>;
+    const { dtype: _, torch_dtype: __, ...kept } = config(path.join(fixtures, variant));
+    const saved = config(folder);
+    assert.equal(saved.dtype ?? saved.torch_dtype, 'float32');
+    for (const [key, value] of Object.entries(kept)) assert.deepEqual(saved[key], value, key);
+    for (const file of ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
+      assert.ok(existsSync(path.join(folder, file)), file);
+  });
+}
+
+test('a model saved as bfloat16 or float16 takes half the space and keeps what those formats can hold', async () => {
+  const model = await loadModel(path.join(fixtures, 'sharded-bf16'));
+  const logits = (await logitsOf(model, ids)).flat();
+  for (const [dtype, tolerance] of [
+    ['bfloat16', 0],
+    ['float16', 2e-3],
+  ] as const) {
+    const folder = path.join(scratch, dtype);
+    await saveModel(model, folder, { dtype });
+    assert.match(readFileSync(path.join(folder, 'config.json'), 'utf8'), new RegExp(`"dtype": "${dtype}"`));
+    const again = await loadModel(folder);
+    closeTo((await logitsOf(again, ids)).flat(), logits, tolerance);
+    again.dispose();
+  }
+  model.dispose();
+});
+
+test('saving replaces an earlier checkpoint and leaves nothing else behind', async () => {
+  const folder = path.join(scratch, 'twice');
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  await saveModel(model, folder);
+  const files = readdirSync(folder);
+  writeFileSync(path.join(folder, 'metrics.jsonl'), '{}\n');
+  model.parameters.get('model.norm.weight')?.assign(tf.zeros([32]));
+  await saveModel(model, folder);
+  model.dispose();
+  assert.deepEqual(readdirSync(folder).sort(), [...files, 'metrics.jsonl'].sort());
+  assert.deepEqual((await readSafetensors(path.join(folder, 'model.safetensors'))).get('model.norm.weight')?.data, new Float32Array(32));
+});
+
+test('a full disk is said in one sentence, and the earlier checkpoint stays as it was', async (context) => {
+  const folder = path.join(scratch, 'full');
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  await saveModel(model, folder);
+  const before = readFileSync(path.join(folder, 'model.safetensors'));
+  const files = readdirSync(folder);
+  model.parameters.get('model.norm.weight')?.assign(tf.zeros([32]));
+  const probe = await fsPromises.open(path.join(scratch, 'probe'), 'w');
+  let writes = 0;
+  // every file handle fails from its second write on, as on a disk that has just become full
+  context.mock.method(Object.getPrototypeOf(probe), 'write', async (_bytes: Uint8Array, _at: number, length: number) => {
+    if (++writes > 1) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    return { bytesWritten: length };
+  });
+  await probe.close();
+  await assert.rejects(
+    saveModel(model, folder),
+    (error: Error) => error instanceof UserError && /disk is full/.test(error.message) && error.message.includes(folder),
+  );
+  context.mock.restoreAll();
+  assert.deepEqual(readdirSync(folder), files);
+  assert.deepEqual(readFileSync(path.join(folder, 'model.safetensors')), before);
+  model.dispose();
+});
+
+test('an output folder that holds something else is refused and stays untouched', async () => {
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  const folder = path.join(scratch, 'thesis');
+  mkdirSync(folder);
+  writeFileSync(path.join(folder, 'chapter1.txt'), 'It was');
+  await assert.rejects(saveModel(model, folder), { name: 'UserError', message: /thesis holds something else \(chapter1.txt\)/ });
+  assert.deepEqual(readdirSync(folder), ['chapter1.txt']);
+  writeFileSync(path.join(folder, 'config.json'), '{"editor": "dark"}');
+  assert.throws(() => checkOutputFolder(folder), { name: 'UserError' });
+  await assert.rejects(saveModel(model, path.join(folder, 'chapter1.txt')), { name: 'UserError', message: /is a file/ });
+  await assert.rejects(saveModel(model, path.join(folder, 'chapter1.txt', 'model')), {
+    name: 'UserError',
+    message: /a part of this path is a file/,
+  });
+  model.dispose();
+});
+
+test('new, empty and earlier output folders are accepted', () => {
+  checkOutputFolder(path.join(scratch, 'not-there'));
+  mkdirSync(path.join(scratch, 'fresh', 'checkpoint-10'), { recursive: true });
+  checkOutputFolder(path.join(scratch, 'fresh'));
+  checkOutputFolder(path.join(fixtures, 'qwen2'));
+});
+
+test('a created model has the weights that its seed says, distributed as Hugging Face initializes them', async () => {
+  const { tokenizer, config } = await loadModel(path.join(fixtures, 'gpt-neox-serial'));
+  const raw = { ...config.raw, initializer_range: 0.02, architectures: undefined };
+  const make = (seed: number) => createModel(raw, { seed, tokenizer });
+  const [one, same, other] = [make(1), make(1), make(2)];
+  const weights = (model: typeof one, name: string) => model.parameters.get(name)?.dataSync() as Float32Array;
+  const embedding = weights(one, 'gpt_neox.embed_in.weight');
+  const deviation = Math.sqrt(embedding.reduce((sum, x) => sum + x * x, 0) / embedding.length);
+  assert.ok(Math.abs(deviation - 0.02) < 0.001, `deviation ${deviation}`);
+  assert.ok(weights(one, 'gpt_neox.final_layer_norm.weight').every((x) => x === 1));
+  assert.ok(weights(one, 'gpt_neox.layers.0.mlp.dense_h_to_4h.bias').every((x) => x === 0));
+  assert.deepEqual(await logitsOf(one, ids), await logitsOf(same, ids));
+  assert.notDeepEqual(embedding, weights(other, 'gpt_neox.embed_in.weight'));
+  await saveModel(one, path.join(scratch, 'created'));
+  const saved = JSON.parse(readFileSync(path.join(scratch, 'created', 'config.json'), 'utf8')) as Record<string, unknown>;
+  assert.deepEqual(saved.architectures, ['GPTNeoXForCausalLM']);
+  (await loadModel(path.join(scratch, 'created'))).dispose();
+});
+
+test('a disposed model leaves no tensor behind, and loading tells its progress to the last byte', async () => {
+  const tensors = tf.memory().numTensors;
+  const seen: [number, number][] = [];
+  const model = await loadModel(path.join(fixtures, 'sharded-fp16'), { onProgress: ({ loaded, total }) => seen.push([loaded, total]) });
+  assert.equal(tf.memory().numTensors, tensors + model.parameters.size);
+  await logitsOf(model, ids);
+  model.dispose();
+  assert.equal(tf.memory().numTensors, tensors);
+  const [loaded, total] = seen[seen.length - 1];
+  assert.equal(loaded, total);
+});
