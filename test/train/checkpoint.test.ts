@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import fsPromises from 'node:fs/promises';
 import * as path from 'node:path';
 import { before, describe, test, type TestContext } from 'node:test';
 import { useDevice } from '../../lib/engine';
@@ -239,4 +240,22 @@ test('a loss that is not finite names the last good checkpoint', async (t) => {
   const folder = temporaryFolder(t);
   const trainer = await makeTrainer(t, folder, { learningRate: 1e30, maxGradNorm: 0, warmupSteps: 0, saveSteps: 1, lrSchedulerType: 'constant' });
   await refuses(trainer.train(), /^Step \d+: the (loss|gradient norm) is (NaN|-?Infinity).*gradients that are not clipped.*the last good checkpoint is .*checkpoint-\d+\.$/);
+});
+
+test('a disk that fills up while a checkpoint is written is said in one sentence; earlier checkpoints stay', async (t) => {
+  const folder = temporaryFolder(t);
+  const trainer = await makeTrainer(t, folder, {}, [
+    {
+      onStepEnd: ({ step }) => {
+        if (step !== 3) return;
+        const open = t.mock.method(fsPromises, 'open', async () => {
+          throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+        });
+        t.after(() => open.mock.restore());
+      },
+    },
+  ]);
+  await refuses(trainer.train(), /disk is full.*checkpoint-4.*could not be saved/);
+  assert.deepEqual(checkpointsIn(folder), ['checkpoint-2']);
+  assert.deepEqual(fs.readdirSync(folder).filter((name) => name.startsWith('.')), []);
 });

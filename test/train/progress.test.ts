@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { type LogRecord, notebookProgress, terminalProgress, type TrainerState, type TrainOutput } from '../../lib/train';
+import { formatNumber, formatSeconds } from '../../lib/train/format';
+import { describeRecord } from '../../lib/train/progress';
+
+const record: LogRecord = { loss: 1.23456, grad_norm: 2.5, learning_rate: 1e-4, mean_token_accuracy: 0.5, epoch: 0.5, step: 12 };
+const state = (step: number): TrainerState => ({
+  ...{ step, maxSteps: 40, epoch: 0.5, numTokens: 100, log: [record], tokensPerSecond: 1234.4 },
+  secondsLeft: step === 0 ? undefined : 42,
+  stop: () => {},
+});
+const output: TrainOutput = {
+  ...{ globalStep: 40, trainingLoss: 1.5, stopped: false },
+  metrics: { train_runtime: 65, train_samples_per_second: 1, train_steps_per_second: 1, train_loss: 1.5, num_tokens: 5, tokens_per_second: 999.6, peak_memory_gb: 1.234, epoch: 1 },
+};
+
+function recordStream(isTTY: boolean, columns = 60) {
+  const written: string[] = [];
+  return { written, stream: { isTTY, columns, write: (text: string) => written.push(text) } };
+}
+
+describe('progress in a terminal', () => {
+  test('is a bar that redraws itself, with steps, pace and time left, no wider than the terminal', () => {
+    const { written, stream } = recordStream(true);
+    const progress = terminalProgress(stream);
+    progress.onTrainBegin?.(state(0));
+    progress.onStepEnd?.(state(12));
+    assert.equal(written[1], '\r\x1b[2K[########.................] 12/40  1234 tokens/s  0:42 left');
+    for (const text of written) assert.ok(text.replace('\r\x1b[2K', '').length < 60);
+  });
+  test('keeps log records above the bar', () => {
+    const { written, stream } = recordStream(true);
+    terminalProgress(stream).onLog?.(state(12), record);
+    assert.equal(written[0], '\r\x1b[2Kstep 12/40  loss 1.235  accuracy 0.5  grad norm 2.5  rate 1.00e-4\n');
+    assert.match(written[1], /\[#+\.+\] 12\/40/);
+  });
+  test('is plain lines where nobody watches', () => {
+    const { written, stream } = recordStream(false);
+    const progress = terminalProgress(stream);
+    progress.onTrainBegin?.(state(0));
+    progress.onStepEnd?.(state(11));
+    progress.onNote?.('2 of 9 examples were longer.');
+    progress.onLog?.(state(12), record);
+    progress.onSave?.(state(12), 'out/checkpoint-12');
+    progress.onTrainEnd?.(state(40), output);
+    assert.deepEqual(written, [
+      '2 of 9 examples were longer.\n',
+      'step 12/40  loss 1.235  accuracy 0.5  grad norm 2.5  rate 1.00e-4  1234 tokens/s  0:42 left\n',
+      'saved out/checkpoint-12\n',
+      'trained 40 steps in 1:05: mean loss 1.5, 1000 tokens/s, peak memory 1.23 GB\n',
+    ]);
+  });
+});
+
+describe('progress in a notebook', () => {
+  test('is one place of the cell, with the last record and the end', () => {
+    const shown: string[] = [];
+    const progress = notebookProgress({ html: (html) => shown.push(html) });
+    const listeners = process.listenerCount('SIGINT');
+    progress.onNote?.('2 < 9');
+    progress.onTrainBegin?.(state(0));
+    assert.equal(process.listenerCount('SIGINT'), listeners + 1, 'interrupting the kernel stops the run');
+    progress.onLog?.(state(12), record);
+    progress.onTrainEnd?.(state(40), output);
+    assert.equal(process.listenerCount('SIGINT'), listeners);
+    assert.match(shown[0], /2 &lt; 9.*<progress max="40" value="0"/);
+    assert.match(shown[shown.length - 1], /value="40".*1234 tokens\/s · done in 1:05, peak memory 1\.2 GB<div>step 12: loss 1\.235/);
+  });
+  test('the stop button asks the run to stop', () => {
+    let stopped = false;
+    const progress = notebookProgress({ html: () => {} });
+    progress.onTrainBegin?.({ ...state(0), stop: () => void (stopped = true) });
+    process.emit('SIGINT');
+    progress.onTrainError?.(state(1), new Error('x'));
+    assert.ok(stopped);
+  });
+});
+
+test('figures are short', () => {
+  assert.equal(formatSeconds(3723), '1:02:03');
+  assert.equal(formatSeconds(59.6), '1:00');
+  assert.equal(formatNumber(0.00002), '2.00e-5');
+  assert.equal(formatNumber(12.34567), '12.35');
+  assert.equal(describeRecord({ eval_loss: 2, eval_mean_token_accuracy: 0.25, epoch: 1, step: 2 }), 'eval loss 2  eval accuracy 0.25');
+});
