@@ -153,6 +153,11 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
   return { nll, argmax, entropy };
 }
 
+/** Σ x² over all elements, a scalar. Not differentiable. */
+export function sumOfSquares(x: tf.Tensor): tf.Scalar {
+  return ortBackend() ? fused('SumOfSquares', { x }) : (tf.tidy(() => tf.sum(tf.square(x))) as tf.Scalar);
+}
+
 /**
  * Sets a variable to zero, in place where that is possible: a gradient accumulator keeps its memory, and the graph that adds
  * to it stays the same, from step to step.

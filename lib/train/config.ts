@@ -26,7 +26,7 @@ export const FIELDS = {
   perDeviceTrainBatchSize: integer(8, { min: 1 }, 'Examples in one micro-batch (with packing: packed rows).'),
   gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
   perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
-  tokensPerMicroBatch: integer(2048, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
+  tokensPerMicroBatch: integer(1024, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
   dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch when it is not full.'),
 
   // the optimizer

@@ -23,7 +23,7 @@ export interface EvalMetrics {
 export interface ScoreOptions {
   /** Examples in a batch; matters only to metrics that are ratios per batch. Default 8. */
   batchSize?: number;
-  /** Tokens computed at once. Default 2048. */
+  /** Tokens computed at once. Default 1024. */
   tokensPerMicroBatch?: number;
   /** Called between rows; false ends the work early. */
   goOn?: () => boolean;
@@ -34,7 +34,7 @@ export type ScoredBatch = BatchSums & { examples: number };
 
 /** Scores items in order. Several batches are computed together where they fit. */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
-  const { batchSize = 8, tokensPerMicroBatch = 2048, goOn = () => true } = options;
+  const { batchSize = 8, tokensPerMicroBatch = 1024, goOn = () => true } = options;
   const batches = chunks(items, batchSize);
   const sums = emptySums(batches.length);
   for (const row of cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets)) {

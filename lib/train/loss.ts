@@ -1,11 +1,9 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { type TokenLoss, tokenLoss, varyingSizes } from '../engine';
+import { embedding, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
 import { type CausalLM, disposeBatch, makeBatch, type TokenBatch } from '../model';
 import type { RowPart } from './batches';
-
-/** Gradients by parameter name. */
-export type Gradients = Map<string, tf.Tensor>;
+import type { GradientSums } from './gradients';
 
 /** A row on the device: its tokens, and which positions predict which targets. */
 interface DeviceRow {
@@ -61,7 +59,7 @@ function disposeRow({ batch, predictors, targets }: DeviceRow): void {
 /** Loss of each target of a row, inside the caller's tidy. */
 function rowLoss(model: CausalLM, row: DeviceRow): TokenLoss {
   const hidden = model.hiddenStates(row.batch);
-  return tokenLoss(tf.gather(hidden, row.predictors), model.outputHead, row.targets);
+  return tokenLoss(embedding(hidden, row.predictors), model.outputHead, row.targets);
 }
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
@@ -88,41 +86,22 @@ export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Prom
   }
 }
 
-/** A row's gradients added to those before it. */
-export interface BackwardResult {
-  gradients: Gradients;
-  scores: RowScores;
-  /** Global norm of all gradients so far, where it was asked for. */
-  norm?: number;
-}
-
 /**
- * Forward and backward pass of a row. The gradients are those of (sum of the row's losses) · share, added to `before`.
+ * Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`.
  * @param share one over the targets of the whole optimizer step, as a scalar tensor so that every step runs the same compiled graph
- * @param before gradients of earlier rows, which this call disposes
- * @param withNorm also compute the global norm of the sum, in the same run
  */
-export async function backwardRow(
-  model: CausalLM,
-  parts: readonly RowPart[],
-  share: tf.Scalar,
-  before: Gradients | undefined,
-  withNorm: boolean,
-): Promise<BackwardResult> {
+export async function backwardRow(model: CausalLM, parts: readonly RowPart[], share: tf.Scalar, sums: GradientSums): Promise<RowScores> {
   const row = placeRow(parts);
-  const { loss, gradients } = recordBackward(model, row, share, before);
-  const norm = withNorm ? globalNorm(gradients) : undefined;
+  const loss = recordBackward(model, row, share, sums);
   try {
-    const scores = await readScores(loss, row);
-    return { gradients, scores, norm: norm && (await norm.data())[0] };
+    return await readScores(loss, row);
   } finally {
     tf.dispose([loss.nll, loss.argmax, loss.entropy]);
-    norm?.dispose();
     disposeRow(row);
   }
 }
 
-function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, before: Gradients | undefined): { loss: TokenLoss; gradients: Gradients } {
+function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums: GradientSums): TokenLoss {
   const trained = [...model.parameters].filter(([, variable]) => variable.trainable);
   let loss: TokenLoss | undefined;
   const { value, grads } = tf.variableGrads(
@@ -134,28 +113,9 @@ function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, befor
     trained.map(([, variable]) => variable),
   );
   value.dispose();
-  const gradients: Gradients = new Map();
   for (const [name, variable] of trained) {
-    // a parameter that the loss does not depend on has no gradient and, as in PyTorch, is left alone
-    const fresh = grads[variable.name];
-    if (fresh) gradients.set(name, addTo(before?.get(name), fresh));
+    const gradient = grads[variable.name];
+    if (gradient) sums.add(name, gradient);
   }
-  return { loss: loss as TokenLoss, gradients };
-}
-
-function addTo(sum: tf.Tensor | undefined, fresh: tf.Tensor): tf.Tensor {
-  if (!sum) return fresh;
-  const total = tf.add(sum, fresh);
-  tf.dispose([sum, fresh]);
-  return total;
-}
-
-/** Square root of the sum of all squares of all gradients. */
-export function globalNorm(gradients: Gradients): tf.Scalar {
-  return tf.tidy(() => tf.sqrt(tf.addN([...gradients.values()].map((gradient) => tf.sum(tf.square(gradient)) as tf.Scalar))));
-}
-
-/** Frees gradients. */
-export function disposeGradients(gradients: Gradients | undefined): void {
-  if (gradients) tf.dispose([...gradients.values()]);
+  return loss as TokenLoss;
 }

@@ -1,7 +1,6 @@
 /** AdamW over the parameters of a model, with the numbers of torch.optim.AdamW; the arithmetic of one update is the engine's. */
 import * as tf from '@tensorflow/tfjs-core';
 import { adamW } from '../engine';
-import type { Gradients } from './loss';
 
 /** Running means of a parameter's gradient (`m`, torch's exp_avg) and of its square (`v`, exp_avg_sq). */
 export interface Moments {
@@ -29,10 +28,10 @@ export class AdamW {
 
   /**
    * Makes one update.
-   * @param gradients by parameter name; a parameter without one stays as it is. Disposed here, one after the other.
+   * @param gradients by parameter name; a parameter without one stays as it is
    * @param clip factor on all gradients, see `clipFactor`
    */
-  update(gradients: Gradients, learningRate: number, clip: number): void {
+  update(gradients: Iterable<[string, tf.Tensor]>, learningRate: number, clip: number): void {
     const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = this.options;
     this.step++;
     for (const [name, gradient] of gradients) {
@@ -42,7 +41,6 @@ export class AdamW {
         ...{ learningRate, beta1, beta2, epsilon, step: this.step, gradientScale: clip },
         weightDecay: decays(name, parameter.shape) ? weightDecay : 0,
       });
-      gradient.dispose();
     }
   }
 

@@ -5,6 +5,7 @@
  * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
  */
 import fs from 'node:fs';
+import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice } from '../engine';
 import { UserError } from '../errors';
@@ -15,15 +16,16 @@ import { createRandom, shuffled } from '../random';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { dueAfterStep } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
-import { listCheckpoints, pruneCheckpoints, readCheckpoint, resolveCheckpoint, restoreOptimizer, restoreWeights, writeCheckpoint } from './checkpoint';
+import { listCheckpoints, pruneCheckpoints, readCheckpoint, resolveCheckpoint, restoreOptimizer, restoreWeights, type RunIdentity, writeCheckpoint } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
 import { averageBatches, breathe, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
-import { backwardRow, disposeGradients, type Gradients, hasTargets } from './loss';
+import { GradientSums } from './gradients';
+import { backwardRow, hasTargets } from './loss';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
 import { AdamW, clipFactor } from './optimizer';
 import { defaultCallbacks } from './progress';
-import { appendMetrics, claimFolder, type DatasetRecord, rewriteMetrics, rowsHash, versions, weightHashes, writeRunRecord } from './run-folder';
+import { appendMetrics, claimFolder, describeDataset, rewriteMetrics, versions, weightHashes, writeRunRecord } from './run-folder';
 import { freshRun, type RunState } from './run-state';
 import { makeSchedule } from './schedule';
 
@@ -99,6 +101,7 @@ export class SFTTrainer {
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
   private training = false;
   private stopping = false;
+  private fingerprints?: Omit<RunIdentity, 'config'>;
 
   /** @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn */
   constructor(options: SFTTrainerOptions) {
@@ -133,7 +136,7 @@ export class SFTTrainer {
   }
 
   /**
-   * Trains the model in place.
+   * Trains the model in place. Called again, it starts a new run from the weights that the model has then.
    * @throws UserError when a checkpoint or the output folder does not fit, the disk is full, or a loss is not finite;
    *   the model then has the weights of the last complete step
    */
@@ -143,22 +146,24 @@ export class SFTTrainer {
     this.stopping = false;
     const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay } = this.config;
     const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
+    const gradients = new GradientSums();
     try {
       const started = performance.now();
       await this.begin(optimizer, resumeFromCheckpoint);
-      await this.runSteps(optimizer);
+      await this.runSteps(gradients, optimizer);
       return await this.finish((performance.now() - started) / 1000);
     } catch (error) {
       await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error));
       throw error;
     } finally {
+      gradients.dispose();
       optimizer.dispose();
       this.training = false;
     }
   }
 
   /** The loop: epochs of steps, from wherever the run stands to its last step. */
-  private async runSteps(optimizer: AdamW): Promise<void> {
+  private async runSteps(gradients: GradientSums, optimizer: AdamW): Promise<void> {
     const { stepsPerEpoch, maxSteps } = this.plan;
     const schedule = makeSchedule(this.config, maxSteps);
     while (this.state.step < maxSteps && !this.stopping) {
@@ -166,7 +171,7 @@ export class SFTTrainer {
       for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
         const learningRate = this.config.learningRate * schedule(this.state.step);
-        const result = await this.trainStep(batch, optimizer, learningRate);
+        const result = await this.trainStep(batch, gradients, optimizer, learningRate);
         if (!result) return;
         await this.afterStep(batch, result, learningRate, optimizer);
         if (this.state.step >= maxSteps || this.stopping) break;
@@ -175,33 +180,26 @@ export class SFTTrainer {
   }
 
   /** One optimizer step; undefined when it was stopped before its end. */
-  private async trainStep(batch: StepBatch, optimizer: AdamW, learningRate: number): Promise<StepResult | undefined> {
+  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult | undefined> {
     const started = performance.now();
     const rows = cutIntoRows(batch, this.config.tokensPerMicroBatch).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const share = tf.scalar(1 / targets);
     const sums = emptySums(batch.length);
-    let gradients: Gradients | undefined;
-    let norm = 0;
     try {
-      for (const [i, row] of rows.entries()) {
-        const isLast = i === rows.length - 1;
-        const result = await backwardRow(this.model, row, share, gradients, isLast);
-        gradients = result.gradients;
-        norm = result.norm ?? 0;
-        addScores(sums, result.scores);
+      for (const row of rows) {
+        if (this.stopping) return undefined;
+        addScores(sums, await backwardRow(this.model, row, share, gradients));
         await breathe();
-        if (this.stopping && !isLast) return undefined;
       }
       const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;
+      const norm = await gradients.norm();
       if (!Number.isFinite(loss) || !Number.isFinite(norm)) throw this.notFinite(loss, norm, learningRate);
-      const update = gradients as Gradients;
-      gradients = undefined;
-      optimizer.update(update, learningRate, clipFactor(norm, this.config.maxGradNorm));
+      optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm));
       this.pace.seconds += (performance.now() - started) / 1000;
       return { loss, norm, sums };
     } finally {
-      disposeGradients(gradients);
+      gradients.reset();
       share.dispose();
     }
   }
@@ -292,7 +290,9 @@ export class SFTTrainer {
       await restoreOptimizer(checkpoint, optimizer, this.model.parameters, this.state.step);
     }
     if (outputDir !== null) {
-      claimFolder(outputDir, { resuming: resume !== null && resume !== false, overwrite: this.config.overwriteOutputDir });
+      // a checkpoint from elsewhere starts a folder of its own
+      const resuming = checkpoint === undefined ? resume === true : path.resolve(checkpoint, '..') === path.resolve(outputDir);
+      claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now
       await this.writeRunRecord(outputDir);
       rewriteMetrics(outputDir, this.state.log);
@@ -371,21 +371,13 @@ export class SFTTrainer {
   }
 
   /** What must be the same for a checkpoint to be continued. */
-  private identity() {
-    return {
-      config: toSnakeCase(this.config),
-      tokens: fingerprint(this.trainItems),
-      evalTokens: this.evalItems && fingerprint(this.evalItems),
-    };
+  private identity(): RunIdentity {
+    this.fingerprints ??= { tokens: fingerprint(this.trainItems), evalTokens: this.evalItems && fingerprint(this.evalItems) };
+    return { config: toSnakeCase(this.config), ...this.fingerprints };
   }
 
   private async writeRunRecord(outputDir: string, summary?: TrainSummary): Promise<void> {
     const { trainDataset, evalDataset } = this.options;
-    const described = (examples: Examples, items: readonly Item[]): DatasetRecord => ({
-      examples: examples.length,
-      sha256: rowsHash(examples),
-      tokens_sha256: fingerprint(items),
-    });
     writeRunRecord(outputDir, {
       tool: 'tunebook',
       finished: summary !== undefined,
@@ -393,8 +385,8 @@ export class SFTTrainer {
       versions: versions(),
       device: (await currentDevice()).description,
       model: { source: this.model.source, sha256: await weightHashes(this.model.directory) },
-      dataset: described(trainDataset, this.trainItems),
-      eval_dataset: evalDataset && this.evalItems && described(evalDataset, this.evalItems),
+      dataset: await describeDataset(trainDataset, this.trainItems),
+      eval_dataset: evalDataset && this.evalItems && (await describeDataset(evalDataset, this.evalItems)),
       summary,
     });
   }

@@ -54,6 +54,15 @@ test('sizes announced as varying share one graph, and results are those of each 
   varyingSizes({});
 });
 
+test('an announced size that no input has, but some other tensor by chance, does no harm', () => {
+  varyingSizes({ segments: 7 });
+  tf.tidy(() => {
+    const x = tf.matMul(tf.ones([3, 2]), tf.ones([2, 5]));
+    assert.deepEqual(values(tf.sum(tf.reshape(tf.concat([x, x, tf.slice(x, 0, 1)], 0), [7, 5]), 1)), Array(7).fill(10));
+  });
+  varyingSizes({});
+});
+
 test('a value read in the middle of a program is right, and so is what follows', () => {
   tf.tidy(() => {
     const a = tf.tensor1d([1, 4, 9]);

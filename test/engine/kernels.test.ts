@@ -92,6 +92,7 @@ const cases: Record<string, Case> = {
   Concat: { run: (x, y) => tf.concat([x, y], 1), shapes: [[2, 3], [2, 1]] },
   Pack: { run: (x, y) => tf.stack([x, y], 1), shapes: [a, a] },
   Slice: { run: (x) => tf.slice(x, [0, 1, 0], [2, -1, 2]), shapes: [[2, 3, 4]] },
+  SplitV: { run: (x) => tf.concat([...tf.split(x, [1, 2], 1)].reverse(), 1), shapes: [[2, 3, 4]] },
   Tile: { run: (x) => tf.tile(x, [2, 3]), shapes: [a] },
   PadV2: { run: (x) => tf.pad(x, [[1, 2], [0, 3]], 0.5), shapes: [a] },
   GatherV2: { run: (x) => tf.gather(x, tf.tensor2d([0, 2, 2, 1], [2, 2], 'int32'), 1), shapes: [[2, 3, 4]] },
@@ -113,7 +114,7 @@ const cases: Record<string, Case> = {
 };
 
 /** Fused kernels have their own test, ops.test.ts. */
-const FUSED = /^(RmsNorm|LayerNorm|SwiGlu|Activation|SegmentAttention)(Grad)?$|^(Rotary|Embedding|ScatterRows|TokenLoss|CachedAttention)$/;
+const FUSED = /^(RmsNorm|LayerNorm|SwiGlu|Activation|SegmentAttention)(Grad)?$|^(Rotary|Embedding|ScatterRows|TokenLoss|CachedAttention|SumOfSquares)$/;
 
 test('every mapped kernel has a test', () => {
   const missing = mappedKernels.map(({ name }) => name).filter((name) => !(name in cases) && !FUSED.test(name));

@@ -8,7 +8,7 @@
 import { type BackendValues, type DataId, type DataType, KernelBackend, DataStorage, engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import { BufferPool } from './pool';
-import { type Cut, cutOut, emitModel, keyOf } from './program';
+import { type Cut, cutOut, emitModel, keyOf, sizesOf } from './program';
 import { ortTensor, Session, type SessionSettings } from './session';
 import { arrayOver, bytesPerElement, type HostArray, Node, sizeOf, Value } from './value';
 
@@ -158,13 +158,14 @@ export class OrtBackend extends KernelBackend {
   }
 
   private sessionFor(cut: Cut): Session {
-    const key = keyOf(cut, this.sizes);
+    const sizes = sizesOf(cut, this.sizes);
+    const key = keyOf(cut, sizes);
     let session = this.sessions.get(key);
     if (session) {
       this.sessions.delete(key);
     } else {
       const start = performance.now();
-      session = new Session(emitModel(cut, this.sizes), this.settings);
+      session = new Session(emitModel(cut, sizes), this.settings);
       this.statistics.compilations++;
       this.statistics.compileMs += performance.now() - start;
       if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();

@@ -40,6 +40,12 @@ function inOrderOfUse(nodes: Node[], feeds: Set<Value>): Value[] {
 /** Sizes that vary from run to run, by value; the name stands for the size in keys and graphs. */
 export type VaryingSizes = ReadonlyMap<number, string>;
 
+/** Those of the announced sizes that a feed has: a graph can learn no other size when it runs. */
+export function sizesOf(cut: Cut, announced: VaryingSizes): VaryingSizes {
+  const fed = new Set(cut.feeds.filter((feed) => !feed.varies).flatMap((feed) => feed.shape));
+  return new Map([...announced].filter(([size]) => fed.has(size)));
+}
+
 /**
  * Two cuts with the same key compute the same function of their feeds: the key names every kernel, its attributes, its
  * operands and all shapes, where a varying size is written as its name. So a graph compiled for one cut serves the other.

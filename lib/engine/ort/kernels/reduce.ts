@@ -54,6 +54,12 @@ export const reduceKernels: OrtKernel[] = [
   argReduction('ArgMax', 'ArgMax'),
   argReduction('ArgMin', 'ArgMin'),
   {
+    name: 'SumOfSquares',
+    inputs: ['x'],
+    infer: () => ({ shape: [], dtype: 'float32' }),
+    emit: ({ graph, inputs: [x] }) => graph.op('ReduceSumSquare', [x.name], { keepdims: 0 }),
+  },
+  {
     name: 'Softmax',
     inputs: ['logits'],
     infer: ([x]) => ({ shape: x.shape, dtype: 'float32' }),

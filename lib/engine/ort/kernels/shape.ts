@@ -1,7 +1,7 @@
 /** Operations that move elements without computing on them. */
 import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { NumericType, OrtKernel } from '../kernel';
-import { ELEMENT_TYPES } from '../onnx';
+import type { Attrs, NumericType, OrtKernel } from '../kernel';
+import { type Dim, ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 
 const typeOf = (x: TensorInfo): NumericType => x.dtype as NumericType;
 
@@ -14,6 +14,11 @@ function narrowed(shape: number[], begin: number[], size: number[]): { axes: num
 function sliceOf(x: TensorInfo, attrs: { begin: number | number[]; size: number | number[] }): { begin: number[]; size: number[] } {
   const [begin, size] = slice_util.parseSliceParams(x as never, attrs.begin, attrs.size);
   return { begin, size };
+}
+
+function splitOf(shape: readonly number[], { axis, numOrSizeSplits }: Attrs): { axis: number; sizes: number[] } {
+  const at = util.parseAxisParam(axis, shape as number[])[0];
+  return { axis: at, sizes: backend_util.prepareSplitSize({ shape } as never, numOrSizeSplits, at) };
 }
 
 export const shapeKernels: OrtKernel[] = [
@@ -65,6 +70,22 @@ export const shapeKernels: OrtKernel[] = [
       const { axes, starts, ends } = narrowed(shape, begin, size);
       if (axes.length === 0) return graph.op('Identity', [x.name]);
       return graph.op('Slice', [x.name, graph.ints(starts), graph.ints(ends), graph.ints(axes)]);
+    },
+  },
+  {
+    name: 'SplitV',
+    inputs: ['x'],
+    infer: ([x], attrs) => {
+      const { axis, sizes } = splitOf(x.shape, attrs);
+      return sizes.map((size) => ({ shape: x.shape.with(axis, size), dtype: typeOf(x) }));
+    },
+    key: (attrs, [x]) => {
+      const { axis, sizes } = splitOf(x.shape, attrs);
+      return `${axis}|${sizes}`;
+    },
+    emit: ({ graph, inputs: [x], attrs, concrete }) => {
+      const { axis, sizes } = splitOf(concrete[0], attrs);
+      return graph.ops('Split', [x.name, graph.ints(sizes)], sizes.length, { axis });
     },
   },
   {
@@ -124,7 +145,7 @@ export const shapeKernels: OrtKernel[] = [
 ];
 
 /** base with rows[i] added to its row ids[i]; one after the other, so that sums do not depend on threads. */
-export function scatterRows(graph: import('../onnx').GraphBuilder, base: string, ids: string, rows: string, shape: import('../onnx').Dim[]): string {
+export function scatterRows(graph: GraphBuilder, base: string, ids: string, rows: string, shape: Dim[]): string {
   const column = graph.reshape(ids, [shape[0], ...shape.slice(1).map(() => 1)]);
   const indices = graph.op('Expand', [column, graph.shape(shape)]);
   return graph.op('ScatterElements', [base, indices, rows], { axis: 0, reduction: 'add' });
