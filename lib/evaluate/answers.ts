@@ -1,10 +1,10 @@
 /** Comparing an answer with its reference. */
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
-import { type CausalLM, generateBatch, type GenerateOptions } from '../model';
+import { type CausalLM, type GenerateOptions, generateBatch } from '../model';
+import { formatExample, type PromptTemplate } from '../text';
 import { chunks } from '../train/batches';
 import type { Examples } from '../train/examples';
-import { formatExample, type PromptTemplate } from '../text';
 
 /** How an answer compares with its reference, each from 0 to 1. */
 export interface AnswerScores {
@@ -69,7 +69,11 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
   const order = [...asked.keys()].sort((a, b) => asked[a].prompt.length - asked[b].prompt.length);
   const answers: Answer[] = [];
   for (const indices of chunks(order, batchSize)) {
-    const found = await generateBatch(model, indices.map((index) => asked[index].prompt), generation);
+    const found = await generateBatch(
+      model,
+      indices.map((index) => asked[index].prompt),
+      generation,
+    );
     for (const [i, index] of indices.entries()) {
       answers[index] = { ...asked[index], answer: found[i].text.trim() };
     }

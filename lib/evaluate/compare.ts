@@ -1,10 +1,10 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
 import type { Example } from '../data';
+import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
 import type { Examples } from '../train/examples';
-import { UserError } from '../errors';
-import { type Answer, answerAll, type AnswerOptions, type AnswerScores, scoreAnswer } from './answers';
+import { type Answer, type AnswerOptions, type AnswerScores, answerAll, scoreAnswer } from './answers';
 import { perplexity } from './perplexity';
 
 export interface CompareOptions extends AnswerOptions {
@@ -58,15 +58,28 @@ export async function compareModels({ base, tuned, questions, output, names, ...
   const before = await answer(base, rows, options);
   const after = await answer(tuned, rows, options);
   const compared = rows.map(
-    (row, i): ComparedQuestion => ({ question: questionOf(row, before[i].prompt), reference: before[i].reference || undefined, base: before[i].compared, tuned: after[i].compared }),
+    (row, i): ComparedQuestion => ({
+      question: questionOf(row, before[i].prompt),
+      reference: before[i].reference || undefined,
+      base: before[i].compared,
+      tuned: after[i].compared,
+    }),
   );
-  const found = { questions: compared, base: totals(compared.map((question) => question.base)), tuned: totals(compared.map((question) => question.tuned)) };
+  const found = {
+    questions: compared,
+    base: totals(compared.map((question) => question.base)),
+    tuned: totals(compared.map((question) => question.tuned)),
+  };
   const markdown = writeMarkdown(found, names?.base ?? base.source, names?.tuned ?? tuned.source);
   if (output !== undefined) writeFileAtomic(output, markdown);
   return { ...found, markdown };
 }
 
-async function answer(model: CausalLM, rows: readonly Example[], options: AnswerOptions): Promise<Array<Answer & { compared: ComparedAnswer }>> {
+async function answer(
+  model: CausalLM,
+  rows: readonly Example[],
+  options: AnswerOptions,
+): Promise<Array<Answer & { compared: ComparedAnswer }>> {
   const { template } = options;
   const result: Array<Answer & { compared: ComparedAnswer }> = [];
   for (const [i, given] of (await answerAll(model, rows, options)).entries()) {
@@ -90,7 +103,8 @@ function questionOf(row: Example, prompt: string): string {
 function totals(answers: readonly ComparedAnswer[]): ComparedTotals | undefined {
   const scored = answers.filter((answer) => answer.referenceLoss !== undefined);
   if (scored.length === 0) return undefined;
-  const mean = (pick: 'exactMatch' | 'f1' | 'referenceLoss') => scored.reduce((sum, answer) => sum + (answer[pick] ?? 0), 0) / scored.length;
+  const mean = (pick: 'exactMatch' | 'f1' | 'referenceLoss') =>
+    scored.reduce((sum, answer) => sum + (answer[pick] ?? 0), 0) / scored.length;
   const referenceLoss = mean('referenceLoss');
   return { exactMatch: mean('exactMatch'), f1: mean('f1'), referenceLoss, perplexity: Math.exp(referenceLoss) };
 }

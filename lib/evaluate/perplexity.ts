@@ -4,8 +4,9 @@ import type { CausalLM } from '../model';
 import { scoreItems } from '../train/evaluation';
 import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
 
-export interface PerplexityOptions extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
-  /** Tokens computed at once; bounds memory, changes no result. Default 2048. */
+export interface PerplexityOptions
+  extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
+  /** Tokens computed at once; bounds memory, changes no result. Default 1024. */
   tokensPerMicroBatch?: number;
 }
 
@@ -30,8 +31,12 @@ export interface PerplexityResult {
  * over tokens.
  * @throws UserError when there is nothing to score, or an example is longer than the model can read
  */
-export async function perplexity(model: CausalLM, data: Examples | readonly string[] | string, options: PerplexityOptions = {}): Promise<PerplexityResult> {
-  const { tokensPerMicroBatch, maxLength = 1024, ...rest } = options;
+export async function perplexity(
+  model: CausalLM,
+  data: Examples | readonly string[] | string,
+  options: PerplexityOptions = {},
+): Promise<PerplexityResult> {
+  const { tokensPerMicroBatch, maxLength = null, ...rest } = options;
   await currentDevice();
   const { items } = prepareExamples(asExamples(data), model.tokenizer, {
     ...rest,

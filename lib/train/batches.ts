@@ -1,6 +1,7 @@
 /** Which examples make which optimizer step, and how a step's examples are cut into rows for computing. */
-import { createRandom, shuffled } from '../random';
+
 import { UserError } from '../errors';
+import { createRandom, shuffled } from '../random';
 import type { SFTConfig } from './config';
 import { countTokens, type Item, type Sequence } from './examples';
 
@@ -18,14 +19,19 @@ export interface RunPlan {
   maxSteps: number;
 }
 
-type PlanConfig = Pick<SFTConfig, 'perDeviceTrainBatchSize' | 'gradientAccumulationSteps' | 'numTrainEpochs' | 'maxSteps' | 'dataloaderDropLast'>;
+type PlanConfig = Pick<
+  SFTConfig,
+  'perDeviceTrainBatchSize' | 'gradientAccumulationSteps' | 'numTrainEpochs' | 'maxSteps' | 'dataloaderDropLast'
+>;
 
 /** @throws UserError when dataloader_drop_last leaves no micro-batch */
 export function planRun(items: number, config: PlanConfig): RunPlan {
   const size = config.perDeviceTrainBatchSize;
   const microBatchesPerEpoch = config.dataloaderDropLast ? Math.floor(items / size) : Math.ceil(items / size);
   if (microBatchesPerEpoch === 0) {
-    throw new UserError(`dataloader_drop_last leaves nothing of ${items} examples in batches of ${size}; choose a smaller per_device_train_batch_size.`);
+    throw new UserError(
+      `dataloader_drop_last leaves nothing of ${items} examples in batches of ${size}; choose a smaller per_device_train_batch_size.`,
+    );
   }
   const stepsPerEpoch = Math.ceil(microBatchesPerEpoch / config.gradientAccumulationSteps);
   const maxSteps = config.maxSteps > 0 ? config.maxSteps : Math.ceil(config.numTrainEpochs * stepsPerEpoch);
@@ -82,7 +88,8 @@ export function cutIntoRows(microBatches: readonly MicroBatch[], budget: number)
   const tokens = parts.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0);
   for (let count = Math.ceil(tokens / budget); ; count++) {
     const rows = spread(longestFirst, count);
-    if (rows.every((row) => row.length === 1 || row.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0) <= budget)) return rows;
+    if (rows.every((row) => row.length === 1 || row.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0) <= budget))
+      return rows;
   }
 }
 

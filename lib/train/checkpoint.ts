@@ -28,7 +28,15 @@ export interface RunIdentity {
 }
 
 /** Settings that may change between a run and its continuation, because they change neither weights nor log. */
-const FREE = new Set(['output_dir', 'overwrite_output_dir', 'resume_from_checkpoint', 'save_strategy', 'save_steps', 'save_total_limit', 'disable_tqdm']);
+const FREE = new Set([
+  'output_dir',
+  'overwrite_output_dir',
+  'resume_from_checkpoint',
+  'save_strategy',
+  'save_steps',
+  'save_total_limit',
+  'disable_tqdm',
+]);
 
 /** trainer_state.json. */
 interface StateFile {
@@ -56,7 +64,8 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
 export function removeUnfinished(outputDir: string): void {
   if (!fs.existsSync(outputDir)) return;
   for (const name of fs.readdirSync(outputDir)) {
-    if (name.startsWith(UNFINISHED) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name)) fs.rmSync(path.join(outputDir, name), { recursive: true, force: true });
+    if (name.startsWith(UNFINISHED) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name))
+      fs.rmSync(path.join(outputDir, name), { recursive: true, force: true });
   }
 }
 
@@ -65,7 +74,13 @@ export function removeUnfinished(outputDir: string): void {
  * @returns its folder
  * @throws UserError when the system refuses, for example because the disk is full; earlier checkpoints stay
  */
-export async function writeCheckpoint(outputDir: string, model: CausalLM, optimizer: AdamW, state: RunState, identity: RunIdentity): Promise<string> {
+export async function writeCheckpoint(
+  outputDir: string,
+  model: CausalLM,
+  optimizer: AdamW,
+  state: RunState,
+  identity: RunIdentity,
+): Promise<string> {
   const folder = path.join(outputDir, `checkpoint-${state.step}`);
   const unfinished = path.join(outputDir, `${UNFINISHED}checkpoint-${state.step}`);
   try {
@@ -106,12 +121,14 @@ async function writeMoments(file: string, optimizer: AdamW): Promise<void> {
 export function resolveCheckpoint(outputDir: string | null, resume: boolean | string | null): string | undefined {
   if (resume === null || resume === false) return undefined;
   if (resume === true) {
-    if (outputDir === null) throw new UserError('resume_from_checkpoint is true, but there is no output_dir to find checkpoints in; set it.');
+    if (outputDir === null)
+      throw new UserError('resume_from_checkpoint is true, but there is no output_dir to find checkpoints in; set it.');
     return listCheckpoints(outputDir).at(-1)?.folder;
   }
   if (fs.existsSync(path.join(resume, STATE_FILE))) return resume;
   const known = listCheckpoints(fs.existsSync(resume) && listCheckpoints(resume).length > 0 ? resume : path.dirname(resume));
-  const hint = known.length > 0 ? `the nearest complete one is ${known[known.length - 1].folder}` : 'name a folder such as output_dir/checkpoint-100';
+  const hint =
+    known.length > 0 ? `the nearest complete one is ${known[known.length - 1].folder}` : 'name a folder such as output_dir/checkpoint-100';
   throw new UserError(`resume_from_checkpoint: ${resume} is not a complete checkpoint (it has no ${STATE_FILE}); ${hint}.`);
 }
 
@@ -129,7 +146,9 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
   for (const key of new Set([...Object.keys(identity.config), ...Object.keys(saved.config)])) {
     const [now, then] = [identity.config[key], saved.config[key]].map((value) => JSON.stringify(value ?? null));
     if (FREE.has(key) || now === then) continue;
-    throw new UserError(`${key} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`);
+    throw new UserError(
+      `${key} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`,
+    );
   }
   const different = saved.tokens !== identity.tokens ? 'training' : saved.evalTokens !== identity.evalTokens ? 'evaluation' : undefined;
   if (different !== undefined) {
@@ -158,7 +177,12 @@ export async function restoreWeights(folder: string, model: CausalLM): Promise<v
 }
 
 /** Puts a checkpoint's moments into an optimizer. */
-export async function restoreOptimizer(folder: string, optimizer: AdamW, parameters: ReadonlyMap<string, tf.Variable>, step: number): Promise<void> {
+export async function restoreOptimizer(
+  folder: string,
+  optimizer: AdamW,
+  parameters: ReadonlyMap<string, tf.Variable>,
+  step: number,
+): Promise<void> {
   const file = await openSafetensors(path.join(folder, OPTIMIZER_FILE));
   try {
     for (const [name, parameter] of parameters) {
@@ -176,7 +200,9 @@ export async function restoreOptimizer(folder: string, optimizer: AdamW, paramet
 async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Variable): Promise<void> {
   const shape = file.tensors.get(name)?.shape ?? [];
   if (shape.join() !== variable.shape.join()) {
-    throw new UserError(`${file.file}: ${name} has shape [${shape}], but the model's is [${variable.shape}]; the checkpoint belongs to another model.`);
+    throw new UserError(
+      `${file.file}: ${name} has shape [${shape}], but the model's is [${variable.shape}]; the checkpoint belongs to another model.`,
+    );
   }
   const value = tf.tensor(await file.read(name), variable.shape, 'float32');
   variable.assign(value);

@@ -15,7 +15,10 @@ export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_war
 export const FIELDS = {
   // where
   outputDir: optional(text('', 'Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written.')),
-  overwriteOutputDir: flag(false, 'Start afresh in an output_dir that holds something else or an unfinished run (its checkpoints are removed).'),
+  overwriteOutputDir: flag(
+    false,
+    'Start afresh in an output_dir that holds something else or an unfinished run (its checkpoints are removed).',
+  ),
   resumeFromCheckpoint: optional(
     either(flag(true, 'Continue an interrupted run: true for its newest checkpoint, or the path of one.'), text('', '')),
   ),
@@ -32,7 +35,10 @@ export const FIELDS = {
   // the optimizer
   learningRate: number(2e-5, { min: 0 }, 'Highest learning rate of AdamW.'),
   lrSchedulerType: choice('linear', LR_SCHEDULERS, 'Shape of the learning rate over the run.'),
-  lrSchedulerKwargs: numbers(['min_lr', 'min_lr_rate', 'num_cycles'], 'For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles.'),
+  lrSchedulerKwargs: numbers(
+    ['min_lr', 'min_lr_rate', 'num_cycles'],
+    'For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles.',
+  ),
   warmupSteps: number(0, { min: 0 }, 'Steps in which the rate rises from 0; below 1, the share of all steps.'),
   warmupRatio: number(0, { min: 0, max: 1 }, 'Share of all steps in which the rate rises from 0; warmup_steps wins.'),
   weightDecay: number(0, { min: 0 }, 'Decoupled weight decay, on matrices only (not on biases and norms).'),
@@ -42,11 +48,20 @@ export const FIELDS = {
   maxGradNorm: number(1, { min: 0 }, 'Gradients with a larger global norm are scaled down to it; 0 never scales.'),
 
   // the examples
-  maxLength: optional(integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. With packing, the length of a row.'), 1024),
-  completionOnlyLoss: optional(flag(true, 'Learn completions only (true), all tokens (false), or completions where rows have a prompt (null).')),
+  maxLength: optional(
+    integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. With packing, the length of a row.'),
+    1024,
+  ),
+  completionOnlyLoss: optional(
+    flag(true, 'Learn completions only (true), all tokens (false), or completions where rows have a prompt (null).'),
+  ),
   assistantOnlyLoss: flag(false, 'Learn every assistant turn of a conversation, and nothing else.'),
   packing: flag(false, 'Fill rows of max_length with whole examples by best fit; no example sees another.'),
-  packingStrategy: choice('bfd', ['bfd', 'bfd_split'], 'What packing does with an example longer than a row: cut its end off (bfd) or continue it in another row (bfd_split).'),
+  packingStrategy: choice(
+    'bfd',
+    ['bfd', 'bfd_split'],
+    'What packing does with an example longer than a row: cut its end off (bfd) or continue it in another row (bfd_split).',
+  ),
   paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
   evalPacking: optional(flag(true, 'Pack the evaluation examples too; null: as packing.')),
   chatTemplatePath: optional(text('', "File with a Jinja chat template that replaces the tokenizer's own.")),
@@ -63,7 +78,11 @@ export const FIELDS = {
   evalStrategy: choice('no', ['no', 'steps', 'epoch'], 'Evaluate every eval_steps, once an epoch, or never.'),
   evalSteps: optional(interval(500, 'Optimizer steps between two evaluations; null: logging_steps.')),
   evalOnStart: flag(false, 'Evaluate before the first step.'),
-  saveStrategy: choice('steps', ['steps', 'epoch', 'best', 'no'], 'Write checkpoints every save_steps, once an epoch, at each best evaluation, or never.'),
+  saveStrategy: choice(
+    'steps',
+    ['steps', 'epoch', 'best', 'no'],
+    'Write checkpoints every save_steps, once an epoch, at each best evaluation, or never.',
+  ),
   saveSteps: interval(500, 'Optimizer steps between two checkpoints.'),
   saveTotalLimit: optional(integer(1, { min: 1 }, 'Keep only so many checkpoints, the newest and the best; null keeps all.')),
   loadBestModelAtEnd: flag(false, 'End with the weights of the best evaluation.'),
@@ -171,7 +190,9 @@ function checkTogether(config: SFTConfig, where: string): void {
   if (config.packing && config.maxLength === null) fail('packing needs a max_length, the length of a packed row; set it.');
   const { min_lr: minLr, min_lr_rate: minLrRate } = config.lrSchedulerKwargs;
   if (config.lrSchedulerType === 'cosine_with_min_lr' && (minLr === undefined) === (minLrRate === undefined)) {
-    fail('lr_scheduler_type cosine_with_min_lr needs exactly one of min_lr and min_lr_rate in lr_scheduler_kwargs, such as {min_lr_rate: 0.1}.');
+    fail(
+      'lr_scheduler_type cosine_with_min_lr needs exactly one of min_lr and min_lr_rate in lr_scheduler_kwargs, such as {min_lr_rate: 0.1}.',
+    );
   }
   if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {
     fail('save_strategy is best, but eval_strategy is no, so nothing tells what is best; set eval_strategy to steps or epoch.');
@@ -184,11 +205,15 @@ function checkBest(config: SFTConfig, fail: (sentence: string) => never): void {
   if (config.evalStrategy === 'no') fail('load_best_model_at_end needs evaluations; set eval_strategy to steps or epoch.');
   if (config.saveStrategy === 'best') return;
   if (config.saveStrategy !== config.evalStrategy) {
-    fail(`load_best_model_at_end needs a checkpoint at each evaluation: save_strategy is ${config.saveStrategy} but eval_strategy is ${config.evalStrategy}; make them the same.`);
+    fail(
+      `load_best_model_at_end needs a checkpoint at each evaluation: save_strategy is ${config.saveStrategy} but eval_strategy is ${config.evalStrategy}; make them the same.`,
+    );
   }
   const evalSteps = config.evalSteps ?? config.loggingSteps;
   if (config.evalStrategy === 'steps' && (config.saveSteps / evalSteps) % 1 !== 0) {
-    fail(`load_best_model_at_end needs checkpoints at evaluations: save_steps (${config.saveSteps}) must be a multiple of eval_steps (${evalSteps}).`);
+    fail(
+      `load_best_model_at_end needs checkpoints at evaluations: save_steps (${config.saveSteps}) must be a multiple of eval_steps (${evalSteps}).`,
+    );
   }
 }
 

@@ -65,11 +65,15 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
     if (countTargets(tokenized) === 0) throw new UserError(explainNoTarget(tokenized, place));
     const longest = splits ? Math.min(inputIds.length, maxLength) : inputIds.length;
     if (longest > positionLimit) {
-      throw new UserError(`${place} has ${longest} tokens, but the model reads at most ${positionLimit}; set max_length to ${positionLimit} or less.`);
+      throw new UserError(
+        `${place} has ${longest} tokens, but the model reads at most ${positionLimit}; set max_length to ${positionLimit} or less.`,
+      );
     }
     const stranger = inputIds.find((id) => id >= vocabSize);
     if (stranger !== undefined) {
-      throw new UserError(`${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`);
+      throw new UserError(
+        `${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`,
+      );
     }
     if (tokenized.truncated) cut++;
     if (tokenized.boundaryMismatch) mismatched++;
@@ -77,7 +81,10 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   });
   const notes: string[] = [];
   if (cut > 0) notes.push(`${cut} of ${rows.length} examples were longer than max_length ${maxLength} and lost their end.`);
-  if (mismatched > 0) notes.push(`In ${mismatched} of ${rows.length} examples a token spans the end of the prompt, so the border of the completion is off by a token.`);
+  if (mismatched > 0)
+    notes.push(
+      `In ${mismatched} of ${rows.length} examples a token spans the end of the prompt, so the border of the completion is off by a token.`,
+    );
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
   const items = packBestFit(splits ? splitLong(sequences, maxLength) : sequences, maxLength);
   return { items, notes: [...notes, `${sequences.length} examples were packed into ${items.length} rows of up to ${maxLength} tokens.`] };

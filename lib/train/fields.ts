@@ -44,7 +44,14 @@ export function interval(initial: number, help: string): Field<number> {
 
 /** true or false. */
 export function flag(initial: boolean, help: string): Field<boolean> {
-  const words = new Map<unknown, boolean>([[true, true], [false, false], ['true', true], ['false', false], ['True', true], ['False', false]]);
+  const words = new Map<unknown, boolean>([
+    [true, true],
+    [false, false],
+    ['true', true],
+    ['false', false],
+    ['True', true],
+    ['False', false],
+  ]);
   const parse = (value: unknown) => {
     const read = words.get(value);
     return read === undefined ? undefined : { value: read };
@@ -69,7 +76,8 @@ export function text(initial: string, help: string): Field<string> {
 
 /** A field that may also be left open: null, or the words "null" and "none". `initial` says what it is when nobody sets it. */
 export function optional<T>(field: Field<T>, initial: T | null = null): Field<T | null> {
-  const parse = (value: unknown) => (value === null || value === 'null' || value === 'none' || value === 'None' ? { value: null } : field.parse(value));
+  const parse = (value: unknown) =>
+    value === null || value === 'null' || value === 'none' || value === 'None' ? { value: null } : field.parse(value);
   return { default: initial, help: field.help, range: `${field.range}, or null`, parse };
 }
 

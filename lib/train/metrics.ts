@@ -40,7 +40,8 @@ export const emptyWindow: Readonly<LogWindow> = { steps: 0, loss: 0, microBatche
 
 /** The window with one optimizer step more. */
 export function addStep(window: Readonly<LogWindow>, loss: number, microBatches: readonly BatchSums[]): LogWindow {
-  const ratio = (pick: (sums: BatchSums) => number) => microBatches.reduce((sum, batch) => sum + (batch.targets > 0 ? pick(batch) / batch.targets : 0), 0);
+  const ratio = (pick: (sums: BatchSums) => number) =>
+    microBatches.reduce((sum, batch) => sum + (batch.targets > 0 ? pick(batch) / batch.targets : 0), 0);
   return {
     steps: window.steps + 1,
     loss: window.loss + loss,

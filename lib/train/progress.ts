@@ -1,8 +1,8 @@
 /** How a run shows itself: a progress bar in a terminal, a line now and then in a log file, a bar in a notebook's cell. */
 import { escapeHtml, inNotebook } from '../display';
 import type { TrainerCallback, TrainerState } from './callbacks';
-import type { LogRecord } from './metrics';
 import { formatNumber, formatSeconds } from './format';
+import type { LogRecord } from './metrics';
 
 /** Makes the callbacks that every trainer has unless its progress bar is switched off. Whoever shows more in a notebook (live curves) adds to the list. */
 export const defaultCallbackMakers: Array<() => TrainerCallback> = [() => (inNotebook() ? notebookProgress() : terminalProgress())];
@@ -63,8 +63,16 @@ function pace({ tokensPerSecond, secondsLeft }: TrainerState): string {
 export function describeRecord(record: LogRecord): string {
   const shown: Array<[string, number | undefined]> =
     record.eval_loss === undefined
-      ? [['loss', record.loss], ['accuracy', record.mean_token_accuracy], ['grad norm', record.grad_norm], ['rate', record.learning_rate]]
-      : [['eval loss', record.eval_loss], ['eval accuracy', record.eval_mean_token_accuracy]];
+      ? [
+          ['loss', record.loss],
+          ['accuracy', record.mean_token_accuracy],
+          ['grad norm', record.grad_norm],
+          ['rate', record.learning_rate],
+        ]
+      : [
+          ['eval loss', record.eval_loss],
+          ['eval accuracy', record.eval_mean_token_accuracy],
+        ];
   return shown.flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${formatNumber(value)}`])).join('  ');
 }
 
@@ -103,7 +111,10 @@ export function notebookProgress(area: NotebookArea = newArea()): TrainerCallbac
     },
     onTrainEnd: (state, { metrics, stopped }) => {
       release();
-      draw(state, `${stopped ? 'stopped' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`);
+      draw(
+        state,
+        `${stopped ? 'stopped' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`,
+      );
     },
     onTrainError: (state) => {
       release();
@@ -112,7 +123,10 @@ export function notebookProgress(area: NotebookArea = newArea()): TrainerCallbac
   };
 }
 
-function notebookHtml(state: TrainerState, { notes, last, ending }: { notes: readonly string[]; last?: LogRecord; ending?: string }): string {
+function notebookHtml(
+  state: TrainerState,
+  { notes, last, ending }: { notes: readonly string[]; last?: LogRecord; ending?: string },
+): string {
   const left = state.secondsLeft === undefined ? '' : ` · ${Math.round(state.tokensPerSecond)} tokens/s`;
   const end = ending ?? (state.secondsLeft === undefined ? '' : `${formatSeconds(state.secondsLeft)} left`);
   const figures = last ? `<div>step ${last.step}: ${escapeHtml(describeRecord(last))}</div>` : '';

@@ -6,6 +6,7 @@ import { UserError } from '../errors';
 import { readError, readJson, readText, writeError, writeFileAtomic } from '../files';
 import { projectRoot } from '../project';
 import { listCheckpoints, removeUnfinished } from './checkpoint';
+import { type Examples, fingerprint, type Item } from './examples';
 import type { LogRecord } from './metrics';
 
 /** run.json: what a run was made of. */
@@ -25,7 +26,9 @@ export interface RunRecord {
 
 export interface DatasetRecord {
   examples: number;
-  /** Of the examples as JSON. */
+  /** SHA-256 of each file that examples came from, by path. */
+  files: Record<string, string>;
+  /** Of the examples as JSON lines. */
   sha256: string;
   /** Of their token ids and loss masks. */
   tokens_sha256: string;
@@ -134,8 +137,16 @@ async function fileHash(file: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** SHA-256 of examples as JSON lines. */
-export function rowsHash(rows: Iterable<unknown>): string {
+/** What run.json says of a dataset. */
+export async function describeDataset(examples: Examples, items: readonly Item[]): Promise<DatasetRecord> {
+  const rows = [...examples];
+  const sources = new Set('originOf' in examples ? rows.map((_, index) => examples.originOf(index).source) : []);
+  const files: Record<string, string> = {};
+  for (const source of sources) if (fs.existsSync(source) && fs.statSync(source).isFile()) files[source] = await fileHash(source);
+  return { examples: rows.length, files, sha256: rowsHash(rows), tokens_sha256: fingerprint(items) };
+}
+
+function rowsHash(rows: Iterable<unknown>): string {
   const hash = createHash('sha256');
   for (const row of rows) hash.update(`${JSON.stringify(row)}\n`);
   return hash.digest('hex');

@@ -10,13 +10,22 @@ import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice } from '../engine';
 import { UserError } from '../errors';
 import { readText } from '../files';
-import { type CausalLM, saveModel, type SaveOptions } from '../model';
-import type { PromptTemplate } from '../text';
+import { type CausalLM, type SaveOptions, saveModel } from '../model';
 import { createRandom, shuffled } from '../random';
+import type { PromptTemplate } from '../text';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { dueAfterStep } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
-import { listCheckpoints, pruneCheckpoints, readCheckpoint, resolveCheckpoint, restoreOptimizer, restoreWeights, type RunIdentity, writeCheckpoint } from './checkpoint';
+import {
+  listCheckpoints,
+  pruneCheckpoints,
+  type RunIdentity,
+  readCheckpoint,
+  resolveCheckpoint,
+  restoreOptimizer,
+  restoreWeights,
+  writeCheckpoint,
+} from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
 import { averageBatches, breathe, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
@@ -110,7 +119,9 @@ export class SFTTrainer {
     const notes: string[] = [...options.model.tokenizer.notes];
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
     if (this.config.evalStrategy !== 'no' && !options.evalDataset) {
-      throw new UserError(`eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`);
+      throw new UserError(
+        `eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`,
+      );
     }
     const train = this.prepare(options.trainDataset, this.config.packing);
     this.trainItems = this.config.shuffleDataset ? shuffled(train.items, createRandom(this.config.seed)) : train.items;
@@ -180,7 +191,12 @@ export class SFTTrainer {
   }
 
   /** One optimizer step; undefined when it was stopped before its end. */
-  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult | undefined> {
+  private async trainStep(
+    batch: StepBatch,
+    gradients: GradientSums,
+    optimizer: AdamW,
+    learningRate: number,
+  ): Promise<StepResult | undefined> {
     const started = performance.now();
     const rows = cutIntoRows(batch, this.config.tokensPerMicroBatch).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
@@ -265,7 +281,11 @@ export class SFTTrainer {
     const { numTokens, epoch, step } = this.state;
     const found = { eval_loss: loss, eval_entropy: entropy, eval_num_tokens: numTokens, eval_mean_token_accuracy: accuracy };
     await this.record({ ...found, epoch, step });
-    const speed = { eval_runtime: seconds, eval_samples_per_second: items.length / seconds, eval_steps_per_second: batches.length / seconds };
+    const speed = {
+      eval_runtime: seconds,
+      eval_samples_per_second: items.length / seconds,
+      eval_steps_per_second: batches.length / seconds,
+    };
     const metrics = { ...found, ...speed, epoch };
     await this.tell((callback) => callback.onEvaluate?.(this.snapshot(), metrics));
     return metrics;
@@ -420,7 +440,8 @@ export class SFTTrainer {
     if (warmupSteps === 0 && warmupRatio === 0) causes.push('no warmup (set warmup_ratio: 0.03)');
     if (maxGradNorm === 0) causes.push('gradients that are not clipped (set max_grad_norm: 1)');
     causes.push('weights that were not finite to begin with');
-    const good = checkpoints.length > 0 ? `the last good checkpoint is ${checkpoints[checkpoints.length - 1].folder}` : 'there is no checkpoint yet';
+    const good =
+      checkpoints.length > 0 ? `the last good checkpoint is ${checkpoints[checkpoints.length - 1].folder}` : 'there is no checkpoint yet';
     const what = Number.isFinite(loss) ? `the gradient norm is ${norm}` : `the loss is ${loss}`;
     return new UserError(
       `Step ${this.state.step + 1}: ${what}, so training stopped before this update; likely causes are ${causes.join(', ')}; ` +

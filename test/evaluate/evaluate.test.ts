@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { before, describe, test, type TestContext } from 'node:test';
+import { before, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
@@ -70,7 +70,10 @@ describe('perplexity', () => {
   });
 
   test('of nothing is refused', async (t) => {
-    await assert.rejects(perplexity(await tinyModel(t), []), (error: unknown) => error instanceof UserError && /no examples/.test(error.message));
+    await assert.rejects(
+      perplexity(await tinyModel(t), []),
+      (error: unknown) => error instanceof UserError && /no examples/.test(error.message),
+    );
   });
 });
 
@@ -87,9 +90,15 @@ describe('answers', () => {
     const model = await tinyModel(t);
     const asked = rows.slice(0, 5);
     const options = { maxNewTokens: 6 };
-    const [together, single] = [await exactMatch(model, asked, { ...options, batchSize: 5 }), await exactMatch(model, asked, { ...options, batchSize: 1 })];
+    const [together, single] = [
+      await exactMatch(model, asked, { ...options, batchSize: 5 }),
+      await exactMatch(model, asked, { ...options, batchSize: 1 }),
+    ];
     assert.deepEqual(together, single);
-    assert.deepEqual(together.answers.map(({ reference }) => reference), asked.map(({ output }) => output.trim()));
+    assert.deepEqual(
+      together.answers.map(({ reference }) => reference),
+      asked.map(({ output }) => output.trim()),
+    );
   });
 });
 
@@ -97,7 +106,11 @@ describe('compareModels', () => {
   test('writes both answers to each question, and scores where there is a reference', async (t) => {
     const [base, tuned] = [await tinyModel(t), await tinyModel(t)];
     const questions = [{ instruction: 'Name the capital of France.', input: 'One *word*.', output: 'Paris' }];
-    await new SFTTrainer({ model: tuned, trainDataset: questions, config: { maxSteps: 25, learningRate: 1e-2, lrSchedulerType: 'constant', disableTqdm: true } }).train();
+    await new SFTTrainer({
+      model: tuned,
+      trainDataset: questions,
+      config: { maxSteps: 25, learningRate: 1e-2, lrSchedulerType: 'constant', disableTqdm: true },
+    }).train();
     const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-compare-'));
     t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
     const output = path.join(folder, 'before_after.md');
@@ -108,7 +121,13 @@ describe('compareModels', () => {
     assert.ok((found.tuned?.referenceLoss ?? 1) < 0.1 && (found.base?.referenceLoss ?? 0) > 5);
     const text = fs.readFileSync(output, 'utf8');
     assert.equal(text, found.markdown);
-    for (const part of ['Before: `base`', '| exact match | 0.0% | 100.0% |', '> Name the capital of France.', '> One \\*word\\*.', 'After (exact match yes, word F1 100.0%, loss of the reference 0.']) {
+    for (const part of [
+      'Before: `base`',
+      '| exact match | 0.0% | 100.0% |',
+      '> Name the capital of France.',
+      '> One \\*word\\*.',
+      'After (exact match yes, word F1 100.0%, loss of the reference 0.',
+    ]) {
       assert.ok(text.includes(part), `${part} in\n${text}`);
     }
   });

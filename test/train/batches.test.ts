@@ -22,7 +22,11 @@ describe('a run is divided as by transformers', () => {
   test('dataloader_drop_last leaves the incomplete micro-batch out', () => {
     const dropping = { ...config, dataloaderDropLast: true };
     assert.equal(planRun(23, dropping).microBatchesPerEpoch, 5);
-    assert.ok(stepsOfEpoch(items, dropping, 0).flat().every((batch) => batch.length === 4));
+    assert.ok(
+      stepsOfEpoch(items, dropping, 0)
+        .flat()
+        .every((batch) => batch.length === 4),
+    );
     assert.throws(() => planRun(3, dropping), /leaves nothing of 3 examples/);
   });
 });
@@ -32,7 +36,10 @@ describe('the order of an epoch', () => {
   for (const trainSamplingStrategy of ['random', 'sequential', 'group_by_length'] as const) {
     test(`${trainSamplingStrategy} reads every example once`, () => {
       const order = orderOfEpoch(items, { ...config, trainSamplingStrategy }, 0);
-      assert.deepEqual([...order].sort((a, b) => a - b), sorted);
+      assert.deepEqual(
+        [...order].sort((a, b) => a - b),
+        sorted,
+      );
       assert.deepEqual(orderOfEpoch(items, { ...config, trainSamplingStrategy }, 0), order, 'same seed, same order');
     });
   }
@@ -42,7 +49,11 @@ describe('the order of an epoch', () => {
   test('random differs from epoch to epoch and from seed to seed', () => {
     assert.notDeepEqual(orderOfEpoch(items, config, 0), orderOfEpoch(items, config, 1));
     assert.notDeepEqual(orderOfEpoch(items, config, 0), orderOfEpoch(items, { ...config, seed: 6 }, 0));
-    assert.deepEqual(orderOfEpoch(items, config, 0), orderOfEpoch(items, { ...config, seed: 6, dataSeed: 5 }, 0), 'data_seed alone decides');
+    assert.deepEqual(
+      orderOfEpoch(items, config, 0),
+      orderOfEpoch(items, { ...config, seed: 6, dataSeed: 5 }, 0),
+      'data_seed alone decides',
+    );
   });
   test('group_by_length sorts inside each group of batches and puts the longest example first', () => {
     const lengths = Array.from({ length: 400 }, (_, i) => 1 + ((i * 131) % 397));
@@ -52,7 +63,10 @@ describe('the order of an epoch', () => {
     for (let start = 0; start < 400; start += group) {
       // the first place of a group may have been swapped with the longest
       const part = order.slice(start + 1, start + group).map((index) => lengths[index]);
-      assert.deepEqual(part, [...part].sort((a, b) => b - a));
+      assert.deepEqual(
+        part,
+        [...part].sort((a, b) => b - a),
+      );
     }
   });
 });

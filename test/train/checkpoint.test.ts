@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import fsPromises from 'node:fs/promises';
 import * as path from 'node:path';
-import { before, describe, test, type TestContext } from 'node:test';
+import { before, describe, type TestContext, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { loadModel } from '../../lib/model';
@@ -15,14 +15,29 @@ before(async () => {
   await useDevice('cpu');
 });
 
-async function makeTrainer(t: TestContext, outputDir: string, config: Partial<SFTConfig> = {}, callbacks: TrainerCallback[] = []): Promise<SFTTrainer> {
+async function makeTrainer(
+  t: TestContext,
+  outputDir: string,
+  config: Partial<SFTConfig> = {},
+  callbacks: TrainerCallback[] = [],
+): Promise<SFTTrainer> {
   const model = await tinyModel(t);
-  return new SFTTrainer({ model, trainDataset: rows.slice(0, 18), evalDataset: rows.slice(18, 22), config: { ...resumable, outputDir, ...config }, callbacks });
+  return new SFTTrainer({
+    model,
+    trainDataset: rows.slice(0, 18),
+    evalDataset: rows.slice(18, 22),
+    config: { ...resumable, outputDir, ...config },
+    callbacks,
+  });
 }
 
 const stopAt = (step: number): TrainerCallback => ({ onStepBegin: (state) => void (state.step === step && state.stop()) });
 const read = (...names: string[]) => fs.readFileSync(path.join(...names), 'utf8');
-const checkpointsIn = (folder: string) => fs.readdirSync(folder).filter((name) => name.startsWith('checkpoint-')).sort();
+const checkpointsIn = (folder: string) =>
+  fs
+    .readdirSync(folder)
+    .filter((name) => name.startsWith('checkpoint-'))
+    .sort();
 
 async function refuses(run: Promise<unknown>, pattern: RegExp): Promise<void> {
   await assert.rejects(run, (error: unknown) => {
@@ -45,7 +60,10 @@ describe('a resumed run', () => {
       assert.deepEqual(resumed.log, reference.log);
       assert.deepEqual(await weightsOf(resumed.model), await weightsOf(reference.model));
       assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
-      assert.deepEqual(fs.readFileSync(path.join(parted, 'checkpoint-10', 'optimizer.safetensors')), fs.readFileSync(path.join(whole, 'checkpoint-10', 'optimizer.safetensors')));
+      assert.deepEqual(
+        fs.readFileSync(path.join(parted, 'checkpoint-10', 'optimizer.safetensors')),
+        fs.readFileSync(path.join(whole, 'checkpoint-10', 'optimizer.safetensors')),
+      );
     });
   }
 
@@ -69,11 +87,22 @@ describe('a resumed run', () => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
     const resume = { resumeFromCheckpoint: true };
-    await refuses((await makeTrainer(t, folder, { learningRate: 5e-4 })).train(resume), /^learning_rate is 0\.0005, but .*checkpoint-4 was written with 0\.001; continue with the same settings/);
+    await refuses(
+      (await makeTrainer(t, folder, { learningRate: 5e-4 })).train(resume),
+      /^learning_rate is 0\.0005, but .*checkpoint-4 was written with 0\.001; continue with the same settings/,
+    );
     const model = await tinyModel(t);
-    const other = new SFTTrainer({ model, trainDataset: rows.slice(1, 19), evalDataset: rows.slice(18, 22), config: { ...resumable, outputDir: folder } });
+    const other = new SFTTrainer({
+      model,
+      trainDataset: rows.slice(1, 19),
+      evalDataset: rows.slice(18, 22),
+      config: { ...resumable, outputDir: folder },
+    });
     await refuses(other.train(resume), /^The training examples are not those that .*checkpoint-4 was written with/);
-    await refuses((await makeTrainer(t, folder)).train({ resumeFromCheckpoint: path.join(folder, 'checkpoint-3') }), /is not a complete checkpoint .*; the nearest complete one is .*checkpoint-4\.$/);
+    await refuses(
+      (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: path.join(folder, 'checkpoint-3') }),
+      /is not a complete checkpoint .*; the nearest complete one is .*checkpoint-4\.$/,
+    );
     assert.equal(checkpointsIn(folder).at(-1), 'checkpoint-4', 'nothing is lost');
   });
 });
@@ -81,7 +110,9 @@ describe('a resumed run', () => {
 describe('kill -9', () => {
   const run = (outputDir: string, killAt: number): Promise<{ signal: NodeJS.Signals | null; output: string }> =>
     new Promise((resolve) => {
-      const child = spawn(process.execPath, [path.join(__dirname, 'resume-child.js'), outputDir, String(killAt)], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, [path.join(__dirname, 'resume-child.js'), outputDir, String(killAt)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
       let output = '';
       child.stdout.on('data', (piece) => {
         output += piece;
@@ -102,8 +133,15 @@ describe('kill -9', () => {
     }
     assert.equal((await run(parted, 0)).signal, null);
     assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
-    assert.deepEqual(await readSafetensors(path.join(parted, 'final', 'model.safetensors')), await readSafetensors(path.join(whole, 'final', 'model.safetensors')));
-    assert.deepEqual(fs.readdirSync(parted).filter((name) => name.startsWith('.')), [], 'nothing unfinished is left');
+    assert.deepEqual(
+      await readSafetensors(path.join(parted, 'final', 'model.safetensors')),
+      await readSafetensors(path.join(whole, 'final', 'model.safetensors')),
+    );
+    assert.deepEqual(
+      fs.readdirSync(parted).filter((name) => name.startsWith('.')),
+      [],
+      'nothing unfinished is left',
+    );
   });
 
   test('at some time of computing, too', async (t) => {
@@ -178,7 +216,10 @@ describe('the folder of a run', () => {
     const trainer = await makeTrainer(t, folder, { maxSteps: 4 });
     const output = await trainer.train();
     const lines = read(folder, 'metrics.jsonl').trimEnd().split('\n');
-    assert.deepEqual(lines.map((line) => JSON.parse(line)), trainer.log);
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line)),
+      trainer.log,
+    );
     const record = JSON.parse(read(folder, 'run.json'));
     assert.equal(record.tool, 'tunebook');
     assert.equal(record.finished, true);
@@ -194,7 +235,10 @@ describe('the folder of a run', () => {
   test('that holds something else is refused and left as it was, unless overwrite_output_dir', async (t) => {
     const folder = temporaryFolder(t);
     fs.writeFileSync(path.join(folder, 'thesis.txt'), 'years of work');
-    await refuses((await makeTrainer(t, folder, { maxSteps: 1 })).train(), /already holds something else \(thesis\.txt\); name an empty folder, or set overwrite_output_dir: true\.$/);
+    await refuses(
+      (await makeTrainer(t, folder, { maxSteps: 1 })).train(),
+      /already holds something else \(thesis\.txt\); name an empty folder, or set overwrite_output_dir: true\.$/,
+    );
     assert.deepEqual(fs.readdirSync(folder), ['thesis.txt']);
     await (await makeTrainer(t, folder, { maxSteps: 1, overwriteOutputDir: true })).train();
     assert.equal(read(folder, 'thesis.txt'), 'years of work');
@@ -215,7 +259,10 @@ describe('the folder of a run', () => {
   test('with an unfinished run is not started over by accident', async (t) => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
-    await refuses((await makeTrainer(t, folder)).train(), /holds an unfinished run with checkpoint-4; continue it with resume_from_checkpoint: true, start over with overwrite_output_dir: true/);
+    await refuses(
+      (await makeTrainer(t, folder)).train(),
+      /holds an unfinished run with checkpoint-4; continue it with resume_from_checkpoint: true, start over with overwrite_output_dir: true/,
+    );
     assert.deepEqual(checkpointsIn(folder), ['checkpoint-2', 'checkpoint-4']);
   });
 
@@ -238,8 +285,17 @@ describe('the folder of a run', () => {
 
 test('a loss that is not finite names the last good checkpoint', async (t) => {
   const folder = temporaryFolder(t);
-  const trainer = await makeTrainer(t, folder, { learningRate: 1e30, maxGradNorm: 0, warmupSteps: 0, saveSteps: 1, lrSchedulerType: 'constant' });
-  await refuses(trainer.train(), /^Step \d+: the (loss|gradient norm) is (NaN|-?Infinity).*gradients that are not clipped.*the last good checkpoint is .*checkpoint-\d+\.$/);
+  const trainer = await makeTrainer(t, folder, {
+    learningRate: 1e30,
+    maxGradNorm: 0,
+    warmupSteps: 0,
+    saveSteps: 1,
+    lrSchedulerType: 'constant',
+  });
+  await refuses(
+    trainer.train(),
+    /^Step \d+: the (loss|gradient norm) is (NaN|-?Infinity).*gradients that are not clipped.*the last good checkpoint is .*checkpoint-\d+\.$/,
+  );
 });
 
 test('a disk that fills up while a checkpoint is written is said in one sentence; earlier checkpoints stay', async (t) => {
@@ -257,5 +313,8 @@ test('a disk that fills up while a checkpoint is written is said in one sentence
   ]);
   await refuses(trainer.train(), /disk is full.*checkpoint-4.*could not be saved/);
   assert.deepEqual(checkpointsIn(folder), ['checkpoint-2']);
-  assert.deepEqual(fs.readdirSync(folder).filter((name) => name.startsWith('.')), []);
+  assert.deepEqual(
+    fs.readdirSync(folder).filter((name) => name.startsWith('.')),
+    [],
+  );
 });

@@ -18,16 +18,35 @@ test("defaults are TRL's", () => {
   const config = toSnakeCase(parseConfig());
   const expected = {
     ...{ learning_rate: 2e-5, num_train_epochs: 3, max_steps: -1, per_device_train_batch_size: 8, per_device_eval_batch_size: 8 },
-    ...{ gradient_accumulation_steps: 1, max_length: 1024, max_grad_norm: 1, lr_scheduler_type: 'linear', warmup_steps: 0, weight_decay: 0 },
+    ...{
+      gradient_accumulation_steps: 1,
+      max_length: 1024,
+      max_grad_norm: 1,
+      lr_scheduler_type: 'linear',
+      warmup_steps: 0,
+      weight_decay: 0,
+    },
     ...{ adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1e-8, logging_steps: 10, logging_first_step: false, eval_strategy: 'no' },
     ...{ eval_steps: null, save_strategy: 'steps', save_steps: 500, save_total_limit: null, seed: 42, data_seed: null, packing: false },
-    ...{ packing_strategy: 'bfd', completion_only_loss: null, train_sampling_strategy: 'random', load_best_model_at_end: false, output_dir: null },
+    ...{
+      packing_strategy: 'bfd',
+      completion_only_loss: null,
+      train_sampling_strategy: 'random',
+      load_best_model_at_end: false,
+      output_dir: null,
+    },
   };
   for (const [key, value] of Object.entries(expected)) assert.deepEqual(config[key], value, key);
 });
 
 test("reads TRL's keys, TypeScript's names, and the words of a command line", () => {
-  const words = { learning_rate: '1e-4', maxSteps: 20, logging_first_step: 'true', max_length: 'none', lr_scheduler_kwargs: '{"min_lr_rate": 0.1}' };
+  const words = {
+    learning_rate: '1e-4',
+    maxSteps: 20,
+    logging_first_step: 'true',
+    max_length: 'none',
+    lr_scheduler_kwargs: '{"min_lr_rate": 0.1}',
+  };
   const { learningRate, maxSteps, loggingFirstStep, maxLength, lrSchedulerKwargs } = parseConfig(words);
   assert.deepEqual([learningRate, maxSteps, loggingFirstStep, maxLength, lrSchedulerKwargs], [1e-4, 20, true, null, { min_lr_rate: 0.1 }]);
 });
@@ -94,7 +113,11 @@ describe('settings that contradict each other are refused', () => {
     ['cosine_with_min_lr without a minimum', { lr_scheduler_type: 'cosine_with_min_lr' }, /needs exactly one of min_lr and min_lr_rate/],
     ['save_strategy best without evaluation', { save_strategy: 'best' }, /eval_strategy is no/],
     ['load_best_model_at_end without evaluation', { load_best_model_at_end: true, output_dir: 'x' }, /needs evaluations/],
-    ['checkpoints between evaluations', { load_best_model_at_end: true, output_dir: 'x', eval_strategy: 'steps', eval_steps: 4, save_steps: 6 }, /multiple of eval_steps/],
+    [
+      'checkpoints between evaluations',
+      { load_best_model_at_end: true, output_dir: 'x', eval_strategy: 'steps', eval_steps: 4, save_steps: 6 },
+      /multiple of eval_steps/,
+    ],
     ['both spellings of a key', { max_steps: 3, maxSteps: 4 }, /given twice/],
     ['no table at all', [1], /a configuration is a table of settings/],
   ] as const) {
@@ -106,7 +129,16 @@ describe("keys of TRL's recipes that mean nothing here", () => {
   test('are accepted, with a note where they ask for something', () => {
     const notes: string[] = [];
     parseConfig(
-      { bf16: true, fp16: false, use_cpu: true, report_to: 'none', gradient_checkpointing: true, dataset_num_proc: 4, optim: 'adamw_torch_fused', neftune_noise_alpha: null },
+      {
+        bf16: true,
+        fp16: false,
+        use_cpu: true,
+        report_to: 'none',
+        gradient_checkpointing: true,
+        dataset_num_proc: 4,
+        optim: 'adamw_torch_fused',
+        neftune_noise_alpha: null,
+      },
       { onNote: (line) => notes.push(line) },
     );
     assert.deepEqual(notes, [
@@ -115,8 +147,16 @@ describe("keys of TRL's recipes that mean nothing here", () => {
       'gradient_checkpointing has no effect here: tokens_per_micro_batch bounds memory.',
     ]);
   });
-  for (const [key, value] of [['optim', 'adafactor'], ['loss_type', 'dft'], ['label_smoothing_factor', 0.1], ['neftune_noise_alpha', 5], ['deepspeed', 'z3.json'], ['push_to_hub', true]] as const) {
-    test(`are refused where they would change the result: ${key}`, () => refuses({ [key]: value }, new RegExp(`^${key} is ${JSON.stringify(value)}, which would change the result here: `)));
+  for (const [key, value] of [
+    ['optim', 'adafactor'],
+    ['loss_type', 'dft'],
+    ['label_smoothing_factor', 0.1],
+    ['neftune_noise_alpha', 5],
+    ['deepspeed', 'z3.json'],
+    ['push_to_hub', true],
+  ] as const) {
+    test(`are refused where they would change the result: ${key}`, () =>
+      refuses({ [key]: value }, new RegExp(`^${key} is ${JSON.stringify(value)}, which would change the result here: `)));
   }
 });
 

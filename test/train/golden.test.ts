@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { before, describe, test } from 'node:test';
-import { Dataset } from '../../lib/data';
 import type { AlpacaExample } from '../../lib/data';
+import { Dataset } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
 import { loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
@@ -53,7 +53,11 @@ function compareLogs(ours: readonly LogRecord[], theirs: readonly LogRecord[]): 
     close(found.learning_rate, expected.learning_rate, 1e-12, `learning_rate of step ${i + 1}`);
     // one target of about 300 may fall on the other side of a tie
     assert.ok(Math.abs((found.mean_token_accuracy ?? 0) - (expected.mean_token_accuracy ?? 0)) < 0.004, `accuracy of step ${i + 1}`);
-    for (const [key, tolerance] of [['loss', 1e-4], ['grad_norm', 1e-3], ['entropy', 1e-4]] as const) {
+    for (const [key, tolerance] of [
+      ['loss', 1e-4],
+      ['grad_norm', 1e-3],
+      ['entropy', 1e-4],
+    ] as const) {
       close(found[key], expected[key], tolerance, `${key} of step ${i + 1}`);
       worst[key] = Math.max(worst[key], Math.abs((found[key] as number) / (expected[key] as number) - 1));
     }

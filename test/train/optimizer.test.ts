@@ -24,7 +24,14 @@ test("clipping, decay and update give torch's numbers", async () => {
   for (const { gradients, norm, after } of steps) {
     for (const name of Object.keys(shapes)) {
       // in two parts, as two rows of a step would add them
-      for (const part of [0.25, 0.75]) sums.add(name, tf.tensor(gradients[name].map((x) => x * part), shapes[name]));
+      for (const part of [0.25, 0.75])
+        sums.add(
+          name,
+          tf.tensor(
+            gradients[name].map((x) => x * part),
+            shapes[name],
+          ),
+        );
     }
     const found = await sums.norm();
     assert.ok(Math.abs(found - norm) < 1e-5 * norm, `norm ${found}, expected ${norm}`);
@@ -32,7 +39,8 @@ test("clipping, decay and update give torch's numbers", async () => {
     sums.reset();
     for (const [name, parameter] of parameters) {
       const values = await parameter.data();
-      for (const [i, expected] of after[name].entries()) assert.ok(Math.abs(values[i] - expected) < 2e-6, `${name}[${i}]: ${values[i]}, expected ${expected}`);
+      for (const [i, expected] of after[name].entries())
+        assert.ok(Math.abs(values[i] - expected) < 2e-6, `${name}[${i}]: ${values[i]}, expected ${expected}`);
     }
   }
   sums.dispose();
@@ -47,7 +55,12 @@ test('gradients are scaled down to max_grad_norm, never up; 0 leaves them', () =
 });
 
 test('decay is for matrices, not for biases and norms', () => {
-  for (const name of ['model.layers.0.self_attn.q_proj.weight', 'model.embed_tokens.weight', 'lm_head.weight', 'gpt_neox.layers.1.mlp.dense_h_to_4h.weight']) {
+  for (const name of [
+    'model.layers.0.self_attn.q_proj.weight',
+    'model.embed_tokens.weight',
+    'lm_head.weight',
+    'gpt_neox.layers.1.mlp.dense_h_to_4h.weight',
+  ]) {
     assert.ok(decays(name, [4, 4]), name);
   }
   for (const [name, shape] of [

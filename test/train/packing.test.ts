@@ -16,8 +16,14 @@ for (const { length, strategy, lengths, starts, seq_lengths: seqLengths } of rea
   test(`${strategy} lays ${lengths.length} sequences into the rows that TRL makes (length ${length})`, () => {
     const sequences = lengths.map((n, i) => sequence(n, 1000 * i));
     const packed = packBestFit(strategy === 'bfd_split' ? splitLong(sequences, length) : sequences, length);
-    assert.deepEqual(packed.map((row) => row.map(({ inputIds }) => inputIds.length)), seqLengths);
-    assert.deepEqual(packed.map((row) => row.map(({ inputIds }) => inputIds[0])), starts);
+    assert.deepEqual(
+      packed.map((row) => row.map(({ inputIds }) => inputIds.length)),
+      seqLengths,
+    );
+    assert.deepEqual(
+      packed.map((row) => row.map(({ inputIds }) => inputIds[0])),
+      starts,
+    );
   });
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type LogRecord, notebookProgress, terminalProgress, type TrainerState, type TrainOutput } from '../../lib/train';
+import { type LogRecord, notebookProgress, type TrainerState, type TrainOutput, terminalProgress } from '../../lib/train';
 import { formatNumber, formatSeconds } from '../../lib/train/format';
 import { describeRecord } from '../../lib/train/progress';
 
@@ -12,7 +12,16 @@ const state = (step: number): TrainerState => ({
 });
 const output: TrainOutput = {
   ...{ globalStep: 40, trainingLoss: 1.5, stopped: false },
-  metrics: { train_runtime: 65, train_samples_per_second: 1, train_steps_per_second: 1, train_loss: 1.5, num_tokens: 5, tokens_per_second: 999.6, peak_memory_gb: 1.234, epoch: 1 },
+  metrics: {
+    train_runtime: 65,
+    train_samples_per_second: 1,
+    train_steps_per_second: 1,
+    train_loss: 1.5,
+    num_tokens: 5,
+    tokens_per_second: 999.6,
+    peak_memory_gb: 1.234,
+    epoch: 1,
+  },
 };
 
 function recordStream(isTTY: boolean, columns = 60) {

@@ -26,8 +26,17 @@ function countChanges(module: Record<string, unknown>, names: readonly string[],
 async function main(outputDir: string, killAt: number): Promise<void> {
   await useDevice('cpu');
   const model = await loadModel(path.join(golden, 'llama', 'model'));
-  const trainer = new SFTTrainer({ model, trainDataset: rows.slice(0, 18), evalDataset: rows.slice(18, 22), config: { ...resumable, outputDir } });
-  countChanges(fs as unknown as Record<string, unknown>, ['renameSync', 'appendFileSync', 'writeFileSync', 'writeSync', 'mkdirSync', 'rmSync', 'copyFileSync', 'openSync'], killAt);
+  const trainer = new SFTTrainer({
+    model,
+    trainDataset: rows.slice(0, 18),
+    evalDataset: rows.slice(18, 22),
+    config: { ...resumable, outputDir },
+  });
+  countChanges(
+    fs as unknown as Record<string, unknown>,
+    ['renameSync', 'appendFileSync', 'writeFileSync', 'writeSync', 'mkdirSync', 'rmSync', 'copyFileSync', 'openSync'],
+    killAt,
+  );
   countChanges(fsPromises as unknown as Record<string, unknown>, ['rename', 'open', 'mkdir', 'rm'], killAt);
   await trainer.train({ resumeFromCheckpoint: true });
   await trainer.saveModel(path.join(outputDir, 'final'));

@@ -11,7 +11,12 @@ before(async () => {
 });
 
 test('logging windows, epochs, evaluations and the mean loss are those of a TRL run', async (t) => {
-  const reference = readJsonFile<{ config: Record<string, unknown>; train_rows: number[]; eval_rows: number[]; log: Array<Record<string, number>> }>(fixtures, 'windows.json');
+  const reference = readJsonFile<{
+    config: Record<string, unknown>;
+    train_rows: number[];
+    eval_rows: number[];
+    log: Array<Record<string, number>>;
+  }>(fixtures, 'windows.json');
   const model = await tinyModel(t);
   const trainer = new SFTTrainer({
     model,
@@ -35,7 +40,11 @@ test('logging windows, epochs, evaluations and the mean loss are those of a TRL 
 
 describe('results do not depend on how examples lie in rows', () => {
   const run = async (t: Parameters<typeof tinyModel>[0], config: Partial<SFTConfig>) => {
-    const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 12), config: { ...short, maxSteps: 3, ...config } });
+    const trainer = new SFTTrainer({
+      model: await tinyModel(t),
+      trainDataset: rows.slice(0, 12),
+      config: { ...short, maxSteps: 3, ...config },
+    });
     await trainer.train();
     return trainer.log;
   };
@@ -43,7 +52,10 @@ describe('results do not depend on how examples lie in rows', () => {
     assert.equal(found.length, expected.length);
     for (const [i, record] of expected.entries()) {
       for (const key of ['loss', 'grad_norm', 'entropy'] as const) {
-        assert.ok(Math.abs((found[i][key] as number) / (record[key] as number) - 1) < 1e-5, `${key} of step ${i + 1}: ${found[i][key]} and ${record[key]}`);
+        assert.ok(
+          Math.abs((found[i][key] as number) / (record[key] as number) - 1) < 1e-5,
+          `${key} of step ${i + 1}: ${found[i][key]} and ${record[key]}`,
+        );
       }
       assert.equal(found[i].num_tokens, record.num_tokens);
       assert.ok(Math.abs((found[i].mean_token_accuracy as number) - (record.mean_token_accuracy as number)) < 0.01);
@@ -64,7 +76,11 @@ describe('results do not depend on how examples lie in rows', () => {
     test(`packed rows of whole examples give the loss and norm of separate ones (${family})`, async (t) => {
       const config = { ...short, maxSteps: 1, perDeviceTrainBatchSize: 64, gradientAccumulationSteps: 1 };
       const train = async (packing: boolean) => {
-        const trainer = new SFTTrainer({ model: await tinyModel(t, family), trainDataset: rows.slice(0, 10), config: { ...config, packing } });
+        const trainer = new SFTTrainer({
+          model: await tinyModel(t, family),
+          trainDataset: rows.slice(0, 10),
+          config: { ...config, packing },
+        });
         await trainer.train();
         return trainer;
       };
@@ -113,14 +129,22 @@ describe('stopping', () => {
     const output = await trainer.train();
     assert.ok(output.stopped);
     assert.equal(output.globalStep, 3);
-    assert.deepEqual(trainer.log.map(({ step }) => step), [1, 2, 3]);
+    assert.deepEqual(
+      trainer.log.map(({ step }) => step),
+      [1, 2, 3],
+    );
     await trainer.evaluate(rows.slice(0, 2));
   });
   test('in the middle of a step drops that step', async (t) => {
     const model = await tinyModel(t);
     const untouched = await weightsOf(model);
     const before = tf.memory().numTensors;
-    const trainer = new SFTTrainer({ model, trainDataset: rows.slice(0, 20), config: { ...short, tokensPerMicroBatch: 1 }, callbacks: [{ onStepBegin: () => void setImmediate(() => trainer.stop()) }] });
+    const trainer = new SFTTrainer({
+      model,
+      trainDataset: rows.slice(0, 20),
+      config: { ...short, tokensPerMicroBatch: 1 },
+      callbacks: [{ onStepBegin: () => void setImmediate(() => trainer.stop()) }],
+    });
     const output = await trainer.train();
     assert.equal(output.globalStep, 0);
     assert.deepEqual(await weightsOf(model), untouched);
@@ -137,23 +161,34 @@ test('callbacks are told everything in order', async (t) => {
     onLog: (_, record) => void told.push(record.eval_loss === undefined ? 'log' : 'eval log'),
     onEvaluate: async (_, metrics) => void told.push(`evaluated ${metrics.eval_runtime > 0}`),
     onNote: (line) => void told.push(line),
-    onTrainEnd: (_, { metrics }) => void told.push(`end ${metrics.num_tokens} ${metrics.tokens_per_second > 0} ${metrics.peak_memory_gb > 0}`),
+    onTrainEnd: (_, { metrics }) =>
+      void told.push(`end ${metrics.num_tokens} ${metrics.tokens_per_second > 0} ${metrics.peak_memory_gb > 0}`),
   };
   const config = { ...short, maxSteps: 2, maxLength: 128, evalStrategy: 'steps', evalSteps: 2 } as const;
-  const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 8), evalDataset: rows.slice(8, 10), config: { ...config, maxLength: 200 }, callbacks: [listener] });
+  const trainer = new SFTTrainer({
+    model: await tinyModel(t),
+    trainDataset: rows.slice(0, 8),
+    evalDataset: rows.slice(8, 10),
+    config: { ...config, maxLength: 200 },
+    callbacks: [listener],
+  });
   const output = await trainer.train();
   const told2 = told.filter((line) => !line.includes('token '));
-  assert.deepEqual(told2.filter((line) => /^(begin|step|done|log|eval|end)/.test(line)), [
-    ...['begin 2', 'step 0', 'done 1 0.5', 'log', 'step 1', 'done 2 1', 'log', 'eval log', 'evaluated true'],
-    `end ${output.metrics.num_tokens} true true`,
-  ]);
+  assert.deepEqual(
+    told2.filter((line) => /^(begin|step|done|log|eval|end)/.test(line)),
+    [
+      ...['begin 2', 'step 0', 'done 1 0.5', 'log', 'step 1', 'done 2 1', 'log', 'eval log', 'evaluated true'],
+      `end ${output.metrics.num_tokens} true true`,
+    ],
+  );
 });
 
 describe('what cannot be learned is refused with one sentence', () => {
   const refuses = async (make: () => Promise<unknown> | unknown, pattern: RegExp) =>
     assert.rejects(
       async () => make(),
-      (error: unknown) => error instanceof UserError && pattern.test(error.message) && !error.message.includes('\n') ? true : assert.fail(String(error)),
+      (error: unknown) =>
+        error instanceof UserError && pattern.test(error.message) && !error.message.includes('\n') ? true : assert.fail(String(error)),
     );
   test('an example whose completion max_length cuts away entirely', async (t) => {
     const model = await tinyModel(t);
@@ -164,7 +199,10 @@ describe('what cannot be learned is refused with one sentence', () => {
   });
   test('truncation that leaves something to learn is said', async (t) => {
     const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(1, 3), config: { ...short, maxLength: 100 } });
-    assert.ok(trainer.notes.some((note) => /^[12] of 2 examples were longer than max_length 100 and lost their end\.$/.test(note)), trainer.notes.join());
+    assert.ok(
+      trainer.notes.some((note) => /^[12] of 2 examples were longer than max_length 100 and lost their end\.$/.test(note)),
+      trainer.notes.join(),
+    );
   });
   test('an empty dataset', async (t) => {
     const model = await tinyModel(t);
@@ -172,7 +210,10 @@ describe('what cannot be learned is refused with one sentence', () => {
   });
   test('evaluation without a dataset', async (t) => {
     const model = await tinyModel(t);
-    await refuses(() => new SFTTrainer({ model, trainDataset: rows, config: { ...short, evalStrategy: 'epoch' } }), /no evaluation dataset/);
+    await refuses(
+      () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, evalStrategy: 'epoch' } }),
+      /no evaluation dataset/,
+    );
     await refuses(() => new SFTTrainer({ model, trainDataset: rows.slice(0, 2), config: short }).evaluate(), /nothing to evaluate on/);
   });
   test('an unknown metric for the best model, before anything is saved', async (t) => {
@@ -197,7 +238,10 @@ test('a loss that is not finite stops the run before its update, with step, caus
   const trainer = new SFTTrainer({ model, trainDataset: rows.slice(0, 20), config, callbacks: [poison] });
   await assert.rejects(trainer.train(), (error: unknown) => {
     assert.ok(error instanceof UserError);
-    assert.match(error.message, /^Step 3: the loss is NaN, so training stopped before this update; likely causes are a learning_rate that is too high \(this step used [\d.e-]+; try a tenth\)/);
+    assert.match(
+      error.message,
+      /^Step 3: the loss is NaN, so training stopped before this update; likely causes are a learning_rate that is too high \(this step used [\d.e-]+; try a tenth\)/,
+    );
     assert.match(error.message, /the model in memory has the weights of step 2, and there is no checkpoint yet\.$/);
     return true;
   });
