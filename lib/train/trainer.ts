@@ -141,7 +141,10 @@ export class SFTTrainer {
     return this.state.log;
   }
 
-  /** Ends the run after the micro-batch at work, dropping an unfinished step; model and log stay usable. */
+  /**
+   * Ends the run after the micro-batch at work, dropping an unfinished step; model and log stay usable, and with an
+   * `outputDir` a checkpoint is written to continue from.
+   */
   stop(): void {
     this.stopping = true;
   }
@@ -162,6 +165,7 @@ export class SFTTrainer {
       const started = performance.now();
       await this.begin(optimizer, resumeFromCheckpoint);
       await this.runSteps(gradients, optimizer);
+      if (this.stopping) await this.saveStopped(optimizer);
       return await this.finish((performance.now() - started) / 1000);
     } catch (error) {
       await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error));
@@ -373,6 +377,14 @@ export class SFTTrainer {
     const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
     pruneCheckpoints(outputDir, saveTotalLimit, keepBest ? this.state.best?.step : undefined);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
+  }
+
+  /** A run that is stopped early can be continued from where it stood, whatever its saving strategy. */
+  private async saveStopped(optimizer: AdamW): Promise<void> {
+    const { outputDir } = this.config;
+    const { step } = this.state;
+    if (outputDir === null || step === 0 || step === this.plan.maxSteps) return;
+    if (listCheckpoints(outputDir).every((checkpoint) => checkpoint.step !== step)) await this.save(optimizer);
   }
 
   /** Whether an evaluation is the best so far; remembers it. */
