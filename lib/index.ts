@@ -1,1 +1,28 @@
-export * from './engine';
+/**
+ * Tunebook: everything that a notebook uses, and nothing else.
+ *
+ * Heavy packages (transformers, vega, danfojs) are loaded by the functions that need them, so that importing this is quick.
+ */
+import { LiveTrainingPlot } from './plots';
+import { defaultCallbackMakers } from './train';
+
+// In a notebook every training run draws its curves in the cell.
+defaultCallbackMakers.push(() => new LiveTrainingPlot());
+
+export { type ChatMessage, Dataset, loadDataset, mixDatasets, type Row } from './data';
+export { displayHtml } from './display';
+export { currentDevice, type DeviceInfo, type DeviceName, useDevice } from './engine';
+export { UserError } from './errors';
+export { type CompareOptions, type Comparison, compareModels, exactMatch, perplexity } from './evaluate';
+export { type CausalLM, createModel, type GenerateOptions, type Generation, generate, generateBatch, loadModel, saveModel, streamText, tokenNll } from './model';
+export { type CurveRecord, LiveTrainingPlot, type PlotOptions, plotComparison, plotTraining } from './plots';
+export { alpacaPrompt, loadTokenizer, showTokens, type Tokenizer, tokenizeExample } from './text';
+export {
+  type LogRecord,
+  type SFTConfig,
+  SFTTrainer,
+  type SFTTrainerOptions,
+  type TrainerCallback,
+  type TrainerState,
+  type TrainOutput,
+} from './train';
