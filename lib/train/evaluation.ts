@@ -25,8 +25,6 @@ export interface ScoreOptions {
   batchSize?: number;
   /** Tokens computed at once. Default 1024. */
   tokensPerMicroBatch?: number;
-  /** Called between rows; false ends the work early. */
-  goOn?: () => boolean;
 }
 
 /** Sums over the targets of each batch, and the batch's number of examples. */
@@ -34,13 +32,12 @@ export type ScoredBatch = BatchSums & { examples: number };
 
 /** Scores items in order. Several batches are computed together where they fit. */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
-  const { batchSize = 8, tokensPerMicroBatch = 1024, goOn = () => true } = options;
+  const { batchSize = 8, tokensPerMicroBatch = 1024 } = options;
   const batches = chunks(items, batchSize);
   const sums = emptySums(batches.length);
   for (const row of cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets)) {
     addScores(sums, await scoreRow(model, row));
     await breathe();
-    if (!goOn()) break;
   }
   return sums.map((sum, i) => ({ ...sum, examples: batches[i].length }));
 }

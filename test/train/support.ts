@@ -1,4 +1,5 @@
 /** What the tests of the trainer share: golden models, rows, and short runs. */
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
@@ -39,11 +40,15 @@ export const short: Partial<SFTConfig> = {
   ...{ maxLength: 256, seed: 7, disableTqdm: true },
 };
 
-/** All weights of a model, by name. */
-export async function weightsOf(model: CausalLM): Promise<Map<string, Float32Array>> {
-  const weights = new Map<string, Float32Array>();
-  for (const [name, variable] of model.parameters) weights.set(name, (await variable.data<'float32'>()).slice());
-  return weights;
+/** SHA-256 of each weight of a model, by name: equal for equal bits. */
+export async function weightsOf(model: CausalLM): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  for (const [name, variable] of model.parameters) hashes[name] = hashOf(await variable.data<'float32'>());
+  return hashes;
+}
+
+export function hashOf(bytes: NodeJS.ArrayBufferView): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** A sequence of `length` tokens that all carry loss. */
