@@ -9,7 +9,7 @@ import { defaultCallbackMakers } from './train';
 // In a notebook every training run draws its curves in the cell.
 defaultCallbackMakers.push(() => new LiveTrainingPlot());
 
-export { type ChatMessage, Dataset, loadDataset, mixDatasets, type Row } from './data';
+export { type ChatMessage, Dataset, type Example, loadDataset, mixDatasets } from './data';
 export { displayHtml } from './display';
 export { currentDevice, type DeviceInfo, type DeviceName, useDevice } from './engine';
 export { UserError } from './errors';
