@@ -5,11 +5,11 @@ import { UserError } from '../errors';
 import { checkLength, checkTokenIds, disposeBatch, makeBatch } from './batch';
 import type { CausalLM } from './types';
 
-/** What a model thinks of a sequence; one number for each token after the first. */
+/** What a model thinks of a sequence. */
 export interface TokenScores {
-  /** Negative log-likelihood in nats: entry i is that of token i + 1 given the tokens before it. */
+  /** Negative log-likelihood in nats, one for each token after the first: entry i is that of token i + 1 given those before it. */
   nll: Float32Array;
-  /** The likeliest token at each of these places. */
+  /** The likeliest token after each token: entry i is the model's guess of token i + 1; the last one goes beyond the sequence. */
   argmax: Int32Array;
 }
 
@@ -22,17 +22,17 @@ export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise
   if (ids.length < 2) throw new UserError(`A score needs at least 2 tokens, but the text has ${ids.length}; give a longer text.`);
   checkTokenIds(ids, model.config);
   checkLength(ids.length, model.config);
-  const targets = ids.length - 1;
-  varyingSizes({ tokens: ids.length, targets, segments: 1 });
+  const { length } = ids;
+  varyingSizes({ tokens: length, targets: length, segments: 1 });
   const batch = makeBatch([ids]);
   const [nll, argmax] = tf.tidy(() => {
-    const hidden = model.hiddenStates(batch);
-    const predicting = tf.slice(hidden, [0, 0], [targets, hidden.shape[1]]) as tf.Tensor2D;
-    const loss = tokenLoss(predicting, model.outputHead, tf.slice(batch.ids, 1, targets) as tf.Tensor1D);
+    // the last place has no token to predict; any will do, as its loss is not used
+    const next = tf.concat([tf.slice(batch.ids, 1, length - 1), tf.slice(batch.ids, 0, 1)]) as tf.Tensor1D;
+    const loss = tokenLoss(model.hiddenStates(batch), model.outputHead, next);
     return [loss.nll, loss.argmax];
   });
   try {
-    return { nll: Float32Array.from(await nll.data()), argmax: Int32Array.from(await argmax.data()) };
+    return { nll: Float32Array.from(await nll.data()).subarray(0, length - 1), argmax: Int32Array.from(await argmax.data()) };
   } finally {
     tf.dispose([nll, argmax]);
     disposeBatch(batch);
