@@ -1,5 +1,6 @@
 /** `tunebook generate`: continues a text, written out as it comes. */
-import { generateBatch } from '../model';
+import { UserError } from '../errors';
+import { generateBatch, type Prompt } from '../model';
 import { alpacaPrompt, type Tokenizer } from '../text';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
@@ -10,15 +11,11 @@ const COMMAND = 'tunebook generate';
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), generateFlags, COMMAND);
+  if ((flags.prompt.length === 0) === (flags.input_ids === null)) {
+    throw new UserError(`${COMMAND} needs either --prompt PROMPT or --input_ids 1,2,3; give exactly one of the two.`);
+  }
   const model = await loadModelOn(flags);
-  const { tokenizer } = model;
-  const prompts = flags.prompt.map((prompt) =>
-    flags.template === 'chat'
-      ? chatPrompt(prompt, tokenizer)
-      : flags.template === 'alpaca'
-        ? alpacaPrompt({ instruction: prompt })
-        : prompt,
-  );
+  const prompts = flags.input_ids ? [flags.input_ids] : flags.prompt.map((prompt) => wrap(prompt, flags.template, model.tokenizer));
   const alone = prompts.length === 1;
   const results = await generateBatch(model, prompts, {
     maxNewTokens: flags.max_new_tokens ?? undefined,
@@ -33,13 +30,15 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   });
   if (alone) {
     output.stream('\n');
-    return { json: { prompt: flags.prompt[0], ...results[0] }, text: '' };
+    return { json: { ...(flags.input_ids ? { input_ids: flags.input_ids } : { prompt: flags.prompt[0] }), ...results[0] }, text: '' };
   }
   const answers = results.map((result, i) => ({ prompt: flags.prompt[i], ...result }));
   return { json: { results: answers }, text: answers.map(({ prompt, text }) => `${prompt}\n${text}`).join('\n\n') };
 }
 
-/** A user turn in the model's own chat format; encoding adds no second BOS where the template has written one. */
-function chatPrompt(content: string, tokenizer: Tokenizer): number[] {
-  return tokenizer.encode(tokenizer.applyChatTemplate([{ role: 'user', content }], { addGenerationPrompt: true }));
+/** Puts a template around a prompt. A chat template writes the special tokens itself, so none are added to it. */
+function wrap(prompt: string, template: string, tokenizer: Tokenizer): Prompt {
+  if (template === 'none') return prompt;
+  if (template === 'alpaca') return alpacaPrompt({ instruction: prompt });
+  return tokenizer.encode(tokenizer.applyChatTemplate([{ role: 'user', content: prompt }], { addGenerationPrompt: true }));
 }

@@ -22,7 +22,7 @@ export function verbHelp({ name, summary, usage, flags }: (typeof verbs)[number]
   const script = Object.fromEntries(
     Object.entries(scriptFields).map(([key, field]) => [key, { ...field, placeholder: '', needed: false, many: false }]),
   );
-  return `${head}\n\nModel and data, under TRL's names, as flags or in the recipe:\n${flagLines(script)}\n\nSettings, under TRL's names, as flags or in the recipe:\n${configHelp()}`;
+  return `${head}\n\nWithout output_dir the run goes to trainer_output, as with TRL. Ctrl-C stops it with a checkpoint to continue from.\n\nModel and data, under TRL's names, as flags or in the recipe:\n${flagLines(script)}\n\nSettings, under TRL's names, as flags or in the recipe:\n${configHelp()}`;
 }
 
 function flagLines(flags: Flags): string {

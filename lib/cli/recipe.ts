@@ -1,5 +1,4 @@
 /** The settings of `sft`: a YAML recipe as for `trl sft`, with flags over it. */
-import * as path from 'node:path';
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
 import { UserError } from '../errors';
 import { readText } from '../files';
@@ -84,7 +83,7 @@ export function readRecipeFile(file: string): RecipeFile {
   if (document.contents === null)
     throw new UserError(`${file} is empty, but a recipe was expected; write settings such as "learning_rate: 1e-4" into it.`);
   if (!isMap(document.contents)) throw new UserError(`${file} is not a table of settings; write lines such as "learning_rate: 1e-4".`);
-  const placeOf = (key: string): string => `${path.relative('', file) || file} line ${lineOf(document, key, lines)}`;
+  const placeOf = (key: string): string => `${file} line ${lineOf(document, key, lines)}`;
   const settings = toSettings(document, file);
   applyEnvironment(settings.env, placeOf);
   return { settings, placeOf };

@@ -10,6 +10,7 @@ import { loadModelOn } from './device';
 import type { Output } from './output';
 import { type Recipe, readRecipe } from './recipe';
 import { stopOnSignals } from './signals';
+import { bytesNeeded, checkSpace } from './space';
 import type { VerbResult } from './verbs';
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
@@ -38,6 +39,7 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
   const model = await loadModelOn({ device, model: script.model_name_or_path, model_revision: script.model_revision });
+  checkSpace(outputDir, bytesNeeded(model, config.saveStrategy !== 'no'));
   return { trainer: new SFTTrainer({ model, trainDataset: train, evalDataset: test, config }), outputDir };
 }
 

@@ -51,7 +51,8 @@ export const scoreFlags = {
 
 export const generateFlags = {
   model,
-  prompt: { ...texts('PROMPT', 'Text to continue; repeat the flag to continue several together.'), needed: true },
+  prompt: texts('PROMPT', 'Text to continue; repeat the flag to continue several together.'),
+  input_ids: flag('IDS', tokenIds('Token ids to continue, in place of a prompt.')),
   template: flag(
     'NAME',
     choice(
@@ -120,7 +121,7 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'score',
-    summary: 'loss and likeliest token at every place of a text',
+    summary: 'how likely a model finds a text, token by token',
     usage: 'tunebook score --model DIR_OR_ID (--text TEXT | --input_ids 1,2,3)',
     flags: scoreFlags,
     load: () => import('./score.js'),

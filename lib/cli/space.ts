@@ -1,0 +1,27 @@
+/** Room on the disk, asked for before a run rather than missed at its end. */
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import type { CausalLM } from '../model';
+
+/** Bytes that a run writes at once: the model, and a checkpoint with AdamW's two moments beside it. */
+export function bytesNeeded(model: CausalLM, savesCheckpoints: boolean): number {
+  const values = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  return 4 * values * (savesCheckpoints ? 4 : 1);
+}
+
+/** @throws UserError when the disk under a folder, which need not exist yet, has less room than that */
+export function checkSpace(folder: string, needed: number): void {
+  let place = path.resolve(folder);
+  while (!fs.existsSync(place) && place !== path.dirname(place)) place = path.dirname(place);
+  const { bavail, bsize } = fs.statfsSync(place);
+  const free = bavail * bsize;
+  if (free >= needed) return;
+  throw new UserError(
+    `The disk of ${folder} has ${megabytes(free)} free, but this run will write about ${megabytes(needed)}; free some space or name an output_dir on another disk.`,
+  );
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6)} MB`;
+}

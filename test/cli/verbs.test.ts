@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { describe, test } from 'node:test';
+import { golden, goldenModel, goldenRows, put, tunebook, tunebookJson, workFolder } from './support';
+
+interface Forward {
+  input_ids: number[];
+  loss: number;
+  perplexity: number;
+  token_nll: number[];
+  argmax: number[];
+  greedy: { prompt_ids: number[]; output_ids: number[] };
+}
+
+for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  const model = path.join(golden, family, 'model');
+  const forward = JSON.parse(readFileSync(path.join(golden, family, 'forward.json'), 'utf8')) as Forward;
+
+  test(`score finds the losses that transformers found: ${family}`, async () => {
+    const scored = await tunebookJson<Forward>(['score', '--model', model, '--input_ids', forward.input_ids.join()]);
+    assert.equal(scored.token_nll.length, forward.input_ids.length - 1);
+    for (const [i, expected] of forward.token_nll.entries()) assert.ok(Math.abs(scored.token_nll[i] - expected) < 1e-4, `token ${i + 1}`);
+    assert.deepEqual(scored.argmax, forward.argmax);
+    assert.ok(Math.abs(scored.loss - forward.loss) < 1e-4);
+    assert.ok(Math.abs(scored.perplexity / forward.perplexity - 1) < 1e-4);
+  });
+}
+
+describe('generate', () => {
+  const forward = JSON.parse(readFileSync(path.join(golden, 'llama/forward.json'), 'utf8')) as Forward;
+  const base = ['generate', '--model', goldenModel];
+
+  test('continues as transformers does', async () => {
+    const { prompt_ids: prompt, output_ids: all } = forward.greedy;
+    const { ids } = await tunebookJson<{ ids: number[] }>([
+      ...base,
+      '--input_ids',
+      prompt.join(),
+      '--max_new_tokens',
+      String(all.length - prompt.length),
+      '--ignore_eos',
+    ]);
+    assert.deepEqual([...prompt, ...ids], all);
+  });
+
+  test('writes the text alone to standard output, and the same with --json', async () => {
+    const words = [...base, '--prompt', 'The car', '--max_new_tokens', '8', '--temperature', '0.8', '--seed', '3'];
+    const plain = await tunebook(words);
+    assert.equal(plain.code, 0, plain.stderr);
+    const { text } = await tunebookJson<{ text: string }>(words);
+    assert.equal(plain.stdout, `${text}\n`);
+  });
+
+  test('answers several prompts', async () => {
+    const { results } = await tunebookJson<{ results: Array<{ prompt: string; ids: number[] }> }>([
+      ...base,
+      '--prompt',
+      'One',
+      '--prompt',
+      'Two',
+      '--max_new_tokens',
+      '3',
+    ]);
+    assert.deepEqual(
+      results.map(({ prompt }) => prompt),
+      ['One', 'Two'],
+    );
+  });
+});
+
+describe('evaluate', () => {
+  test('reports loss, perplexity, accuracy and tokens over the completions', async () => {
+    const found = await tunebookJson(['evaluate', '--model', goldenModel, '--data', goldenRows]);
+    const { loss, perplexity, mean_token_accuracy: accuracy, num_tokens: tokens } = found as Record<string, number>;
+    assert.ok(Math.abs(perplexity / Math.exp(loss) - 1) < 1e-6);
+    assert.ok(loss > 5 && loss < 9 && accuracy >= 0 && accuracy <= 1 && tokens > 10_000);
+  });
+
+  test('takes prompt/completion rows as they are, as it takes every format', async (t) => {
+    const folder = workFolder(t);
+    const alpaca = put(folder, 'alpaca.json', [{ instruction: 'Say hello.', input: '', output: 'Hello.' }]);
+    const prompt =
+      'Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\nSay hello.\n\n### Response:\n';
+    const pair = put(folder, 'pair.jsonl', `${JSON.stringify({ prompt, completion: 'Hello.' })}\n`);
+    const text = put(folder, 'text.json', [{ text: `${prompt}Hello.` }]);
+    const evaluate = (file: string, ...more: string[]) =>
+      tunebookJson<{ loss: number; num_tokens: number }>(['evaluate', '--model', goldenModel, '--data', file, ...more]);
+    const found = await evaluate(alpaca);
+    assert.deepEqual(await evaluate(pair), found);
+    assert.deepEqual(await evaluate(text), await evaluate(pair, '--completion_only_loss', 'false'));
+  });
+});
+
+test('compare writes both answers to each question', async (t) => {
+  const folder = workFolder(t);
+  const questions = put(folder, 'questions.json', [{ instruction: 'What is the capital of France?', input: '', output: 'Paris.' }]);
+  const output = path.join(folder, 'before_after.md');
+  const found = await tunebookJson<{ base: Record<string, number>; questions: Array<{ question: string }> }>([
+    'compare',
+    '--base',
+    goldenModel,
+    '--tuned',
+    goldenModel,
+    '--questions',
+    questions,
+    '--output',
+    output,
+    '--max_new_tokens',
+    '4',
+  ]);
+  assert.equal(found.questions[0].question, 'What is the capital of France?');
+  assert.ok(found.base.perplexity > 1);
+  const markdown = readFileSync(output, 'utf8');
+  assert.match(markdown, /What is the capital of France\?/);
+  assert.match(markdown, /Paris/);
+});
+
+describe('help', () => {
+  for (const verb of ['sft', 'evaluate', 'score', 'generate', 'compare']) {
+    test(`of ${verb} lists its flags`, async () => {
+      const { code, stdout, stderr } = await tunebook([verb, '--help']);
+      assert.equal(code, 0);
+      assert.equal(stderr, '');
+      assert.match(stdout, new RegExp(`^tunebook ${verb}: `));
+      assert.match(stdout, /--json /);
+      if (verb === 'sft') assert.match(stdout, /--gradient_accumulation_steps .*A whole number, at least 1; default 1\./);
+    });
+  }
+
+  test('comes at once, because nothing heavy is loaded for it', async () => {
+    let best = Number.POSITIVE_INFINITY;
+    // 0.1 s on a quiet machine; a busy one gets several tries
+    for (let i = 0; i < 8 && best >= 300; i++) {
+      const started = performance.now();
+      assert.equal((await tunebook(['--help'])).code, 0);
+      best = Math.min(best, performance.now() - started);
+    }
+    assert.ok(best < 300, `${best} ms`);
+  });
+
+  test('--version says the version', async () => {
+    const { stdout } = await tunebook(['--version']);
+    assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+  });
+});
