@@ -13,7 +13,8 @@ const program = path.join(root, 'build/lib/cli.js');
 const buildRecord = path.join(root, 'build/.tsbuildinfo');
 const compiler = path.join(root, 'node_modules/typescript/bin/tsc');
 
-if (!existsSync(path.join(root, 'node_modules'))) fail('The packages are not installed; run "npm ci" (or "npm start") in the project once, then this again.');
+if (!existsSync(path.join(root, 'node_modules')))
+  fail('The packages are not installed; run "npm ci" (or "npm start") in the project once, then this again.');
 if (isStale()) build();
 // npm runs scripts in the project's folder; paths on the command line are meant from where the user stands
 if (process.env.npm_lifecycle_event === 'tunebook' && process.env.INIT_CWD) process.chdir(process.env.INIT_CWD);
@@ -27,7 +28,8 @@ function isStale() {
 }
 
 function build() {
-  if (!existsSync(compiler)) fail('The build is missing or old, and TypeScript is not installed; run "npm ci" in the project once, then this again.');
+  if (!existsSync(compiler))
+    fail('The build is missing or old, and TypeScript is not installed; run "npm ci" in the project once, then this again.');
   process.stderr.write('Building ...\n');
   const done = spawnSync(process.execPath, [compiler], { cwd: root, stdio: ['ignore', 2, 2] });
   if (done.status !== 0) fail('The TypeScript build failed (the errors are above); correct them and run this again.');
