@@ -14,7 +14,18 @@ export { displayHtml } from './display';
 export { currentDevice, type DeviceInfo, type DeviceName, useDevice } from './engine';
 export { UserError } from './errors';
 export { type CompareOptions, type Comparison, compareModels, exactMatch, perplexity } from './evaluate';
-export { type CausalLM, createModel, type GenerateOptions, type Generation, generate, generateBatch, loadModel, saveModel, streamText, tokenNll } from './model';
+export {
+  type CausalLM,
+  createModel,
+  type GenerateOptions,
+  type Generation,
+  generate,
+  generateBatch,
+  loadModel,
+  saveModel,
+  streamText,
+  tokenNll,
+} from './model';
 export { type CurveRecord, LiveTrainingPlot, type PlotOptions, plotComparison, plotTraining } from './plots';
 export { alpacaPrompt, loadTokenizer, showTokens, type Tokenizer, tokenizeExample } from './text';
 export {

@@ -120,7 +120,11 @@ export function cachedAttention(
     const current = tf.expandDims(lengths, 1);
     const isNew = tf.reshape(tf.equal(places, current), [batch, 1, capacity, 1]);
     const put = (old: tf.Tensor4D, fresh: tf.Tensor2D) =>
-      tf.where(tf.tile(isNew, [1, kvHeads, 1, headDim]), tf.tile(tf.reshape(fresh, [batch, kvHeads, 1, headDim]), [1, 1, capacity, 1]), old) as tf.Tensor4D;
+      tf.where(
+        tf.tile(isNew, [1, kvHeads, 1, headDim]),
+        tf.tile(tf.reshape(fresh, [batch, kvHeads, 1, headDim]), [1, 1, capacity, 1]),
+        old,
+      ) as tf.Tensor4D;
     const newKeys = put(cache.keys, k);
     const newValues = put(cache.values, v);
     let visible = tf.lessEqual(places, current);
@@ -146,7 +150,12 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
 }
 
 /** The numbers enter as tensors, so that one compiled graph serves all steps. */
-export function adamW(parameter: tf.Variable, gradient: tf.Tensor, moments: { m: tf.Variable; v: tf.Variable }, settings: AdamWSettings): void {
+export function adamW(
+  parameter: tf.Variable,
+  gradient: tf.Tensor,
+  moments: { m: tf.Variable; v: tf.Variable },
+  settings: AdamWSettings,
+): void {
   const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
   tf.tidy(() => {
     const g = tf.mul(gradient, tf.scalar(gradientScale));

@@ -1,9 +1,10 @@
 /** Chooses the device that tfjs computes on. */
 import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
-import { BACKEND_NAME, type EngineStatistics, OrtBackend } from './ort/backend';
+import { UserError } from '../errors';
+import { type EngineStatistics, OrtBackend } from './ort/backend';
 import { registerOrtBackend } from './ort/register';
-import type { SessionSettings } from './ort/session';
+import { probe } from './ort/session';
 
 /** Devices a user may ask for; `auto` takes the fastest that works here. */
 export type DeviceName = 'auto' | 'cpu' | 'webgpu' | 'tfjs-node-gpu' | 'tfjs-node';
@@ -20,7 +21,6 @@ export interface DeviceInfo {
 const NAMES: readonly DeviceName[] = ['auto', 'cpu', 'webgpu', 'tfjs-node-gpu', 'tfjs-node'];
 
 let current: DeviceInfo | undefined;
-let settings: SessionSettings = { threads: os.availableParallelism(), executionProviders: ['cpu'] };
 
 /**
  * Makes a device the one that everything runs on from now on, and describes it. `auto` is the CPU.
@@ -28,8 +28,12 @@ let settings: SessionSettings = { threads: os.availableParallelism(), executionP
  * @throws a sentence that says what is missing, if the device does not work here
  */
 export async function useDevice(name: DeviceName = 'auto'): Promise<DeviceInfo> {
-  if (!NAMES.includes(name)) throw new Error(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
-  current = await (name === 'auto' || name === 'cpu' ? useOnnxRuntime('cpu') : name === 'webgpu' ? useOnnxRuntime('webgpu') : useTfjsNode(name));
+  if (!NAMES.includes(name)) throw new UserError(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
+  current = await (name === 'auto' || name === 'cpu'
+    ? useOnnxRuntime('cpu')
+    : name === 'webgpu'
+      ? useOnnxRuntime('webgpu')
+      : useTfjsNode(name));
   return current;
 }
 
@@ -39,26 +43,43 @@ export async function currentDevice(): Promise<DeviceInfo> {
 }
 
 async function useOnnxRuntime(name: 'cpu' | 'webgpu'): Promise<DeviceInfo> {
-  if (name === 'webgpu') {
-    throw new Error("The device 'webgpu' is not available in this version; use 'cpu'.");
-  }
-  settings = { threads: os.availableParallelism(), executionProviders: [name] };
-  registerOrtBackend(() => settings);
-  await tf.setBackend(BACKEND_NAME);
+  const settings = { threads: os.availableParallelism(), executionProviders: [name] };
+  if (name === 'webgpu') checkWebGpu(settings);
+  const backend = name === 'cpu' ? 'onnxruntime' : 'onnxruntime-webgpu';
+  registerOrtBackend(backend, settings);
+  await tf.setBackend(backend);
   await tf.ready();
-  const version = (require('onnxruntime-node/package.json') as { version: string }).version;
+  const { version } = require('onnxruntime-node/package.json') as { version: string };
   const processor = os.cpus()[0]?.model.trim() ?? process.arch;
   const threads = settings.threads === 1 ? '1 thread' : `${settings.threads} threads`;
-  return { name, backend: BACKEND_NAME, description: `${processor}, ${threads}, ONNX Runtime ${version}` };
+  const place = name === 'cpu' ? `${processor}, ${threads}` : 'GPU through WebGPU';
+  return { name, backend, description: `${place}, ONNX Runtime ${version}` };
+}
+
+function checkWebGpu(settings: { threads: number; executionProviders: string[] }): void {
+  try {
+    probe(settings);
+  } catch (error) {
+    const reason = (error as Error).message
+      .split('\n')[0]
+      .replace(/^.*(?=Failed to)/, '')
+      .trim();
+    throw new UserError(
+      `The device 'webgpu' needs a GPU with a Vulkan, Metal or Direct3D 12 driver, and none was found (${reason}); use 'cpu'.`,
+    );
+  }
 }
 
 async function useTfjsNode(name: 'tfjs-node' | 'tfjs-node-gpu'): Promise<DeviceInfo> {
   const packageName = `@tensorflow/${name}`;
+  let reason = 'it is not the one with libtensorflow';
   try {
     require(packageName);
   } catch (error) {
-    const reason = (error as Error).message.split('\n')[0];
-    throw new Error(`The device '${name}' needs the package ${packageName}, which does not load here (${reason}); use 'cpu'.`);
+    reason = (error as Error).message.split('\n')[0].trim();
+  }
+  if (!tf.engine().registryFactory.tensorflow) {
+    throw new UserError(`The device '${name}' needs the package ${packageName}, which does not load here (${reason}); use 'cpu'.`);
   }
   await tf.setBackend('tensorflow');
   await tf.ready();
@@ -67,7 +88,7 @@ async function useTfjsNode(name: 'tfjs-node' | 'tfjs-node-gpu'): Promise<DeviceI
 
 /** The ONNX Runtime backend, if it is the one in use. */
 export function ortBackend(): OrtBackend | undefined {
-  const backend = tf.getBackend() === BACKEND_NAME ? tf.backend() : undefined;
+  const backend = tf.getBackend()?.startsWith('onnxruntime') ? tf.backend() : undefined;
   return backend instanceof OrtBackend ? backend : undefined;
 }
 

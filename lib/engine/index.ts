@@ -1,4 +1,5 @@
 /** The compute engine: tfjs, the fused operations, and the device they run on. Knows nothing of language models. */
+
+export * from './device';
 export * from './ops';
 export * from './segments';
-export * from './device';

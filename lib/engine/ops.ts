@@ -6,8 +6,8 @@
  * Tokens come as a packed row: shape [tokens, features], no batch axis (see segments.ts).
  */
 import * as tf from '@tensorflow/tfjs-core';
-import * as composed from './composed';
 import { adamWInPlace } from './adamw';
+import * as composed from './composed';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
 import type { Segments } from './segments';
@@ -81,7 +81,9 @@ export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: num
  * @param bias [features]
  */
 export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: tf.Tensor1D, eps: number): T {
-  return ortBackend() ? firstOf(fused<[T, tf.Tensor, tf.Tensor]>('LayerNorm', { x, weight, bias }, { eps })) : composed.layerNorm(x, weight, bias, eps);
+  return ortBackend()
+    ? firstOf(fused<[T, tf.Tensor, tf.Tensor]>('LayerNorm', { x, weight, bias }, { eps }))
+    : composed.layerNorm(x, weight, bias, eps);
 }
 
 /**
@@ -148,7 +150,11 @@ export function cachedAttention(
  */
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
   if (!ortBackend()) return composed.tokenLoss(hidden, weight, targets);
-  const [nll, argmax, entropy, probabilities] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor2D]>('TokenLoss', { hidden, weight, targets });
+  const [nll, argmax, entropy, probabilities] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor2D]>('TokenLoss', {
+    hidden,
+    weight,
+    targets,
+  });
   probabilities.dispose();
   return { nll, argmax, entropy };
 }
@@ -207,7 +213,12 @@ export interface AdamWSettings {
  * @param parameter the weights; `moments` are of its shape and are updated too
  * @param gradient of the parameter's shape; not disposed here
  */
-export function adamW(parameter: tf.Variable, gradient: tf.Tensor, moments: { m: tf.Variable; v: tf.Variable }, settings: AdamWSettings): void {
+export function adamW(
+  parameter: tf.Variable,
+  gradient: tf.Tensor,
+  moments: { m: tf.Variable; v: tf.Variable },
+  settings: AdamWSettings,
+): void {
   const backend = ortBackend();
   if (!backend?.worksOnHost) return composed.adamW(parameter, gradient, moments, settings);
   const [w, m, v] = [parameter, moments.m, moments.v].map((variable) => writableData(backend, variable));

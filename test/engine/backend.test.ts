@@ -25,7 +25,8 @@ test('nothing is computed before a value is read, and then everything alive is',
 });
 
 test('a graph of the same structure is compiled once, whatever its numbers', () => {
-  const compute = (x: number, factor: number): number[] => tf.tidy(() => values(tf.exp(tf.mul(tf.tensor1d([x, x, 1.5]), tf.scalar(factor)))));
+  const compute = (x: number, factor: number): number[] =>
+    tf.tidy(() => values(tf.exp(tf.mul(tf.tensor1d([x, x, 1.5]), tf.scalar(factor)))));
   compute(1, 2);
   const compilations = statistics().compilations;
   assert.ok(Math.abs(compute(0.5, 4)[0] - Math.exp(2)) < 1e-5);
@@ -36,7 +37,10 @@ test('sizes announced as varying share one graph, and results are those of each 
   const compute = (size: number): number[] => {
     varyingSizes({ tokens: size });
     return tf.tidy(() => {
-      const x = tf.tensor2d(Array.from({ length: size * 6 }, (_, i) => i), [size, 6]);
+      const x = tf.tensor2d(
+        Array.from({ length: size * 6 }, (_, i) => i),
+        [size, 6],
+      );
       const heads = tf.transpose(tf.reshape(x, [size, 2, 3]), [1, 0, 2]);
       const scores = tf.matMul(heads, heads, false, true);
       return values(tf.sum(tf.softmax(tf.mul(scores, 1e-3)), 1));
@@ -75,7 +79,10 @@ test('a value read in the middle of a program is right, and so is what follows',
 test('reads that run together give each its own value', async () => {
   const tensors = [1, 2, 3].map((x) => tf.tidy(() => tf.square(tf.scalar(x))));
   const read = await Promise.all(tensors.map((tensor) => tensor.data()));
-  assert.deepEqual(read.map(([x]) => x), [1, 4, 9]);
+  assert.deepEqual(
+    read.map(([x]) => x),
+    [1, 4, 9],
+  );
   tf.dispose(tensors);
 });
 

@@ -4,7 +4,6 @@ import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { engineStatistics } from '../../lib/engine/device';
-import { BACKEND_NAME } from '../../lib/engine/ort/backend';
 import { mappedKernels } from '../../lib/engine/ort/register';
 
 before(async () => {
@@ -27,7 +26,8 @@ const offKink = (x: number): number => Math.sign(x) * (0.2 + (Math.abs(x) % 0.6)
 const int = (x: tf.Tensor): tf.Tensor => tf.cast(x, 'int32');
 const bool = (x: tf.Tensor): tf.Tensor => tf.greater(x, 0);
 const float = (x: tf.Tensor): tf.Tensor => tf.cast(x, 'float32');
-const kernel = (name: string, inputs: Record<string, tf.Tensor>, attrs = {}): tf.Tensor => tf.engine().runKernel(name, inputs, attrs) as tf.Tensor;
+const kernel = (name: string, inputs: Record<string, tf.Tensor>, attrs = {}): tf.Tensor =>
+  tf.engine().runKernel(name, inputs, attrs) as tf.Tensor;
 const a = [3, 4];
 const row = [4];
 
@@ -89,12 +89,29 @@ const cases: Record<string, Case> = {
   OnesLike: { run: (x) => kernel('OnesLike', { x }), shapes: [a], constant: true },
   Fill: { run: (x) => tf.add(x, tf.fill([3, 4], 2.5)), shapes: [a] },
   Transpose: { run: (x) => tf.transpose(x, [2, 0, 1]), shapes: [[2, 3, 4]] },
-  Concat: { run: (x, y) => tf.concat([x, y], 1), shapes: [[2, 3], [2, 1]] },
+  Concat: {
+    run: (x, y) => tf.concat([x, y], 1),
+    shapes: [
+      [2, 3],
+      [2, 1],
+    ],
+  },
   Pack: { run: (x, y) => tf.stack([x, y], 1), shapes: [a, a] },
   Slice: { run: (x) => tf.slice(x, [0, 1, 0], [2, -1, 2]), shapes: [[2, 3, 4]] },
   SplitV: { run: (x) => tf.concat([...tf.split(x, [1, 2], 1)].reverse(), 1), shapes: [[2, 3, 4]] },
   Tile: { run: (x) => tf.tile(x, [2, 3]), shapes: [a] },
-  PadV2: { run: (x) => tf.pad(x, [[1, 2], [0, 3]], 0.5), shapes: [a] },
+  PadV2: {
+    run: (x) =>
+      tf.pad(
+        x,
+        [
+          [1, 2],
+          [0, 3],
+        ],
+        0.5,
+      ),
+    shapes: [a],
+  },
   GatherV2: { run: (x) => tf.gather(x, tf.tensor2d([0, 2, 2, 1], [2, 2], 'int32'), 1), shapes: [[2, 3, 4]] },
   OneHot: { run: (x) => tf.mul(x, tf.oneHot(tf.tensor1d([1, 0, 3], 'int32'), 4)), shapes: [a] },
   UnsortedSegmentSum: { run: (x) => tf.unsortedSegmentSum(x, tf.tensor1d([1, 0, 1], 'int32'), 2), shapes: [a] },
@@ -108,13 +125,21 @@ const cases: Record<string, Case> = {
   Softmax: unary((x) => tf.softmax(x)),
   LogSoftmax: unary((x) => tf.logSoftmax(x)),
   BatchMatMul: {
-    run: (x, y) => tf.concat([tf.reshape(tf.matMul(x, y), [-1]), tf.reshape(tf.matMul(tf.squeeze(tf.slice(x, 0, 1), [0]), tf.squeeze(tf.slice(y, 0, 1), [0]), true, true), [-1])]),
-    shapes: [[2, 3, 3], [2, 3, 3]],
+    run: (x, y) =>
+      tf.concat([
+        tf.reshape(tf.matMul(x, y), [-1]),
+        tf.reshape(tf.matMul(tf.squeeze(tf.slice(x, 0, 1), [0]), tf.squeeze(tf.slice(y, 0, 1), [0]), true, true), [-1]),
+      ]),
+    shapes: [
+      [2, 3, 3],
+      [2, 3, 3],
+    ],
   },
 };
 
 /** Fused kernels have their own test, ops.test.ts. */
-const FUSED = /^(RmsNorm|LayerNorm|SwiGlu|Activation|SegmentAttention)(Grad)?$|^(Rotary|Embedding|ScatterRows|TokenLoss|CachedAttention|SumOfSquares)$/;
+const FUSED =
+  /^(RmsNorm|LayerNorm|SwiGlu|Activation|SegmentAttention)(Grad)?$|^(Rotary|Embedding|ScatterRows|TokenLoss|CachedAttention|SumOfSquares)$/;
 
 test('every mapped kernel has a test', () => {
   const missing = mappedKernels.map(({ name }) => name).filter((name) => !(name in cases) && !FUSED.test(name));
@@ -148,13 +173,14 @@ for (const [name, { run, shapes, constant, domain = (x: number) => x }] of Objec
       assertClose(gradient, expected.gradients[index], `gradient of input ${index}`);
       assertDifferences(run, data, shapes, index, gradient);
     }
-    await tf.setBackend(BACKEND_NAME);
+    await tf.setBackend('onnxruntime');
   });
 }
 
 function assertClose(actual: Float32Array, expected: Float32Array, what: string): void {
   assert.equal(actual.length, expected.length, what);
-  for (const [i, x] of expected.entries()) assert.ok(Math.abs(actual[i] - x) <= 2e-6 * Math.max(1, Math.abs(x)), `${what}[${i}] is ${actual[i]}, expected ${x}`);
+  for (const [i, x] of expected.entries())
+    assert.ok(Math.abs(actual[i] - x) <= 2e-6 * Math.max(1, Math.abs(x)), `${what}[${i}] is ${actual[i]}, expected ${x}`);
 }
 
 /** Central differences, computed on tfjs's CPU backend. */
@@ -169,6 +195,9 @@ function assertDifferences(run: Case['run'], data: Float32Array[], shapes: numbe
         return tf.sum(tf.mul(value, tf.tensor(numbers(99, value.size), value.shape))).dataSync()[0];
       });
     const numeric = (at(step) - at(-step)) / (2 * step);
-    assert.ok(Math.abs(numeric - gradient[i]) <= 2e-2 * Math.max(1, Math.abs(numeric)), `input ${index}[${i}]: gradient ${gradient[i]}, finite difference ${numeric}`);
+    assert.ok(
+      Math.abs(numeric - gradient[i]) <= 2e-2 * Math.max(1, Math.abs(numeric)),
+      `input ${index}[${i}]: gradient ${gradient[i]}, finite difference ${numeric}`,
+    );
   }
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import * as composed from '../../lib/engine/composed';
 import * as engine from '../../lib/engine';
+import * as composed from '../../lib/engine/composed';
 
 before(async () => {
   await engine.useDevice('cpu');
@@ -14,7 +14,12 @@ let seed = 1;
 const random = (shape: number[], scale = 1): tf.Tensor => tf.mul(tf.randomNormal(shape, 0, 1, 'float32', seed++), scale);
 
 /** Value and gradients of Σ f(inputs)·direction, the direction fixed, on one set of operations. */
-function evaluate(f: (inputs: Inputs) => tf.Tensor, inputs: Inputs, names: string[], direction: tf.Tensor): { value: tf.Tensor; gradients: tf.Tensor[] } {
+function evaluate(
+  f: (inputs: Inputs) => tf.Tensor,
+  inputs: Inputs,
+  names: string[],
+  direction: tf.Tensor,
+): { value: tf.Tensor; gradients: tf.Tensor[] } {
   const others = { ...inputs };
   const compute = (...args: tf.Tensor[]): tf.Tensor => {
     for (const [index, name] of names.entries()) others[name] = args[index];
@@ -31,11 +36,18 @@ function assertClose(actual: tf.Tensor, expected: tf.Tensor, tolerance: number, 
   const b = expected.dataSync();
   let scale = 1;
   for (const x of b) scale = Math.max(scale, Math.abs(x));
-  for (let i = 0; i < b.length; i++) assert.ok(Math.abs(a[i] - b[i]) <= tolerance * scale, `${what}: element ${i} is ${a[i]}, expected ${b[i]}`);
+  for (let i = 0; i < b.length; i++)
+    assert.ok(Math.abs(a[i] - b[i]) <= tolerance * scale, `${what}: element ${i} is ${a[i]}, expected ${b[i]}`);
 }
 
 /** Central differences of Σ f(inputs)·direction along a few random elements of one input. */
-function assertFiniteDifferences(f: (inputs: Inputs) => tf.Tensor, inputs: Inputs, name: string, direction: tf.Tensor, gradient: tf.Tensor): void {
+function assertFiniteDifferences(
+  f: (inputs: Inputs) => tf.Tensor,
+  inputs: Inputs,
+  name: string,
+  direction: tf.Tensor,
+  gradient: tf.Tensor,
+): void {
   const step = 1e-2;
   const analytic = gradient.dataSync();
   const base = inputs[name].dataSync();
@@ -46,7 +58,10 @@ function assertFiniteDifferences(f: (inputs: Inputs) => tf.Tensor, inputs: Input
       return tf.tidy(() => tf.sum(tf.mul(f({ ...inputs, [name]: tf.tensor(moved, inputs[name].shape) }), direction)).dataSync()[0]);
     };
     const numeric = (at(step) - at(-step)) / (2 * step);
-    assert.ok(Math.abs(numeric - analytic[i]) <= 2e-2 * Math.max(1, Math.abs(numeric)), `${name}[${i}]: gradient ${analytic[i]}, finite difference ${numeric}`);
+    assert.ok(
+      Math.abs(numeric - analytic[i]) <= 2e-2 * Math.max(1, Math.abs(numeric)),
+      `${name}[${i}]: gradient ${analytic[i]}, finite difference ${numeric}`,
+    );
   }
 }
 
@@ -67,7 +82,11 @@ function attentionCase(name: string, options: engine.AttentionOptions): Case {
   const headDim = 4;
   return {
     name,
-    inputs: () => ({ q: random([T, options.heads * headDim]), k: random([T, options.kvHeads * headDim]), v: random([T, options.kvHeads * headDim]) }),
+    inputs: () => ({
+      q: random([T, options.heads * headDim]),
+      k: random([T, options.kvHeads * headDim]),
+      v: random([T, options.kvHeads * headDim]),
+    }),
     differentiate: ['q', 'k', 'v'],
     fused: ({ q, k, v }) => engine.attention(two(q), two(k), two(v), segments, options),
     reference: ({ q, k, v }) => composed.attention(two(q), two(k), two(v), segments, options),
@@ -180,19 +199,36 @@ for (const window of [undefined, 3]) {
         tf.stack(
           sequences.map((sequence) => {
             const rows = tf.reshape(tf.slice(sequence[name], [0, 0], [sequence.filled, 16]), [sequence.filled, 2, headDim]);
-            return tf.transpose(tf.pad(rows, [[0, capacity - sequence.filled], [0, 0], [0, 0]]), [1, 0, 2]);
+            return tf.transpose(
+              tf.pad(rows, [
+                [0, capacity - sequence.filled],
+                [0, 0],
+                [0, 0],
+              ]),
+              [1, 0, 2],
+            );
           }),
         ) as tf.Tensor4D;
       let cache: engine.LayerCache = { keys: cacheOf('k'), values: cacheOf('v') };
       for (let extra = 0; extra < 2; extra++) {
         const at = (name: 'q' | 'k' | 'v'): tf.Tensor2D =>
-          tf.concat(sequences.map((sequence) => tf.slice(sequence[name], [sequence.filled + extra, 0], [1, sequence[name].shape[1] as number]))) as tf.Tensor2D;
-        const lengths = tf.tensor1d(sequences.map(({ filled }) => filled + extra), 'int32');
+          tf.concat(
+            sequences.map((sequence) => tf.slice(sequence[name], [sequence.filled + extra, 0], [1, sequence[name].shape[1] as number])),
+          ) as tf.Tensor2D;
+        const lengths = tf.tensor1d(
+          sequences.map(({ filled }) => filled + extra),
+          'int32',
+        );
         const result = engine.cachedAttention(at('q'), at('k'), at('v'), cache, lengths, options);
         cache = result.cache;
         for (const [index, { q, k, v, filled }] of sequences.entries()) {
           const whole = composed.attention(two(q), two(k), two(v), engine.makeSegments([length]), options);
-          assertClose(tf.slice(result.output, [index, 0], [1, 32]), tf.slice(whole, [filled + extra, 0], [1, 32]), 2e-6, `sequence ${index}`);
+          assertClose(
+            tf.slice(result.output, [index, 0], [1, 32]),
+            tf.slice(whole, [filled + extra, 0], [1, 32]),
+            2e-6,
+            `sequence ${index}`,
+          );
         }
       }
     });

@@ -5,14 +5,21 @@
  * recorded value that is still alive is cut out of the record as one graph, compiled to a session (or found in the
  * cache, when a graph of the same structure ran before) and run.
  */
-import { type BackendValues, type DataId, type DataType, KernelBackend, DataStorage, engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import {
+  type BackendValues,
+  type DataId,
+  DataStorage,
+  type DataType,
+  engine,
+  KernelBackend,
+  type TensorInfo,
+  util,
+} from '@tensorflow/tfjs-core';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import { BufferPool } from './pool';
 import { type Cut, cutOut, emitModel, keyOf, sizesOf } from './program';
 import { ortTensor, Session, type SessionSettings } from './session';
 import { arrayOver, bytesPerElement, type HostArray, Node, sizeOf, Value } from './value';
-
-export const BACKEND_NAME = 'onnxruntime';
 
 /** Data of a tfjs tensor: a value of the record, or strings, which stay outside of it. */
 interface Entry {
@@ -51,7 +58,11 @@ export class OrtBackend extends KernelBackend {
 
   /** See device.ts. Sizes of 1 are never varying: they mean broadcasting. */
   setVaryingSizes(sizes: Record<string, number>): void {
-    this.sizes = new Map(Object.entries(sizes).filter(([, size]) => size > 1).map(([name, size]) => [size, name]));
+    this.sizes = new Map(
+      Object.entries(sizes)
+        .filter(([, size]) => size > 1)
+        .map(([name, size]) => [size, name]),
+    );
   }
 
   // ---- recording -------------------------------------------------------------------------------------------------
@@ -141,7 +152,8 @@ export class OrtBackend extends KernelBackend {
    */
   private donors(cut: Cut): Map<Value, Value> {
     const readers = new Map<Value, Node[]>();
-    for (const node of cut.nodes) for (const input of node.inputs) if (input) (readers.get(input) ?? readers.set(input, []).get(input))?.push(node);
+    for (const node of cut.nodes)
+      for (const input of node.inputs) if (input) (readers.get(input) ?? readers.set(input, []).get(input))?.push(node);
     const wanted = new Set(cut.fetches);
     const donors = new Map<Value, Value>();
     for (const feed of cut.feeds) {
@@ -326,7 +338,8 @@ const RESHAPE: OrtKernel = {
   emit: ({ graph, inputs, outputs }) => graph.reshape(inputs[0].name, outputs[0].shape),
 };
 
-const sameShape = (a: readonly number[], b: readonly number[]): boolean => a.length === b.length && a.every((size, axis) => size === b[axis]);
+const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((size, axis) => size === b[axis]);
 
 function hostArray(values: BackendValues | null, size: number, dtype: NumericType): HostArray {
   if (values === null) return arrayOver(new ArrayBuffer(size * bytesPerElement(dtype)), dtype);

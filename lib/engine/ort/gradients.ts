@@ -3,7 +3,8 @@ import * as tf from '@tensorflow/tfjs-core';
 
 type Tensors = Record<string, tf.Tensor>;
 
-const run = <T>(name: string, inputs: Tensors, attrs: tf.NamedAttrMap = {}): T => tf.engine().runKernel(name, inputs, attrs) as unknown as T;
+const run = <T>(name: string, inputs: Tensors, attrs: tf.NamedAttrMap = {}): T =>
+  tf.engine().runKernel(name, inputs, attrs) as unknown as T;
 
 const firstOf = (dy: tf.Tensor | tf.Tensor[]): tf.Tensor => (Array.isArray(dy) ? dy[0] : dy);
 

@@ -170,7 +170,10 @@ export class GraphBuilder {
     writer.uint32(tag(1, 0)).int64(IR_VERSION).uint32(tag(2, 2)).string('tunebook');
     this.writeTo(writer.uint32(tag(7, 2)).fork());
     writer.ldelim();
-    for (const [domain, version] of [['', OPSET], [CONTRIB, 1]] as const) {
+    for (const [domain, version] of [
+      ['', OPSET],
+      [CONTRIB, 1],
+    ] as const) {
       writer.uint32(tag(8, 2)).fork().uint32(tag(1, 2)).string(domain).uint32(tag(2, 0)).int64(version).ldelim();
     }
     return writer.finish();
@@ -256,9 +259,12 @@ function writeTensorType(writer: Writer, type: ElementType, shape: Dim[] | undef
 
 function bytesOf(type: ElementType, values: number[]): Uint8Array {
   const array =
-    type === 'float32' ? Float32Array.from(values)
-    : type === 'int64' ? BigInt64Array.from(values, BigInt)
-    : type === 'int32' ? Int32Array.from(values)
-    : Uint8Array.from(values);
+    type === 'float32'
+      ? Float32Array.from(values)
+      : type === 'int64'
+        ? BigInt64Array.from(values, BigInt)
+        : type === 'int32'
+          ? Int32Array.from(values)
+          : Uint8Array.from(values);
   return new Uint8Array(array.buffer);
 }

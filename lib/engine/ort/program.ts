@@ -100,7 +100,8 @@ class Emitter {
     private readonly sizes: VaryingSizes,
     private readonly operands: Map<Value, Operand>,
   ) {
-    for (const node of cut.nodes) for (const input of node.inputs) if (input) this.consumers.set(input, (this.consumers.get(input) ?? 0) + 1);
+    for (const node of cut.nodes)
+      for (const input of node.inputs) if (input) this.consumers.set(input, (this.consumers.get(input) ?? 0) + 1);
     for (const fetch of cut.fetches) this.consumers.set(fetch, (this.consumers.get(fetch) ?? 0) + 1);
     this.findSums();
   }
@@ -150,7 +151,7 @@ class Emitter {
     for (const term of waiting) {
       const node = term.node as Node;
       const emission = this.emission(node);
-      base = base === undefined ? (([] as string[]).concat(node.kernel.emit(emission))[0]) : node.kernel.emitOnto?.(emission, base);
+      base = base === undefined ? ([] as string[]).concat(node.kernel.emit(emission))[0] : node.kernel.emitOnto?.(emission, base);
     }
     return base as string;
   }

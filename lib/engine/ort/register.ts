@@ -14,7 +14,7 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
-import { BACKEND_NAME, OrtBackend } from './backend';
+import { OrtBackend } from './backend';
 import { registerFusedGradients } from './gradients';
 import type { Attrs, OrtKernel } from './kernel';
 import { attentionKernels } from './kernels/attention';
@@ -44,28 +44,29 @@ interface CpuBackend extends KernelBackend {
   firstUse: boolean;
 }
 
-let registered = false;
+const registered = new Set<string>();
 
-/** Registers the backend with tfjs; the first `tf.setBackend` makes it with the settings of that moment. */
-export function registerOrtBackend(settings: () => SessionSettings): void {
-  if (registered) return;
-  registered = true;
-  registerBackend(BACKEND_NAME, () => new OrtBackend(settings()));
-  for (const kernel of mappedKernels) registerKernel(mapped(kernel));
-  for (const kernel of aliases) registerKernel(kernel);
-  const known = new Set([...mappedKernels.map((kernel) => kernel.name), ...aliases.map((kernel) => kernel.kernelName)]);
-  for (const kernel of getKernelsForBackend('cpu')) {
-    if (!known.has(kernel.kernelName)) registerKernel({ kernelName: kernel.kernelName, backendName: BACKEND_NAME, kernelFunc: fallback(kernel) });
-  }
-  registerFusedGradients();
+/** Registers a backend with tfjs, once; the first `tf.setBackend` makes it. */
+export function registerOrtBackend(backendName: string, settings: SessionSettings): void {
+  if (registered.has(backendName)) return;
+  if (registered.size === 0) registerFusedGradients();
+  registered.add(backendName);
+  registerBackend(backendName, () => new OrtBackend(settings));
+  const own = [...mappedKernels.map(mapped), ...aliases];
+  const known = new Set(own.map(({ kernelName }) => kernelName));
+  const others = getKernelsForBackend('cpu').filter(({ kernelName }) => !known.has(kernelName));
+  for (const kernel of own) registerKernel({ ...kernel, backendName });
+  for (const kernel of others) registerKernel({ kernelName: kernel.kernelName, backendName, kernelFunc: fallback(kernel) });
 }
 
-function mapped(kernel: OrtKernel): KernelConfig {
+/** A kernel of tfjs, without the backend that it is for. */
+type Kernel = Omit<KernelConfig, 'backendName'>;
+
+function mapped(kernel: OrtKernel): Kernel {
   const onCpu = getKernelsForBackend('cpu').find((config) => config.kernelName === kernel.name);
   const elsewhere = onCpu && fallback(onCpu);
   return {
     kernelName: kernel.name,
-    backendName: BACKEND_NAME,
     kernelFunc: (call) => {
       const inputs = inputsOf(kernel, call.inputs);
       const attrs = (call.attrs ?? {}) as Attrs;
@@ -83,7 +84,7 @@ function inputsOf(kernel: OrtKernel, inputs: NamedTensorInfoMap): (TensorInfo | 
 }
 
 /** Kernels that only give a tensor another shape: the data is shared. */
-const aliases: KernelConfig[] = [
+const aliases: Kernel[] = [
   alias('Identity', (x) => x.shape),
   alias('Reshape', (x, { shape }) => {
     const size = util.sizeFromShape(x.shape);
@@ -91,16 +92,19 @@ const aliases: KernelConfig[] = [
     util.assert(util.sizeFromShape(target) === size, () => `A tensor of shape [${x.shape}] cannot take the shape [${target}].`);
     return target;
   }),
-  alias('ExpandDims', (x, { dim }) => {
-    const at = (dim as number) < 0 ? (dim as number) + x.shape.length + 1 : (dim as number);
-    return [...x.shape.slice(0, at), 1, ...x.shape.slice(at)];
-  }, 'input'),
+  alias(
+    'ExpandDims',
+    (x, { dim }) => {
+      const at = (dim as number) < 0 ? (dim as number) + x.shape.length + 1 : (dim as number);
+      return [...x.shape.slice(0, at), 1, ...x.shape.slice(at)];
+    },
+    'input',
+  ),
 ];
 
-function alias(kernelName: string, shapeOf: (x: TensorInfo, attrs: NamedAttrMap) => number[], input = 'x'): KernelConfig {
+function alias(kernelName: string, shapeOf: (x: TensorInfo, attrs: NamedAttrMap) => number[], input = 'x'): Kernel {
   return {
     kernelName,
-    backendName: BACKEND_NAME,
     kernelFunc: ({ inputs, attrs, backend }) => {
       const x = inputs[input] as TensorInfo;
       const shape = shapeOf(x, attrs ?? {});
@@ -123,7 +127,9 @@ function fallback(kernel: KernelConfig): KernelConfig['kernelFunc'] {
       moved.push(there);
       return there;
     };
-    const there = Array.isArray(inputs) ? inputs.map(move) : Object.fromEntries(Object.entries(inputs).map(([name, info]) => [name, info && move(info as TensorInfo)]));
+    const there = Array.isArray(inputs)
+      ? inputs.map(move)
+      : Object.fromEntries(Object.entries(inputs).map(([name, info]) => [name, info && move(info as TensorInfo)]));
     const results = kernel.kernelFunc({ inputs: there as NamedTensorInfoMap, attrs, backend: cpu });
     const back = (info: TensorInfo): TensorInfo => own.makeTensorInfo(info.shape, info.dtype, cpu.readSync(info.dataId) as BackendValues);
     const outputs = Array.isArray(results) ? results.map(back) : back(results);

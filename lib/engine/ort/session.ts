@@ -1,6 +1,7 @@
 /** The door to ONNX Runtime: compile a model, run it at once on memory that we own. */
 import { type InferenceSession, Tensor } from 'onnxruntime-common';
 import { binding, initOrt } from 'onnxruntime-node/dist/binding';
+import { GraphBuilder } from './onnx';
 import type { HostArray } from './value';
 
 /** What a session needs to know of the device. */
@@ -39,4 +40,19 @@ export class Session {
 
 export function ortTensor(dtype: 'float32' | 'int32' | 'bool', data: HostArray, shape: readonly number[]): Tensor {
   return new Tensor(dtype, data as Float32Array, shape);
+}
+
+/**
+ * Tries an execution provider on the smallest of graphs.
+ * @throws ONNX Runtime's error, if the provider does not work here
+ */
+export function probe(settings: SessionSettings): void {
+  const graph = new GraphBuilder();
+  graph.outputAs('y', graph.op('Neg', [graph.input('x', 'float32', [1])]), 'float32', [1]);
+  const session = new Session(graph.toModel(), settings);
+  try {
+    session.run({ x: ortTensor('float32', new Float32Array(1), [1]) }, { y: ortTensor('float32', new Float32Array(1), [1]) });
+  } finally {
+    session.dispose();
+  }
 }

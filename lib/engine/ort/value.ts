@@ -1,6 +1,7 @@
 /** The record: values that are in memory or still to be computed, and the nodes that compute them. */
-import type { NumericType, OrtKernel, Attrs } from './kernel';
+
 import type { Tensor } from 'onnxruntime-common';
+import type { Attrs, NumericType, OrtKernel } from './kernel';
 
 export type HostArray = Float32Array | Int32Array | Uint8Array;
 

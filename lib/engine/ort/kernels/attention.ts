@@ -99,7 +99,13 @@ class SegmentBody {
 }
 
 /** Runs a body for each segment and lays its results end to end. */
-function forEachSegment(graph: GraphBuilder, lengths: string, options: AttentionOptions, results: number, body: (segment: SegmentBody) => string[]): string[] {
+function forEachSegment(
+  graph: GraphBuilder,
+  lengths: string,
+  options: AttentionOptions,
+  results: number,
+  body: (segment: SegmentBody) => string[],
+): string[] {
   const wide = graph.op('Cast', [lengths], { to: ELEMENT_TYPES.int64 });
   const ends = graph.op('CumSum', [wide, graph.scalar('int64', 0)]);
   const starts = graph.op('Sub', [ends, wide]);

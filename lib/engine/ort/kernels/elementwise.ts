@@ -132,7 +132,11 @@ export const elementwiseKernels: OrtKernel[] = [
     infer: ([x]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
     key: ({ alpha }) => `${alpha}`,
     emit: (emission) => {
-      const { graph, inputs: [x], attrs } = emission;
+      const {
+        graph,
+        inputs: [x],
+        attrs,
+      } = emission;
       const positive = graph.op('Greater', [x.name, constant(emission, 0)]);
       const step = graph.op('Where', [positive, constant(emission, 1), constant(emission, attrs.alpha ?? 0)]);
       return graph.op('Where', [graph.op('IsNaN', [x.name]), named(x), step]);
@@ -144,7 +148,12 @@ export const elementwiseKernels: OrtKernel[] = [
     inputs: ['x'],
     infer: ([x]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
     key: ({ clipValueMin, clipValueMax }) => `${clipValueMin},${clipValueMax}`,
-    emit: (emission) => emission.graph.op('Clip', [emission.inputs[0].name, constant(emission, emission.attrs.clipValueMin), constant(emission, emission.attrs.clipValueMax)]),
+    emit: (emission) =>
+      emission.graph.op('Clip', [
+        emission.inputs[0].name,
+        constant(emission, emission.attrs.clipValueMin),
+        constant(emission, emission.attrs.clipValueMax),
+      ]),
     supports: isFloat,
   },
   {
@@ -194,7 +203,8 @@ export const elementwiseKernels: OrtKernel[] = [
     inputs: [],
     infer: (_, { shape, dtype, value }) => ({ shape, dtype: dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32') }),
     key: ({ value }) => `${value}`,
-    emit: ({ graph, outputs: [output], attrs }) => graph.op('Expand', [graph.constant(output.dtype, [Number(attrs.value)], [1]), graph.shape(output.shape)]),
+    emit: ({ graph, outputs: [output], attrs }) =>
+      graph.op('Expand', [graph.constant(output.dtype, [Number(attrs.value)], [1]), graph.shape(output.shape)]),
     supports: (_, { dtype }) => dtype === undefined || dtype !== 'string',
   },
 ];

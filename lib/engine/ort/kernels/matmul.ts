@@ -6,8 +6,12 @@ import { float } from '../onnx';
 function product({ graph, inputs: [a, b], attrs }: Emission, base?: string): string {
   const transA = attrs.transposeA ? 1 : 0;
   const transB = attrs.transposeB ? 1 : 0;
-  if (a.shape.length === 2 && b.shape.length === 2) return graph.op('Gemm', base ? [a.name, b.name, base] : [a.name, b.name], { transA, transB });
-  const result = transA || transB ? graph.op('FusedMatMul', [a.name, b.name], { transA, transB, alpha: float(1) }) : graph.op('MatMul', [a.name, b.name]);
+  if (a.shape.length === 2 && b.shape.length === 2)
+    return graph.op('Gemm', base ? [a.name, b.name, base] : [a.name, b.name], { transA, transB });
+  const result =
+    transA || transB
+      ? graph.op('FusedMatMul', [a.name, b.name], { transA, transB, alpha: float(1) })
+      : graph.op('MatMul', [a.name, b.name]);
   return base ? graph.op('Add', [base, result]) : result;
 }
 

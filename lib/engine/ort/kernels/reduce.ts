@@ -4,7 +4,8 @@ import type { Attrs, NumericType, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES } from '../onnx';
 
 /** tfjs calls the axes of Max, and of no other reduction, `reductionIndices`. */
-const axesOf = (shape: readonly number[], attrs: Attrs): number[] => util.parseAxisParam(attrs.axis ?? attrs.reductionIndices, shape as number[]);
+const axesOf = (shape: readonly number[], attrs: Attrs): number[] =>
+  util.parseAxisParam(attrs.axis ?? attrs.reductionIndices, shape as number[]);
 
 function reducedShape(x: TensorInfo, attrs: Attrs): number[] {
   const axes = axesOf(x.shape, attrs);

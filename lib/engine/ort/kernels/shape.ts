@@ -33,10 +33,21 @@ export const shapeKernels: OrtKernel[] = [
     name: 'Concat',
     infer: (inputs, { axis }) => {
       const at = util.parseAxisParam(axis, inputs[0].shape)[0];
-      return { shape: backend_util.computeOutShape(inputs.map((x) => x.shape), at), dtype: typeOf(inputs[0]) };
+      return {
+        shape: backend_util.computeOutShape(
+          inputs.map((x) => x.shape),
+          at,
+        ),
+        dtype: typeOf(inputs[0]),
+      };
     },
     key: ({ axis }, inputs) => `${util.parseAxisParam(axis, inputs[0].shape)[0]}`,
-    emit: ({ graph, inputs, attrs }) => graph.op('Concat', inputs.map((x) => x.name), { axis: attrs.axis }),
+    emit: ({ graph, inputs, attrs }) =>
+      graph.op(
+        'Concat',
+        inputs.map((x) => x.name),
+        { axis: attrs.axis },
+      ),
   },
   {
     name: 'Pack',
@@ -48,7 +59,11 @@ export const shapeKernels: OrtKernel[] = [
     key: ({ axis }) => `${axis}`,
     emit: ({ graph, inputs, attrs }) => {
       const axes = graph.ints([attrs.axis]);
-      return graph.op('Concat', inputs.map((x) => graph.op('Unsqueeze', [x.name, axes])), { axis: attrs.axis });
+      return graph.op(
+        'Concat',
+        inputs.map((x) => graph.op('Unsqueeze', [x.name, axes])),
+        { axis: attrs.axis },
+      );
     },
   },
   {
@@ -124,7 +139,11 @@ export const shapeKernels: OrtKernel[] = [
     key: ({ depth, onValue, offValue }) => `${depth},${onValue},${offValue}`,
     emit: ({ graph, inputs: [indices], outputs: [output], attrs }) => {
       // An equality with 0 … depth-1, and not OneHot, which wraps negative indices around.
-      const range = graph.constant('int32', Array.from({ length: attrs.depth }, (_, i) => i), [attrs.depth]);
+      const range = graph.constant(
+        'int32',
+        Array.from({ length: attrs.depth }, (_, i) => i),
+        [attrs.depth],
+      );
       const hit = graph.op('Equal', [graph.op('Unsqueeze', [indices.name, graph.ints([-1])]), range]);
       const [on, off] = [attrs.onValue, attrs.offValue].map((value: number) => graph.constant('float32', [Number(value)], [1]));
       const values = graph.op('Where', [hit, on, off]);
