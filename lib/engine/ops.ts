@@ -220,7 +220,10 @@ export function adamW(
   settings: AdamWSettings,
 ): void {
   const backend = ortBackend();
-  if (!backend?.worksOnHost) return composed.adamW(parameter, gradient, moments, settings);
+  if (!backend?.worksOnHost) {
+    composed.adamW(parameter, gradient, moments, settings);
+    return;
+  }
   const [w, m, v] = [parameter, moments.m, moments.v].map((variable) => writableData(backend, variable));
   adamWInPlace(w, backend.hostData(gradient.dataId) as Float32Array, m, v, settings);
 }
