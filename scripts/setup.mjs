@@ -135,7 +135,7 @@ function quiet(command, args) {
 /** Writes the kernel's description into .jupyter/: this Node runs this project's own tslab. */
 function registerKernel() {
   const spec = {
-    argv: [process.execPath, path.join(root, 'node_modules/tslab/bin/tslab'), 'kernel', '--config-path={connection_file}'],
+    argv: [process.execPath, path.join(root, 'scripts/kernel.cjs'), '{connection_file}'],
     display_name: 'TypeScript (tslab)',
     language: 'typescript',
   };
