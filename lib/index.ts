@@ -6,8 +6,8 @@
 import { LiveTrainingPlot } from './plots';
 import { defaultCallbackMakers } from './train';
 
-// In a notebook every training run draws its curves in the cell.
-defaultCallbackMakers.push(() => new LiveTrainingPlot());
+// In a notebook every training run draws loss and accuracy in the cell; `plotTraining` draws all curves.
+defaultCallbackMakers.push(() => new LiveTrainingPlot({ curves: ['loss', 'accuracy'] }));
 
 export { type ChatMessage, Dataset, type Example, loadDataset, mixDatasets } from './data';
 export { displayHtml } from './display';
@@ -27,7 +27,8 @@ export {
   tokenNll,
 } from './model';
 export { type CurveRecord, LiveTrainingPlot, type PlotOptions, plotComparison, plotTraining } from './plots';
-export { alpacaPrompt, loadTokenizer, showTokens, type Tokenizer, tokenizeExample } from './text';
+export { showTable, type TableCell } from './table';
+export { alpacaPrompt, formatExample, loadTokenizer, showTokens, type Tokenizer, tokenizeExample } from './text';
 export {
   type LogRecord,
   type SFTConfig,

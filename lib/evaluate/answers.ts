@@ -55,7 +55,10 @@ export interface AnswerOptions extends GenerateOptions {
 
 /** A model's answer to a row. */
 export interface Answer {
+  /** What the model was given, with the template around it. */
   prompt: string;
+  /** What was asked, for people: without the template, where the row has the question apart. */
+  question: string;
   reference: string;
   answer: string;
 }
@@ -83,11 +86,17 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
 
 /** A row as a prompt and the answer it should get; plain text is a prompt to continue, without one. */
 function ask(row: Example, model: CausalLM, template?: PromptTemplate): Omit<Answer, 'answer'> {
-  if ('text' in row && !template) return { prompt: row.text, reference: '' };
+  if ('text' in row && !template) return { prompt: row.text, question: row.text, reference: '' };
   const { prompt, completion } = formatExample(row, model.tokenizer, { template });
   // a conversation's completion carries the marks of the chat template, which no answer has
   const said = 'messages' in row && !template ? row.messages.findLast(({ role }) => role === 'assistant')?.content : undefined;
-  return { prompt, reference: (said ?? completion).trim() };
+  return { prompt, question: questionOf(row, prompt), reference: (said ?? completion).trim() };
+}
+
+function questionOf(row: Example, prompt: string): string {
+  if ('instruction' in row) return row.input ? `${row.instruction}\n\n${row.input}` : row.instruction;
+  if ('messages' in row) return row.messages.findLast(({ role }) => role === 'user')?.content ?? prompt;
+  return prompt;
 }
 
 /** Result of `exactMatch`. */

@@ -58,8 +58,8 @@ export async function compareModels({ base, tuned, questions, output, names, ...
   const before = await answer(base, rows, options);
   const after = await answer(tuned, rows, options);
   const compared = rows.map(
-    (row, i): ComparedQuestion => ({
-      question: questionOf(row, before[i].prompt),
+    (_, i): ComparedQuestion => ({
+      question: before[i].question,
       reference: before[i].reference || undefined,
       base: before[i].compared,
       tuned: after[i].compared,
@@ -91,13 +91,6 @@ async function answer(
     result.push({ ...given, compared });
   }
   return result;
-}
-
-/** What a reader should see as the question: without the template around it, where the row has it apart. */
-function questionOf(row: Example, prompt: string): string {
-  if ('instruction' in row) return row.input ? `${row.instruction}\n\n${row.input}` : row.instruction;
-  if ('messages' in row) return row.messages.findLast(({ role }) => role === 'user')?.content ?? prompt;
-  return prompt;
 }
 
 function totals(answers: readonly ComparedAnswer[]): ComparedTotals | undefined {
