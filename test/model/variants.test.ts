@@ -9,7 +9,8 @@ import { closeTo, fixtures, packedLogits } from './support';
 
 interface Expected {
   sequences: { input_ids: number[]; logits: number[][] }[];
-  greedy: number[] | null;
+  /** Continues the second sequence, or the only one. */
+  greedy: number[];
 }
 
 before(() => useDevice('cpu'));
@@ -30,14 +31,12 @@ for (const variant of variants) {
     model.dispose();
   });
 
-  if (greedy) {
-    test(`${variant}: prompts of different lengths continued together give the ids that transformers generates for one`, async () => {
-      const model = await loadModel(folder);
-      const results = await generateBatch(model, ids, { maxNewTokens: 10, ignoreEos: true });
-      assert.deepEqual(results[1].ids, greedy);
-      model.dispose();
-    });
-  }
+  test(`${variant}: prompts of different lengths continued together give the ids that transformers generates for one`, async () => {
+    const model = await loadModel(folder);
+    const results = await generateBatch(model, ids, { maxNewTokens: 10, ignoreEos: true });
+    assert.deepEqual(results[Math.min(1, ids.length - 1)].ids, greedy);
+    model.dispose();
+  });
 }
 
 test('the variants cover every family', () => {
