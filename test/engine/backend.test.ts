@@ -145,6 +145,17 @@ test('tensors and data are counted truthfully', () => {
   assert.deepEqual(tf.memory().numDataBuffers, start.numDataBuffers);
 });
 
+test('a computation that fails does not spoil the others', () => {
+  tf.tidy(() => {
+    const good = tf.add(tf.tensor1d([1, 2]), 1);
+    const bad = tf.gather(tf.tensor1d([1, 2]), tf.tensor1d([7], 'int32'));
+    assert.throws(() => bad.dataSync());
+    assert.deepEqual(values(good), [2, 3]);
+    assert.deepEqual(values(tf.mul(good, 2)), [4, 6]);
+    assert.throws(() => bad.dataSync());
+  });
+});
+
 test('strings, integers and booleans keep their types', () => {
   tf.tidy(() => {
     assert.deepEqual(tf.tensor1d(['a', 'ä']).dataSync(), ['a', 'ä'] as never);

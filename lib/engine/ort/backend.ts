@@ -15,6 +15,7 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
+import type { Tensor } from 'onnxruntime-common';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import { BufferPool } from './pool';
 import { type Cut, cutOut, emitModel, keyOf, sizesOf } from './program';
@@ -113,8 +114,9 @@ export class OrtBackend extends KernelBackend {
   flush(): void {
     if (this.pending.size > 0) {
       const fetches = [...this.pending];
-      this.run(cutOut(fetches));
+      // Cleared first: what fails now must not fail every later read. Each of the others can still be computed alone.
       this.pending.clear();
+      this.run(cutOut(fetches));
     }
     for (const value of this.letGo) this.recycle(value);
     this.letGo.length = 0;
@@ -122,26 +124,22 @@ export class OrtBackend extends KernelBackend {
 
   private run(cut: Cut): void {
     const session = this.sessionFor(cut);
-    const feeds: Record<string, InstanceType<typeof import('onnxruntime-common').Tensor>> = {};
-    for (const [index, value] of cut.feeds.entries()) {
-      value.tensor ??= ortTensor(value.dtype, value.data as HostArray, value.shape);
-      feeds[`i${index}`] = value.tensor;
-    }
+    const feeds: Record<string, Tensor> = {};
+    for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = tensorOf(value);
     const donors = this.donors(cut);
-    const fetches: typeof feeds = {};
-    for (const [index, value] of cut.fetches.entries()) {
-      const donor = donors.get(value);
-      const buffer = donor ? (donor.data?.buffer as ArrayBuffer) : this.pool.take(value.size * bytesPerElement(value.dtype));
-      if (donor) donor.pooled = false;
-      value.data = arrayOver(buffer, value.dtype);
-      value.pooled = true;
-      value.tensor = ortTensor(value.dtype, value.data, value.shape);
-      fetches[`o${index}`] = value.tensor;
-    }
+    const results = cut.fetches.map((value) => {
+      const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
+      const data = arrayOver(buffer as ArrayBuffer, value.dtype);
+      return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
+    });
+    const fetches = Object.fromEntries(results.map(({ tensor }, index) => [`o${index}`, tensor]));
+    // Their memory belongs to the results from here on, also when the run fails half-way.
+    for (const donor of donors.values()) forget(donor);
     const start = performance.now();
     session.run(feeds, fetches);
     this.statistics.runMs += performance.now() - start;
     this.statistics.runs++;
+    for (const { value, data, tensor } of results) Object.assign(value, { data, tensor, pooled: true });
     for (const feed of cut.feeds) feed.dropViews();
     for (const node of cut.nodes) for (const output of node.outputs) output.node = undefined;
   }
@@ -255,6 +253,7 @@ export class OrtBackend extends KernelBackend {
 
   private dataOf(value: Value): HostArray {
     if (!value.data) this.flush();
+    if (!value.data) this.run(cutOut([value]));
     return value.data as HostArray;
   }
 
@@ -277,10 +276,8 @@ export class OrtBackend extends KernelBackend {
   }
 
   private recycle(value: Value): void {
-    if (value.pooled && value.handles === 0) this.pool.give(value.data?.buffer as ArrayBuffer);
-    value.pooled = false;
-    value.data = undefined;
-    value.tensor = undefined;
+    if (value.pooled && value.data && value.handles === 0) this.pool.give(value.data.buffer as ArrayBuffer);
+    forget(value);
   }
 
   override incRef(dataId: DataId): void {
@@ -329,6 +326,19 @@ export class OrtBackend extends KernelBackend {
   private entry(dataId: DataId): Entry {
     return this.data.get(dataId);
   }
+}
+
+/** A value's data as ONNX Runtime sees it. */
+function tensorOf(value: Value): Tensor {
+  if (!value.data) throw new Error('A computation failed before this one, and its operands are gone.');
+  value.tensor ??= ortTensor(value.dtype, value.data, value.shape);
+  return value.tensor;
+}
+
+function forget(value: Value): void {
+  value.pooled = false;
+  value.data = undefined;
+  value.tensor = undefined;
 }
 
 /** The node behind a tensor that is seen in another shape than its data was computed in. */

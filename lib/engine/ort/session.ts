@@ -23,7 +23,8 @@ export class Session {
       graphOptimizationLevel: 'basic',
       // Shapes vary from run to run; a pattern for each would be kept forever.
       enableMemPattern: false,
-      logSeverityLevel: 3,
+      // Errors come as exceptions; the log would print them a second time.
+      logSeverityLevel: 4,
       extra: { session: { disable_prepacking: '1' } },
     };
     this.native.loadModel(model.buffer as ArrayBuffer, model.byteOffset, model.byteLength, options);

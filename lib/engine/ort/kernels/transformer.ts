@@ -73,11 +73,10 @@ const rotary: OrtKernel = {
   name: 'Rotary',
   inputs: ['x', 'cos', 'sin'],
   infer: like,
-  key: ({ heads }) => `${heads}`,
-  emit: ({ graph, inputs: [x, cos, sin], attrs }) => {
-    const features = x.shape[1] as number;
-    const turning = 2 * (cos.shape[1] as number);
+  key: ({ heads }, [x, cos]) => `${heads},${x.shape[1]},${cos.shape[1]}`,
+  emit: ({ graph, inputs: [x, cos, sin], attrs, concrete: [[, features], [, half]] }) => {
     const headDim = features / attrs.heads;
+    const turning = 2 * half;
     const batched = graph.op('Unsqueeze', [x.name, graph.ints([0])]);
     const position = graph.constant('int64', [0], [1]);
     const attributes = { num_heads: attrs.heads, interleaved: 0, rotary_embedding_dim: turning === headDim ? 0 : turning };
