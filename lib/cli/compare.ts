@@ -1,8 +1,10 @@
 /** `tunebook compare`: two models answer the same questions; a Markdown file shows both. */
+import fs from 'node:fs';
+import * as path from 'node:path';
 import { type Dataset, loadDataset } from '../data';
 import { UserError } from '../errors';
 import { type ComparedTotals, compareModels } from '../evaluate';
-import { readText } from '../files';
+import { readText, writeError } from '../files';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -13,6 +15,7 @@ const COMMAND = 'tunebook compare';
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), compareFlags, COMMAND);
   const { device, output: file, max_new_tokens: maxNewTokens } = flags;
+  checkWritable(file);
   const questions = await loadQuestions(flags.questions);
   const base = await loadModelOn({ device, model: flags.base });
   const tuned = await loadModelOn({ device, model: flags.tuned });
@@ -31,6 +34,19 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   };
   const lines = found.base && found.tuned ? [describe('base ', found.base), describe('tuned', found.tuned)] : [];
   return { json, text: [...lines, `Both answers to each question are in ${file}.`].join('\n') };
+}
+
+/** Found before the models have answered everything, not after. */
+function checkWritable(file: string): void {
+  if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw writeError(file, { code: 'EISDIR' });
+  let folder = path.dirname(path.resolve(file));
+  while (!fs.existsSync(folder)) folder = path.dirname(folder);
+  try {
+    fs.accessSync(folder, fs.constants.W_OK);
+    if (!fs.statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
+  } catch (error) {
+    throw writeError(file, error);
+  }
 }
 
 /** A dataset, or questions without answers: a JSON list of texts, or a text file with one question a line. */

@@ -1,4 +1,6 @@
 /** Loads models as every verb does: on the asked-for device, with progress on standard error. */
+import { existsSync } from 'node:fs';
+import { resolveModel } from '../data';
 import { useDevice } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { type CausalLM, loadModel } from '../model';
@@ -12,16 +14,20 @@ export async function chooseDevice(name: string): Promise<void> {
   }
 }
 
-/** Loads a model; `options` are those that all verbs read. */
-export async function loadModelOn({
-  device,
-  model,
-  model_revision: revision,
-}: {
-  device: string;
-  model: string;
-  model_revision?: string;
-}): Promise<CausalLM> {
+/** Loads a model; the argument is the flags that all verbs share. */
+export async function loadModelOn(flags: { device: string; model: string; model_revision?: string }): Promise<CausalLM> {
+  const { device, model, model_revision: revision } = flags;
   await chooseDevice(device);
+  if (!existsSync(model)) await findOnHub(model, revision);
   return loadModel(model, { revision });
+}
+
+/** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */
+async function findOnHub(model: string, revision: string | undefined): Promise<void> {
+  try {
+    await resolveModel(model, { revision });
+  } catch (error) {
+    if (!(error instanceof UserError) || error.message.startsWith('There is no folder')) throw error;
+    throw new UserError(`There is no folder ${model} in ${process.cwd()}, and on the Hugging Face Hub: ${error.message}`, { cause: error });
+  }
 }

@@ -11,7 +11,7 @@ export async function main(words: readonly string[]): Promise<number> {
   try {
     return await run(words, output);
   } catch (error) {
-    output.error(error);
+    output.error(error, Object.keys(verbs.find(({ name }) => name === words[0])?.flags ?? {}));
     return 1;
   }
 }

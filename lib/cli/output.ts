@@ -19,9 +19,12 @@ export class Output {
     else if (result.text !== '') process.stdout.write(`${result.text}\n`);
   }
 
-  /** One sentence; with `--json` an object with the key `error` too. */
-  error(error: unknown): void {
-    const sentence = sentenceOf(error);
+  /**
+   * One sentence; with `--json` an object with the key `error` too.
+   * @param flags names of the verb's flags, which stand for the options of the library that the sentence may name
+   */
+  error(error: unknown, flags: readonly string[] = []): void {
+    const sentence = inFlagWords(sentenceOf(error), flags);
     if (this.json) process.stdout.write(`${JSON.stringify({ error: sentence })}\n`);
     process.stderr.write(`${sentence}\n`);
     if (process.env.TUNEBOOK_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
@@ -32,6 +35,12 @@ function sentenceOf(error: unknown): string {
   if (error instanceof UserError) return error.message;
   const what = messageOf(error).split('\n', 1)[0].replace(/\.$/, '');
   return `Something went wrong inside tunebook: ${what}; set TUNEBOOK_DEBUG=1 and run again to see where.`;
+}
+
+/** `maxNewTokens`, as the library has it, to `--max_new_tokens`. */
+function inFlagWords(sentence: string, flags: readonly string[]): string {
+  const names = new Map(flags.map((flag) => [flag.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), `--${flag}`]));
+  return sentence.replace(/\b[a-z]+(?:[A-Z][a-z]*)+\b/g, (word) => names.get(word) ?? word);
 }
 
 /** Keeps standard output clean of what libraries print, and ends quietly when its reader has gone (`tunebook ... | head`). */

@@ -26,6 +26,12 @@ describe('a missing path is named', () => {
   test('of a model', async (t) => {
     await refuses(score(path.join(workFolder(t), 'model')), /There is no folder .+model; check the path/);
   });
+  test('of a model that could be on the Hub', async () => {
+    await refuses(
+      score('org/no-such-model'),
+      /^There is no folder org\/no-such-model in .+, and on the Hugging Face Hub: .+HF_HUB_OFFLINE/,
+    );
+  });
   test('of a recipe', async (t) => {
     await refuses(['sft', '--config', path.join(workFolder(t), 'recipe.yaml')], /recipe\.yaml does not exist; check the path/);
   });
@@ -211,6 +217,24 @@ test('a token id outside the vocabulary is shown with its place', async () => {
   );
 });
 
+test('a tokenizer that makes ids beyond the vocabulary is refused with the row', async (t) => {
+  const folder = workFolder(t);
+  const model = copyOfModel(folder);
+  const tokenizer = JSON.parse(readFileSync(path.join(model, 'tokenizer.json'), 'utf8')) as { added_tokens: object[] };
+  tokenizer.added_tokens.push({
+    id: 1500,
+    content: '<other>',
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
+  put(model, 'tokenizer.json', tokenizer);
+  const rows = put(folder, 'rows.json', [row, { prompt: 'Say <other>:', completion: 'No.' }]);
+  await refuses(['sft', '--model', model, '--data', rows, '--output_dir', path.join(folder, 'out')], /rows\.json row 2.+1500.+1024/);
+});
+
 /** Every file under a folder with its content. */
 function contents(folder: string): Record<string, string> {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -284,6 +308,21 @@ describe('an output folder that holds something else is left alone', () => {
     await refuses(['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', out, '--max_steps', '1'], /out is a file/);
     assert.equal(readFileSync(out, 'utf8'), 'a file');
   });
+});
+
+test('compare sees before it asks that its output cannot be written', async (t) => {
+  const folder = workFolder(t);
+  await refuses(
+    ['compare', '--base', goldenModel, '--tuned', goldenModel, '--questions', goldenRows, '--output', folder],
+    /could not be saved: it is a folder/,
+  );
+});
+
+test('a sentence of the library speaks of flags', async () => {
+  await refuses(
+    ['generate', '--model', goldenModel, '--prompt', 'Hi', '--max_new_tokens', '9999'],
+    /lower --max_new_tokens to \d+ or shorten the prompt/,
+  );
 });
 
 test('with --json the sentence is also one object on standard output', async () => {
