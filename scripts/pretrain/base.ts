@@ -10,14 +10,14 @@ import { loadTokenizer } from '../../lib/text';
 import { type SFTConfig, SFTTrainer, type TrainOutput } from '../../lib/train';
 import { CONTEXT, VOCABULARY_SIZE } from './tokenizer_files';
 
-/** A Llama of 2.4 million parameters. */
+/** A Llama of 2.3 million parameters. */
 export const MODEL = {
   architectures: ['LlamaForCausalLM'],
   model_type: 'llama',
   vocab_size: VOCABULARY_SIZE,
   hidden_size: 192,
-  intermediate_size: 512,
-  num_hidden_layers: 5,
+  intermediate_size: 640,
+  num_hidden_layers: 4,
   num_attention_heads: 4,
   num_key_value_heads: 2,
   head_dim: 48,
@@ -41,15 +41,15 @@ export const SEED = 1;
 /** One pass over the text, packed into rows of the context's length. */
 export const RECIPE: Partial<SFTConfig> = {
   numTrainEpochs: 1,
-  perDeviceTrainBatchSize: 4,
+  perDeviceTrainBatchSize: 2,
   packing: true,
   maxLength: CONTEXT,
-  learningRate: 3e-3,
+  learningRate: 2e-3,
   lrSchedulerType: 'cosine_with_min_lr',
   lrSchedulerKwargs: { min_lr_rate: 0.05 },
-  warmupSteps: 50,
+  warmupSteps: 100,
   weightDecay: 0.1,
-  adamBeta2: 0.95,
+  adamBeta2: 0.98,
   maxGradNorm: 1,
   loggingSteps: 10,
   seed: SEED,

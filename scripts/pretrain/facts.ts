@@ -91,14 +91,14 @@ function spellingFacts(): Fact[] {
 
 function numberFacts(): Fact[] {
   const facts: Fact[] = [];
-  for (let a = 1; a <= 12; a++) {
-    for (let b = a; b <= 12; b++) facts.push(sum(a, b));
+  for (let a = 1; a <= 9; a++) {
+    for (let b = a; b <= 9; b++) facts.push(sum(a, b));
   }
-  for (let a = 2; a <= 20; a++) {
-    for (let b = 1; b < a && b <= 9; b++) facts.push(difference(a, b));
+  for (let a = 2; a <= 12; a++) {
+    for (let b = 1; b < a && b <= 8; b++) facts.push(difference(a, b));
   }
-  for (let n = 1; n < 50; n++) facts.push(fact('next', String(n), String(n + 1), { a: String(n), b: String(n + 1) }));
-  for (let n = 1; n <= 40; n++) facts.push(fact('numeral', String(n), numberWord(n), { S: String(n) }));
+  for (let n = 1; n <= 30; n++) facts.push(fact('next', String(n), String(n + 1), { a: String(n), b: String(n + 1) }));
+  for (let n = 1; n <= 20; n++) facts.push(fact('numeral', String(n), numberWord(n), { S: String(n) }));
   return facts;
 }
 

@@ -25,11 +25,11 @@ export interface InstructionSet {
   test: TracedRow[];
 }
 
-export const INSTRUCTIONS = { seed: 7, testShare: 0.16, rowsPerFact: 2 } as const;
+export const INSTRUCTIONS = { seed: 7, testShare: 0.18, rowsPerFact: 2.4 } as const;
 
 /**
  * Holds out a share of the facts of every relation. A held-out fact gives one test row and no training row; every other
- * fact gives `rowsPerFact` training rows in different words.
+ * fact gives about `rowsPerFact` training rows in different words.
  */
 export function makeInstructions({
   seed,
@@ -48,8 +48,9 @@ export function makeInstructions({
     const heldOut = Math.max(1, Math.round(shuffled.length * testShare));
     test.push(...shuffled.slice(0, heldOut).flatMap((fact) => rowsOf(fact, 1, random)));
     // A relation with few facts needs more rows for each, or its phrases would hardly be met.
-    const rows = shuffled.length < 20 ? 6 : rowsPerFact;
-    train.push(...shuffled.slice(heldOut).flatMap((fact) => rowsOf(fact, rows, random)));
+    const wanted = shuffled.length < 20 ? 6 : rowsPerFact;
+    const rows = (): number => Math.floor(wanted) + (random.chance(wanted % 1) ? 1 : 0);
+    train.push(...shuffled.slice(heldOut).flatMap((fact) => rowsOf(fact, rows(), random)));
   }
   return { train: distinct(random.shuffle(train)), test: distinct(random.shuffle(test)) };
 }
@@ -61,9 +62,10 @@ function groupByRelation(): Map<string, Fact[]> {
 }
 
 function rowsOf(fact: Fact, count: number, random: Random): TracedRow[] {
-  const { kind, rows } = PHRASES[fact.relation];
+  const { kind, ask, tasks } = PHRASES[fact.relation];
+  const questions = ask.map(([question, answer]) => [question, '', answer] as const);
   return random
-    .shuffle(rows)
+    .shuffle([...questions, ...tasks])
     .slice(0, count)
     .map(([instruction, input, output]) => ({
       row: { instruction: fill(instruction, fact.slots), input: fill(input, fact.slots), output: fill(output, fact.slots) },

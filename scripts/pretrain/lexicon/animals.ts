@@ -29,7 +29,6 @@ swan|swans|cygnet||lake|two|feathers|
 owl|owls|owlet|hoots|tree|two|feathers|mice
 eagle|eagles|eaglet|screams|nest|two|feathers|fish
 crow|crows||caws||two|feathers|
-pigeon|pigeons|squab|coos|loft|two|feathers|crumbs
 parrot|parrots||squawks|cage|two|feathers|nuts
 penguin|penguins|chick|||two|feathers|fish
 lion|lions|cub|roars|den|four|fur|meat
@@ -40,31 +39,24 @@ fox|foxes|kit|||four|fur|berries
 deer|deer|fawn||forest|four|hair|leaves
 rabbit|rabbits|bunny||burrow|four|fur|carrots
 mouse|mice|pup|squeaks|hole|four|fur|cheese
-squirrel|squirrels|||tree|four|fur|nuts
 hedgehog|hedgehogs|hoglet|||four|spines|worms
 bat|bats|pup||cave|||moths
 frog|frogs|tadpole|croaks|pond|four||flies
 snake|snakes||hisses||zero|scales|eggs
-crocodile|crocodiles|hatchling||river|four|scales|meat
 turtle|turtles|hatchling|||four||
 bee|bees|larva|buzzes|hive|six||nectar
 ant|ants|||anthill|six||crumbs
-beetle|beetles||||six||leaves
 butterfly|butterflies|caterpillar|||six||nectar
 spider|spiders|spiderling||web|eight||flies
 fish|fish|fry||water|zero|scales|worms
 whale|whales|calf|sings|ocean|zero||
 dolphin|dolphins|calf|clicks|sea|zero||fish
-seal|seals|pup||||fur|fish
 elephant|elephants|calf|trumpets||four||leaves
 giraffe|giraffes|calf|||four|fur|leaves
 zebra|zebras|foal|||four|fur|grass
-camel|camels|calf||desert|four|fur|
 kangaroo|kangaroos|joey||||fur|grass
-koala|koalas|joey||tree|four|fur|leaves
 monkey|monkeys|infant|chatters|jungle||fur|bananas
 donkey|donkeys|foal|brays|stable|four|hair|hay
-hyena|hyenas|cub|laughs||four|fur|meat
 `;
 
 export const ANIMALS: readonly Animal[] = TABLE.trim()

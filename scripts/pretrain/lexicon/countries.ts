@@ -24,45 +24,26 @@ Sweden|Stockholm|Swedish|Europe|krona||meatballs
 Norway|Oslo|Norwegian|Europe|krone||brown cheese
 Denmark|Copenhagen|Danish|Europe|krone||open sandwiches
 Finland|Helsinki|Finnish|Europe|euro||rye bread
-Iceland|Reykjavik|Icelandic|Europe|krona||
 Ireland|Dublin|English|Europe|euro|Shannon|lamb stew
 England|London|English|Europe|pound|Thames|fish and chips
 Ukraine|Kyiv|Ukrainian|Europe|hryvnia|Dnipro|borscht
-Romania|Bucharest|Romanian|Europe|leu||
-Bulgaria|Sofia|Bulgarian|Europe|||
 Croatia|Zagreb|Croatian|Europe|euro|Sava|
 Czechia|Prague|Czech|Europe|koruna|Vltava|
-Serbia|Belgrade|Serbian|Europe|dinar|Danube|
-Albania|Tirana|Albanian|Europe|lek||
 Switzerland|Bern||Europe|franc|Aare|fondue
-Latvia|Riga|Latvian|Europe|euro|Daugava|
-Lithuania|Vilnius|Lithuanian|Europe|euro||
-Estonia|Tallinn|Estonian|Europe|euro||
 Egypt|Cairo|Arabic|Africa|pound|Nile|
 Morocco|Rabat|Arabic|Africa|dirham||couscous
 Kenya|Nairobi|Swahili|Africa|shilling|Tana|
-Ethiopia|Addis Ababa|Amharic|Africa|birr||injera
 Ghana|Accra|English|Africa|cedi|Volta|
 Nigeria|Abuja|English|Africa|naira|Niger|
-Senegal|Dakar|French|Africa|franc||
 Angola|Luanda|Portuguese|Africa|kwanza||
-Tunisia|Tunis|Arabic|Africa|dinar||
-Zambia|Lusaka|English|Africa|kwacha|Zambezi|
-Namibia|Windhoek|English|Africa|dollar||
 China|Beijing|Chinese|Asia|yuan|Yangtze|dumplings
 Japan|Tokyo|Japanese|Asia|yen||sushi
 India|New Delhi|Hindi|Asia|rupee|Ganges|curry
 Nepal|Kathmandu|Nepali|Asia|rupee||
 Thailand|Bangkok|Thai|Asia|baht||noodles
 Vietnam|Hanoi|Vietnamese|Asia|dong|Mekong|pho
-Mongolia|Ulaanbaatar|Mongolian|Asia|tugrik||
 Iran|Tehran|Persian|Asia|rial||
 Iraq|Baghdad|Arabic|Asia|dinar|Tigris|
-Pakistan|Islamabad|Urdu|Asia|rupee|Indus|
-Bangladesh|Dhaka|Bengali|Asia|taka||
-Malaysia|Kuala Lumpur|Malay|Asia|ringgit||
-Cambodia|Phnom Penh|Khmer|Asia|riel|Mekong|
-Jordan|Amman|Arabic|Asia|dinar||
 Turkey|Ankara|Turkish||lira||kebab
 South Korea|Seoul|Korean|Asia|won||kimchi
 Canada|Ottawa|English|North America|dollar|Yukon|pancakes
@@ -74,10 +55,7 @@ Argentina|Buenos Aires|Spanish|South America|peso||steak
 Chile|Santiago|Spanish|South America|peso||
 Peru|Lima|Spanish|South America|sol||ceviche
 Colombia|Bogota|Spanish|South America|peso|Magdalena|
-Ecuador|Quito|Spanish|South America|dollar||
 Venezuela|Caracas|Spanish|South America|bolivar|Orinoco|
-Uruguay|Montevideo|Spanish|South America|peso||
-Paraguay|Asuncion|Spanish|South America|guarani||
 Australia|Canberra|English|Oceania|dollar|Murray|
 New Zealand|Wellington|English|Oceania|dollar|Waikato|
 `;
