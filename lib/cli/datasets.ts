@@ -40,7 +40,6 @@ export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: b
 
 /** TRL's mixture: fractions take the first rows of each dataset, as many as there are without taking a row twice. */
 async function loadMixture(entries: readonly MixtureEntry[]): Promise<Dataset> {
-  if (entries.length === 0) throw new UserError('datasets is empty; list at least one, such as {path: data.jsonl}.');
   const all: Dataset[] = [];
   for (const { path: place, data_files: file, split } of entries) {
     all.push(await loadSplit(file === undefined || !isFolder(place) ? (file ?? place) : path.join(place, file), split));

@@ -98,7 +98,8 @@ function mixture(help: string): Field<MixtureEntry[] | null> {
     return { path, split, data_files: file ?? undefined, fraction: part.value ?? undefined };
   };
   const parse = (value: unknown) => {
-    if (value === null) return { value: null };
+    // TRL's default is an empty list
+    if (value === null || (Array.isArray(value) && value.length === 0)) return { value: null };
     const entries = Array.isArray(value) ? value.map(parseEntry) : [undefined];
     return entries.every((entry) => entry !== undefined) ? { value: entries } : undefined;
   };

@@ -74,7 +74,7 @@ export const FIELDS = {
   loggingStrategy: choice('steps', ['steps', 'epoch', 'no'], 'Log every logging_steps, once an epoch, or never.'),
   loggingSteps: interval(10, 'Optimizer steps between two log records.'),
   loggingFirstStep: flag(false, 'Log the first step too.'),
-  disableTqdm: flag(false, 'No progress bar.'),
+  disableTqdm: optional(flag(false, 'No progress bar.'), false),
   evalStrategy: choice('no', ['no', 'steps', 'epoch'], 'Evaluate every eval_steps, once an epoch, or never.'),
   evalSteps: optional(interval(500, 'Optimizer steps between two evaluations; null: logging_steps.')),
   evalOnStart: flag(false, 'Evaluate before the first step.'),
