@@ -8,7 +8,7 @@ import { renderPng } from '../../lib/plots/render';
 import { curveSpec } from '../../lib/plots/specs';
 import { loadTokenizer } from '../../lib/text';
 import { type SFTConfig, SFTTrainer, type TrainOutput } from '../../lib/train';
-import { CONTEXT, VOCABULARY_SIZE } from './tokenizer_files';
+import { CONTEXT, VOCABULARY_SIZE } from './tokenizer-files';
 
 /** A Llama of 2.3 million parameters. */
 export const MODEL = {

@@ -5,7 +5,7 @@ import type { Bpe } from './bpe';
 import { trainBpe } from './bpe';
 import type { TracedRow } from './instructions';
 import { INSTRUCTIONS, makeInstructions } from './instructions';
-import { makeEncoder, SPECIAL_TOKENS, saveTokenizer, VOCABULARY_SIZE } from './tokenizer_files';
+import { makeEncoder, SPECIAL_TOKENS, saveTokenizer, VOCABULARY_SIZE } from './tokenizer-files';
 import { generateWorld, WORLD } from './world';
 
 /** The words of the Alpaca template, said to the tokenizer a few times so that a prompt is not cut into crumbs. */

@@ -6,7 +6,7 @@ import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
 import { trainBpe } from '../../scripts/pretrain/bpe';
 import { makeText } from '../../scripts/pretrain/data';
-import { makeEncoder, SPECIAL_TOKENS, tokenizerJson } from '../../scripts/pretrain/tokenizer_files';
+import { makeEncoder, SPECIAL_TOKENS, tokenizerJson } from '../../scripts/pretrain/tokenizer-files';
 
 const base = path.join(projectRoot, 'data', 'base');
 const made = makeText();
