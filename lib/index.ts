@@ -38,3 +38,4 @@ export {
   type TrainerState,
   type TrainOutput,
 } from './train';
+export { installedVersions } from './versions';
