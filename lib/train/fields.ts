@@ -59,8 +59,8 @@ export function flag(initial: boolean, help: string): Field<boolean> {
   return { default: initial, help, range: 'true or false', parse };
 }
 
-/** One of a few words. */
-export function choice<W extends string>(initial: NoInfer<W>, words: readonly W[], help: string): Field<W> {
+/** One of a few words. `W & {}` keeps the default out of the inference of W, as NoInfer does where TypeScript has it. */
+export function choice<W extends string>(initial: W & {}, words: readonly W[], help: string): Field<W> {
   const parse = (value: unknown) => {
     const read = words.find((word) => word === value);
     return read === undefined ? undefined : { value: read };
