@@ -174,6 +174,19 @@ export function setToZero(variable: tf.Variable): void {
   else tf.tidy(() => variable.assign(tf.zerosLike(variable)));
 }
 
+/**
+ * A variable that takes its array over: nobody else may use the array any more, because the engine changes it in place.
+ * Saves the copy that a variable of an ordinary tensor makes at its first update.
+ * @param trainable whether `tf.variableGrads` differentiates with respect to it
+ */
+export function ownedVariable<R extends tf.Rank>(data: Float32Array, shape: tf.ShapeMap[R], trainable = true): tf.Variable<R> {
+  const initial = tf.tensor(data, shape, 'float32');
+  ortBackend()?.takeOver(initial.dataId);
+  const variable = tf.variable(initial, trainable);
+  initial.dispose();
+  return variable as tf.Variable<R>;
+}
+
 /** The variable's own data; shared data is copied first. */
 function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
   if (!backend.ownsAlone(variable.dataId)) {

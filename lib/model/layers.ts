@@ -1,6 +1,6 @@
 /** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { embedding, layerNorm, linear, rmsNorm } from '../engine';
+import { embedding, layerNorm, linear, ownedVariable, rmsNorm } from '../engine';
 
 /** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
 export type Initializer = 'normal' | 'zeros' | 'ones';
@@ -29,9 +29,7 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
   /** Gives it a value; the array is taken over, not copied. */
   fill(data: Float32Array): void {
     if (this.filled) throw new Error(`The parameter ${this.name} already has a value.`);
-    const initial = tf.tensor(data, this.shape, 'float32');
-    this.filled = tf.variable(initial) as tf.Variable<R>;
-    initial.dispose();
+    this.filled = ownedVariable(data, this.shape);
   }
 
   dispose(): void {

@@ -1,6 +1,6 @@
 /** AdamW over the parameters of a model, with the numbers of torch.optim.AdamW; the arithmetic of one update is the engine's. */
 import * as tf from '@tensorflow/tfjs-core';
-import { adamW } from '../engine';
+import { adamW, ownedVariable } from '../engine';
 
 /** Running means of a parameter's gradient (`m`, torch's exp_avg) and of its square (`v`, exp_avg_sq). */
 export interface Moments {
@@ -61,10 +61,7 @@ export class AdamW {
 }
 
 function zerosLike(parameter: tf.Variable): tf.Variable {
-  const zeros = tf.zeros(parameter.shape);
-  const variable = tf.variable(zeros, false);
-  zeros.dispose();
-  return variable;
+  return ownedVariable(new Float32Array(parameter.size), parameter.shape, false);
 }
 
 /** Factor that scales gradients of this global norm down to `maxGradNorm`, as torch's clip_grad_norm_; 1 where they are small enough or `maxGradNorm` is 0. */

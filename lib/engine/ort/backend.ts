@@ -241,6 +241,12 @@ export class OrtBackend extends KernelBackend {
     return references === 1 && value?.handles === 1 && value.pooled;
   }
 
+  /** Makes an array that the program handed to us ours: it may be changed in place and used again. */
+  takeOver(dataId: DataId): void {
+    const { value } = this.entry(dataId);
+    if (value?.data && value.data.byteLength === value.data.buffer.byteLength) value.pooled = true;
+  }
+
   /** The same tensor in memory of its own. */
   copy(info: TensorInfo): TensorInfo {
     const data = this.hostData(info.dataId);
