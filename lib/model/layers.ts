@@ -1,5 +1,5 @@
 /** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { embedding, layerNorm, linear, ownedVariable, rmsNorm } from '../engine';
 
 /** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
