@@ -94,7 +94,7 @@ function ask(row: Example, model: CausalLM, template?: PromptTemplate): Omit<Ans
 }
 
 function questionOf(row: Example, prompt: string): string {
-  if ('instruction' in row) return row.input ? `${row.instruction}\n\n${row.input}` : row.instruction;
+  if ('instruction' in row) return row.input ? `${row.instruction}\n${row.input}` : row.instruction;
   if ('messages' in row) return row.messages.findLast(({ role }) => role === 'user')?.content ?? prompt;
   return prompt;
 }
