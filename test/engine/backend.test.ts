@@ -148,12 +148,25 @@ test('tensors and data are counted truthfully', () => {
 test('a computation that fails does not spoil the others', () => {
   tf.tidy(() => {
     const good = tf.add(tf.tensor1d([1, 2]), 1);
-    const bad = tf.gather(tf.tensor1d([1, 2]), tf.tensor1d([7], 'int32'));
+    const bad = tf.gather(tf.tensor1d([1, 2]), tf.add(tf.tensor1d([6], 'int32'), tf.scalar(1, 'int32')));
     assert.throws(() => bad.dataSync());
     assert.deepEqual(values(good), [2, 3]);
     assert.deepEqual(values(tf.mul(good, 2)), [4, 6]);
     assert.throws(() => bad.dataSync());
   });
+});
+
+test('complex numbers are moved, read, reshaped and counted', () => {
+  const { numTensors, numDataBuffers } = tf.memory();
+  const dataIds = tf.engine().backend.numDataIds();
+  tf.tidy(() => {
+    const z = tf.complex(tf.mul(tf.tensor1d([1, 2]), 3), tf.tensor1d([5, 7]));
+    assert.deepEqual(values(tf.real(tf.reshape(z, [2, 1]))), [3, 6]);
+    assert.deepEqual(tf.imag(tf.reshape(z, [2, 1])).shape, [2, 1]);
+    assert.deepEqual(values(tf.mul(z, z)), [9 - 25, 30, 36 - 49, 84]);
+  });
+  assert.deepEqual([tf.memory().numTensors, tf.memory().numDataBuffers], [numTensors, numDataBuffers]);
+  assert.equal(tf.engine().backend.numDataIds(), dataIds);
 });
 
 test('strings, integers and booleans keep their types', () => {

@@ -7,6 +7,7 @@
  */
 import {
   type BackendValues,
+  backend_util,
   type DataId,
   DataStorage,
   type DataType,
@@ -22,9 +23,10 @@ import { type Cut, cutOut, emitModel, keyOf, sizesOf } from './program';
 import { ortTensor, Session, type SessionSettings } from './session';
 import { arrayOver, bytesPerElement, type HostArray, Node, sizeOf, Value } from './value';
 
-/** Data of a tfjs tensor: a value of the record, or strings, which stay outside of it. */
+/** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
 interface Entry {
   value?: Value;
+  parts?: [Value, Value];
   strings?: Uint8Array[];
   references: number;
 }
@@ -74,6 +76,11 @@ export class OrtBackend extends KernelBackend {
     const inferred = kernel.infer(given, attrs);
     const outputs: Output[] = Array.isArray(inferred) ? inferred : [inferred];
     const values = inputs.map((input) => input && this.operandOf(input));
+    kernel.check?.(
+      given,
+      attrs,
+      values.map((value) => value?.data),
+    );
     const node = new Node(kernel, values, attrs, kernel.key?.(attrs, given) ?? '', outputs);
     return node.outputs.map((value) => {
       this.pending.add(value);
@@ -94,6 +101,25 @@ export class OrtBackend extends KernelBackend {
     value.handles++;
     this.data.set(dataId, { value, references: 1 });
     return { dataId, shape: [...value.shape], dtype: value.dtype };
+  }
+
+  /** A complex tensor of the given real and imaginary parts. */
+  joinComplex(real: TensorInfo, imag: TensorInfo): TensorInfo {
+    const parts: [Value, Value] = [this.operandOf(real), this.operandOf(imag)];
+    for (const part of parts) {
+      part.handles++;
+      if (part.node) this.pending.add(part);
+    }
+    const dataId = {};
+    this.data.set(dataId, { parts, references: 1 });
+    return { dataId, shape: [...real.shape], dtype: 'complex64' };
+  }
+
+  /** The real (0) or imaginary (1) part of a complex tensor. */
+  partOf(info: TensorInfo, which: 0 | 1): TensorInfo {
+    const part = this.entry(info.dataId).parts?.[which];
+    if (!part) throw new Error(`A tensor of type ${info.dtype} has no real and imaginary parts.`);
+    return { ...this.infoOf(part), shape: [...info.shape] };
   }
 
   /** A tensor over data that exists. */
@@ -209,10 +235,12 @@ export class OrtBackend extends KernelBackend {
       this.data.set(dataId, { strings: values as Uint8Array[], references });
       return;
     }
-    const value = new Value(shape, dtype as NumericType);
-    value.data = hostArray(values, sizeOf(shape), dtype as NumericType);
-    value.handles = 1;
-    this.data.set(dataId, { value, references });
+    if (dtype === 'complex64') {
+      const { real, imag } = backend_util.splitRealAndImagArrays((values ?? new Float32Array(2 * sizeOf(shape))) as Float32Array);
+      this.data.set(dataId, { parts: [valueOver(real, shape, 'float32'), valueOver(imag, shape, 'float32')], references });
+      return;
+    }
+    this.data.set(dataId, { value: valueOver(values, shape, dtype as NumericType), references });
   }
 
   override async read(dataId: DataId): Promise<BackendValues> {
@@ -221,8 +249,12 @@ export class OrtBackend extends KernelBackend {
 
   /** The caller gets a copy: our memory is used again. */
   override readSync(dataId: DataId): BackendValues {
-    const { value, strings } = this.entry(dataId);
+    const { value, parts, strings } = this.entry(dataId);
     if (strings) return strings;
+    if (parts) {
+      const [real, imag] = parts.map((part) => this.dataOf(part) as Float32Array);
+      return backend_util.mergeRealAndImagArrays(real, imag);
+    }
     return this.dataOf(value as Value).slice();
   }
 
@@ -269,8 +301,13 @@ export class OrtBackend extends KernelBackend {
     entry.references--;
     if (!force && entry.references > 0) return false;
     this.data.delete(dataId);
-    if (entry.value && --entry.value.handles === 0) this.abandon(entry.value);
+    if (entry.value) this.release(entry.value);
+    else entry.parts?.forEach((part) => this.release(part));
     return true;
+  }
+
+  private release(value: Value): void {
+    if (--value.handles === 0) this.abandon(value);
   }
 
   /** Nobody holds the value any more; recorded nodes may still read it. */
@@ -326,6 +363,7 @@ export class OrtBackend extends KernelBackend {
   }
 
   override dispose(): void {
+    this.pending.clear();
     this.releaseMemory();
   }
 
@@ -356,6 +394,14 @@ const RESHAPE: OrtKernel = {
 
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, axis) => size === b[axis]);
+
+/** A value in memory, held by one tensor. */
+function valueOver(values: BackendValues | null, shape: readonly number[], dtype: NumericType): Value {
+  const value = new Value(shape, dtype);
+  value.data = hostArray(values, sizeOf(shape), dtype);
+  value.handles = 1;
+  return value;
+}
 
 function hostArray(values: BackendValues | null, size: number, dtype: NumericType): HostArray {
   if (values === null) return arrayOver(new ArrayBuffer(size * bytesPerElement(dtype)), dtype);

@@ -1,6 +1,7 @@
 /** What the backend needs to know of a tfjs kernel in order to run it in ONNX Runtime. */
 import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import type { Dim, ElementType, GraphBuilder } from './onnx';
+import type { HostArray } from './value';
 
 /** Element types that a recorded tensor can have; other tfjs types stay with the fallback. */
 export type NumericType = 'float32' | 'int32' | 'bool';
@@ -46,6 +47,8 @@ export interface OrtKernel {
   emitOnto?(emission: Emission, base: string): string;
   /** Pairs [input, output] that may share memory when nobody else needs the input. */
   inPlace?: [number, number][];
+  /** Throws if values that are in memory at the time of recording (undefined for the others) are out of range. */
+  check?(inputs: TensorInfo[], attrs: Attrs, values: (HostArray | undefined)[]): void;
   /** Whether the kernel can run this call at all; if not, the fallback does. */
   supports?(inputs: TensorInfo[], attrs: Attrs): boolean;
 }

@@ -3,7 +3,9 @@
 import '@tensorflow/tfjs';
 import {
   type BackendValues,
+  backend_util,
   findBackend,
+  getKernel,
   getKernelsForBackend,
   type KernelBackend,
   type KernelConfig,
@@ -52,7 +54,7 @@ export function registerOrtBackend(backendName: string, settings: SessionSetting
   if (registered.size === 0) registerFusedGradients();
   registered.add(backendName);
   registerBackend(backendName, () => new OrtBackend(settings));
-  const own = [...mappedKernels.map(mapped), ...aliases];
+  const own = [...mappedKernels.map(mapped), ...aliases, ...complexKernels];
   const known = new Set(own.map(({ kernelName }) => kernelName));
   const others = getKernelsForBackend('cpu').filter(({ kernelName }) => !known.has(kernelName));
   for (const kernel of own) registerKernel({ ...kernel, backendName });
@@ -83,6 +85,16 @@ function inputsOf(kernel: OrtKernel, inputs: NamedTensorInfoMap): (TensorInfo | 
   return kernel.inputs ? kernel.inputs.map((name) => inputs[name]) : (Object.values(inputs) as TensorInfo[]);
 }
 
+/** Complex numbers are kept as two recorded values; all other kernels of them fall back. */
+const complexKernels: Kernel[] = [
+  {
+    kernelName: 'Complex',
+    kernelFunc: ({ inputs, backend }) => (backend as OrtBackend).joinComplex(inputs.real as TensorInfo, inputs.imag as TensorInfo),
+  },
+  { kernelName: 'Real', kernelFunc: ({ inputs, backend }) => (backend as OrtBackend).partOf(inputs.input as TensorInfo, 0) },
+  { kernelName: 'Imag', kernelFunc: ({ inputs, backend }) => (backend as OrtBackend).partOf(inputs.input as TensorInfo, 1) },
+];
+
 /** Kernels that only give a tensor another shape: the data is shared. */
 const aliases: Kernel[] = [
   alias('Identity', (x) => x.shape),
@@ -96,6 +108,7 @@ const aliases: Kernel[] = [
     'ExpandDims',
     (x, { dim }) => {
       const at = (dim as number) < 0 ? (dim as number) + x.shape.length + 1 : (dim as number);
+      util.assert(at >= 0 && at <= x.shape.length, () => `Axis must be in the interval [${-x.shape.length - 1}, ${x.shape.length}]`);
       return [...x.shape.slice(0, at), 1, ...x.shape.slice(at)];
     },
     'input',
@@ -122,18 +135,44 @@ function fallback(kernel: KernelConfig): KernelConfig['kernelFunc'] {
     cpu.firstUse = false;
     own.statistics.fallbacks.set(kernel.kernelName, (own.statistics.fallbacks.get(kernel.kernelName) ?? 0) + 1);
     const moved: TensorInfo[] = [];
-    const move = (info: TensorInfo): TensorInfo => {
-      const there = cpu.makeTensorInfo(info.shape, info.dtype, own.readSync(info.dataId));
+    const move = (given: Given): Given => {
+      if (Array.isArray(given)) return given.map(move);
+      if (!given) return given;
+      const there = toCpu(cpu, given, own.readSync(given.dataId));
       moved.push(there);
       return there;
     };
-    const there = Array.isArray(inputs)
-      ? inputs.map(move)
-      : Object.fromEntries(Object.entries(inputs).map(([name, info]) => [name, info && move(info as TensorInfo)]));
-    const results = kernel.kernelFunc({ inputs: there as NamedTensorInfoMap, attrs, backend: cpu });
-    const back = (info: TensorInfo): TensorInfo => own.makeTensorInfo(info.shape, info.dtype, cpu.readSync(info.dataId) as BackendValues);
-    const outputs = Array.isArray(results) ? results.map(back) : back(results);
-    for (const info of [...moved, ...(Array.isArray(results) ? results : [results])]) cpu.disposeData(info.dataId);
-    return outputs;
+    try {
+      const there = Array.isArray(inputs) ? inputs.map(move) : mapValues(inputs as Record<string, Given>, move);
+      const results = kernel.kernelFunc({ inputs: there as NamedTensorInfoMap, attrs, backend: cpu });
+      const back = (info: TensorInfo): TensorInfo => {
+        const values = cpu.readSync(info.dataId) as BackendValues;
+        moved.push(info);
+        return own.makeTensorInfo(info.shape, info.dtype, values);
+      };
+      return Array.isArray(results) ? results.map(back) : back(results);
+    } finally {
+      for (const info of moved) cpu.disposeData(info.dataId);
+    }
   };
+}
+
+/** An input of a kernel; a few take lists of tensors. */
+type Given = TensorInfo | undefined | Given[];
+
+const mapValues = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]));
+
+/** A tensor on tfjs's CPU backend, with the properties of a Tensor that some of its kernels read beyond a TensorInfo's. */
+function toCpu(cpu: CpuBackend, { shape, dtype }: TensorInfo, values: BackendValues): TensorInfo {
+  const info = dtype === 'complex64' ? complexOnCpu(cpu, shape, values as Float32Array) : cpu.makeTensorInfo(shape, dtype, values);
+  return Object.assign(info, { rank: shape.length, size: util.sizeFromShape(shape), strides: util.computeStrides(shape) });
+}
+
+function complexOnCpu(cpu: CpuBackend, shape: number[], values: Float32Array): TensorInfo {
+  const parts = backend_util.splitRealAndImagArrays(values);
+  const [real, imag] = [parts.real, parts.imag].map((part) => cpu.makeTensorInfo(shape, 'float32', part));
+  const complex = getKernel('Complex', 'cpu').kernelFunc({ inputs: { real, imag }, backend: cpu }) as TensorInfo;
+  for (const part of [real, imag]) cpu.disposeData(part.dataId);
+  return complex;
 }

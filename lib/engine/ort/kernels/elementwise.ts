@@ -4,6 +4,7 @@ import type { Emission, NumericType, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float } from '../onnx';
 
 const broadcast = (inputs: TensorInfo[]): number[] => backend_util.assertAndGetBroadcastShape(inputs[0].shape, inputs[1].shape);
+const ofOneType = (inputs: TensorInfo[]): boolean => inputs.every(({ dtype }) => dtype === inputs[0].dtype);
 const isFloat = (inputs: TensorInfo[]): boolean => inputs[0].dtype === 'float32';
 
 /** In place over the first or second operand, where the shapes allow it (the backend compares shapes). */
@@ -20,7 +21,7 @@ function arithmetic(name: string, op: string, inPlace?: [number, number][]): Ort
     infer: (inputs) => ({ shape: broadcast(inputs), dtype: inputs[0].dtype as NumericType }),
     emit: ({ graph, inputs: [a, b] }) => graph.op(op, [a.name, b.name]),
     inPlace,
-    supports: (inputs) => inputs.every((input) => input.dtype !== 'bool'),
+    supports: (inputs) => inputs[0].dtype !== 'bool' && ofOneType(inputs),
   };
 }
 
@@ -36,7 +37,7 @@ function floatArithmetic(name: string, emit: (emission: Emission) => string): Or
 }
 
 function comparison(name: string, emit: (emission: Emission) => string): OrtKernel {
-  return { name, inputs: ['a', 'b'], infer: (inputs) => ({ shape: broadcast(inputs), dtype: 'bool' }), emit };
+  return { name, inputs: ['a', 'b'], infer: (inputs) => ({ shape: broadcast(inputs), dtype: 'bool' }), emit, supports: ofOneType };
 }
 
 /** Operands as int32 where they are bool: ONNX Runtime does not order bools. */
@@ -69,12 +70,16 @@ function unary(name: string, emit: string | ((emission: Emission) => string), { 
 const constantLike = (value: number) => ({
   infer: ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
   emit: ({ graph, outputs: [output] }: Emission) => {
-    const one = graph.constant(output.dtype, [value], [1]);
-    return graph.op('Expand', [one, graph.shape(output.shape)]);
+    return graph.op('Expand', [graph.scalar(output.dtype, value), graph.shape(output.shape)]);
   },
 });
 
 const square = ({ graph, inputs: [x] }: Emission): string => graph.op('Mul', [x.name, x.name]);
+/** tfjs counts NaN as 0 here, ONNX keeps it. */
+function sign({ graph, inputs: [x] }: Emission): string {
+  const plain = graph.op('Sign', [x.name]);
+  return x.dtype === 'float32' ? graph.op('Where', [graph.op('IsNaN', [x.name]), graph.scalar('float32', 0), plain]) : plain;
+}
 const constant = ({ graph }: Emission, value: number): string => graph.scalar('float32', value);
 
 /** NaN where x is NaN: some operations of ONNX Runtime lose it. */
@@ -114,7 +119,7 @@ export const elementwiseKernels: OrtKernel[] = [
   unary('Sqrt', 'Sqrt'),
   unary('Rsqrt', ({ graph, inputs: [x] }) => graph.op('Reciprocal', [graph.op('Sqrt', [x.name])])),
   unary('Square', square, { integers: true }),
-  unary('Sign', 'Sign', { integers: true }),
+  unary('Sign', sign, { integers: true }),
   unary('Sigmoid', 'Sigmoid'),
   unary('Tanh', 'Tanh'),
   unary('Relu', 'Relu'),
@@ -175,13 +180,18 @@ export const elementwiseKernels: OrtKernel[] = [
     name: 'AddN',
     infer: (inputs) => ({ shape: inputs[0].shape, dtype: inputs[0].dtype as NumericType }),
     emit: ({ graph, inputs }) => inputs.map(named).reduce((a, b) => graph.op('Add', [a, b])),
-    supports: (inputs) => inputs.every((input) => input.dtype !== 'bool'),
+    supports: (inputs) => inputs[0].dtype !== 'bool' && ofOneType(inputs),
   },
   {
     name: 'Cast',
     inputs: ['x'],
     infer: ([x], { dtype }) => ({ shape: x.shape, dtype }),
-    emit: ({ graph, inputs: [x], outputs: [output] }) => graph.op('Cast', [x.name], { to: ELEMENT_TYPES[output.dtype] }),
+    emit: ({ graph, inputs: [x], outputs: [output] }) => {
+      // By way of int64 a float becomes the integer that it becomes in JavaScript: NaN 0, large ones modulo 2³².
+      const wraps = x.dtype === 'float32' && output.dtype === 'int32';
+      const from = wraps ? graph.op('Cast', [x.name], { to: ELEMENT_TYPES.int64 }) : x.name;
+      return graph.op('Cast', [from], { to: ELEMENT_TYPES[output.dtype] });
+    },
     key: ({ dtype }) => dtype,
     supports: (_, { dtype }) => dtype === 'float32' || dtype === 'int32' || dtype === 'bool',
   },
@@ -194,7 +204,7 @@ export const elementwiseKernels: OrtKernel[] = [
       const mask = extra > 0 ? graph.reshape(condition.name, [...condition.shape, ...Array<number>(extra).fill(1)]) : condition.name;
       return graph.op('Where', [mask, t.name, e.name]);
     },
-    supports: ([, t]) => t.dtype !== 'bool',
+    supports: ([condition, t, e]) => condition.dtype === 'bool' && t.dtype !== 'bool' && t.dtype === e.dtype,
   },
   { name: 'ZerosLike', inputs: ['x'], ...constantLike(0) },
   { name: 'OnesLike', inputs: ['x'], ...constantLike(1) },
@@ -204,7 +214,7 @@ export const elementwiseKernels: OrtKernel[] = [
     infer: (_, { shape, dtype, value }) => ({ shape, dtype: dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32') }),
     key: ({ value }) => `${value}`,
     emit: ({ graph, outputs: [output], attrs }) =>
-      graph.op('Expand', [graph.constant(output.dtype, [Number(attrs.value)], [1]), graph.shape(output.shape)]),
-    supports: (_, { dtype }) => dtype === undefined || dtype !== 'string',
+      graph.op('Expand', [graph.scalar(output.dtype, Number(attrs.value)), graph.shape(output.shape)]),
+    supports: (_, { dtype, value }) => (dtype === undefined ? typeof value !== 'string' : dtype in ELEMENT_TYPES),
   },
 ];

@@ -1,5 +1,5 @@
 /** Matrix products. */
-import { broadcast_util } from '@tensorflow/tfjs-core';
+import { broadcast_util, util } from '@tensorflow/tfjs-core';
 import type { Emission, OrtKernel } from '../kernel';
 import { float } from '../onnx';
 
@@ -24,6 +24,14 @@ export const matmulKernels: OrtKernel[] = [
       const batch = broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
       const rows = a.shape[a.shape.length - (transposeA ? 1 : 2)];
       const columns = b.shape[b.shape.length - (transposeB ? 2 : 1)];
+      const inner = a.shape[a.shape.length - (transposeA ? 2 : 1)];
+      const other = b.shape[b.shape.length - (transposeB ? 1 : 2)];
+      util.assert(
+        a.shape.length >= 2 && b.shape.length >= 2 && inner === other,
+        () =>
+          `Error in matMul: inner shapes (${inner}) and (${other}) of tensors with shapes ${a.shape} and ${b.shape} ` +
+          `and transposeA=${transposeA} and transposeB=${transposeB} must match.`,
+      );
       return { shape: [...batch, rows, columns], dtype: 'float32' };
     },
     key: ({ transposeA, transposeB }) => `${transposeA ? 1 : 0}${transposeB ? 1 : 0}`,

@@ -1,7 +1,7 @@
 /** Sums, extremes and softmax along axes. */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Attrs, NumericType, OrtKernel } from '../kernel';
-import { ELEMENT_TYPES } from '../onnx';
+import type { Attrs, NumericType, Operand, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 
 /** tfjs calls the axes of Max, and of no other reduction, `reductionIndices`. */
 const axesOf = (shape: readonly number[], attrs: Attrs): number[] =>
@@ -29,7 +29,33 @@ function reduction(name: string, op: string, { dtypes = ['float32', 'int32'] as 
   };
 }
 
-function argReduction(name: string, op: string): OrtKernel {
+/** The largest or smallest along axes; NaN if any is NaN, which ONNX Runtime skips. */
+function extreme(name: string, op: 'ReduceMax' | 'ReduceMin'): OrtKernel {
+  const plain = reduction(name, op);
+  return {
+    ...plain,
+    emit: (emission) => {
+      const {
+        graph,
+        inputs: [x],
+        attrs,
+        concrete,
+      } = emission;
+      const result = plain.emit(emission) as string;
+      const axes = axesOf(concrete[0], attrs);
+      if (x.dtype !== 'float32' || axes.length === 0) return result;
+      const missing = graph.op('Cast', [graph.op('IsNaN', [x.name])], { to: ELEMENT_TYPES.float32 });
+      const some = graph.op('ReduceMax', [missing, graph.ints(axes)], { keepdims: attrs.keepDims ? 1 : 0 });
+      return graph.op('Where', [graph.op('Cast', [some], { to: ELEMENT_TYPES.bool }), graph.scalar('float32', Number.NaN), result]);
+    },
+  };
+}
+
+/** x with NaN replaced: the place of an extreme is looked for among numbers. */
+const withoutNaN = (graph: GraphBuilder, x: Operand, instead: number): string =>
+  graph.op('Where', [graph.op('IsNaN', [x.name]), graph.scalar('float32', instead), x.name]);
+
+function argReduction(name: string, op: 'ArgMax' | 'ArgMin'): OrtKernel {
   return {
     name,
     inputs: ['x'],
@@ -40,7 +66,8 @@ function argReduction(name: string, op: string): OrtKernel {
     key: (attrs, [x]) => `${axesOf(x.shape, attrs)}`,
     emit: ({ graph, inputs: [x], attrs, concrete }) => {
       const axis = axesOf(concrete[0], attrs)[0];
-      return graph.op('Cast', [graph.op(op, [x.name], { axis, keepdims: 0 })], { to: ELEMENT_TYPES.int32 });
+      const numbers = withoutNaN(graph, x, op === 'ArgMax' ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY);
+      return graph.op('Cast', [graph.op(op, [numbers], { axis, keepdims: 0 })], { to: ELEMENT_TYPES.int32 });
     },
     supports: ([x]) => x.dtype === 'float32' && x.shape.length > 0,
   };
@@ -49,8 +76,8 @@ function argReduction(name: string, op: string): OrtKernel {
 export const reduceKernels: OrtKernel[] = [
   reduction('Sum', 'ReduceSum'),
   reduction('Mean', 'ReduceMean', { dtypes: ['float32'] }),
-  reduction('Max', 'ReduceMax'),
-  reduction('Min', 'ReduceMin'),
+  extreme('Max', 'ReduceMax'),
+  extreme('Min', 'ReduceMin'),
   reduction('Prod', 'ReduceProd'),
   argReduction('ArgMax', 'ArgMax'),
   argReduction('ArgMin', 'ArgMin'),

@@ -3,6 +3,7 @@ import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfj
 import type { Attrs, NumericType, OrtKernel } from '../kernel';
 import { type Dim, ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 
+const ofOneType = (inputs: TensorInfo[]): boolean => inputs.every(({ dtype }) => dtype === inputs[0].dtype);
 const typeOf = (x: TensorInfo): NumericType => x.dtype as NumericType;
 
 /** Axes that a slice narrows, with their borders: only those enter the graph, so that full axes may vary. */
@@ -33,13 +34,9 @@ export const shapeKernels: OrtKernel[] = [
     name: 'Concat',
     infer: (inputs, { axis }) => {
       const at = util.parseAxisParam(axis, inputs[0].shape)[0];
-      return {
-        shape: backend_util.computeOutShape(
-          inputs.map((x) => x.shape),
-          at,
-        ),
-        dtype: typeOf(inputs[0]),
-      };
+      const shapes = inputs.map((x) => x.shape);
+      backend_util.assertParamsConsistent(shapes, at);
+      return { shape: backend_util.computeOutShape(shapes, at), dtype: typeOf(inputs[0]) };
     },
     key: ({ axis }, inputs) => `${util.parseAxisParam(axis, inputs[0].shape)[0]}`,
     emit: ({ graph, inputs, attrs }) =>
@@ -48,11 +45,16 @@ export const shapeKernels: OrtKernel[] = [
         inputs.map((x) => x.name),
         { axis: attrs.axis },
       ),
+    supports: ofOneType,
   },
   {
     name: 'Pack',
     infer: (inputs, { axis }) => {
       const shape = [...inputs[0].shape];
+      for (const input of inputs) {
+        util.assertShapesMatch(shape, input.shape, 'All tensors passed to stack must have matching shapes');
+        util.assert(input.dtype === inputs[0].dtype, () => 'All tensors passed to stack must have matching dtypes');
+      }
       shape.splice(axis < 0 ? axis + shape.length + 1 : axis, 0, inputs.length);
       return { shape, dtype: typeOf(inputs[0]) };
     },
@@ -131,6 +133,11 @@ export const shapeKernels: OrtKernel[] = [
     key: ({ axis }) => `${axis}`,
     emit: ({ graph, inputs: [x, indices], attrs }) => graph.op('Gather', [x.name, indices.name], { axis: attrs.axis }),
     supports: (inputs, { batchDims }) => !batchDims && inputs[1].dtype === 'int32',
+    check: ([x], { axis }, [, indices]) => {
+      const size = x.shape[util.parseAxisParam(axis, x.shape)[0]];
+      const wrong = indices?.find((index) => index < 0 || index >= size);
+      util.assert(wrong === undefined, () => `GatherV2: the index value ${wrong} is not in [0, ${size - 1}]`);
+    },
   },
   {
     name: 'OneHot',
@@ -156,10 +163,19 @@ export const shapeKernels: OrtKernel[] = [
     inputs: ['x', 'segmentIds'],
     infer: ([x, ids], { numSegments }) => ({ shape: [numSegments, ...x.shape.slice(ids.shape.length)], dtype: 'float32' }),
     emit: ({ graph, inputs: [x, ids], outputs: [output] }) => {
-      const zeros = graph.op('Expand', [graph.constant('float32', [0], [1]), graph.shape(output.shape)]);
-      return scatterRows(graph, zeros, ids.name, x.name, x.shape);
+      const zeros = graph.op('Expand', [graph.scalar('float32', 0), graph.shape(output.shape)]);
+      // A row whose id is no segment counts for nothing: it is added as zeros to segment 0.
+      const end = graph.op('Cast', [graph.shape(output.shape.slice(0, 1))], { to: ELEMENT_TYPES.int32 });
+      const inRange = graph.op('Less', [ids.name, end]);
+      const valid = graph.op('And', [inRange, graph.op('GreaterOrEqual', [ids.name, graph.scalar('int32', 0)])]);
+      const rows = graph.op('Where', [
+        graph.reshape(valid, [x.shape[0], ...x.shape.slice(1).map(() => 1)]),
+        x.name,
+        graph.scalar('float32', 0),
+      ]);
+      return scatterRows(graph, zeros, graph.op('Where', [valid, ids.name, graph.scalar('int32', 0)]), rows, x.shape);
     },
-    supports: ([x, ids]) => x.dtype === 'float32' && ids.dtype === 'int32' && ids.shape.length === 1,
+    supports: ([x, ids], { numSegments }) => x.dtype === 'float32' && ids.dtype === 'int32' && ids.shape.length === 1 && numSegments > 0,
   },
 ];
 
