@@ -302,7 +302,7 @@ export class OrtBackend extends KernelBackend {
     if (!force && entry.references > 0) return false;
     this.data.delete(dataId);
     if (entry.value) this.release(entry.value);
-    else entry.parts?.forEach((part) => this.release(part));
+    else if (entry.parts) for (const part of entry.parts) this.release(part);
     return true;
   }
 
