@@ -23,6 +23,8 @@ export interface ComparedAnswer extends Partial<AnswerScores> {
   text: string;
   /** Mean negative log-likelihood of the reference's tokens, in nats. */
   referenceLoss?: number;
+  /** How many tokens the reference has. */
+  referenceTokens?: number;
 }
 
 export interface ComparedQuestion {
@@ -32,7 +34,7 @@ export interface ComparedQuestion {
   tuned: ComparedAnswer;
 }
 
-/** Means over the questions with a reference; undefined when none has one. */
+/** Means over the questions with a reference (the loss: over all their tokens, as `perplexity` has it); undefined when none has one. */
 export interface ComparedTotals {
   exactMatch: number;
   f1: number;
@@ -86,7 +88,8 @@ async function answer(
     const compared: ComparedAnswer = { text: given.answer };
     if (given.reference !== '') {
       Object.assign(compared, scoreAnswer(given.answer, given.reference));
-      compared.referenceLoss = (await perplexity(model, [rows[i]], { template, maxLength: null, completionOnlyLoss: true })).loss;
+      const { loss, numTargets } = await perplexity(model, [rows[i]], { template, maxLength: null, completionOnlyLoss: true });
+      Object.assign(compared, { referenceLoss: loss, referenceTokens: numTargets });
     }
     result.push({ ...given, compared });
   }
@@ -96,9 +99,9 @@ async function answer(
 function totals(answers: readonly ComparedAnswer[]): ComparedTotals | undefined {
   const scored = answers.filter((answer) => answer.referenceLoss !== undefined);
   if (scored.length === 0) return undefined;
-  const mean = (pick: 'exactMatch' | 'f1' | 'referenceLoss') =>
-    scored.reduce((sum, answer) => sum + (answer[pick] ?? 0), 0) / scored.length;
-  const referenceLoss = mean('referenceLoss');
+  const mean = (pick: 'exactMatch' | 'f1') => scored.reduce((sum, answer) => sum + (answer[pick] ?? 0), 0) / scored.length;
+  const tokens = scored.reduce((sum, answer) => sum + (answer.referenceTokens ?? 0), 0);
+  const referenceLoss = scored.reduce((sum, answer) => sum + (answer.referenceLoss ?? 0) * (answer.referenceTokens ?? 0), 0) / tokens;
   return { exactMatch: mean('exactMatch'), f1: mean('f1'), referenceLoss, perplexity: Math.exp(referenceLoss) };
 }
 
