@@ -276,13 +276,14 @@ function faultLayers(points: readonly Point[]): VegaLiteSpec[] {
 
 function clipLayers(name: CurveName, maxGradNorm: number | undefined): VegaLiteSpec[] {
   if (name !== 'gradNorm' || maxGradNorm === undefined || !(maxGradNorm > 0)) return [];
-  const encoding = { x: null, y: { datum: maxGradNorm }, color: { value: COLORS.faintInk } };
+  // a field, not a datum: layers take the shared encoding's field too, and what lacks it is not drawn
+  const data = { values: [{ value: maxGradNorm }] };
+  const color = { value: COLORS.faintInk };
+  const label = { type: 'text', text: `clipped above ${maxGradNorm}`, align: 'left', baseline: 'bottom', dy: -3, fontSize: 11 };
   return [
-    { mark: { type: 'rule', strokeDash: [3, 3], opacity: 0.8 }, encoding },
-    {
-      mark: { type: 'text', text: `clipped above ${maxGradNorm}`, align: 'right', baseline: 'bottom', dy: -3, fontSize: 11 },
-      encoding: { ...encoding, x: { value: 'width' } },
-    },
+    { data, mark: { type: 'rule', strokeDash: [3, 3], opacity: 0.8 }, encoding: { x: null, color } },
+    // at the left, because norms begin high and end near the line
+    { data, mark: label, encoding: { x: { value: 4 }, color } },
   ];
 }
 

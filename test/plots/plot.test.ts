@@ -112,6 +112,10 @@ for (const [what, log] of Object.entries({
   });
 }
 
+test('the gradient norm shows where clipping begins', async () => {
+  assert.ok((await renderSvg(curveSpec(run(20), 'gradNorm', { maxGradNorm: 1 }))).includes('clipped above 1'));
+});
+
 test('steps whose loss is not finite are marked', async () => {
   const log = run(20).map((record) => (record.step > 12 ? { ...record, loss: Number.NaN } : record));
   assert.ok((await renderSvg(curveSpec(log, 'loss'))).includes('not finite (step 13)'));
