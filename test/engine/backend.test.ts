@@ -33,6 +33,19 @@ test('a graph of the same structure is compiled once, whatever its numbers', () 
   assert.equal(statistics().compilations, compilations);
 });
 
+test('shapes that vary without being announced are warned of once', (context) => {
+  const said: string[] = [];
+  context.mock.method(console, 'warn', (text: string) => said.push(text));
+  const compute = (size: number): void => tf.tidy(() => void tf.sum(tf.tan(tf.mul(tf.ones([size]), tf.ones([size])))).dataSync());
+  const many = (): void => {
+    for (let size = 2; size < 60; size++) compute(size);
+  };
+  many();
+  many();
+  assert.equal(said.length, 1);
+  assert.match(said[0], /compiled for new tensor shapes in 33 of the last 200 runs.*varyingSizes/);
+});
+
 test('sizes announced as varying share one graph, and results are those of each size', () => {
   const compute = (size: number): number[] => {
     varyingSizes({ tokens: size });

@@ -17,9 +17,10 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import type { Tensor } from 'onnxruntime-common';
+import { CompilationWatch } from './compilation-watch';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import { BufferPool } from './pool';
-import { type Cut, cutOut, emitModel, keyOf, sizesOf } from './program';
+import { type Cut, cutOut, emitModel, keyOf, sizesOf, type VaryingSizes } from './program';
 import { ortTensor, Session, type SessionSettings } from './session';
 import { arrayOver, bytesPerElement, type HostArray, Node, sizeOf, Value } from './value';
 
@@ -33,6 +34,9 @@ interface Entry {
 
 /** Graphs kept compiled; the least recently used goes first. */
 const MOST_SESSIONS = 64;
+
+/** Elements of all tensors in a graph that one thread computes faster than several could be started. */
+const SMALL = 1 << 14;
 
 /** Counters for tests and benchmarks. */
 export interface EngineStatistics {
@@ -50,6 +54,7 @@ export class OrtBackend extends KernelBackend {
   private readonly pending = new Set<Value>();
   private readonly sessions = new Map<string, Session>();
   private readonly pool = new BufferPool();
+  private readonly watch = new CompilationWatch();
   private readonly letGo: Value[] = [];
   private sizes = new Map<number, string>();
 
@@ -199,15 +204,24 @@ export class OrtBackend extends KernelBackend {
     let session = this.sessions.get(key);
     if (session) {
       this.sessions.delete(key);
+      this.watch.note();
     } else {
+      this.watch.note(cut);
       const start = performance.now();
-      session = new Session(emitModel(cut, sizes), this.settings);
+      session = new Session(emitModel(cut, sizes), this.isSmall(cut, sizes) ? { ...this.settings, threads: 1 } : this.settings);
       this.statistics.compilations++;
       this.statistics.compileMs += performance.now() - start;
       if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();
     }
     this.sessions.set(key, session);
     return session;
+  }
+
+  /** Whether starting threads for the session, which it does when it is made, would take longer than the work they could share. */
+  private isSmall(cut: Cut, sizes: VaryingSizes): boolean {
+    if (sizes.size > 0 || cut.feeds.some((feed) => feed.varies)) return false;
+    const elements = [...cut.feeds, ...cut.nodes.flatMap((node) => node.outputs)].reduce((sum, value) => sum + value.size, 0);
+    return elements <= SMALL;
   }
 
   private dropOldestSession(): void {
