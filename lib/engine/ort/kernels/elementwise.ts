@@ -187,10 +187,11 @@ export const elementwiseKernels: OrtKernel[] = [
     inputs: ['x'],
     infer: ([x], { dtype }) => ({ shape: x.shape, dtype }),
     emit: ({ graph, inputs: [x], outputs: [output] }) => {
-      // By way of int64 a float becomes the integer that it becomes in JavaScript: NaN 0, large ones modulo 2³².
-      const wraps = x.dtype === 'float32' && output.dtype === 'int32';
-      const from = wraps ? graph.op('Cast', [x.name], { to: ELEMENT_TYPES.int64 }) : x.name;
-      return graph.op('Cast', [from], { to: ELEMENT_TYPES[output.dtype] });
+      const cast = graph.op('Cast', [x.name], { to: ELEMENT_TYPES[output.dtype] });
+      if (x.dtype !== 'float32' || output.dtype !== 'int32') return cast;
+      // What is no 32-bit integer (NaN, as in JavaScript, and beyond the range) becomes 0 on every processor.
+      const fits = graph.op('Less', [graph.op('Abs', [x.name]), graph.scalar('float32', 2 ** 31)]);
+      return graph.op('Where', [fits, cast, graph.scalar('int32', 0)]);
     },
     key: ({ dtype }) => dtype,
     supports: (_, { dtype }) => dtype === 'float32' || dtype === 'int32' || dtype === 'bool',
@@ -212,7 +213,7 @@ export const elementwiseKernels: OrtKernel[] = [
     name: 'Fill',
     inputs: [],
     infer: (_, { shape, dtype, value }) => ({ shape, dtype: dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32') }),
-    key: ({ value }) => `${value}`,
+    key: ({ value, dtype }) => `${value},${dtype}`,
     emit: ({ graph, outputs: [output], attrs }) =>
       graph.op('Expand', [graph.scalar(output.dtype, Number(attrs.value)), graph.shape(output.shape)]),
     supports: (_, { dtype, value }) => (dtype === undefined ? typeof value !== 'string' : dtype in ELEMENT_TYPES),

@@ -95,12 +95,4 @@ export const reduceKernels: OrtKernel[] = [
     emit: ({ graph, inputs: [x], attrs }) => graph.op('Softmax', [x.name], { axis: attrs.dim }),
     supports: ([x]) => x.dtype === 'float32',
   },
-  {
-    name: 'LogSoftmax',
-    inputs: ['logits'],
-    infer: ([x]) => ({ shape: x.shape, dtype: 'float32' }),
-    key: ({ axis }) => `${axis}`,
-    emit: ({ graph, inputs: [x], attrs }) => graph.op('LogSoftmax', [x.name], { axis: attrs.axis }),
-    supports: ([x]) => x.dtype === 'float32',
-  },
 ];

@@ -143,7 +143,7 @@ export const shapeKernels: OrtKernel[] = [
     name: 'OneHot',
     inputs: ['indices'],
     infer: ([indices], { depth, dtype }) => ({ shape: [...indices.shape, depth], dtype: dtype ?? 'int32' }),
-    key: ({ depth, onValue, offValue }) => `${depth},${onValue},${offValue}`,
+    key: ({ depth, onValue, offValue, dtype }) => `${depth},${onValue},${offValue},${dtype}`,
     emit: ({ graph, inputs: [indices], outputs: [output], attrs }) => {
       // An equality with 0 … depth-1, and not OneHot, which wraps negative indices around.
       const range = graph.constant(
