@@ -3,6 +3,9 @@
 /** Below this size fresh memory is as cheap as looking for used one. */
 const SMALLEST = 1 << 16;
 
+/** Idle memory beyond this goes back to the system: sizes that come once would otherwise pile up. */
+const MOST_IDLE = 4e9;
+
 export class BufferPool {
   private readonly free = new Map<number, ArrayBuffer[]>();
   /** Bytes that wait here for their next use. */
@@ -17,7 +20,7 @@ export class BufferPool {
 
   give(buffer: ArrayBuffer): void {
     const bytes = buffer.byteLength;
-    if (bytes < SMALLEST) return;
+    if (bytes < SMALLEST || this.idleBytes + bytes > MOST_IDLE) return;
     const list = this.free.get(bytes);
     if (list) list.push(buffer);
     else this.free.set(bytes, [buffer]);
