@@ -182,6 +182,18 @@ test('complex numbers are moved, read, reshaped and counted', () => {
   assert.equal(tf.engine().backend.numDataIds(), dataIds);
 });
 
+test('tensors move to another backend and back, recorded or in memory', async () => {
+  const given = tf.tensor1d([1, 2, 3]);
+  const recorded = tf.mul(given, 2);
+  await tf.setBackend('cpu');
+  const there = tf.add(given, recorded);
+  await tf.setBackend('onnxruntime');
+  const back = tf.add(there, recorded);
+  assert.deepEqual(values(back), [5, 10, 15]);
+  assert.deepEqual(values(recorded), [2, 4, 6]);
+  tf.dispose([given, recorded, there, back]);
+});
+
 test('strings, integers and booleans keep their types', () => {
   tf.tidy(() => {
     assert.deepEqual(tf.tensor1d(['a', 'ä']).dataSync(), ['a', 'ä'] as never);

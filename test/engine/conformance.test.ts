@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import * as path from 'node:path';
 import { test } from 'node:test';
+import { readDocument, withKernelTable } from '../../scripts/kernel-table';
 
 /** Its own process: the suite takes tfjs's engine apart again and again. */
 const COMMAND = path.join(__dirname, '../../scripts/conformance/main.js');
@@ -22,4 +23,8 @@ test('a pattern picks tests, and an empty selection is no success', () => {
   assert.equal(some.status, 0, some.stdout);
   assert.match(some.stdout, /^4 of 4 tests of tfjs-core pass on onnxruntime/);
   assert.equal(run('no test has this name').status, 1);
+});
+
+test('the list of kernels in docs/engine.md is that of the code', () => {
+  assert.equal(readDocument(), withKernelTable(readDocument()), 'Run npm run docs:kernels.');
 });

@@ -61,6 +61,9 @@ export function registerOrtBackend(backendName: string, settings: SessionSetting
   for (const kernel of others) registerKernel({ kernelName: kernel.kernelName, backendName, kernelFunc: fallback(kernel) });
 }
 
+/** Kernels that compute nothing: they give a tensor another shape, or take complex numbers apart. */
+export const sharingKernels = (): string[] => [...aliases, ...complexKernels].map(({ kernelName }) => kernelName);
+
 /** A kernel of tfjs, without the backend that it is for. */
 type Kernel = Omit<KernelConfig, 'backendName'>;
 
