@@ -23,6 +23,9 @@ interface Case {
 const positive = (x: number): number => 0.5 + Math.abs(x);
 /** Away from the kinks at whole numbers. */
 const offKink = (x: number): number => Math.sign(x) * (0.2 + (Math.abs(x) % 0.6));
+/** NaN and infinities in between. */
+const special = (x: number): number =>
+  x > 0.8 ? Number.NaN : x > 0.3 ? Number.POSITIVE_INFINITY : x < -0.8 ? Number.NEGATIVE_INFINITY : x;
 const int = (x: tf.Tensor): tf.Tensor => tf.cast(x, 'int32');
 const bool = (x: tf.Tensor): tf.Tensor => tf.greater(x, 0);
 const float = (x: tf.Tensor): tf.Tensor => tf.cast(x, 'float32');
@@ -78,6 +81,19 @@ const cases: Record<string, Case> = {
   Sin: unary(tf.sin),
   Cos: unary(tf.cos),
   Softplus: unary(tf.softplus),
+  Asin: unary(tf.asin, (x) => 0.9 * Math.tanh(x)),
+  Acos: unary(tf.acos, (x) => 0.9 * Math.tanh(x)),
+  Atan: unary(tf.atan),
+  Sinh: unary(tf.sinh),
+  Cosh: unary(tf.cosh),
+  Asinh: unary(tf.asinh),
+  Acosh: unary(tf.acosh, (x) => 1.2 + Math.abs(x)),
+  Atanh: unary(tf.atanh, (x) => 0.9 * Math.tanh(x)),
+  Selu: unary(tf.selu, offKink),
+  Relu6: unary((x) => tf.relu6(tf.mul(x, 4)), offKink),
+  IsNan: { run: (x) => float(tf.isNaN(x)), shapes: [a], constant: true, domain: special },
+  IsInf: { run: (x) => float(tf.isInf(x)), shapes: [a], constant: true, domain: special },
+  IsFinite: { run: (x) => float(tf.isFinite(x)), shapes: [a], constant: true, domain: special },
   Step: { run: (x) => tf.step(x, 0.3), shapes: [a], constant: true },
   ClipByValue: unary((x) => tf.clipByValue(x, -0.1, 0.15), offKink),
   Elu: unary(tf.elu, offKink),
@@ -99,6 +115,8 @@ const cases: Record<string, Case> = {
   Pack: { run: (x, y) => tf.stack([x, y], 1), shapes: [a, a] },
   Slice: { run: (x) => tf.slice(x, [0, 1, 0], [2, -1, 2]), shapes: [[2, 3, 4]] },
   SplitV: { run: (x) => tf.concat([...tf.split(x, [1, 2], 1)].reverse(), 1), shapes: [[2, 3, 4]] },
+  Unpack: { run: (x) => tf.concat([...tf.unstack(x, 1)].reverse(), 0), shapes: [[2, 3, 4]] },
+  Reverse: { run: (x) => tf.reverse(x, [0, -1]), shapes: [[2, 3, 4]] },
   Tile: { run: (x) => tf.tile(x, [2, 3]), shapes: [a] },
   PadV2: {
     run: (x) =>
@@ -120,6 +138,9 @@ const cases: Record<string, Case> = {
   Max: { run: (x) => tf.max(x, 1), shapes: [[2, 3, 4]] },
   Min: { run: (x) => tf.min(x, -1, true), shapes: [[2, 3, 4]] },
   Prod: { run: (x) => tf.prod(x, 1), shapes: [a], constant: true },
+  All: { run: (x) => float(tf.all(bool(x), 1)), shapes: [[6, 2]], constant: true },
+  Any: { run: (x) => float(tf.any(bool(x), [0], true)), shapes: [[2, 6]], constant: true },
+  Cumsum: { run: (x) => tf.add(tf.cumsum(x, 1), tf.cumsum(x, 1, true, true)), shapes: [[3, 4]] },
   ArgMax: { run: (x) => float(tf.argMax(x, 1)), shapes: [a], constant: true },
   ArgMin: { run: (x) => float(tf.argMin(x, 0)), shapes: [a], constant: true },
   Softmax: unary((x) => tf.softmax(x)),

@@ -28,7 +28,11 @@ const run = (name: string, inputs: Record<string, tf.Tensor> | tf.Tensor[], attr
 /** Shapes, types and values of what a call returns, or that it throws. */
 function outcome(call: () => tf.Tensor | tf.Tensor[]): unknown[] {
   try {
-    return tf.tidy(() => [call()].flat().map((output) => [output.shape, output.dtype, [...output.dataSync()]])) as never;
+    const read = (output: tf.Tensor): unknown[] => [output.shape, output.dtype, [...output.dataSync()]];
+    return tf.tidy(() => {
+      const outputs = call();
+      return (Array.isArray(outputs) ? outputs.map(read) : read(outputs)) as never;
+    });
   } catch {
     return ['throws'];
   }
@@ -49,7 +53,7 @@ async function compare(what: string, call: () => tf.Tensor | tf.Tensor[]): Promi
 }
 
 const UNARY =
-  'Neg Abs Exp Log Sqrt Rsqrt Square Sign Sigmoid Tanh Relu Relu6 Erf Reciprocal Floor Ceil Round Sin Cos Softplus Elu Selu Tan Log1p ' +
+  'Neg Abs Exp Log Sqrt Rsqrt Square Sign Sigmoid Tanh Relu Relu6 Erf Reciprocal Floor Ceil Round Sin Cos Softplus Elu Selu Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Log1p ' +
   'Expm1 IsNan IsInf IsFinite ZerosLike OnesLike LogicalNot Step LeakyRelu ClipByValue';
 const BINARY =
   'Add Sub Multiply Maximum Minimum RealDiv FloorDiv Mod SquaredDifference Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr';
@@ -70,7 +74,7 @@ for (const type of TYPES) {
 
   test(`reductions of ${type} tensors, also empty ones`, async () => {
     const inputs = [[1, 2, Number.NaN, 4, 5, 6, -7, 8, 9, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 12], []];
-    for (const name of ['Sum', 'Mean', 'Max', 'Min', 'Prod'])
+    for (const name of ['Sum', 'Mean', 'Max', 'Min', 'Prod', ...(type === 'bool' ? ['All', 'Any'] : [])])
       for (const values of inputs)
         for (const axis of [[1], [0], [0, 1, 2], []])
           for (const keepDims of [false, true]) {
@@ -96,6 +100,10 @@ for (const type of TYPES) {
       await check('Slice', { begin: each(() => 0), size: each(() => 0) });
       await check('SplitV', { numOrSizeSplits: 3, axis: rank - 1 });
       await check('SplitV', { numOrSizeSplits: [shape[rank - 1], 0], axis: rank - 1 });
+      await check('Reverse', { dims: each((axis) => axis) });
+      await check('SplitV', { numOrSizeSplits: 1, axis: rank - 1 });
+      await check('Unpack', { axis: rank - 1 }, () => ({ value: x() }));
+      if (type !== 'bool') await check('Cumsum', { axis: rank - 1, exclusive: false, reverse: true });
       await check('Tile', { reps: each((axis) => axis + 2) });
       await check('PadV2', { paddings: each(() => [1, 2]), constantValue: 1 });
       for (const indices of [[0, 2, 1, 0], []])

@@ -39,6 +39,8 @@ export interface OrtKernel {
   inputs?: string[];
   /** Shapes and types of the outputs, from the inputs. */
   infer(inputs: TensorInfo[], attrs: Attrs): Output | Output[];
+  /** Whether tfjs expects a list of outputs, even of one. */
+  list?: boolean;
   /** The attributes that change the graph, beyond the shapes of inputs and outputs, as a cache key. */
   key?(attrs: Attrs, inputs: TensorInfo[]): string;
   /** Writes the kernel as ONNX nodes and returns the names of its outputs. */

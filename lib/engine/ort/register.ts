@@ -79,7 +79,7 @@ function mapped(kernel: OrtKernel): Kernel {
       const fits = given.every((input) => input.dtype !== 'string' && input.dtype !== 'complex64');
       if (elsewhere && !(fits && (kernel.supports?.(given, attrs) ?? true))) return elsewhere(call);
       const outputs = (call.backend as OrtBackend).record(kernel, inputs, attrs);
-      return outputs.length === 1 ? outputs[0] : outputs;
+      return outputs.length > 1 || kernel.list ? outputs : outputs[0];
     },
   };
 }

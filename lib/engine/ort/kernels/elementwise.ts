@@ -67,6 +67,11 @@ function unary(name: string, emit: string | ((emission: Emission) => string), { 
   };
 }
 
+/** A question about each float. */
+function predicate(name: string, emit: (emission: Emission) => string): OrtKernel {
+  return { name, inputs: ['x'], infer: ([x]) => ({ shape: x.shape, dtype: 'bool' }), emit, supports: isFloat };
+}
+
 const constantLike = (value: number) => ({
   infer: ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
   emit: ({ graph, outputs: [output] }: Emission) => {
@@ -131,6 +136,13 @@ export const elementwiseKernels: OrtKernel[] = [
   unary('Sin', 'Sin'),
   unary('Cos', 'Cos'),
   unary('Softplus', 'Softplus'),
+  ...['Asin', 'Acos', 'Atan', 'Sinh', 'Cosh', 'Asinh', 'Acosh', 'Atanh', 'Selu'].map((name) => unary(name, name)),
+  unary('Relu6', ({ graph, inputs: [x] }) => graph.op('Clip', [x.name, graph.scalar('float32', 0), graph.scalar('float32', 6)])),
+  predicate('IsNan', ({ graph, inputs: [x] }) => graph.op('IsNaN', [x.name])),
+  predicate('IsInf', ({ graph, inputs: [x] }) => graph.op('IsInf', [x.name])),
+  predicate('IsFinite', ({ graph, inputs: [x] }) =>
+    graph.op('Not', [graph.op('Or', [graph.op('IsNaN', [x.name]), graph.op('IsInf', [x.name])])]),
+  ),
   {
     name: 'Step',
     inputs: ['x'],

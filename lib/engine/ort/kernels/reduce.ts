@@ -51,6 +51,19 @@ function extreme(name: string, op: 'ReduceMax' | 'ReduceMin'): OrtKernel {
   };
 }
 
+/** All or any of bools, as the smallest or largest of 0 and 1. */
+function logicalReduction(name: string, op: 'ReduceMin' | 'ReduceMax'): OrtKernel {
+  const numbers = reduction(name, op, { dtypes: ['bool'] });
+  return {
+    ...numbers,
+    emit: (emission) => {
+      const { graph, inputs } = emission;
+      const x = { ...inputs[0], name: graph.op('Cast', [inputs[0].name], { to: ELEMENT_TYPES.int32 }) };
+      return graph.op('Cast', [numbers.emit({ ...emission, inputs: [x] }) as string], { to: ELEMENT_TYPES.bool });
+    },
+  };
+}
+
 /** x with NaN replaced: the place of an extreme is looked for among numbers. */
 const withoutNaN = (graph: GraphBuilder, x: Operand, instead: number): string =>
   graph.op('Where', [graph.op('IsNaN', [x.name]), graph.scalar('float32', instead), x.name]);
@@ -79,6 +92,17 @@ export const reduceKernels: OrtKernel[] = [
   extreme('Max', 'ReduceMax'),
   extreme('Min', 'ReduceMin'),
   reduction('Prod', 'ReduceProd'),
+  logicalReduction('All', 'ReduceMin'),
+  logicalReduction('Any', 'ReduceMax'),
+  {
+    name: 'Cumsum',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: x.dtype as NumericType }),
+    key: ({ axis, exclusive, reverse }) => `${axis}|${exclusive ? 1 : 0}${reverse ? 1 : 0}`,
+    emit: ({ graph, inputs: [x], attrs: { axis, exclusive, reverse } }) =>
+      graph.op('CumSum', [x.name, graph.scalar('int64', axis)], { exclusive: exclusive ? 1 : 0, reverse: reverse ? 1 : 0 }),
+    supports: ([x]) => x.dtype !== 'bool' && x.shape.length > 0 && x.shape.every((size) => size > 0),
+  },
   argReduction('ArgMax', 'ArgMax'),
   argReduction('ArgMin', 'ArgMin'),
   {

@@ -17,6 +17,8 @@ function sliceOf(x: TensorInfo, attrs: { begin: number | number[]; size: number 
   return { begin, size };
 }
 
+const axisOf = (shape: readonly number[], axis: number): number => util.parseAxisParam(axis, shape as number[])[0];
+
 function splitOf(shape: readonly number[], { axis, numOrSizeSplits }: Attrs): { axis: number; sizes: number[] } {
   const at = util.parseAxisParam(axis, shape as number[])[0];
   return { axis: at, sizes: backend_util.prepareSplitSize({ shape } as never, numOrSizeSplits, at) };
@@ -92,6 +94,7 @@ export const shapeKernels: OrtKernel[] = [
   {
     name: 'SplitV',
     inputs: ['x'],
+    list: true,
     infer: ([x], attrs) => {
       const { axis, sizes } = splitOf(x.shape, attrs);
       return sizes.map((size) => ({ shape: x.shape.with(axis, size), dtype: typeOf(x) }));
@@ -104,6 +107,35 @@ export const shapeKernels: OrtKernel[] = [
       const { axis, sizes } = splitOf(concrete[0], attrs);
       return graph.ops('Split', [x.name, graph.ints(sizes)], sizes.length, { axis });
     },
+  },
+  {
+    name: 'Unpack',
+    inputs: ['value'],
+    list: true,
+    infer: ([x], { axis }) => {
+      const at = axisOf(x.shape, axis);
+      return Array.from({ length: x.shape[at] }, () => ({ shape: x.shape.filter((_, i) => i !== at), dtype: typeOf(x) }));
+    },
+    key: ({ axis }, [x]) => `${axisOf(x.shape, axis)}`,
+    emit: ({ graph, inputs: [x], outputs, attrs, concrete }) => {
+      const axis = axisOf(concrete[0], attrs.axis);
+      const pieces = graph.ops('Split', [x.name, graph.ints(outputs.map(() => 1))], outputs.length, { axis });
+      return pieces.map((piece) => graph.op('Squeeze', [piece, graph.ints([axis])]));
+    },
+    supports: ([x], { axis }) => x.shape[axisOf(x.shape, axis)] > 0,
+  },
+  {
+    name: 'Reverse',
+    inputs: ['x'],
+    infer: ([x]) => ({ shape: x.shape, dtype: typeOf(x) }),
+    key: ({ dims }, [x]) => `${util.parseAxisParam(dims, x.shape)}`,
+    emit: ({ graph, inputs: [x], attrs, concrete }) => {
+      const axes = util.parseAxisParam(attrs.dims, concrete[0] as number[]);
+      if (axes.length === 0) return graph.op('Identity', [x.name]);
+      const each = (value: number): string => graph.ints(axes.map(() => value));
+      return graph.op('Slice', [x.name, each(-1), each(-(2 ** 31)), graph.ints(axes), each(-1)]);
+    },
+    supports: ([x]) => x.shape.length > 0,
   },
   {
     name: 'Tile',
