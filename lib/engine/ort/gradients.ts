@@ -16,9 +16,8 @@ export function registerFusedGradients(): void {
   tf.registerGradient({
     kernelName: 'RmsNorm',
     inputsToSave: ['x', 'weight'],
-    outputsToSave: [false, true],
-    gradFunc: (dy, [x, weight, inverse]) => {
-      const gradients = run<tf.Tensor[]>('RmsNormGrad', { dy: firstOf(dy), x, weight, inverse });
+    gradFunc: (dy, [x, weight], attrs) => {
+      const gradients = run<tf.Tensor[]>('RmsNormGrad', { dy: firstOf(dy), x, weight }, attrs);
       return { x: () => gradients[0], weight: () => gradients[1] };
     },
   });

@@ -18,26 +18,32 @@ function mean(graph: GraphBuilder, x: string): string {
   return graph.op('ReduceMean', [x, graph.ints([-1])], { keepdims: 1 });
 }
 
-/** Outputs: the result, and 1/rms of each row for the gradient. */
 const rmsNorm: OrtKernel = {
   name: 'RmsNorm',
   inputs: ['x', 'weight'],
-  infer: ([x]) => [like([x]), { shape: rowsOf(x), dtype: 'float32' }],
+  infer: like,
   key: ({ eps }) => `${eps}`,
   emit: ({ graph, inputs: [x, weight], attrs }) =>
-    graph.ops('SimplifiedLayerNormalization', [x.name, weight.name], 2, { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
+    graph.op('SimplifiedLayerNormalization', [x.name, weight.name], { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
 };
 
-/** dx = r·(g − x̂·mean(g·x̂)) with g = dy·weight, x̂ = x·r; dweight = Σ dy·x̂. */
+/**
+ * dx = r·(g − x̂·mean(g·x̂)) with g = dy·weight, x̂ = x·r, r = 1/rms(x); dweight = Σ dy·x̂. r is computed again: the WebGPU
+ * kernel of the norm has it as a second output, but leaves that output unwritten.
+ */
 const rmsNormGrad: OrtKernel = {
   name: 'RmsNormGrad',
-  inputs: ['dy', 'x', 'weight', 'inverse'],
+  inputs: ['dy', 'x', 'weight'],
   infer: ([dy, , weight]) => [like([dy]), like([weight])],
-  emit: ({ graph, inputs: [dy, x, weight, inverse] }) => {
-    const normalized = graph.op('Mul', [x.name, inverse.name]);
+  key: ({ eps }, [, , weight]) => `${eps},${weight.shape[0]}`,
+  emit: ({ graph, inputs: [dy, x, weight], attrs, concrete: [, , [features]] }) => {
+    const squares = graph.op('ReduceSumSquare', [x.name, graph.ints([-1])], { keepdims: 1 });
+    const meanSquare = graph.op('Mul', [squares, float32(graph, 1 / features)]);
+    const inverse = graph.op('Reciprocal', [graph.op('Sqrt', [graph.op('Add', [meanSquare, float32(graph, attrs.eps)])])]);
+    const normalized = graph.op('Mul', [x.name, inverse]);
     const weighted = graph.op('Mul', [dy.name, weight.name]);
     const along = mean(graph, graph.op('Mul', [weighted, normalized]));
-    const dx = graph.op('Mul', [graph.op('Sub', [weighted, graph.op('Mul', [normalized, along])]), inverse.name]);
+    const dx = graph.op('Mul', [graph.op('Sub', [weighted, graph.op('Mul', [normalized, along])]), inverse]);
     return [dx, sumRows(graph, graph.op('Mul', [dy.name, normalized]), dy.shape.length)];
   },
 };
