@@ -180,15 +180,15 @@ describe('checkpoints', () => {
     assert.deepEqual(checkpointsIn(never), []);
   });
 
-  // a rate this high makes each evaluation worse than the first
-  const worse: Partial<SFTConfig> = { learningRate: 0.3, lrSchedulerType: 'constant', evalSteps: 2, maxSteps: 6, loadBestModelAtEnd: true };
+  // training makes the loss smaller, so where the greatest counts as the best, the first evaluation stays the best
+  const worse: Partial<SFTConfig> = { greaterIsBetter: true, lrSchedulerType: 'constant', evalSteps: 2, maxSteps: 6, loadBestModelAtEnd: true };
   test('the best stays although it is old, and its weights end the run', async (t) => {
     const folder = temporaryFolder(t);
     const trainer = await makeTrainer(t, folder, { ...worse, saveTotalLimit: 1 });
     await trainer.train();
     const losses = trainer.log.flatMap(({ eval_loss: loss, step }) => (loss === undefined ? [] : [{ loss, step }]));
-    const best = losses.reduce((a, b) => (b.loss < a.loss ? b : a));
-    assert.ok(best.step < 6, `evaluations ${JSON.stringify(losses)}`);
+    const best = losses.reduce((a, b) => (b.loss > a.loss ? b : a));
+    assert.equal(best.step, 2, `evaluations ${JSON.stringify(losses)}`);
     assert.deepEqual(checkpointsIn(folder), [`checkpoint-${best.step}`]);
     assert.ok(Math.abs((await trainer.evaluate()).eval_loss - best.loss) < 1e-6);
   });
@@ -196,10 +196,10 @@ describe('checkpoints', () => {
     const folder = temporaryFolder(t);
     const trainer = await makeTrainer(t, folder, { ...worse, saveStrategy: 'best', saveTotalLimit: null });
     await trainer.train();
-    let best = Number.POSITIVE_INFINITY;
+    let best = Number.NEGATIVE_INFINITY;
     const expected: string[] = [];
     for (const { eval_loss: loss, step } of trainer.log) {
-      if (loss === undefined || loss >= best) continue;
+      if (loss === undefined || loss <= best) continue;
       best = loss;
       expected.push(`checkpoint-${step}`);
     }
