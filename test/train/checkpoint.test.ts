@@ -181,7 +181,13 @@ describe('checkpoints', () => {
   });
 
   // training makes the loss smaller, so where the greatest counts as the best, the first evaluation stays the best
-  const worse: Partial<SFTConfig> = { greaterIsBetter: true, lrSchedulerType: 'constant', evalSteps: 2, maxSteps: 6, loadBestModelAtEnd: true };
+  const worse: Partial<SFTConfig> = {
+    greaterIsBetter: true,
+    lrSchedulerType: 'constant',
+    evalSteps: 2,
+    maxSteps: 6,
+    loadBestModelAtEnd: true,
+  };
   test('the best stays although it is old, and its weights end the run', async (t) => {
     const folder = temporaryFolder(t);
     const trainer = await makeTrainer(t, folder, { ...worse, saveTotalLimit: 1 });
