@@ -1,6 +1,6 @@
 /** What the backend needs to know of a tfjs kernel in order to run it in ONNX Runtime. */
-import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
-import type { Dim, ElementType, GraphBuilder } from './onnx';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
+import type { Dim, GraphBuilder } from './onnx';
 import type { HostArray } from './value';
 
 /** Element types that a recorded tensor can have; other tfjs types stay with the fallback. */
@@ -53,10 +53,4 @@ export interface OrtKernel {
   check?(inputs: TensorInfo[], attrs: Attrs, values: (HostArray | undefined)[]): void;
   /** Whether the kernel can run this call at all; if not, the fallback does. */
   supports?(inputs: TensorInfo[], attrs: Attrs): boolean;
-}
-
-/** Type of a tfjs tensor inside the graph. */
-export function elementType(dtype: DataType): ElementType {
-  if (dtype === 'float32' || dtype === 'int32' || dtype === 'bool') return dtype;
-  throw new Error(`A tensor of type ${dtype} cannot enter an ONNX graph.`);
 }

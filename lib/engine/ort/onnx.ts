@@ -61,10 +61,6 @@ export class GraphBuilder {
     private readonly counter = { next: 0 },
   ) {}
 
-  get nodeCount(): number {
-    return this.nodes.length;
-  }
-
   /** A graph for the body of a Loop; it sees the values of this one by name. */
   subgraph(): GraphBuilder {
     return new GraphBuilder(this.prefix, this.counter);

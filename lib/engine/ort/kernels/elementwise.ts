@@ -87,7 +87,7 @@ function sign({ graph, inputs: [x] }: Emission): string {
 }
 const constant = ({ graph }: Emission, value: number): string => graph.scalar('float32', value);
 
-/** NaN where x is NaN: some operations of ONNX Runtime lose it. */
+/** An operand's name in the graph. */
 const named = (operand: Operand): string => operand.name;
 
 export const elementwiseKernels: OrtKernel[] = [
