@@ -116,7 +116,7 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
  */
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
   if (!ortBackend()) return composed.attention(q, k, v, segments, options);
-  return fused('SegmentAttention', { q, k, v, lengths: segments.lengthsTensor }, attributesOf(options));
+  return fused('SegmentAttention', { q, k, v, blocks: segments.blocks }, attributesOf(options));
 }
 
 /**
@@ -136,7 +136,8 @@ export function cachedAttention(
   lengths: tf.Tensor1D,
   options: AttentionOptions,
 ): { output: tf.Tensor2D; cache: LayerCache } {
-  if (!ortBackend()) return composed.cachedAttention(q, k, v, cache, lengths, options);
+  // ONNX Runtime's kernel takes features in eights
+  if (!ortBackend() || cache.keys.shape[3] % 8 !== 0) return composed.cachedAttention(q, k, v, cache, lengths, options);
   const inputs = { q, k, v, keys: cache.keys, values: cache.values, lengths };
   const [output, keys, values] = fused<[tf.Tensor2D, tf.Tensor4D, tf.Tensor4D]>('CachedAttention', inputs, attributesOf(options));
   return { output, cache: { keys, values } };

@@ -11,10 +11,19 @@ import { ortBackend } from './device';
 export interface Segments {
   /** Tokens in each segment, in row order; they add up to the row's length. */
   readonly lengths: readonly number[];
-  /** The same lengths as an int32 tensor of shape [segments]. */
-  readonly lengthsTensor: tf.Tensor1D;
+  /**
+   * The segments cut into blocks of about equal length, int32 [blocks, 3]: where the block's segment starts in the row,
+   * where the block starts, where it ends.
+   */
+  readonly blocks: tf.Tensor2D;
   dispose(): void;
 }
+
+/**
+ * The longest block. Attention computes a block's queries with all keys up to the block's end: longer blocks compute more that
+ * causality hides, and their scores leave the processor's cache; shorter ones are more calls.
+ */
+const LONGEST_BLOCK = 128;
 
 /**
  * @param lengths tokens in each segment, every one at least 1
@@ -26,7 +35,21 @@ export function makeSegments(lengths: readonly number[]): Segments {
       throw new Error(`A segment has length ${length}; every segment needs at least one token.`);
     }
   }
-  const lengthsTensor = tf.keep(tf.tensor1d(Int32Array.from(lengths), 'int32'));
-  ortBackend()?.markVarying(lengthsTensor.dataId);
-  return { lengths: [...lengths], lengthsTensor, dispose: () => lengthsTensor.dispose() };
+  const borders = blocksOf(lengths);
+  const blocks = tf.keep(tf.tensor2d(Int32Array.from(borders.flat()), [borders.length, 3], 'int32'));
+  ortBackend()?.markVarying(blocks.dataId);
+  return { lengths: [...lengths], blocks, dispose: () => blocks.dispose() };
+}
+
+function blocksOf(lengths: readonly number[]): [number, number, number][] {
+  const blocks: [number, number, number][] = [];
+  let segment = 0;
+  for (const length of lengths) {
+    const count = Math.ceil(length / LONGEST_BLOCK);
+    for (let i = 0; i < count; i++) {
+      blocks.push([segment, segment + Math.floor((i * length) / count), segment + Math.floor(((i + 1) * length) / count)]);
+    }
+    segment += length;
+  }
+  return blocks;
 }

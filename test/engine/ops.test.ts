@@ -78,8 +78,7 @@ const T = 17;
 const one = (x: tf.Tensor): tf.Tensor1D => x as tf.Tensor1D;
 const two = (x: tf.Tensor): tf.Tensor2D => x as tf.Tensor2D;
 
-function attentionCase(name: string, options: engine.AttentionOptions): Case {
-  const headDim = 4;
+function attentionCase(name: string, options: engine.AttentionOptions, headDim = 8): Case {
   return {
     name,
     inputs: () => ({
@@ -153,6 +152,7 @@ const cases: Case[] = [
   attentionCase('attention with as many key heads as query heads', { heads: 3, kvHeads: 3, scale: 0.5 }),
   attentionCase('attention with grouped query heads', { heads: 6, kvHeads: 2, scale: 0.5 }),
   attentionCase('attention in a sliding window', { heads: 4, kvHeads: 2, scale: 0.7, window: 3 }),
+  attentionCase('attention of heads with 5 features', { heads: 4, kvHeads: 2, scale: 0.5 }, 5),
   {
     name: 'tokenLoss',
     inputs: () => ({ hidden: random([6, 8]), weight: random([11, 8]), targets: tf.tensor1d([3, 0, 10, 3, 5, 1], 'int32') }),
@@ -201,6 +201,26 @@ test('tokenLoss: likeliest token and entropy equal plain operations', () => {
     assert.deepEqual([...actual.argmax.dataSync()], [...expected.argmax.dataSync()]);
   });
 });
+
+for (const window of [undefined, 60]) {
+  test(`attention${window ? ' in a window' : ''} over segments of several blocks: value and gradients equal plain operations`, () => {
+    tf.tidy(() => {
+      const lengths = [300, 1, 129, 128];
+      const tokens = lengths.reduce((a, b) => a + b);
+      const rows = engine.makeSegments(lengths);
+      const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
+      const inputs = { q: random([tokens, 32]), k: random([tokens, 16]), v: random([tokens, 16]) };
+      const direction = random([tokens, 32]);
+      const of = (attention: typeof engine.attention) =>
+        evaluate(({ q, k, v }) => attention(two(q), two(k), two(v), rows, options), inputs, ['q', 'k', 'v'], direction);
+      const actual = of(engine.attention);
+      const expected = of(composed.attention);
+      assertClose(actual.value, expected.value, 2e-6, 'value');
+      for (const [index, gradient] of actual.gradients.entries()) assertClose(gradient, expected.gradients[index], 5e-6, 'qkv'[index]);
+      rows.dispose();
+    });
+  });
+}
 
 for (const window of [undefined, 3]) {
   test(`cachedAttention${window ? ' in a window' : ''}: token after token equals attention over the whole sequence`, () => {

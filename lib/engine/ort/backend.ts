@@ -208,7 +208,8 @@ export class OrtBackend extends KernelBackend {
     } else {
       this.watch.note(cut);
       const start = performance.now();
-      session = new Session(emitModel(cut, sizes), this.isSmall(cut, sizes) ? { ...this.settings, threads: 1 } : this.settings);
+      const model = emitModel(cut, sizes, this.settings.executionProviders[0]);
+      session = new Session(model, this.isSmall(cut, sizes) ? { ...this.settings, threads: 1 } : this.settings);
       this.statistics.compilations++;
       this.statistics.compileMs += performance.now() - start;
       if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();

@@ -55,10 +55,10 @@ export function registerFusedGradients(): void {
   });
   tf.registerGradient({
     kernelName: 'SegmentAttention',
-    inputsToSave: ['q', 'k', 'v', 'lengths'],
+    inputsToSave: ['q', 'k', 'v', 'blocks'],
     outputsToSave: [true],
-    gradFunc: (dy, [q, k, v, lengths, y], attrs) => {
-      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy: firstOf(dy), q, k, v, y, lengths }, attrs);
+    gradFunc: (dy, [q, k, v, blocks, y], attrs) => {
+      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy: firstOf(dy), q, k, v, y, blocks }, attrs);
       return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
     },
   });

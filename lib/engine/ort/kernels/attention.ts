@@ -1,169 +1,292 @@
 /**
  * Causal attention inside the segments of a packed row, and its gradient.
  *
- * A Loop takes one segment after the other, so that the work is that of each example's own length, and the
- * [length, length] scores exist for one segment at a time; the gradient computes them again.
+ * A Loop takes one block of queries after the other (segments.ts), with the keys from the start of their segment to the
+ * end of the block. So the work is that of each example's own length, without most of what causality hides, and scores
+ * exist for one block at a time: memory grows with the row's length, not with its square. The gradient computes them again.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
-import type { Attrs, OrtKernel } from '../kernel';
+import type { Attrs, Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 
 const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
 const keyOf = (attrs: Attrs): string => `${attrs.heads},${attrs.kvHeads},${attrs.scale},${attrs.window ?? ''}`;
 
+/** Options of attention, and what follows from them, the width of the queries, and the provider. */
+interface Heads extends AttentionOptions {
+  headDim: number;
+  /** Whether ONNX Runtime has the operator that attends and gives the probabilities. */
+  fused: boolean;
+}
+
+function headsOf({ attrs, provider }: Emission, width: number): Heads {
+  const options = attrs as AttentionOptions;
+  const headDim = width / options.heads;
+  return { ...options, headDim, fused: provider === 'cpu' && headDim % 8 === 0 };
+}
+
+/** [tokens, heads·headDim] as [heads, tokens, headDim]. */
+function byHead(graph: GraphBuilder, x: string, heads: number): string {
+  return graph.op('Transpose', [graph.op('Reshape', [x, graph.ints([0, heads, -1])])], { perm: [1, 0, 2] });
+}
+
+/** Back from `byHead`. */
+function byToken(graph: GraphBuilder, x: string, width: number): string {
+  return graph.op('Reshape', [graph.op('Transpose', [x], { perm: [1, 0, 2] }), graph.ints([-1, width])]);
+}
+
+function batched(graph: GraphBuilder, x: string): string {
+  return graph.op('Unsqueeze', [x, graph.ints([0])]);
+}
+
+/** Queries, keys and values of the row, as blocks read them. */
+interface Operands {
+  /** [1, tokens, heads·headDim], then [1, tokens, kvHeads·headDim] twice. */
+  tokens: { q: string; k: string; v: string };
+  /** [1, kvHeads, tokens, headDim] each. */
+  heads: { k: string; v: string };
+}
+
+function operandsOf(graph: GraphBuilder, [q, k, v]: string[], { kvHeads }: Heads): Operands {
+  const turned = (x: string): string => batched(graph, byHead(graph, x, kvHeads));
+  return {
+    tokens: { q: batched(graph, q), k: batched(graph, k), v: batched(graph, v) },
+    heads: { k: turned(k), v: turned(v) },
+  };
+}
+
+/** Value of the attribute qk_output: the fourth output is the probabilities. */
+const AFTER_SOFTMAX = 2;
+
 /** Below the smallest finite score that matters, and finite itself. */
 const HIDDEN = -1e30;
 
-/** A segment of the row inside the Loop's body: its rows of each operand, by head. */
-class SegmentBody {
-  readonly graph: GraphBuilder;
+/** What a block's attention gives. */
+interface Attended {
+  /** [1, block, heads·headDim]. */
+  output: string;
+  /** [1, heads, block, keys]. */
+  probabilities: string;
+  /** Those that the block sees, [1, kvHeads, keys, headDim] each. */
+  keys: string;
+  values: string;
+}
+
+/** One block of queries inside the Loop's body. */
+class Block {
+  /** Where in the row its segment starts, where it starts, where it ends; int64 [1] each. */
+  private readonly segment: string;
   private readonly start: string;
   private readonly end: string;
 
   constructor(
-    outer: GraphBuilder,
-    private readonly borders: { starts: string; ends: string },
-    private readonly options: AttentionOptions,
+    readonly graph: GraphBuilder,
+    blocks: string,
+    index: string,
   ) {
-    this.graph = outer.subgraph();
-    const iteration = this.graph.input(this.graph.freshName(), 'int64', []);
-    const condition = this.graph.input(this.graph.freshName(), 'bool', []);
-    this.graph.outputAs(this.graph.freshName(), this.graph.op('Identity', [condition]), 'bool', []);
-    const index = this.graph.reshape(iteration, [1]);
-    this.start = this.graph.op('Gather', [this.borders.starts, index], { axis: 0 });
-    this.end = this.graph.op('Gather', [this.borders.ends, index], { axis: 0 });
+    const borders = graph.op('Squeeze', [graph.op('Gather', [blocks, index], { axis: 0 }), graph.ints([0])]);
+    [this.segment, this.start, this.end] = graph.ops('Split', [borders], 3, { axis: 0, num_outputs: 3 });
   }
 
-  /** The segment's rows of a [tokens, heads·headDim] tensor, as [kvHeads, (heads/kvHeads)·length, headDim]. */
-  byHead(x: string, heads: number): string {
-    const { graph, options } = this;
-    const groups = heads / options.kvHeads;
-    const rows = graph.op('Slice', [x, this.start, this.end, graph.ints([0])]);
-    const split = graph.op('Reshape', [rows, graph.ints([0, options.kvHeads, groups, -1])]);
-    const turned = graph.op('Transpose', [split], { perm: [1, 2, 0, 3] });
-    return groups === 1 ? graph.op('Squeeze', [turned, graph.ints([1])]) : this.mergeGroups(turned);
+  /** The block's own part of a tensor, along an axis that counts tokens. */
+  own(x: string, axis: number): string {
+    return this.graph.op('Slice', [x, this.start, this.end, this.graph.ints([axis])]);
   }
 
-  private mergeGroups(x: string): string {
+  /** Tokens of the segment before the block, int64 [1]. */
+  before(): string {
+    return this.graph.op('Sub', [this.start, this.segment]);
+  }
+
+  /** Tokens of the segment up to the block's end, int64 [1]. */
+  keyCount(): string {
+    return this.graph.op('Sub', [this.end, this.segment]);
+  }
+
+  /** Attention of the block's queries to all keys up to them. */
+  attend(operands: Operands, heads: Heads): Attended {
+    return heads.fused ? this.attendFused(operands, heads) : this.attendInSteps(operands, heads);
+  }
+
+  private attendFused({ tokens, heads }: Operands, { heads: count, kvHeads, scale, window }: Heads): Attended {
     const { graph } = this;
-    const shape = graph.op('Concat', [graph.ints([this.options.kvHeads, -1]), graph.sizeOf(x, 3)], { axis: 0 });
-    return graph.op('Reshape', [x, shape]);
+    const earlier = (x: string): string => graph.op('Slice', [x, this.segment, this.start, graph.ints([2])]);
+    const total = graph.op('Cast', [this.keyCount()], { to: ELEMENT_TYPES.int32 });
+    const last = graph.op('Sub', [total, graph.constant('int32', [1], [1])]);
+    const own = [tokens.q, tokens.k, tokens.v].map((x) => this.own(x, 1));
+    const inputs = [...own, earlier(heads.k), earlier(heads.v), last, graph.op('Squeeze', [total])];
+    const [output, keys, values, probabilities] = graph.ops('GroupQueryAttention', inputs, 4, {
+      num_heads: count,
+      kv_num_heads: kvHeads,
+      scale: float(scale),
+      local_window_size: window ?? -1,
+      qk_output: AFTER_SOFTMAX,
+    });
+    return { output, probabilities, keys, values };
   }
 
-  /** Back from `byHead` to [length, heads·headDim]. */
-  byToken(x: string, heads: number): string {
-    const { graph, options } = this;
-    const groups = heads / options.kvHeads;
-    const shape = graph.op('Concat', [graph.ints([options.kvHeads, groups]), this.length(), graph.sizeOf(x, 2)], { axis: 0 });
-    const turned = graph.op('Transpose', [graph.op('Reshape', [x, shape])], { perm: [2, 0, 1, 3] });
-    return graph.op('Reshape', [turned, graph.op('Concat', [this.length(), graph.ints([-1])], { axis: 0 })]);
+  private attendInSteps({ tokens, heads }: Operands, { heads: count, kvHeads, scale, window, headDim }: Heads): Attended {
+    const { graph } = this;
+    const upToEnd = (x: string): string => graph.op('Slice', [x, this.segment, this.end, graph.ints([2])]);
+    const [keys, values] = [upToEnd(heads.k), upToEnd(heads.v)];
+    const shared = (x: string): string => graph.op('Unsqueeze', [x, graph.ints([2])]);
+    // [1, block, heads·headDim] as [1, kvHeads, heads/kvHeads, block, headDim]
+    const split = graph.op('Reshape', [this.own(tokens.q, 1), graph.ints([1, -1, kvHeads, count / kvHeads, headDim])]);
+    const queries = graph.op('Transpose', [split], { perm: [0, 2, 3, 1, 4] });
+    const turned = graph.op('Transpose', [shared(keys)], { perm: [0, 1, 2, 4, 3] });
+    const scores = graph.op('Mul', [graph.op('MatMul', [queries, turned]), graph.scalar('float32', scale)]);
+    const grouped = graph.op('Softmax', [graph.op('Add', [scores, this.mask(window)])], { axis: -1 });
+    const mixed = graph.op('Transpose', [graph.op('MatMul', [grouped, shared(values)])], { perm: [0, 3, 1, 2, 4] });
+    const output = graph.op('Reshape', [mixed, graph.ints([1, -1, count * headDim])]);
+    const ownCount = graph.op('Sub', [this.end, this.start]);
+    const shape = graph.op('Concat', [graph.ints([1, count]), ownCount, this.keyCount()], { axis: 0 });
+    return { output, probabilities: graph.op('Reshape', [grouped, shape]), keys, values };
   }
 
-  private lengthName?: string;
-  private length(): string {
-    this.lengthName ??= this.graph.op('Sub', [this.end, this.start]);
-    return this.lengthName;
-  }
-
-  /** softmax(scale·q·kᵀ + mask), [kvHeads, groups·length, length]. */
-  probabilities(q: string, k: string): string {
-    const { graph, options } = this;
-    const products = graph.op('FusedMatMul', [q, k], { transB: 1, alpha: float(options.scale) });
-    const groups = options.heads / options.kvHeads;
-    const length = this.length();
-    if (groups === 1) return graph.op('Softmax', [graph.op('Add', [products, this.mask()])], { axis: -1 });
-    const grouped = graph.op('Concat', [graph.ints([options.kvHeads, groups]), length, length], { axis: 0 });
-    const masked = graph.op('Add', [graph.op('Reshape', [products, grouped]), this.mask()]);
-    const merged = graph.op('Concat', [graph.ints([options.kvHeads, -1]), length], { axis: 0 });
-    return graph.op('Reshape', [graph.op('Softmax', [masked], { axis: -1 }), merged]);
-  }
-
-  /** [length, length]: 0 where a token may look, HIDDEN elsewhere. */
-  private mask(): string {
-    const { graph, options } = this;
-    const length = graph.op('Squeeze', [this.length()]);
-    const places = graph.op('Range', [graph.scalar('int64', 0), length, graph.scalar('int64', 1)]);
-    const rows = graph.op('Unsqueeze', [places, graph.ints([1])]);
-    let visible = graph.op('LessOrEqual', [places, rows]);
-    if (options.window !== undefined) {
-      const first = graph.op('Sub', [rows, graph.scalar('int64', options.window)]);
-      visible = graph.op('And', [visible, graph.op('Greater', [places, first])]);
+  /** [block, keys]: 0 where a token may look, HIDDEN elsewhere. */
+  private mask(window?: number): string {
+    const { graph } = this;
+    const placesUpTo = (count: string): string =>
+      graph.op('Range', [graph.scalar('int64', 0), graph.op('Squeeze', [count]), graph.scalar('int64', 1)]);
+    const columns = placesUpTo(this.keyCount());
+    const own = graph.op('Add', [placesUpTo(graph.op('Sub', [this.end, this.start])), this.before()]);
+    const rows = graph.op('Unsqueeze', [own, graph.ints([1])]);
+    let visible = graph.op('LessOrEqual', [columns, rows]);
+    if (window !== undefined) {
+      const first = graph.op('Sub', [rows, graph.scalar('int64', window)]);
+      visible = graph.op('And', [visible, graph.op('Greater', [columns, first])]);
     }
     return graph.op('Where', [visible, graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)]);
   }
-
-  rowsOf(x: string): string {
-    return this.graph.op('Slice', [x, this.start, this.end, this.graph.ints([0])]);
-  }
 }
 
-/** Runs a body for each segment and lays its results end to end. */
-function forEachSegment(
-  graph: GraphBuilder,
-  lengths: string,
-  options: AttentionOptions,
-  results: number,
-  body: (segment: SegmentBody) => string[],
-): string[] {
-  const wide = graph.op('Cast', [lengths], { to: ELEMENT_TYPES.int64 });
-  const ends = graph.op('CumSum', [wide, graph.scalar('int64', 0)]);
-  const starts = graph.op('Sub', [ends, wide]);
-  const segment = new SegmentBody(graph, { starts, ends }, options);
-  const inner = segment.graph;
-  const carried = Array.from({ length: results }, () => inner.input(inner.freshName(), 'sequence'));
-  for (const [index, result] of body(segment).entries()) {
-    const longer = inner.op('SequenceInsert', [carried[index], result]);
-    inner.output(longer, 'sequence');
-  }
-  const empty = Array.from({ length: results }, () => graph.op('SequenceEmpty', [], { dtype: 1 }));
-  const sequences = graph.ops('Loop', [graph.op('Size', [lengths]), '', ...empty], results, { body: inner });
-  return sequences.map((sequence) => graph.op('ConcatFromSequence', [sequence], { axis: 0 }));
+/** A graph for the Loop's body, whose first input is the iteration, here as int64 [1], and whose condition stays true. */
+function loopBody(outer: GraphBuilder): { body: GraphBuilder; iteration: string } {
+  const body = outer.subgraph();
+  const iteration = body.input(body.freshName(), 'int64', []);
+  const condition = body.input(body.freshName(), 'bool', []);
+  body.outputAs(body.freshName(), body.op('Identity', [condition]), 'bool', []);
+  return { body, iteration: body.reshape(iteration, [1]) };
 }
+
+/** int32 as int64, the type of ONNX's indices. */
+const wide = (graph: GraphBuilder, x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.int64 });
+
+const emptySequence = (graph: GraphBuilder): string => graph.op('SequenceEmpty', [], { dtype: 1 });
 
 const attention: OrtKernel = {
   name: 'SegmentAttention',
-  inputs: ['q', 'k', 'v', 'lengths'],
+  inputs: ['q', 'k', 'v', 'blocks'],
   infer: ([q]) => like(q),
-  key: keyOf,
-  emit: ({ graph, inputs: [q, k, v, lengths], attrs }) => {
-    const options = attrs as AttentionOptions;
-    return forEachSegment(graph, lengths.name, options, 1, (segment) => {
-      const probabilities = segment.probabilities(segment.byHead(q.name, options.heads), segment.byHead(k.name, options.kvHeads));
-      const mixed = segment.graph.op('MatMul', [probabilities, segment.byHead(v.name, options.kvHeads)]);
-      return [segment.byToken(mixed, options.heads)];
-    });
+  key: (attrs, [q]) => `${keyOf(attrs)},${q.shape[1]}`,
+  emit: (emission) => {
+    const { graph, inputs } = emission;
+    const [q, k, v, blocks] = inputs;
+    const heads = headsOf(emission, emission.concrete[0][1]);
+    const operands = operandsOf(graph, [q.name, k.name, v.name], heads);
+    const { body, iteration } = loopBody(graph);
+    const outputs = body.input(body.freshName(), 'sequence');
+    const { output } = new Block(body, wide(graph, blocks.name), iteration).attend(operands, heads);
+    body.output(body.op('SequenceInsert', [outputs, output]), 'sequence');
+    const count = graph.op('Squeeze', [graph.sizeOf(blocks.name, 0)]);
+    const [sequence] = graph.ops('Loop', [count, '', emptySequence(graph)], 1, { body });
+    return graph.op('Squeeze', [graph.op('ConcatFromSequence', [sequence], { axis: 1 }), graph.ints([0])]);
   },
 };
 
 /**
  * With P the probabilities and o = P·v: dv = Pᵀ·do, dP = do·vᵀ, dS = P∘(dP − rowsum(do∘o)), dq = scale·dS·k,
- * dk = scale·dSᵀ·q (as in FlashAttention; Dao et al. 2022).
+ * dk = scale·dSᵀ·q (as in FlashAttention; Dao et al. 2022). The Loop goes from the last block to the first and carries along
+ * the gradients of the keys and values before the block: what a block adds to its own keys and values is their last part.
  */
 const attentionGrad: OrtKernel = {
   name: 'SegmentAttentionGrad',
-  inputs: ['dy', 'q', 'k', 'v', 'y', 'lengths'],
+  inputs: ['dy', 'q', 'k', 'v', 'y', 'blocks'],
   infer: ([, q, k, v]) => [like(q), like(k), like(v)],
-  key: keyOf,
-  emit: ({ graph, inputs: [dy, q, k, v, y, lengths], attrs }) => {
-    const options = attrs as AttentionOptions;
-    const { heads, kvHeads } = options;
-    const scale = float(options.scale);
-    return forEachSegment(graph, lengths.name, options, 3, (segment) => {
-      const { graph: g } = segment;
-      const [queries, keys, values] = [segment.byHead(q.name, heads), segment.byHead(k.name, kvHeads), segment.byHead(v.name, kvHeads)];
-      const [dOutput, output] = [segment.byHead(dy.name, heads), segment.byHead(y.name, heads)];
-      const probabilities = segment.probabilities(queries, keys);
-      const dProbabilities = g.op('FusedMatMul', [dOutput, values], { transB: 1, alpha: float(1) });
-      const along = g.op('ReduceSum', [g.op('Mul', [dOutput, output]), g.ints([-1])], { keepdims: 1 });
-      const dScores = g.op('Mul', [probabilities, g.op('Sub', [dProbabilities, along])]);
-      const dQueries = g.op('FusedMatMul', [dScores, keys], { alpha: scale });
-      const dKeys = g.op('FusedMatMul', [dScores, queries], { transA: 1, alpha: scale });
-      const dValues = g.op('FusedMatMul', [probabilities, dOutput], { transA: 1, alpha: float(1) });
-      return [segment.byToken(dQueries, heads), segment.byToken(dKeys, kvHeads), segment.byToken(dValues, kvHeads)];
-    });
+  key: (attrs, [, q]) => `${keyOf(attrs)},${q.shape[1]}`,
+  emit: (emission) => {
+    const { graph, inputs } = emission;
+    const [dy, q, k, v, y, blocks] = inputs;
+    const width = emission.concrete[1][1];
+    const heads = headsOf(emission, width);
+    const row = rowGradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads);
+    const { body, iteration } = loopBody(graph);
+    const sequences = [0, 1, 2].map(() => body.input(body.freshName(), 'sequence'));
+    const carried = [0, 1].map(() => body.input(body.freshName(), 'float32'));
+    const count = graph.sizeOf(blocks.name, 0);
+    const index = body.op('Sub', [body.op('Sub', [count, iteration]), body.ints([1])]);
+    const block = new Block(body, wide(graph, blocks.name), index);
+    const [dQueries, ...toKeys] = blockGradients(block, row, heads);
+    const [dKeys, dValues] = toKeys.map((gradient, which) => settle(block, gradient, carried[which]));
+    for (const [which, part] of [dQueries, dKeys.own, dValues.own].entries())
+      body.output(body.op('SequenceInsert', [sequences[which], part, body.scalar('int64', 0)]), 'sequence');
+    for (const { before } of [dKeys, dValues]) body.output(before, 'float32');
+
+    const nothing = graph.constant('float32', [], [heads.kvHeads, 0, heads.headDim]);
+    const initial = [...[0, 1, 2].map(() => emptySequence(graph)), nothing, nothing];
+    const results = graph.ops('Loop', [graph.op('Squeeze', [count]), '', ...initial], 5, { body });
+    const widths = [width, heads.kvHeads * heads.headDim, heads.kvHeads * heads.headDim];
+    return widths.map((features, which) => byToken(graph, graph.op('ConcatFromSequence', [results[which]], { axis: 1 }), features));
   },
 };
+
+/** What the gradient reads of the whole row: beside the operands, tensors of [heads, tokens, …]. */
+interface RowGradientOperands {
+  operands: Operands;
+  queries: string;
+  dOutput: string;
+  /** rowsum(do∘o), [heads, tokens, 1]. */
+  along: string;
+}
+
+function rowGradientOperands(graph: GraphBuilder, [dy, q, k, v, y]: string[], heads: Heads): RowGradientOperands {
+  const products = byHead(graph, graph.op('Mul', [dy, y]), heads.heads);
+  return {
+    operands: operandsOf(graph, [q, k, v], heads),
+    queries: byHead(graph, q, heads.heads),
+    dOutput: byHead(graph, dy, heads.heads),
+    along: graph.op('ReduceSum', [products, graph.ints([-1])], { keepdims: 1 }),
+  };
+}
+
+/** dq of the block, [heads, block, headDim], and what the block adds to dk and dv of the keys up to its end, [kvHeads, keys, headDim]. */
+function blockGradients(block: Block, { operands, queries, dOutput, along }: RowGradientOperands, heads: Heads): string[] {
+  const { graph } = block;
+  const { kvHeads, headDim } = heads;
+  /** [heads, rows, columns] as [kvHeads, (heads/kvHeads)·rows, columns]: heads that share keys, one after the other. */
+  const grouped = (x: string, columns: number): string => graph.op('Reshape', [x, graph.ints([kvHeads, -1, columns])]);
+  const product = (a: string, b: string, attributes: { transA?: number; transB?: number }, alpha = 1): string =>
+    graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) });
+  const attended = block.attend(operands, heads);
+  const [keys, values] = [attended.keys, attended.values].map((x) => graph.op('Squeeze', [x, graph.ints([0])]));
+  const scoreShape = graph.op('Concat', [graph.ints([kvHeads, -1]), block.keyCount()], { axis: 0 });
+  const probabilities = graph.op('Reshape', [attended.probabilities, scoreShape]);
+  const ownQueries = grouped(block.own(queries, 1), headDim);
+  const ownGradient = grouped(block.own(dOutput, 1), headDim);
+  const dProbabilities = graph.op('Sub', [product(ownGradient, values, { transB: 1 }), grouped(block.own(along, 1), 1)]);
+  const dScores = graph.op('Mul', [probabilities, dProbabilities]);
+  return [
+    graph.op('Reshape', [product(dScores, keys, {}, heads.scale), graph.ints([heads.heads, -1, headDim])]),
+    product(dScores, ownQueries, { transA: 1 }, heads.scale),
+    product(probabilities, ownGradient, { transA: 1 }),
+  ];
+}
+
+/** Adds what later blocks of the segment gave to the same keys, and parts the result: the block's own keys, and those before. */
+function settle(block: Block, gradient: string, carried: string): { own: string; before: string } {
+  const { graph } = block;
+  const axis = graph.ints([1]);
+  // The segment's last block comes first; what is carried then are the no keys before the segment that went before.
+  const missing = graph.op('Sub', [graph.sizeOf(gradient, 1), graph.sizeOf(carried, 1)]);
+  const pads = graph.op('Concat', [graph.ints([0, 0, 0, 0]), missing, graph.ints([0])], { axis: 0 });
+  const total = graph.op('Add', [gradient, graph.op('Pad', [carried, pads])]);
+  const border = block.before();
+  return {
+    own: graph.op('Slice', [total, border, graph.sizeOf(gradient, 1), axis]),
+    before: graph.op('Slice', [total, graph.ints([0]), border, axis]),
+  };
+}
 
 /**
  * One new token of each sequence against its cache, by ONNX Runtime's own kernel, which writes the token's keys and
