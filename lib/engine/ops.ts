@@ -151,12 +151,9 @@ export function cachedAttention(
  */
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
   if (!ortBackend()) return composed.tokenLoss(hidden, weight, targets);
-  const [nll, argmax, entropy, probabilities] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor2D]>('TokenLoss', {
-    hidden,
-    weight,
-    targets,
-  });
-  probabilities.dispose();
+  const outputs = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor, tf.Tensor]>('TokenLoss', { hidden, weight, targets });
+  const [nll, argmax, entropy, ...forGradient] = outputs;
+  tf.dispose(forGradient);
   return { nll, argmax, entropy };
 }
 

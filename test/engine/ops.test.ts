@@ -202,6 +202,26 @@ test('tokenLoss: likeliest token and entropy equal plain operations', () => {
   });
 });
 
+for (const vocabulary of [6000, 5003]) {
+  test(`tokenLoss over a vocabulary of ${vocabulary}: values and gradients equal plain operations`, () => {
+    tf.tidy(() => {
+      const ids = tf.tensor1d([0, vocabulary - 1, 1999, 2000, 4001, 3999, 4001], 'int32');
+      const inputs = { hidden: random([7, 8]), weight: random([vocabulary, 8]) };
+      const direction = random([7]);
+      const of = ({ tokenLoss }: Pick<typeof engine, 'tokenLoss'>) => ({
+        ...tokenLoss(two(inputs.hidden), two(inputs.weight), ids),
+        ...evaluate(({ hidden, weight }) => tokenLoss(two(hidden), two(weight), ids).nll, inputs, ['hidden', 'weight'], direction),
+      });
+      const actual = of(engine);
+      const expected = of(composed);
+      assertClose(actual.nll, expected.nll, 2e-6, 'nll');
+      assertClose(actual.entropy, expected.entropy, 1e-5, 'entropy');
+      assert.deepEqual([...actual.argmax.dataSync()], [...expected.argmax.dataSync()]);
+      for (const [index, gradient] of actual.gradients.entries()) assertClose(gradient, expected.gradients[index], 2e-6, `gradient ${index}`);
+    });
+  });
+}
+
 for (const window of [undefined, 60]) {
   test(`attention${window ? ' in a window' : ''} over segments of several blocks: value and gradients equal plain operations`, () => {
     tf.tidy(() => {

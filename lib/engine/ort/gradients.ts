@@ -65,26 +65,40 @@ export function registerFusedGradients(): void {
   tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
-    outputsToSave: [false, false, false, true],
-    gradFunc: (dy, [hidden, weight, targets, probabilities]) => tokenLossGradients(firstOf(dy), hidden, weight, targets, probabilities),
+    outputsToSave: [false, false, false, true, true],
+    gradFunc: (dy, [hidden, weight, targets, probabilities, shares]) =>
+      tokenLossGradients(firstOf(dy), hidden, weight, targets, probabilities as tf.Tensor3D, shares),
   });
 }
 
 /**
  * With p the probabilities and e the targets' unit rows, dlogits = dnll·(p − e). The products with p and with e are
- * taken apart, so that no other tensor of the vocabulary's width is made.
+ * taken apart, so that no other tensor of the vocabulary's width is made; those with p, chunk by chunk of the vocabulary:
+ * p is a chunk's share of the distribution times the softmax within the chunk.
  */
-function tokenLossGradients(dNll: tf.Tensor, hidden: tf.Tensor, weight: tf.Tensor, targets: tf.Tensor, probabilities: tf.Tensor) {
+function tokenLossGradients(
+  dNll: tf.Tensor,
+  hidden: tf.Tensor,
+  weight: tf.Tensor,
+  targets: tf.Tensor,
+  withinChunk: tf.Tensor3D,
+  shares: tf.Tensor,
+) {
+  const [chunks, , chunk] = withinChunk.shape;
+  const [vocabulary, features] = weight.shape;
   const scale = tf.expandDims(dNll, 1);
   const scaled = tf.mul(hidden, scale);
+  const factors = tf.expandDims(shares, 2);
   return {
     hidden: () => {
       const own = run<tf.Tensor>('Embedding', { weight, ids: targets });
-      return tf.mul(tf.sub(tf.matMul(probabilities as tf.Tensor2D, weight as tf.Tensor2D), own), scale);
+      const mixed = tf.matMul(withinChunk, tf.reshape(weight, [chunks, chunk, features]) as tf.Tensor3D);
+      return tf.mul(tf.sub(tf.sum(tf.mul(mixed, factors), 0), own), scale);
     },
     weight: () => {
-      const spread = tf.matMul(probabilities as tf.Tensor2D, scaled as tf.Tensor2D, true, false);
-      return tf.add(spread, run<tf.Tensor>('ScatterRows', { rows: tf.neg(scaled), ids: targets }, { count: weight.shape[0] }));
+      const spread = tf.matMul(withinChunk, tf.mul(scaled, factors) as tf.Tensor3D, true, false);
+      const own = run<tf.Tensor>('ScatterRows', { rows: tf.neg(scaled), ids: targets }, { count: vocabulary });
+      return tf.add(tf.reshape(spread, [vocabulary, features]), own);
     },
   };
 }

@@ -1,37 +1,110 @@
 /** Cross-entropy over a vocabulary. */
-import type { OrtKernel } from '../kernel';
-import { ELEMENT_TYPES, float } from '../onnx';
+import type { Emission, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
+
+/** Vocabulary entries that are computed together at most: their products, and a gradient of so many rows, stay in the processor's cache. */
+const LONGEST_CHUNK = 2500;
+
+/** Into how many equal chunks a vocabulary is cut: the fewest that are short enough, or one if no number of chunks fits. */
+export function vocabularyChunks(vocabulary: number): number {
+  const fewest = Math.ceil(vocabulary / LONGEST_CHUNK);
+  for (let chunks = fewest; chunks <= 4 * fewest; chunks++) if (vocabulary % chunks === 0) return chunks;
+  return 1;
+}
 
 /**
- * Outputs nll, argmax and entropy of each target, and the probabilities for the gradient.
- * The log of the softmax's denominator comes from the largest logit and its probability, which loses no precision:
- * log Σ exp(logit) = logit_max − log p_max.
+ * Outputs nll, argmax and entropy of each target, and for the gradient the softmax within each chunk of the vocabulary,
+ * [chunks, targets, chunk], with the share of each chunk in the whole distribution, [chunks, targets].
  */
 const tokenLoss: OrtKernel = {
   name: 'TokenLoss',
   inputs: ['hidden', 'weight', 'targets'],
-  infer: ([hidden, weight, targets]) => [
-    { shape: targets.shape, dtype: 'float32' },
-    { shape: targets.shape, dtype: 'int32' },
-    { shape: targets.shape, dtype: 'float32' },
-    { shape: [hidden.shape[0], weight.shape[0]], dtype: 'float32' },
-  ],
-  emit: ({ graph, inputs: [hidden, weight, targets] }) => {
-    const last = graph.ints([-1]);
-    const column = (ids: string): string => graph.op('Unsqueeze', [ids, last]);
-    const pick = (from: string, ids: string): string => graph.op('Squeeze', [graph.op('GatherElements', [from, ids], { axis: 1 }), last]);
-    const logits = graph.op('Gemm', [hidden.name, weight.name], { transB: 1 });
+  infer: ([hidden, weight, targets]) => {
+    const chunks = vocabularyChunks(weight.shape[0]);
+    return [
+      { shape: targets.shape, dtype: 'float32' },
+      { shape: targets.shape, dtype: 'int32' },
+      { shape: targets.shape, dtype: 'float32' },
+      { shape: [chunks, hidden.shape[0], weight.shape[0] / chunks], dtype: 'float32' },
+      { shape: [chunks, hidden.shape[0]], dtype: 'float32' },
+    ];
+  },
+  key: (_, [, weight]) => weight.shape.join(),
+  emit: (emission) => {
+    const { graph, inputs, concrete } = emission;
+    const [vocabulary, features] = concrete[1];
+    const chunks = vocabularyChunks(vocabulary);
+    const chunk = vocabulary / chunks;
+    const weight = graph.op('Reshape', [inputs[1].name, graph.ints([chunks, chunk, features])]);
+    const hidden = graph.op('Unsqueeze', [inputs[0].name, graph.ints([0])]);
+    const logits = graph.op('FusedMatMul', [hidden, weight], { transB: 1, alpha: float(1) });
     const probabilities = graph.op('Softmax', [logits], { axis: -1 });
-    const argmax = graph.op('ArgMax', [logits], { axis: 1, keepdims: 1 });
-    const logDenominator = graph.op('Sub', [pick(logits, argmax), graph.op('Log', [pick(probabilities, argmax)])]);
-    const nll = graph.op('Sub', [logDenominator, pick(logits, column(targets.name))]);
-    // Σ p·logit as a product of a row and a column: one pass over both.
-    const row = graph.op('Unsqueeze', [probabilities, graph.ints([1])]);
-    const expected = graph.op('FusedMatMul', [row, graph.op('Unsqueeze', [logits, graph.ints([1])])], { transB: 1, alpha: float(1) });
-    const entropy = graph.op('Sub', [logDenominator, graph.op('Squeeze', [expected, graph.ints([1, 2])])]);
-    const ids = graph.op('Cast', [graph.op('Squeeze', [argmax, last])], { to: ELEMENT_TYPES.int32 });
-    return [nll, ids, entropy, probabilities];
+    const maxima = overVocabulary(graph, 'ReduceMax', logits);
+    const { logDenominator, shares } = joinChunks(graph, maxima, overVocabulary(graph, 'ReduceMax', probabilities));
+    const nll = graph.op('Sub', [logDenominator, logitsOfTargets(emission, logits, chunk)]);
+    const expected = graph.op('Mul', [expectedLogits(graph, probabilities, logits), shares]);
+    const entropy = graph.op('Sub', [logDenominator, graph.op('ReduceSum', [expected, graph.ints([0])], { keepdims: 0 })]);
+    return [nll, likeliest(graph, logits, maxima, chunk), entropy, probabilities, shares];
   },
 };
+
+/** Reduces [chunks, targets, chunk] to [chunks, targets]. */
+function overVocabulary(graph: GraphBuilder, op: 'ReduceMax', x: string): string {
+  return graph.op(op, [x, graph.ints([-1])], { keepdims: 0 });
+}
+
+/**
+ * The logarithm of the softmax's denominator over the whole vocabulary, [targets], and the share that each chunk has in it,
+ * [chunks, targets]. Within a chunk, log Σ exp(logit) = logit_max − log p_max, which loses no precision.
+ * @param maxima largest logit of each chunk, [chunks, targets]
+ * @param probabilities that logit's probability within its chunk
+ */
+function joinChunks(graph: GraphBuilder, maxima: string, probabilities: string): { logDenominator: string; shares: string } {
+  const first = graph.ints([0]);
+  const within = graph.op('Sub', [maxima, graph.op('Log', [probabilities])]);
+  const largest = graph.op('ReduceMax', [within, first], { keepdims: 1 });
+  const relative = graph.op('Exp', [graph.op('Sub', [within, largest])]);
+  const sum = graph.op('ReduceSum', [relative, first], { keepdims: 1 });
+  const logDenominator = graph.op('Add', [largest, graph.op('Log', [sum])]);
+  return { logDenominator: graph.op('Squeeze', [logDenominator, first]), shares: graph.op('Div', [relative, sum]) };
+}
+
+/** Σ p·logit of each chunk, as a product of a row and a column: one pass over both. */
+function expectedLogits(graph: GraphBuilder, probabilities: string, logits: string): string {
+  const third = graph.ints([2]);
+  const operands = [probabilities, logits].map((x) => graph.op('Unsqueeze', [x, third]));
+  return graph.op('Squeeze', [graph.op('FusedMatMul', operands, { transB: 1, alpha: float(1) }), graph.ints([2, 3])]);
+}
+
+function logitsOfTargets({ graph, inputs }: Emission, logits: string, chunk: number): string {
+  const ids = graph.op('Cast', [inputs[2].name], { to: ELEMENT_TYPES.int64 });
+  const size = graph.scalar('int64', chunk);
+  return graph.op('GatherND', [logits, places(graph, [graph.op('Div', [ids, size]), rowsOf(graph, logits), graph.op('Mod', [ids, size])])]);
+}
+
+/** Ids of the largest logits, int32 [targets]: first the chunk, then the place in it; the first of equal ones. */
+function likeliest(graph: GraphBuilder, logits: string, maxima: string, chunk: number): string {
+  const best = graph.op('ArgMax', [maxima], { axis: 0, keepdims: 0 });
+  const among = graph.op('GatherND', [logits, places(graph, [best, rowsOf(graph, logits)])]);
+  const place = graph.op('ArgMax', [among], { axis: 1, keepdims: 0 });
+  const ids = graph.op('Add', [graph.op('Mul', [best, graph.scalar('int64', chunk)]), place]);
+  return graph.op('Cast', [ids], { to: ELEMENT_TYPES.int32 });
+}
+
+/** 0, 1, …, targets − 1. */
+function rowsOf(graph: GraphBuilder, logits: string): string {
+  const count = graph.op('Squeeze', [graph.sizeOf(logits, 1)]);
+  return graph.op('Range', [graph.scalar('int64', 0), count, graph.scalar('int64', 1)]);
+}
+
+/** Index vectors of each axis, int64 [targets], side by side. */
+function places(graph: GraphBuilder, indices: string[]): string {
+  const last = graph.ints([1]);
+  return graph.op(
+    'Concat',
+    indices.map((index) => graph.op('Unsqueeze', [index, last])),
+    { axis: 1 },
+  );
+}
 
 export const lossKernels = [tokenLoss];
