@@ -5,6 +5,7 @@ import { UserError } from '../errors';
 import { type EngineStatistics, OrtBackend } from './ort/backend';
 import { registerOrtBackend } from './ort/register';
 import { probe } from './ort/session';
+import { type TfjsNodeName, useLibtensorflow } from './tfjs-node';
 
 /** Devices a user may ask for; `auto` takes the fastest that works here. */
 export type DeviceName = 'auto' | 'cpu' | 'webgpu' | 'tfjs-node-gpu' | 'tfjs-node';
@@ -20,26 +21,34 @@ export interface DeviceInfo {
 
 const NAMES: readonly DeviceName[] = ['auto', 'cpu', 'webgpu', 'tfjs-node-gpu', 'tfjs-node'];
 
-let current: DeviceInfo | undefined;
+/** The choice made last; it may still be under way. */
+let current: Promise<DeviceInfo> | undefined;
 
 /**
  * Makes a device the one that everything runs on from now on, and describes it. `auto` is the CPU.
  * Tensors made before stay usable: tfjs moves them over when they are next used.
  * @throws a sentence that says what is missing, if the device does not work here
  */
-export async function useDevice(name: DeviceName = 'auto'): Promise<DeviceInfo> {
-  if (!NAMES.includes(name)) throw new UserError(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
-  current = await (name === 'auto' || name === 'cpu'
-    ? useOnnxRuntime('cpu')
-    : name === 'webgpu'
-      ? useOnnxRuntime('webgpu')
-      : useTfjsNode(name));
-  return current;
+export function useDevice(name: DeviceName = 'auto'): Promise<DeviceInfo> {
+  const before = current;
+  const choice = choose(name).catch((error: unknown) => {
+    // a device that does not work leaves the one in use as it was
+    if (current === choice) current = before;
+    throw error;
+  });
+  current = choice;
+  return choice;
 }
 
 /** The device chosen by `useDevice`, or `auto`'s choice when nobody chose. */
-export async function currentDevice(): Promise<DeviceInfo> {
+export function currentDevice(): Promise<DeviceInfo> {
   return current ?? useDevice('auto');
+}
+
+async function choose(name: DeviceName): Promise<DeviceInfo> {
+  if (!NAMES.includes(name)) throw new UserError(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
+  if (name === 'tfjs-node' || name === 'tfjs-node-gpu') return useTfjsNode(name);
+  return useOnnxRuntime(name === 'webgpu' ? 'webgpu' : 'cpu');
 }
 
 async function useOnnxRuntime(name: 'cpu' | 'webgpu'): Promise<DeviceInfo> {
@@ -50,9 +59,8 @@ async function useOnnxRuntime(name: 'cpu' | 'webgpu'): Promise<DeviceInfo> {
   await tf.setBackend(backend);
   await tf.ready();
   const { version } = require('onnxruntime-node/package.json') as { version: string };
-  const processor = os.cpus()[0]?.model.trim() ?? process.arch;
   const threads = settings.threads === 1 ? '1 thread' : `${settings.threads} threads`;
-  const place = name === 'cpu' ? `${processor}, ${threads}` : 'GPU through WebGPU';
+  const place = name === 'cpu' ? `${processor()}, ${threads}` : 'GPU through WebGPU';
   return { name, backend, description: `${place}, ONNX Runtime ${version}` };
 }
 
@@ -70,20 +78,14 @@ function checkWebGpu(settings: { threads: number; executionProviders: string[] }
   }
 }
 
-async function useTfjsNode(name: 'tfjs-node' | 'tfjs-node-gpu'): Promise<DeviceInfo> {
-  const packageName = `@tensorflow/${name}`;
-  let reason = 'it is not the one with libtensorflow';
-  try {
-    require(packageName);
-  } catch (error) {
-    reason = (error as Error).message.split('\n')[0].trim();
-  }
-  if (!tf.engine().registryFactory.tensorflow) {
-    throw new UserError(`The device '${name}' needs the package ${packageName}, which does not load here (${reason}); use 'cpu'.`);
-  }
-  await tf.setBackend('tensorflow');
-  await tf.ready();
-  return { name, backend: 'tensorflow', description: `libtensorflow through ${packageName}` };
+async function useTfjsNode(name: TfjsNodeName): Promise<DeviceInfo> {
+  const { version, package: source, onGpu } = await useLibtensorflow(name);
+  const place = onGpu ? 'GPU' : name === 'tfjs-node' ? processor() : `no GPU found, so ${processor()}`;
+  return { name, backend: 'tensorflow', description: `${place}, libtensorflow ${version} through ${source}` };
+}
+
+function processor(): string {
+  return os.cpus()[0]?.model.trim() ?? process.arch;
 }
 
 /** The ONNX Runtime backend, if it is the one in use. */
