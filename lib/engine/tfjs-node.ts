@@ -57,17 +57,22 @@ export async function useLibtensorflow(name: TfjsNodeName): Promise<Libtensorflo
  */
 export function findTfjsNode(name: TfjsNodeName): Installation {
   const packageName = `@tensorflow/${name}`;
-  const wanted = `${packageName}@${tf.version_core}`;
   const installations = installationsOf(packageName);
-  const complete = installations.filter(({ folder }) => hasBinding(folder));
-  const fitting = complete.find(({ version }) => version === tf.version_core);
-  if (fitting) return fitting;
-  const [reason, remedy] = complete.length
-    ? [`${complete[0].folder} has version ${complete[0].version}`, `install ${wanted}`]
-    : installations.length
-      ? [`${installations[0].folder} lacks its native part`, `run 'npm rebuild ${packageName} --ignore-scripts=false' there`]
-      : ['it is not installed', `run 'npm install ${wanted} --ignore-scripts=false' in ${process.cwd()}`];
-  throw new UserError(`The device '${name}' needs the package ${wanted} with libtensorflow, and ${reason}; ${remedy}, or use 'cpu'.`);
+  const found = installations.find(({ folder, version }) => version === tf.version_core && hasBinding(folder));
+  if (found) return found;
+  throw new UserError(
+    `The device '${name}' needs the package ${packageName}@${tf.version_core} with libtensorflow, and ${lacking(packageName, installations)}, or use 'cpu'.`,
+  );
+}
+
+/** What is wrong with the installations that there are, and the remedy. */
+function lacking(packageName: string, installations: readonly Installation[]): string {
+  const elsewhere = 'install it in a folder outside of the project and set NODE_PATH to the node_modules there';
+  const other = installations.find(({ folder }) => hasBinding(folder));
+  if (other) return `${other.folder} has version ${other.version}; ${elsewhere}`;
+  if (installations.length === 0) return `it is not installed; ${elsewhere}`;
+  const [{ folder }] = installations;
+  return `${folder} lacks its native part; run 'npm rebuild ${packageName} --ignore-scripts=false' in ${path.resolve(folder, '../../..')}`;
 }
 
 /** Folders that hold a package of this name; one that only bears the name of its folder (npm's alias) is another package. */

@@ -1,0 +1,60 @@
+/** The golden values of one model family on the device in use, for the tests of devices other than the CPU. */
+import assert from 'node:assert/strict';
+import * as path from 'node:path';
+import type { AlpacaExample } from '../../lib/data';
+import { readJson } from '../../lib/files';
+import { loadModel, tokenNll } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
+
+export const families = ['llama', 'gpt_neox', 'opt', 'qwen3'] as const;
+export type Family = (typeof families)[number];
+
+/** Optimizer steps that are compared. */
+const STEPS = 3;
+
+/** What a device computes: the loss of each token of the golden ids, and the log of the first training steps. */
+export interface GoldenRun {
+  nll: number[];
+  log: LogRecord[];
+}
+
+const read = <T>(...names: string[]): T => readJson(path.join(projectRoot, 'test', 'golden', ...names)) as T;
+
+/** Scores the golden ids, then trains for a few steps. */
+export async function goldenRun(family: Family): Promise<GoldenRun> {
+  const model = await loadModel(path.join(projectRoot, 'test', 'golden', family, 'model'));
+  const { nll } = await tokenNll(model, read<{ input_ids: number[] }>(family, 'forward.json').input_ids);
+  const trainer: SFTTrainer = new SFTTrainer({
+    model,
+    trainDataset: read<AlpacaExample[]>('rows.json'),
+    config: { ...parseConfig(read<{ config: Record<string, unknown> }>(family, 'sft.json').config), disableTqdm: true },
+    callbacks: [
+      {
+        onLog: ({ step, stop }) => {
+          if (step >= STEPS) stop();
+        },
+      },
+    ],
+  });
+  await trainer.train();
+  model.dispose();
+  return { nll: [...nll], log: [...trainer.log] };
+}
+
+/** Asserts that a run has the reference's numbers, as closely as `test/golden/README.md` asks for. */
+export function assertGolden(family: Family, { nll, log }: GoldenRun): void {
+  const expected = read<{ token_nll: number[] }>(family, 'forward.json').token_nll;
+  assert.equal(nll.length, expected.length);
+  for (const [i, loss] of expected.entries()) assert.ok(Math.abs(nll[i] - loss) < 1e-4, `token ${i + 1}: loss ${nll[i]}, expected ${loss}`);
+  const reference = read<{ log: LogRecord[] }>(family, 'sft.json').log;
+  assert.equal(log.length, STEPS);
+  for (const [i, record] of log.entries()) {
+    assertRelative(record.loss, reference[i].loss, 1e-4, `loss of step ${i + 1}`);
+    assertRelative(record.grad_norm, reference[i].grad_norm, 1e-3, `grad_norm of step ${i + 1}`);
+  }
+}
+
+function assertRelative(found = Number.NaN, expected = Number.NaN, tolerance: number, what: string): void {
+  assert.ok(Math.abs(found / expected - 1) < tolerance, `${what}: ${found}, expected ${expected}`);
+}
