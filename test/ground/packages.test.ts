@@ -63,7 +63,7 @@ test('the library loads whether or not tfjs-node-gpu does', () => {
     const Module = require('node:module');
     const load = Module._load;
     Module._load = (id, ...rest) => {
-      if (/tfjs-node/.test(id)) throw new Error('asked for ' + id);
+      if (/@tensorflow.tfjs-node/.test(id)) throw new Error('asked for ' + id);
       return load(id, ...rest);
     };
     const lib = require(${JSON.stringify(path.join(__dirname, '../../lib/index.js'))});
