@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
+import * as path from 'node:path';
 import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import * as engine from '../../lib/engine';
+import { adamWInPlace } from '../../lib/engine/adamw';
+import { ADAMW_WASM } from '../../lib/engine/adamw-wasm';
 import * as composed from '../../lib/engine/composed';
+import { readText } from '../../lib/files';
+import { projectRoot } from '../../lib/project';
 
 before(async () => {
   await engine.useDevice('cpu');
@@ -217,7 +222,8 @@ for (const vocabulary of [6000, 5003]) {
       assertClose(actual.nll, expected.nll, 2e-6, 'nll');
       assertClose(actual.entropy, expected.entropy, 1e-5, 'entropy');
       assert.deepEqual([...actual.argmax.dataSync()], [...expected.argmax.dataSync()]);
-      for (const [index, gradient] of actual.gradients.entries()) assertClose(gradient, expected.gradients[index], 2e-6, `gradient ${index}`);
+      for (const [index, gradient] of actual.gradients.entries())
+        assertClose(gradient, expected.gradients[index], 2e-6, `gradient ${index}`);
     });
   });
 }
@@ -302,4 +308,38 @@ test('adamW: in place equals plain operations, and leaves copies alone', () => {
     assertClose(copy, start[0], 0, 'a copy of the parameter');
     for (const variable of [...one, ...other]) variable.dispose();
   });
+});
+
+test('sums over millions of numbers keep their digits', () => {
+  tf.tidy(() => {
+    const x = tf.add(random([4000, 1000]), 1);
+    let sum = 0;
+    let squares = 0;
+    for (const value of x.dataSync()) {
+      sum += value;
+      squares += value * value;
+    }
+    const relative = (actual: tf.Tensor, expected: number) => Math.abs(actual.dataSync()[0] / expected - 1);
+    assert.ok(relative(tf.sum(x), sum) < 2e-6, `sum ${tf.sum(x).dataSync()[0]}, expected ${sum}`);
+    assert.ok(relative(tf.mean(x), sum / x.size) < 2e-6, 'mean');
+    assert.ok(relative(engine.sumOfSquares(x), squares) < 2e-6, 'sum of squares');
+  });
+});
+
+test('adamW in WebAssembly is compiled from adamw.wat, and right for arrays of any length', async () => {
+  const wabt = await (await import('wabt')).default();
+  const source = readText(path.join(projectRoot, 'lib/engine/adamw.wat'));
+  const { buffer } = wabt.parseWat('adamw.wat', source, { simd: true }).toBinary({});
+  assert.equal(ADAMW_WASM, Buffer.from(buffer).toString('base64'), 'run `npm run wasm`');
+  const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-6, weightDecay: 0.1, step: 2, gradientScale: 0.5 };
+  for (const length of [1, 5, 20_000]) {
+    const [w, g, m, v] = [1, 2, 3, 4].map((k) => Float32Array.from({ length }, (_, i) => Math.abs(Math.sin(k * (i + 1)))));
+    const [before, first, second] = [w, m, v].map((array) => array[length - 1]);
+    adamWInPlace(w, g, m, v, settings);
+    const gradient = g[length - 1] * 0.5;
+    const mean = 0.9 * first + 0.1 * gradient;
+    const square = 0.99 * second + 0.01 * gradient * gradient;
+    const expected = before * 0.99 - (0.1 * mean) / (1 - 0.81) / (Math.sqrt(square / (1 - 0.99 ** 2)) + 1e-6);
+    assert.ok(Math.abs(w[length - 1] - expected) < 2e-6, `${w[length - 1]}, expected ${expected}`);
+  }
 });

@@ -29,6 +29,22 @@ function reduction(name: string, op: string, { dtypes = ['float32', 'int32'] as 
   };
 }
 
+/**
+ * A sum or mean over several axes: along the last of them first, then over the rest. Added up in one go, the sum would soon be
+ * so much larger than what is added to it that float32 loses the digits (0.2% of the sum of squares of an embedding's weights).
+ */
+function inTwoStages(plain: OrtKernel): OrtKernel {
+  return {
+    ...plain,
+    emit: (emission) => {
+      const axes = axesOf(emission.concrete[0], emission.attrs);
+      if (axes.length < 2) return plain.emit(emission);
+      const rows = plain.emit({ ...emission, attrs: { axis: axes[axes.length - 1], keepDims: true } }) as string;
+      return plain.emit({ ...emission, inputs: [{ ...emission.inputs[0], name: rows }] });
+    },
+  };
+}
+
 /** The largest or smallest along axes; NaN if any is NaN, which ONNX Runtime skips. */
 function extreme(name: string, op: 'ReduceMax' | 'ReduceMin'): OrtKernel {
   const plain = reduction(name, op);
@@ -87,8 +103,8 @@ function argReduction(name: string, op: 'ArgMax' | 'ArgMin'): OrtKernel {
 }
 
 export const reduceKernels: OrtKernel[] = [
-  reduction('Sum', 'ReduceSum'),
-  reduction('Mean', 'ReduceMean', { dtypes: ['float32'] }),
+  inTwoStages(reduction('Sum', 'ReduceSum')),
+  inTwoStages(reduction('Mean', 'ReduceMean', { dtypes: ['float32'] })),
   extreme('Max', 'ReduceMax'),
   extreme('Min', 'ReduceMin'),
   reduction('Prod', 'ReduceProd'),
@@ -109,7 +125,11 @@ export const reduceKernels: OrtKernel[] = [
     name: 'SumOfSquares',
     inputs: ['x'],
     infer: () => ({ shape: [], dtype: 'float32' }),
-    emit: ({ graph, inputs: [x] }) => graph.op('ReduceSumSquare', [x.name], { keepdims: 0 }),
+    // in two stages: see inTwoStages
+    emit: ({ graph, inputs: [x] }) =>
+      x.shape.length < 2
+        ? graph.op('ReduceSumSquare', [x.name], { keepdims: 0 })
+        : graph.op('ReduceSum', [graph.op('ReduceSumSquare', [x.name, graph.ints([-1])], { keepdims: 0 })], { keepdims: 0 }),
   },
   {
     name: 'Softmax',
