@@ -79,6 +79,9 @@ class Block {
   private readonly segment: string;
   private readonly start: string;
   private readonly end: string;
+  /** Tokens of the segment before the block, and up to its end; int64 [1] each. */
+  readonly before: string;
+  readonly keyCount: string;
 
   constructor(
     readonly graph: GraphBuilder,
@@ -87,21 +90,13 @@ class Block {
   ) {
     const borders = graph.op('Squeeze', [graph.op('Gather', [blocks, index], { axis: 0 }), graph.ints([0])]);
     [this.segment, this.start, this.end] = graph.ops('Split', [borders], 3, { axis: 0, num_outputs: 3 });
+    this.before = graph.op('Sub', [this.start, this.segment]);
+    this.keyCount = graph.op('Sub', [this.end, this.segment]);
   }
 
   /** The block's own part of a tensor, along an axis that counts tokens. */
   own(x: string, axis: number): string {
     return this.graph.op('Slice', [x, this.start, this.end, this.graph.ints([axis])]);
-  }
-
-  /** Tokens of the segment before the block, int64 [1]. */
-  before(): string {
-    return this.graph.op('Sub', [this.start, this.segment]);
-  }
-
-  /** Tokens of the segment up to the block's end, int64 [1]. */
-  keyCount(): string {
-    return this.graph.op('Sub', [this.end, this.segment]);
   }
 
   /** Attention of the block's queries to all keys up to them. */
@@ -112,7 +107,7 @@ class Block {
   private attendFused({ tokens, heads }: Operands, { heads: count, kvHeads, scale, window }: Heads): Attended {
     const { graph } = this;
     const earlier = (x: string): string => graph.op('Slice', [x, this.segment, this.start, graph.ints([2])]);
-    const total = graph.op('Cast', [this.keyCount()], { to: ELEMENT_TYPES.int32 });
+    const total = graph.op('Cast', [this.keyCount], { to: ELEMENT_TYPES.int32 });
     const last = graph.op('Sub', [total, graph.constant('int32', [1], [1])]);
     const own = [tokens.q, tokens.k, tokens.v].map((x) => this.own(x, 1));
     const inputs = [...own, earlier(heads.k), earlier(heads.v), last, graph.op('Squeeze', [total])];
@@ -140,7 +135,7 @@ class Block {
     const mixed = graph.op('Transpose', [graph.op('MatMul', [grouped, shared(values)])], { perm: [0, 3, 1, 2, 4] });
     const output = graph.op('Reshape', [mixed, graph.ints([1, -1, count * headDim])]);
     const ownCount = graph.op('Sub', [this.end, this.start]);
-    const shape = graph.op('Concat', [graph.ints([1, count]), ownCount, this.keyCount()], { axis: 0 });
+    const shape = graph.op('Concat', [graph.ints([1, count]), ownCount, this.keyCount], { axis: 0 });
     return { output, probabilities: graph.op('Reshape', [grouped, shape]), keys, values };
   }
 
@@ -149,8 +144,8 @@ class Block {
     const { graph } = this;
     const placesUpTo = (count: string): string =>
       graph.op('Range', [graph.scalar('int64', 0), graph.op('Squeeze', [count]), graph.scalar('int64', 1)]);
-    const columns = placesUpTo(this.keyCount());
-    const own = graph.op('Add', [placesUpTo(graph.op('Sub', [this.end, this.start])), this.before()]);
+    const columns = placesUpTo(this.keyCount);
+    const own = graph.op('Add', [placesUpTo(graph.op('Sub', [this.end, this.start])), this.before]);
     const rows = graph.op('Unsqueeze', [own, graph.ints([1])]);
     let visible = graph.op('LessOrEqual', [columns, rows]);
     if (window !== undefined) {
@@ -260,7 +255,7 @@ function blockGradients(block: Block, { operands, queries, dOutput, along }: Row
     graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) });
   const attended = block.attend(operands, heads);
   const [keys, values] = [attended.keys, attended.values].map((x) => graph.op('Squeeze', [x, graph.ints([0])]));
-  const scoreShape = graph.op('Concat', [graph.ints([kvHeads, -1]), block.keyCount()], { axis: 0 });
+  const scoreShape = graph.op('Concat', [graph.ints([kvHeads, -1]), block.keyCount], { axis: 0 });
   const probabilities = graph.op('Reshape', [attended.probabilities, scoreShape]);
   const ownQueries = grouped(block.own(queries, 1), headDim);
   const ownGradient = grouped(block.own(dOutput, 1), headDim);
@@ -278,13 +273,12 @@ function settle(block: Block, gradient: string, carried: string): { own: string;
   const { graph } = block;
   const axis = graph.ints([1]);
   // The segment's last block comes first; what is carried then are the no keys before the segment that went before.
-  const missing = graph.op('Sub', [graph.sizeOf(gradient, 1), graph.sizeOf(carried, 1)]);
+  const missing = graph.op('Sub', [block.keyCount, graph.sizeOf(carried, 1)]);
   const pads = graph.op('Concat', [graph.ints([0, 0, 0, 0]), missing, graph.ints([0])], { axis: 0 });
   const total = graph.op('Add', [gradient, graph.op('Pad', [carried, pads])]);
-  const border = block.before();
   return {
-    own: graph.op('Slice', [total, border, graph.sizeOf(gradient, 1), axis]),
-    before: graph.op('Slice', [total, graph.ints([0]), border, axis]),
+    own: graph.op('Slice', [total, block.before, block.keyCount, axis]),
+    before: graph.op('Slice', [total, graph.ints([0]), block.before, axis]),
   };
 }
 
