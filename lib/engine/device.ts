@@ -102,6 +102,14 @@ export function varyingSizes(sizes: Record<string, number>): void {
   ortBackend()?.setVaryingSizes(sizes);
 }
 
+/**
+ * Computes everything recorded so far that is still alive, so that what is recorded next is a graph of its own.
+ * Other backends than ours have computed it already.
+ */
+export function computeRecorded(): void {
+  ortBackend()?.flush();
+}
+
 /** Counters of the ONNX Runtime backend, if it is in use. */
 export function engineStatistics(): EngineStatistics | undefined {
   return ortBackend()?.statistics;

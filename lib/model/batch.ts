@@ -1,8 +1,8 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { makeSegments } from '../engine';
+import { attention, makeSegments } from '../engine';
 import { UserError } from '../errors';
-import type { ModelConfig, TokenBatch } from './types';
+import type { ForwardPass, ModelConfig, TokenBatch } from './types';
 
 /** Lays sequences end to end. The caller frees the batch with `disposeBatch`. */
 export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>): TokenBatch {
@@ -26,6 +26,16 @@ export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>): TokenBat
 export function disposeBatch({ ids, positions, segments }: TokenBatch): void {
   tf.dispose([ids, positions]);
   segments.dispose();
+}
+
+/** A pass in which each token of a packed row sees those before it in its own segment. */
+export function packedPass({ ids, positions, segments }: TokenBatch): ForwardPass {
+  return {
+    ids,
+    positions,
+    length: Math.max(...segments.lengths),
+    attend: (_layer, q, k, v, options) => attention(q, k, v, segments, options),
+  };
 }
 
 /** @throws UserError when an id is none of the model's */

@@ -1,9 +1,9 @@
 /** What all families share: owning parameters, and reading packed rows. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention } from '../engine';
 import type { Tokenizer } from '../text';
+import { packedPass } from './batch';
 import type { Linear, ParameterList } from './layers';
-import type { CausalLM, Family, ForwardPass, ModelConfig, TokenBatch } from './types';
+import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
 
 /** Where a model came from. */
 export interface Origin {
@@ -12,7 +12,7 @@ export interface Origin {
   directory?: string;
 }
 
-/** A decoder-only model; a family adds its modules and `forward`. */
+/** A decoder-only model; a family adds its modules and `stages`. */
 export abstract class Decoder implements CausalLM {
   readonly family: Family;
   readonly tokenizer: Tokenizer;
@@ -35,22 +35,22 @@ export abstract class Decoder implements CausalLM {
   }
 
   abstract get outputHead(): tf.Tensor2D;
-  abstract forward(pass: ForwardPass): tf.Tensor2D;
+  abstract stages(pass: ForwardPass): Stages;
 
   get parameters(): ReadonlyMap<string, tf.Variable> {
     this.variables ??= new Map([...this.declared.all.values()].map(({ name, value }) => [name, value]));
     return this.variables;
   }
 
-  hiddenStates({ ids, positions, segments }: TokenBatch): tf.Tensor2D {
-    return tf.tidy(() =>
-      this.forward({
-        ids,
-        positions,
-        length: Math.max(...segments.lengths),
-        attend: (_layer, q, k, v, options) => attention(q, k, v, segments, options),
-      }),
-    );
+  hiddenStates(batch: TokenBatch): tf.Tensor2D {
+    return tf.tidy(() => this.forward(packedPass(batch)));
+  }
+
+  forward(pass: ForwardPass): tf.Tensor2D {
+    const { embed, layers, finish } = this.stages(pass);
+    let x = embed();
+    for (const layer of layers) x = layer(x);
+    return finish(x);
   }
 
   dispose(): void {

@@ -8,7 +8,7 @@ import { type ConfigReader, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig } from './types';
+import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface GptNeoXConfig extends ModelConfig {
   readonly hiddenAct: Activation;
@@ -130,11 +130,13 @@ export class GptNeoX extends Decoder {
     return this.embedOut.tensor;
   }
 
-  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+  stages({ ids, positions, length, attend }: ForwardPass): Stages {
     const angles = this.rotaryEmbedding.angles(positions, length);
-    let x = this.embedIn.apply(ids);
-    for (const layer of this.layers) x = layer.apply(x, angles, attend);
-    return this.finalNorm.apply(x);
+    return {
+      embed: () => this.embedIn.apply(ids),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, attend)),
+      finish: (x) => this.finalNorm.apply(x),
+    };
   }
 
   override dispose(): void {

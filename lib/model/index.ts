@@ -1,6 +1,6 @@
 /** Language models: loading, saving, generating, scoring. Knows nothing of training. */
 
-export { checkTokenIds, disposeBatch, makeBatch } from './batch';
+export { checkTokenIds, disposeBatch, makeBatch, packedPass } from './batch';
 export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';

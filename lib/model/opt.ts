@@ -8,7 +8,7 @@ import { UserError } from '../errors';
 import { type ConfigReader, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
-import type { Attend, ForwardPass, ModelConfig } from './types';
+import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface OptConfig extends ModelConfig {
   readonly activationFunction: Activation;
@@ -139,18 +139,26 @@ export class Opt extends Decoder {
     return this.head.tensor;
   }
 
-  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+  stages({ ids, positions, length, attend }: ForwardPass): Stages {
     const { maxPositionEmbeddings } = this.config;
     if (length > maxPositionEmbeddings) {
       throw new UserError(
         `A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`,
       );
     }
+    return {
+      embed: () => this.embed(ids, positions),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, attend)),
+      finish: (x) => {
+        const normalized = this.finalNorm?.apply(x) ?? x;
+        return this.projectOut?.apply(normalized) ?? normalized;
+      },
+    };
+  }
+
+  private embed(ids: tf.Tensor1D, positions: tf.Tensor1D): tf.Tensor2D {
     const tokens = this.embedTokens.apply(ids);
     const places = embedding(this.embedPositions.tensor, tf.add(positions, tf.scalar(POSITION_OFFSET, 'int32')));
-    let x = tf.add(this.projectIn?.apply(tokens) ?? tokens, places) as tf.Tensor2D;
-    for (const layer of this.layers) x = layer.apply(x, attend);
-    x = this.finalNorm?.apply(x) ?? x;
-    return this.projectOut?.apply(x) ?? x;
+    return tf.add(this.projectIn?.apply(tokens) ?? tokens, places);
   }
 }

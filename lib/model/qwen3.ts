@@ -6,7 +6,7 @@ import { Decoder, type Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig } from './types';
+import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface Qwen3Config extends ModelConfig {
   readonly hiddenAct: Activation;
@@ -117,11 +117,13 @@ export class Qwen3 extends Decoder {
     return this.head.tensor;
   }
 
-  forward({ ids, positions, length, attend }: ForwardPass): tf.Tensor2D {
+  stages({ ids, positions, length, attend }: ForwardPass): Stages {
     const angles = this.rotaryEmbedding.angles(positions, length);
-    let x = this.embedTokens.apply(ids);
-    for (const layer of this.layers) x = layer.apply(x, angles, attend);
-    return this.norm.apply(x);
+    return {
+      embed: () => this.embedTokens.apply(ids),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, attend)),
+      finish: (x) => this.norm.apply(x),
+    };
   }
 
   override dispose(): void {

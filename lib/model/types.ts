@@ -56,6 +56,15 @@ export interface ForwardPass {
   attend: Attend;
 }
 
+/** A pass as a chain: each part reads the [tokens, features] that the one before it returned. Each runs inside the caller's `tf.tidy`. */
+export interface Stages {
+  /** What the first layer reads. */
+  embed(): tf.Tensor2D;
+  layers: ReadonlyArray<(x: tf.Tensor2D) => tf.Tensor2D>;
+  /** From the last layer's output to the final, normalized hidden states. */
+  finish(x: tf.Tensor2D): tf.Tensor2D;
+}
+
 /** A causal language model with its tokenizer. */
 export interface CausalLM {
   /** The file that implements it. */
@@ -79,6 +88,8 @@ export interface CausalLM {
   hiddenStates(batch: TokenBatch): tf.Tensor2D;
   /** The same with another way of attending; generation uses it. */
   forward(pass: ForwardPass): tf.Tensor2D;
+  /** The same in parts, for who wants to do something between the layers. Runs inside the caller's `tf.tidy`. */
+  stages(pass: ForwardPass): Stages;
   /** Frees every tensor of the model. */
   dispose(): void;
 }

@@ -29,6 +29,7 @@ export interface RunIdentity {
 
 /** Settings that may change between a run and its continuation, because they change neither weights nor log. */
 const FREE = new Set([
+  'gradient_checkpointing',
   'output_dir',
   'overwrite_output_dir',
   'resume_from_checkpoint',

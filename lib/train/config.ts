@@ -30,6 +30,10 @@ export const FIELDS = {
   gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
   perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
   tokensPerMicroBatch: integer(1024, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
+  gradientCheckpointing: flag(
+    false,
+    "Keep only the layers' inputs and compute the rest again for the gradient: less memory for more time, the same numbers.",
+  ),
   dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch when it is not full.'),
 
   // the optimizer

@@ -20,9 +20,9 @@ export class GradientSums {
     this.present.add(name);
   }
 
-  /** The sums of this step, by parameter name. */
+  /** The sums of this step, by parameter name and in its order: the rounding of their norm must not depend on which came first. */
   *entries(): Iterable<[string, tf.Tensor]> {
-    for (const name of this.present) yield [name, this.sums.get(name) as tf.Variable];
+    for (const name of [...this.present].sort()) yield [name, this.sums.get(name) as tf.Variable];
   }
 
   /** Global norm: the square root of the sum of all squares of all gradients. */

@@ -1,7 +1,7 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { embedding, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
-import { type CausalLM, disposeBatch, makeBatch, type TokenBatch } from '../model';
+import { checkpointedGradients, embedding, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
+import { type CausalLM, disposeBatch, makeBatch, packedPass, type TokenBatch } from '../model';
 import type { RowPart } from './batches';
 import type { GradientSums } from './gradients';
 
@@ -56,10 +56,9 @@ function disposeRow({ batch, predictors, targets }: DeviceRow): void {
   disposeBatch(batch);
 }
 
-/** Loss of each target of a row, inside the caller's tidy. */
-function rowLoss(model: CausalLM, row: DeviceRow): TokenLoss {
-  const hidden = model.hiddenStates(row.batch);
-  return tokenLoss(embedding(hidden, row.predictors), model.outputHead, row.targets);
+/** Loss of each target of a row, from its final hidden states, inside the caller's tidy. */
+function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { predictors, targets }: DeviceRow): TokenLoss {
+  return tokenLoss(embedding(hidden, predictors), model.outputHead, targets);
 }
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
@@ -78,7 +77,7 @@ export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Prom
   const row = placeRow(parts);
   let loss: TokenLoss | undefined;
   try {
-    loss = tf.tidy(() => ({ ...rowLoss(model, row) }));
+    loss = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch), model, row) }));
     return await readScores(loss, row);
   } finally {
     if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
@@ -86,13 +85,22 @@ export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Prom
   }
 }
 
-/**
- * Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`.
- * @param share one over the targets of the whole optimizer step, as a scalar tensor so that every step runs the same compiled graph
- */
-export async function backwardRow(model: CausalLM, parts: readonly RowPart[], share: tf.Scalar, sums: GradientSums): Promise<RowScores> {
+export interface BackwardOptions {
+  /** One over the targets of the whole optimizer step, as a scalar tensor so that every step runs the same compiled graph. */
+  share: tf.Scalar;
+  /** Keeps only what passes from layer to layer, and computes the rest again for the gradient. */
+  gradientCheckpointing: boolean;
+}
+
+/** Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`. */
+export async function backwardRow(
+  model: CausalLM,
+  parts: readonly RowPart[],
+  sums: GradientSums,
+  { share, gradientCheckpointing }: BackwardOptions,
+): Promise<RowScores> {
   const row = placeRow(parts);
-  const loss = recordBackward(model, row, share, sums);
+  const loss = gradientCheckpointing ? checkpointedBackward(model, row, share, sums) : recordBackward(model, row, share, sums);
   try {
     return await readScores(loss, row);
   } finally {
@@ -102,20 +110,38 @@ export async function backwardRow(model: CausalLM, parts: readonly RowPart[], sh
 }
 
 function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums: GradientSums): TokenLoss {
-  const trained = [...model.parameters].filter(([, variable]) => variable.trainable);
+  const trained = trainedParameters(model);
   let loss: TokenLoss | undefined;
-  const { value, grads } = tf.variableGrads(
-    () => {
-      const { nll, argmax, entropy } = rowLoss(model, row);
-      loss = { nll: tf.keep(nll), argmax: tf.keep(argmax), entropy: tf.keep(entropy) };
-      return tf.mul(tf.sum(nll), share) as tf.Scalar;
-    },
-    trained.map(([, variable]) => variable),
-  );
+  const { value, grads } = tf.variableGrads(() => {
+    loss = keepLoss(rowLoss(model.hiddenStates(row.batch), model, row));
+    return tf.mul(tf.sum(loss.nll), share) as tf.Scalar;
+  }, [...trained.values()]);
   value.dispose();
   for (const [name, variable] of trained) {
     const gradient = grads[variable.name];
     if (gradient) sums.add(name, gradient);
   }
   return loss as TokenLoss;
+}
+
+function checkpointedBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums: GradientSums): TokenLoss {
+  let loss: TokenLoss | undefined;
+  tf.tidy(() => {
+    const { embed, layers, finish } = model.stages(packedPass(row.batch));
+    const last = (x: tf.Tensor2D) => {
+      loss = keepLoss(rowLoss(finish(x), model, row));
+      return tf.mul(tf.sum(loss.nll), share) as tf.Scalar;
+    };
+    checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), (name, gradient) => sums.add(name, gradient));
+  });
+  return loss as TokenLoss;
+}
+
+function trainedParameters(model: CausalLM): Map<string, tf.Variable> {
+  return new Map([...model.parameters].filter(([, variable]) => variable.trainable));
+}
+
+/** Keeps the losses beyond the scope that they are computed in. */
+function keepLoss({ nll, argmax, entropy }: TokenLoss): TokenLoss {
+  return { nll: tf.keep(nll), argmax: tf.keep(argmax), entropy: tf.keep(entropy) };
 }

@@ -202,14 +202,15 @@ export class SFTTrainer {
     learningRate: number,
   ): Promise<StepResult | undefined> {
     const started = performance.now();
-    const rows = cutIntoRows(batch, this.config.tokensPerMicroBatch).filter(hasTargets);
+    const { tokensPerMicroBatch, gradientCheckpointing } = this.config;
+    const rows = cutIntoRows(batch, tokensPerMicroBatch).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const share = tf.scalar(1 / targets);
     const sums = emptySums(batch.length);
     try {
       for (const row of rows) {
         if (this.stopping) return undefined;
-        addScores(sums, await backwardRow(this.model, row, share, gradients));
+        addScores(sums, await backwardRow(this.model, row, gradients, { share, gradientCheckpointing }));
         await breathe();
       }
       const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;

@@ -134,7 +134,7 @@ describe("keys of TRL's recipes that mean nothing here", () => {
         fp16: false,
         use_cpu: true,
         report_to: 'none',
-        gradient_checkpointing: true,
+        activation_offloading: true,
         dataset_num_proc: 4,
         optim: 'adamw_torch_fused',
         neftune_noise_alpha: null,
@@ -144,7 +144,7 @@ describe("keys of TRL's recipes that mean nothing here", () => {
     assert.deepEqual(notes, [
       'bf16 has no effect here: computes in float32.',
       'use_cpu has no effect here: useDevice chooses the device.',
-      'gradient_checkpointing has no effect here: tokens_per_micro_batch bounds memory.',
+      'activation_offloading has no effect here: gradient_checkpointing saves memory.',
     ]);
   });
   for (const [key, value] of [
