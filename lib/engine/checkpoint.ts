@@ -33,10 +33,10 @@ export function checkpointedGradients<T extends tf.Tensor>(
       const x = inputs.pop() as T;
       dy = linkGradients(() => link(x), { x, dy, variables, take });
       x.dispose();
-      computeRecorded();
+      computeRecorded({ frugal: link === chain.last });
     }
     linkGradients(chain.first, { dy, variables, take });
-    computeRecorded();
+    computeRecorded({ frugal: true });
   });
 }
 

@@ -105,9 +105,10 @@ export function varyingSizes(sizes: Record<string, number>): void {
 /**
  * Computes everything recorded so far that is still alive, so that what is recorded next is a graph of its own.
  * Other backends than ours have computed it already.
+ * @param options `frugal`: this graph runs seldom, so its working memory is better given back than kept for the next run
  */
-export function computeRecorded(): void {
-  ortBackend()?.flush();
+export function computeRecorded({ frugal = false } = {}): void {
+  ortBackend()?.flush({ frugal });
 }
 
 /** Counters of the ONNX Runtime backend, if it is in use. */

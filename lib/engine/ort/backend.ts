@@ -141,20 +141,23 @@ export class OrtBackend extends KernelBackend {
 
   // ---- running ---------------------------------------------------------------------------------------------------
 
-  /** Computes every recorded value that is still alive. */
-  flush(): void {
+  /**
+   * Computes every recorded value that is still alive.
+   * @param settings of the session, if it has to be compiled
+   */
+  flush(settings: Partial<SessionSettings> = {}): void {
     if (this.pending.size > 0) {
       const fetches = [...this.pending];
       // Cleared first: what fails now must not fail every later read. Each of the others can still be computed alone.
       this.pending.clear();
-      this.run(cutOut(fetches));
+      this.run(cutOut(fetches), settings);
     }
     for (const value of this.letGo) this.recycle(value);
     this.letGo.length = 0;
   }
 
-  private run(cut: Cut): void {
-    const session = this.sessionFor(cut);
+  private run(cut: Cut, settings: Partial<SessionSettings> = {}): void {
+    const session = this.sessionFor(cut, { ...this.settings, ...settings });
     const feeds: Record<string, Tensor> = {};
     for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = tensorOf(value);
     const donors = this.donors(cut);
@@ -198,7 +201,7 @@ export class OrtBackend extends KernelBackend {
     return donors;
   }
 
-  private sessionFor(cut: Cut): Session {
+  private sessionFor(cut: Cut, settings: SessionSettings): Session {
     const sizes = sizesOf(cut, this.sizes);
     const key = keyOf(cut, sizes);
     let session = this.sessions.get(key);
@@ -209,7 +212,7 @@ export class OrtBackend extends KernelBackend {
       this.watch.note(cut);
       const start = performance.now();
       const model = emitModel(cut, sizes, this.settings.executionProviders[0]);
-      session = new Session(model, this.isSmall(cut, sizes) ? { ...this.settings, threads: 1 } : this.settings);
+      session = new Session(model, this.isSmall(cut, sizes) ? { ...settings, threads: 1 } : settings);
       this.statistics.compilations++;
       this.statistics.compileMs += performance.now() - start;
       if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();

@@ -8,6 +8,8 @@ import type { HostArray } from './value';
 export interface SessionSettings {
   threads: number;
   executionProviders: string[];
+  /** Gives working memory back after each run instead of keeping it for the next: slower, for graphs that run seldom. */
+  frugal?: boolean;
 }
 
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
@@ -23,6 +25,7 @@ export class Session {
       graphOptimizationLevel: 'basic',
       // Shapes vary from run to run; a pattern for each would be kept forever.
       enableMemPattern: false,
+      enableCpuMemArena: !settings.frugal,
       // Errors come as exceptions; the log would print them a second time.
       logSeverityLevel: 4,
       extra: { session: { disable_prepacking: '1' } },

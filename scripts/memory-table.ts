@@ -1,0 +1,88 @@
+/**
+ * `npm run memory`: the peak memory of one training step on one example, by its length, with and without gradient
+ * checkpointing, as a Markdown table. The model has SmolLM2-135M's shape and random weights; half of the example's tokens
+ * carry loss. Each figure comes from a process of its own. Needs Linux, whose kernel counts a process's peak afresh on request.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
+import { useDevice } from '../lib/engine';
+import { createModel } from '../lib/model';
+import { projectRoot } from '../lib/project';
+import { loadTokenizer } from '../lib/text';
+import { GradientSums } from '../lib/train/gradients';
+import { backwardRow } from '../lib/train/loss';
+import { AdamW } from '../lib/train/optimizer';
+
+const LENGTHS = [512, 1024, 2048, 4096];
+
+const SHAPE = {
+  ...{ model_type: 'llama', architectures: ['LlamaForCausalLM'], hidden_act: 'silu', tie_word_embeddings: true },
+  ...{ hidden_size: 576, intermediate_size: 1536, num_hidden_layers: 30, num_attention_heads: 9, num_key_value_heads: 3 },
+  ...{ vocab_size: 49152, max_position_embeddings: 8192, rms_norm_eps: 1e-5, rope_theta: 100000, initializer_range: 0.02 },
+};
+
+/** What one process finds. */
+interface Figures {
+  /** Megabytes (10⁶ bytes) of weights, gradients, moments and the program itself, before the step. */
+  before: number;
+  /** Megabytes at the peak of the step above that. */
+  step: number;
+  /** Of a step on compiled graphs. */
+  seconds: number;
+}
+
+async function measure(length: number, gradientCheckpointing: boolean): Promise<Figures> {
+  await useDevice('cpu');
+  const model = createModel(SHAPE, { seed: 0, tokenizer: await loadTokenizer(path.join(projectRoot, 'data', 'base')) });
+  const optimizer = new AdamW(model.parameters);
+  const gradients = new GradientSums();
+  const step = async (tokens: number): Promise<void> => {
+    const share = tf.scalar(2 / tokens);
+    const inputIds = Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % SHAPE.vocab_size);
+    const lossMask = new Uint8Array(tokens).fill(1, tokens / 2);
+    await backwardRow(model, [{ sequence: { inputIds, lossMask }, microBatch: 0 }], gradients, { share, gradientCheckpointing });
+    optimizer.update(gradients.entries(), 1e-5, 1);
+    gradients.reset();
+    share.dispose();
+  };
+  // The first step makes gradients, moments and graphs, and as good as no activations.
+  await step(16);
+  const before = residentMegabytes('VmRSS');
+  writeFileSync('/proc/self/clear_refs', '5');
+  await step(length);
+  const peak = residentMegabytes('VmHWM');
+  const start = performance.now();
+  await step(length);
+  return { before, step: peak - before, seconds: (performance.now() - start) / 1000 };
+}
+
+function residentMegabytes(field: 'VmRSS' | 'VmHWM'): number {
+  const [, kibibytes] = readFileSync('/proc/self/status', 'utf8').match(new RegExp(`${field}:\\s+(\\d+) kB`)) as RegExpMatchArray;
+  return (Number(kibibytes) * 1024) / 1e6;
+}
+
+function inProcessOfItsOwn(length: number, checkpointing: boolean): Figures {
+  return JSON.parse(execFileSync(process.execPath, [__filename, String(length), String(checkpointing)], { encoding: 'utf8' })) as Figures;
+}
+
+function printTable(): void {
+  const megabytes = (amount: number): string => Math.round(amount).toLocaleString('en');
+  console.log('| tokens | MB | with checkpointing | | s | with checkpointing | |');
+  console.log('| ---: | ---: | ---: | ---: | ---: | ---: | ---: |');
+  for (const length of LENGTHS) {
+    const [plain, saving] = [false, true].map((checkpointing) => inProcessOfItsOwn(length, checkpointing));
+    const memory = `${megabytes(plain.step)} | ${megabytes(saving.step)} | ${(plain.step / saving.step).toFixed(1)} × less`;
+    const slower = `${Math.round(100 * (saving.seconds / plain.seconds - 1))}% more`;
+    console.log(`| ${length} | ${memory} | ${plain.seconds.toFixed(1)} | ${saving.seconds.toFixed(1)} | ${slower} |`);
+  }
+}
+
+async function main(): Promise<void> {
+  const [length, checkpointing] = process.argv.slice(2);
+  if (length === undefined) printTable();
+  else console.log(JSON.stringify(await measure(Number(length), checkpointing === 'true')));
+}
+
+void main();
