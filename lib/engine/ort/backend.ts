@@ -163,7 +163,7 @@ export class OrtBackend extends KernelBackend {
     const donors = this.donors(cut);
     const results = cut.fetches.map((value) => {
       const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
-      const data = arrayOver(buffer as ArrayBuffer, value.dtype);
+      const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
       return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
     });
     const fetches = Object.fromEntries(results.map(({ tensor }, index) => [`o${index}`, tensor]));
@@ -301,7 +301,7 @@ export class OrtBackend extends KernelBackend {
   copy(info: TensorInfo): TensorInfo {
     const data = this.hostData(info.dataId);
     const value = new Value(info.shape, info.dtype as NumericType);
-    value.data = arrayOver(this.pool.take(data.byteLength), value.dtype);
+    value.data = arrayOver(this.pool.take(data.byteLength), value.dtype, value.size);
     value.data.set(data);
     value.pooled = true;
     return this.infoOf(value);

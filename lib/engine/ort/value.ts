@@ -72,6 +72,8 @@ export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) 
 
 export const bytesPerElement = (dtype: NumericType): number => (dtype === 'bool' ? 1 : 4);
 
-export function arrayOver(buffer: ArrayBuffer, dtype: NumericType): HostArray {
-  return dtype === 'float32' ? new Float32Array(buffer) : dtype === 'int32' ? new Int32Array(buffer) : new Uint8Array(buffer);
+/** So many elements from the beginning of a buffer; by default all. */
+export function arrayOver(buffer: ArrayBuffer, dtype: NumericType, size = buffer.byteLength / bytesPerElement(dtype)): HostArray {
+  if (dtype === 'bool') return new Uint8Array(buffer, 0, size);
+  return dtype === 'float32' ? new Float32Array(buffer, 0, size) : new Int32Array(buffer, 0, size);
 }
