@@ -2,7 +2,7 @@
 import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
-import { type EngineStatistics, OrtBackend } from './ort/backend';
+import { type EngineMemory, type EngineStatistics, OrtBackend } from './ort/backend';
 import { registerOrtBackend } from './ort/register';
 import { probe } from './ort/session';
 import { type TfjsNodeName, useLibtensorflow } from './tfjs-node';
@@ -114,6 +114,11 @@ export function computeRecorded({ frugal = false } = {}): void {
 /** Counters of the ONNX Runtime backend, if it is in use. */
 export function engineStatistics(): EngineStatistics | undefined {
   return ortBackend()?.statistics;
+}
+
+/** What the ONNX Runtime backend holds at the moment, if it is in use. */
+export function engineMemory(): EngineMemory | undefined {
+  return ortBackend()?.holdings;
 }
 
 /** Lets go of compiled graphs and idle buffers. */

@@ -48,6 +48,17 @@ export interface EngineStatistics {
   fallbacks: Map<string, number>;
 }
 
+/** What the backend holds at the moment, for tests and benchmarks. */
+export interface EngineMemory {
+  /** Data of tensors, in memory or still to be computed. */
+  tensors: number;
+  /** Compiled graphs. */
+  sessions: number;
+  /** Buffers that wait for their next use, and their bytes. */
+  idleBuffers: number;
+  idleBytes: number;
+}
+
 export class OrtBackend extends KernelBackend {
   readonly statistics: EngineStatistics = { runs: 0, compilations: 0, compileMs: 0, runMs: 0, fallbacks: new Map() };
   private readonly data: DataStorage<Entry>;
@@ -232,6 +243,12 @@ export class OrtBackend extends KernelBackend {
     const [oldest, session] = this.sessions.entries().next().value as [string, Session];
     this.sessions.delete(oldest);
     session.dispose();
+  }
+
+  /** What is held at the moment. */
+  get holdings(): EngineMemory {
+    const { idleBuffers, idleBytes } = this.pool;
+    return { tensors: this.data.numDataIds(), sessions: this.sessions.size, idleBuffers, idleBytes };
   }
 
   /** Lets go of compiled graphs and idle memory. */
