@@ -1,6 +1,6 @@
 /** The compute engine: tfjs, the fused operations, and the device they run on. Knows nothing of language models. */
 
-export * from './checkpoint';
 export * from './device';
+export * from './gradient-checkpointing';
 export * from './ops';
 export * from './segments';
