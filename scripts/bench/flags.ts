@@ -1,0 +1,101 @@
+/** The flags of the bench. */
+import { existsSync, statSync } from 'node:fs';
+import * as path from 'node:path';
+import { parseArgs } from 'node:util';
+import { messageOf, UserError } from '../../lib/errors';
+import { projectRoot } from '../../lib/project';
+import { isShapeName, type ShapeName, shapeNames } from './shapes';
+
+const WORKS = ['train', 'decode', 'score', 'startup'] as const;
+export type Work = (typeof WORKS)[number];
+
+export interface BenchOptions {
+  /** Data file, in any format that `loadDataset` reads. */
+  data: string;
+  /** A tokenizer's folder, or its tokenizer.json alone. */
+  tokenizer: string;
+  /** Checkpoints to measure instead of made ones. */
+  models: string[];
+  shapes: ShapeName[];
+  /** Python of the peer's environment; absent: no peer is measured. */
+  python?: string;
+  steps: number;
+  only: ReadonlySet<Work>;
+  /** Where the results go as JSON. */
+  json?: string;
+  /** Seconds after which a run on one of tfjs's own backends is ended. */
+  tfjsLimit: number;
+}
+
+const text = { type: 'string' } as const;
+const FLAGS = {
+  data: text,
+  tokenizer: text,
+  model: { type: 'string', multiple: true },
+  shapes: text,
+  python: text,
+  steps: text,
+  only: text,
+  json: text,
+  'tfjs-limit': text,
+} as const;
+
+/**
+ * Reads the command line.
+ * @throws UserError for an unknown flag, a value that is none, or a path that does not exist
+ */
+export function readFlags(words: readonly string[]): BenchOptions {
+  const values = parse(words);
+  return {
+    data: existing('data', values.data ?? path.join(projectRoot, 'data', 'instructions.json')),
+    tokenizer: existing('tokenizer', values.tokenizer ?? path.join(projectRoot, 'data', 'base')),
+    models: (values.model ?? []).map((folder) => checkpoint(folder)),
+    shapes: choices('shapes', values.shapes, shapeNames, isShapeName),
+    python: values.python === undefined ? undefined : existing('python', values.python),
+    steps: count('steps', values.steps ?? '6'),
+    only: new Set(choices('only', values.only, WORKS, (name): name is Work => (WORKS as readonly string[]).includes(name))),
+    json: values.json === undefined ? undefined : path.resolve(values.json),
+    tfjsLimit: count('tfjs-limit', values['tfjs-limit'] ?? '300'),
+  };
+}
+
+function parse(words: readonly string[]) {
+  try {
+    return parseArgs({ args: [...words], options: FLAGS }).values;
+  } catch (error) {
+    const flags = Object.keys(FLAGS).map((name) => `--${name}`);
+    throw new UserError(`${messageOf(error).split('. ')[0].replace(/[.]$/, '')}; the flags are ${flags.join(', ')}.`);
+  }
+}
+
+/** The path, absolute. */
+function existing(flag: string, given: string): string {
+  if (!existsSync(given)) throw new UserError(`--${flag} names ${given}, which does not exist; check the path.`);
+  return path.resolve(given);
+}
+
+function checkpoint(given: string): string {
+  const folder = existing('model', given);
+  if (statSync(folder).isDirectory() && existsSync(path.join(folder, 'config.json'))) return folder;
+  throw new UserError(`--model names ${given}, which is no folder with a config.json; name the folder of a checkpoint.`);
+}
+
+function count(flag: string, given: string): number {
+  const value = Number(given);
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new UserError(`--${flag} is ${JSON.stringify(given)}; give a whole number of at least 1.`);
+}
+
+/** A list of names with commas between them; all of them where the flag is absent. */
+function choices<T extends string>(
+  flag: string,
+  given: string | undefined,
+  known: readonly T[],
+  isKnown: (name: string) => name is T,
+): T[] {
+  if (given === undefined) return [...known];
+  return given.split(',').map((name) => {
+    if (isKnown(name)) return name;
+    throw new UserError(`--${flag} names ${JSON.stringify(name)}; choose among ${known.join(', ')}, with commas between them.`);
+  });
+}

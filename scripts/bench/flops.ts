@@ -1,0 +1,40 @@
+/**
+ * Floating-point operations that a training step needs, whatever an engine really does: padding, products whose result
+ * nobody reads, and recomputation do not count. A multiplication and an addition are two operations.
+ *
+ * - Linear layers: 2 for each weight and token forward, twice that backward (gradients of the input and of the weight),
+ *   so 6 · weights · tokens.
+ * - The output head the same, for targets only: 6 · head weights · targets.
+ * - Attention: query-key products and the mixing of values are each 2 · headDim for each head and each pair of a token with
+ *   one that it sees. An example of n tokens has n(n+1)/2 such pairs. Forward and twice that backward: 6 · width · n(n+1)
+ *   in a layer, where width is heads · headDim. Sliding windows are not considered.
+ *
+ * The same count without attention is the 6·N·D of Kaplan et al. 2020 (arXiv:2001.08361).
+ */
+
+/** The sizes of a model that the count depends on. */
+export interface ModelSizes {
+  /** Weights of all linear layers, without biases, embeddings and the output head. */
+  linearParameters: number;
+  headParameters: number;
+  layers: number;
+  /** Query heads · headDim. */
+  attentionWidth: number;
+}
+
+/** An example as far as the count needs it. */
+export interface ExampleSizes {
+  tokens: number;
+  /** Tokens that carry loss. */
+  targets: number;
+}
+
+/** Operations of forward and backward pass over some examples. */
+export function trainingFlops(model: ModelSizes, examples: readonly ExampleSizes[]): number {
+  return examples.reduce((sum, { tokens, targets }) => {
+    const linear = 6 * model.linearParameters * tokens;
+    const head = 6 * model.headParameters * targets;
+    const attention = 6 * model.layers * model.attentionWidth * tokens * (tokens + 1);
+    return sum + linear + head + attention;
+  }, 0);
+}

@@ -1,0 +1,117 @@
+/**
+ * What the bench asks of a child process and what the child answers, both as JSON. Children in TypeScript (`measure/`)
+ * and in Python (`peer/`) take the same jobs and give the same answers.
+ */
+
+/** Engines that this project's own code can run on. */
+export type EngineName = 'tunebook' | 'tfjs-node' | 'tfjs-wasm';
+
+/** The recipe of every training run: TRL's settings of these names; the rest are TRL's defaults. */
+export const RECIPE = { batchSize: 4, accumulation: 4, maxLength: 512, learningRate: 1e-4 } as const;
+
+/** Examples in one optimizer step. */
+export const EXAMPLES_PER_STEP = RECIPE.batchSize * RECIPE.accumulation;
+
+/** Everything is loaded from here. */
+interface ModelJob {
+  /** Folder of a checkpoint. */
+  model: string;
+  /** File with rows of `prompt` and `completion`. */
+  rows: string;
+  /** Used by a peer; this project's engine takes all of the machine. */
+  threads: number;
+}
+
+export interface TrainJob extends ModelJob {
+  engine: EngineName;
+  recipe: typeof RECIPE;
+  steps: number;
+  /** Number format of a peer's products. */
+  precision: 'float32' | 'bf16';
+}
+
+/** One optimizer step. */
+export interface StepRecord {
+  seconds: number;
+  loss: number;
+  /** Tokens of the step's examples; padding is not counted. */
+  tokens: number;
+  /** Floating-point operations that the step needs (flops.ts); absent for peers. */
+  flops?: number;
+  /** Seconds inside ONNX Runtime's runs; absent on other engines. */
+  runSeconds?: number;
+  /** Seconds of compiling graphs; absent on other engines. */
+  compileSeconds?: number;
+}
+
+export interface TrainResult {
+  steps: StepRecord[];
+  /** Largest resident memory of the process. */
+  peakBytes: number;
+}
+
+export interface DecodeJob extends ModelJob {
+  newTokens: number;
+}
+
+export interface DecodeResult {
+  /** The new tokens, greedily chosen. */
+  ids: number[];
+  /** Seconds of the first call, compilation counted. */
+  firstSeconds: number;
+  /** Seconds of the same call again. */
+  seconds: number;
+  peakBytes: number;
+}
+
+export interface ScoreJob extends ModelJob {
+  engine: EngineName;
+  recipe: typeof RECIPE;
+  /** Rows that are scored, from the first on. */
+  examples: number;
+  /** Examples in a batch: a peer pads to the longest of them, and the loss is a mean of the batches' means. */
+  evalBatchSize: number;
+}
+
+export interface ScoreResult {
+  loss: number;
+  /** Tokens of the examples; padding is not counted. */
+  tokens: number;
+  /** Seconds of the first evaluation, compilation counted. */
+  firstSeconds: number;
+  /** Seconds of the same evaluation again. */
+  seconds: number;
+  peakBytes: number;
+}
+
+/** Sizes of a matrix product: [m, k] times [k, n]. */
+export type Product = readonly [m: number, k: number, n: number];
+
+export interface CeilingJob {
+  products: readonly Product[];
+  threads: number;
+}
+
+export interface CeilingResult {
+  /** The fastest product, in 10⁹ floating-point operations a second, a multiplication and an addition counted as two. */
+  gflops: number;
+  product: Product;
+  /** Versions of the packages that were measured. */
+  versions: Record<string, string>;
+}
+
+export interface MakeModelJob {
+  shape: string;
+  /** Folder of the tokenizer. */
+  tokenizer: string;
+  /** Folder that the checkpoint goes to. */
+  directory: string;
+}
+
+export interface MakeModelResult {
+  parameters: number;
+}
+
+export interface ImportResult {
+  seconds: number;
+}

@@ -1,0 +1,81 @@
+/** Child: fine-tunes a checkpoint for a few steps and times each of them. */
+
+import { engineStatistics } from '../../../lib/engine';
+import { loadDataset, loadModel, SFTTrainer, type TrainerCallback } from '../../../lib/index';
+import type { CausalLM } from '../../../lib/model';
+import { stepsOfEpoch } from '../../../lib/train/batches';
+import { countTargets } from '../../../lib/train/examples';
+import { peakBytes, serve } from '../child';
+import { type ExampleSizes, type ModelSizes, trainingFlops } from '../flops';
+import type { StepRecord, TrainJob, TrainResult } from '../jobs';
+import { useEngine } from './engine';
+
+serve(async ({ engine, model: folder, rows, recipe, steps }: TrainJob): Promise<TrainResult> => {
+  await useEngine(engine);
+  const model = await loadModel(folder);
+  const clock = new StepClock();
+  const trainer = new SFTTrainer({
+    model,
+    trainDataset: await loadDataset(rows),
+    callbacks: [clock],
+    config: {
+      maxSteps: steps,
+      perDeviceTrainBatchSize: recipe.batchSize,
+      gradientAccumulationSteps: recipe.accumulation,
+      maxLength: recipe.maxLength,
+      learningRate: recipe.learningRate,
+      completionOnlyLoss: true,
+      trainSamplingStrategy: 'sequential',
+      loggingSteps: 1,
+      disableTqdm: true,
+    },
+  });
+  const examples = stepsOfEpoch(trainer.trainItems, trainer.config, 0).map((step) =>
+    step.flat(2).map((sequence): ExampleSizes => ({ tokens: sequence.inputIds.length, targets: countTargets(sequence) })),
+  );
+  const sizes = sizesOf(model);
+  await trainer.train();
+  const records = clock.times.map(
+    (times, step): StepRecord => ({
+      ...times,
+      loss: trainer.log[step].loss ?? Number.NaN,
+      tokens: examples[step].reduce((sum, { tokens }) => sum + tokens, 0),
+      flops: trainingFlops(sizes, examples[step]),
+    }),
+  );
+  return { steps: records, peakBytes: peakBytes() };
+});
+
+type StepTimes = Pick<StepRecord, 'seconds' | 'runSeconds' | 'compileSeconds'>;
+
+/** Takes the time of each step, and how much of it the engine's own counters explain. */
+class StepClock implements TrainerCallback {
+  readonly times: StepTimes[] = [];
+  private begun = readClocks();
+
+  onStepBegin(): void {
+    this.begun = readClocks();
+  }
+
+  onStepEnd(): void {
+    const ended = readClocks();
+    const since = (name: 'now' | 'runMs' | 'compileMs') => (ended[name] - this.begun[name]) / 1000;
+    const counters = engineStatistics() ? { runSeconds: since('runMs'), compileSeconds: since('compileMs') } : {};
+    this.times.push({ seconds: since('now'), ...counters });
+  }
+}
+
+/** Milliseconds: of the wall clock, inside ONNX Runtime's runs, and of compiling. */
+function readClocks(): { now: number; runMs: number; compileMs: number } {
+  const { runMs, compileMs } = engineStatistics() ?? { runMs: 0, compileMs: 0 };
+  return { now: performance.now(), runMs, compileMs };
+}
+
+function sizesOf({ linears, outputHead, config }: CausalLM): ModelSizes {
+  return {
+    linearParameters: [...linears.values()].reduce((sum, { weight }) => sum + weight.shape[0] * weight.shape[1], 0),
+    headParameters: outputHead.size,
+    layers: config.numHiddenLayers,
+    attentionWidth: config.numAttentionHeads * config.headDim,
+  };
+}
