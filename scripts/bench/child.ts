@@ -68,11 +68,14 @@ function readAnswer<T>(output: string): Outcome<T> {
   }
 }
 
+/** A program that fails by an exception says so in its last line; one that crashes may print its stack behind the reason. */
 function describeEnd(code: number | null, signal: NodeJS.Signals | null, errors: string): string {
   const lines = errors.split('\n').filter((line) => line.trim() !== '');
-  const reason = (lines.findLast((line) => /error|fatal/i.test(line)) ?? lines.at(-1) ?? '').trim().slice(0, LONGEST_REASON);
-  const end = signal ? `It was ended by ${signal}` : `It ended with code ${code}`;
-  return reason === '' ? `${end} and said nothing.` : `${end}: ${reason}`;
+  const last = lines.at(-1) ?? 'it said nothing';
+  const crashed = code !== 1;
+  const reason = ((crashed ? lines.findLast((line) => /error|fatal/i.test(line)) : undefined) ?? last).trim().slice(0, LONGEST_REASON);
+  if (!crashed) return reason;
+  return `${signal ? `It was ended by ${signal}` : `It ended with code ${code}`}: ${reason}`;
 }
 
 /** The other side: a child's main function. Takes the job, works, prints the answer. */

@@ -1,6 +1,6 @@
 /** Decoding: one prompt continued greedily, beside transformers' `generate` on the same checkpoint. */
 import { type Bench, say } from './bench';
-import { resultOf } from './child';
+import { type Outcome, resultOf } from './child';
 import type { DecodeJob, DecodeResult } from './jobs';
 import { runOwn, runPeer } from './peers';
 import { outcomeRow, type Section } from './table';
@@ -16,7 +16,7 @@ export async function measureDecoding({ workspace, threads, python }: Bench, nam
   const peer = python === undefined ? undefined : await runPeer<DecodeResult>(python, 'decode', job);
   const [ours, theirs] = [resultOf(own), resultOf(peer)];
   const agreed = ours && theirs && { 'same tokens as transformers': `${commonStart(ours.ids, theirs.ids)} of ${NEW_TOKENS}` };
-  const row = (engine: string, outcome: typeof own) => outcomeRow(engine, outcome, ({ ids }) => ids.length);
+  const row = (engine: string, outcome: Outcome<DecodeResult>) => outcomeRow(engine, outcome, ({ ids }) => ids.length);
   return {
     title: `Decoding ${NEW_TOKENS} tokens, ${name}, float32, one prompt`,
     tables: [

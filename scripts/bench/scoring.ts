@@ -1,6 +1,6 @@
 /** Scoring: the loss of examples without gradients, beside the evaluation of TRL's trainer with its default padding. */
 import { type Bench, say } from './bench';
-import { resultOf } from './child';
+import { type Outcome, resultOf } from './child';
 import { RECIPE, type ScoreJob, type ScoreResult } from './jobs';
 import { runOwn, runPeer } from './peers';
 import { LOSS_TOLERANCE, relativeDifference } from './summary';
@@ -27,7 +27,7 @@ export async function measureScoring({ workspace, threads, python }: Bench, name
   if (python !== undefined) say('scoring with TRL float32');
   const peer = python === undefined ? undefined : await runPeer<ScoreResult>(python, 'score', job);
   const [ours, theirs] = [resultOf(own), resultOf(peer)];
-  const row = (engine: string, outcome: typeof own) => ({
+  const row = (engine: string, outcome: Outcome<ScoreResult>) => ({
     ...outcomeRow(engine, outcome, ({ tokens }) => tokens),
     'mean loss': fixed(resultOf(outcome)?.loss, 6),
   });
@@ -44,7 +44,7 @@ export async function measureScoring({ workspace, threads, python }: Bench, name
   };
 }
 
-function problemsOf(name: string, own: Awaited<ReturnType<typeof runOwn<ScoreResult>>>, theirs: ScoreResult | undefined): string[] {
+function problemsOf(name: string, own: Outcome<ScoreResult>, theirs: ScoreResult | undefined): string[] {
   if ('failure' in own) return [`${name}: Tunebook did not score. ${own.failure}`];
   const { loss } = own.result;
   if (!theirs || relativeDifference(loss, theirs.loss) <= LOSS_TOLERANCE) return [];

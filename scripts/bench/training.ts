@@ -11,8 +11,8 @@ import type { BenchModel } from './workspace';
 /** One engine's run. */
 export interface TrainingRun {
   engine: string;
-  /** Whether its losses must be those of the others. */
-  float32: boolean;
+  /** The losses of all float32 runs must be the same. */
+  precision: TrainJob['precision'];
   outcome: Outcome<TrainResult>;
   /** What is worth saying beside its figures. */
   note?: string;
@@ -23,26 +23,24 @@ const PEER = 'TRL float32';
 /** Examples that are scored on WebAssembly where it cannot train. */
 const WASM_EXAMPLES = 8;
 
-/** Measures every engine; one that fails says why, and the others go on. */
+/** Measures every engine, one after the other; one that fails says why, and the others go on. */
 export async function measureTraining(bench: Bench, folder: string): Promise<TrainingRun[]> {
-  const { threads, steps, python, tfjsLimit: limit } = bench;
-  const base = { model: folder, rows: bench.workspace.rows, threads, recipe: RECIPE, steps, precision: 'float32' } as const;
-  const own = (engine: EngineName, options = {}) => runOwn<TrainResult>('train', { ...base, engine } satisfies TrainJob, options);
-  const runs: TrainingRun[] = [];
-  const add = async (engine: string, work: () => Promise<Outcome<TrainResult>>) => {
-    say(`training with ${engine}`);
-    runs.push({ engine, float32: !engine.includes('bf16'), outcome: await work() });
+  const { workspace, threads, steps, python, tfjsLimit } = bench;
+  const base: TrainJob = { engine: 'tunebook', model: folder, rows: workspace.rows, threads, recipe: RECIPE, steps, precision: 'float32' };
+  const own = async (name: string, engine: EngineName, limit?: number): Promise<TrainingRun> => {
+    say(`training with ${name}`);
+    return { engine: name, precision: 'float32', outcome: await runOwn('train', { ...base, engine }, { limit }) };
   };
-  await add(OWN, () => own('tunebook'));
-  if (python !== undefined) {
-    const peer = (precision: TrainJob['precision']) =>
-      runPeer<TrainResult>(python, 'train', { ...base, engine: 'tunebook', precision } satisfies TrainJob);
-    await add(PEER, () => peer('float32'));
-    await add('TRL bf16', () => peer('bf16'));
-  }
-  await add('tfjs-node', () => own('tfjs-node', { limit }));
-  runs.push(await trainOnWasm(bench, folder));
-  return runs;
+  const peer = async (name: string, precision: TrainJob['precision'], interpreter: string): Promise<TrainingRun> => {
+    say(`training with ${name}`);
+    return { engine: name, precision, outcome: await runPeer(interpreter, 'train', { ...base, precision }) };
+  };
+  return [
+    await own(OWN, 'tunebook'),
+    ...(python === undefined ? [] : [await peer(PEER, 'float32', python), await peer('TRL bf16', 'bf16', python)]),
+    await own('tfjs-node', 'tfjs-node', tfjsLimit),
+    await trainOnWasm(bench, folder),
+  ];
 }
 
 /** One step on tfjs's WebAssembly backend; where that fails, the loss of a few examples without gradients. */
@@ -50,15 +48,20 @@ async function trainOnWasm({ workspace: { rows }, threads, tfjsLimit: limit }: B
   const engine = 'tfjs WebAssembly, 1 step';
   say(`training with ${engine}`);
   const shared = { engine: 'tfjs-wasm', model, rows, threads, recipe: RECIPE } as const;
-  const outcome = await runOwn<TrainResult>('train', { ...shared, steps: 1, precision: 'float32' } satisfies TrainJob, { limit });
-  if (!('failure' in outcome) || outcome.failure.includes('does not load')) return { engine, float32: true, outcome };
-  const job: ScoreJob = { ...shared, examples: WASM_EXAMPLES, evalBatchSize: WASM_EXAMPLES };
-  const scored = await runOwn<ScoreResult>('score', job, { limit });
-  const note =
-    'result' in scored
-      ? `Without gradients it reads ${WASM_EXAMPLES} examples at ${fixed(scored.result.tokens / scored.result.seconds, 1)} tokens/s.`
-      : `Nor does it compute the loss without gradients: ${scored.failure}`;
-  return { engine, float32: true, outcome, note };
+  const training: TrainJob = { ...shared, steps: 1, precision: 'float32' };
+  const outcome = await runOwn<TrainResult>('train', training, { limit });
+  if ('result' in outcome) return { engine, precision: 'float32', outcome };
+  const scoring: ScoreJob = { ...shared, examples: WASM_EXAMPLES, evalBatchSize: WASM_EXAMPLES };
+  const note = scoringNote(outcome.failure, await runOwn<ScoreResult>('score', scoring, { limit }));
+  return { engine, precision: 'float32', outcome, note };
+}
+
+/** What WebAssembly can do although it cannot train; nothing where the reason is the same. */
+function scoringNote(failure: string, scored: Outcome<ScoreResult>): string | undefined {
+  if ('failure' in scored)
+    return scored.failure === failure ? undefined : `Nor does it compute the loss without gradients: ${scored.failure}`;
+  const { tokens, seconds } = scored.result;
+  return `Without gradients it reads ${WASM_EXAMPLES} examples at ${fixed(tokens / seconds, 1)} tokens/s.`;
 }
 
 /** The tables of a model's training. */
@@ -135,8 +138,8 @@ function lossRows(runs: readonly TrainingRun[]): Row[] {
 function problemsOf(model: string, own: TrainingRun, runs: readonly TrainingRun[]): string[] {
   if ('failure' in own.outcome) return [`${model}: ${OWN} did not train. ${own.outcome.failure}`];
   const { result } = own.outcome;
-  return runs.flatMap(({ engine, float32, outcome }) =>
-    float32 && engine !== OWN && 'result' in outcome
+  return runs.flatMap(({ engine, precision, outcome }) =>
+    precision === 'float32' && engine !== OWN && 'result' in outcome
       ? disagreements(result, outcome.result).map((what) => `${model}, ${OWN} and ${engine}: ${what}.`)
       : [],
   );

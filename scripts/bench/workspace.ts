@@ -82,31 +82,23 @@ export function removeCheckpoint(model: BenchModel, directory: string): void {
   if (model.directory === undefined) rmSync(directory, { recursive: true, force: true });
 }
 
-/** Names under which tokenizers know the end of a text and padding. */
+/** Names under which tokenizers know the end of a text. */
 const EOS_NAMES = ['<|endoftext|>', '</s>', '<|im_end|>', '<|end_of_text|>'];
-const PAD_NAMES = ['<|padding|>', '<|pad|>', '<pad>', '[PAD]'];
 
-/** The tokenizer's folder; for a tokenizer.json alone, one in which a configuration beside it names its special tokens. */
+/** The tokenizer's folder; for a tokenizer.json alone, one in which a configuration beside it names how a text ends. */
 function tokenizerFolder(given: string, { directory }: Workspace): string {
   if (statSync(given).isDirectory()) return given;
   const { added_tokens: added = [] } = readJson(given) as { added_tokens?: { content: string }[] };
-  const named = (names: readonly string[]) => names.find((name) => added.some(({ content }) => content === name));
-  const eos = named(EOS_NAMES);
+  const eos = EOS_NAMES.find((name) => added.some(({ content }) => content === name));
   if (eos === undefined) {
     throw new UserError(
-      `${given} has none of the tokens ${EOS_NAMES.join(', ')} to end a text; give a folder with its tokenizer_config.json too.`,
+      `${given} has none of the tokens ${EOS_NAMES.join(', ')} to end a text; give a folder that has its tokenizer_config.json too.`,
     );
   }
   const folder = path.join(directory, 'tokenizer');
   mkdirSync(folder, { recursive: true });
   copyFileSync(given, path.join(folder, 'tokenizer.json'));
-  const config = {
-    tokenizer_class: 'PreTrainedTokenizerFast',
-    bos_token: eos,
-    eos_token: eos,
-    unk_token: eos,
-    pad_token: named(PAD_NAMES) ?? eos,
-  };
+  const config = { tokenizer_class: 'PreTrainedTokenizerFast', bos_token: eos, eos_token: eos, unk_token: eos };
   writeFileSync(path.join(folder, 'tokenizer_config.json'), JSON.stringify(config));
   return folder;
 }

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { readFlags } from '../../scripts/bench/flags';
+import { trainingFlops } from '../../scripts/bench/flops';
+import type { StepRecord, TrainResult } from '../../scripts/bench/jobs';
+import { SHAPES, shapeOf } from '../../scripts/bench/shapes';
+import { disagreements, steadyStep, tokensPerSecond } from '../../scripts/bench/summary';
+import { sectionText } from '../../scripts/bench/table';
+import { verdictRow } from '../../scripts/bench/targets';
+import { trainingSection } from '../../scripts/bench/training';
+
+test('operations of a step are those of linear layers, head and causal pairs, counted by hand', () => {
+  const model = { linearParameters: 10, headParameters: 100, layers: 2, attentionWidth: 4 };
+  // linear: 6·10·3 = 180; head: 6·100·1 = 600; attention: 3 tokens see 1 + 2 + 3 = 6 others, each 2·2·4 operations in each
+  // of 2 layers = 192 forward, three times that with the backward pass = 576
+  assert.equal(trainingFlops(model, [{ tokens: 3, targets: 1 }]), 180 + 600 + 576);
+  // examples do not see each other: two of them need twice as much, not four times
+  assert.equal(trainingFlops(model, Array(2).fill({ tokens: 3, targets: 1 })), 2 * (180 + 600 + 576));
+});
+
+const step = (loss: number, rest: Partial<StepRecord> = {}): StepRecord => ({ seconds: 2, loss, tokens: 100, ...rest });
+const result = (...steps: StepRecord[]): TrainResult => ({ steps, peakBytes: 2e9 });
+
+test('speed counts every step, the steady step leaves out the first', () => {
+  const counters = { flops: 4e9, runSeconds: 1.8, compileSeconds: 0 };
+  const run = result(step(3, { seconds: 6 }), step(2, counters), step(1, counters));
+  assert.equal(tokensPerSecond(run), 30);
+  const steady = steadyStep(run);
+  assert.equal(steady?.seconds, 2);
+  assert.equal(steady?.gflops, 2);
+  assert.ok(Math.abs((steady?.javascript ?? 0) - 0.1) < 1e-12);
+  assert.equal(steadyStep(result(step(3))), undefined);
+});
+
+test('runs disagree when a loss differs by more than 1e-4 of itself, is no number, or tokens differ', () => {
+  assert.deepEqual(disagreements(result(step(10)), result(step(10.0009))), []);
+  assert.match(disagreements(result(step(3), step(10)), result(step(3), step(10.0011))).join(), /losses of step 2/);
+  assert.match(disagreements(result(step(Number.NaN)), result(step(1))).join(), /losses of step 1/);
+  assert.match(disagreements(result(step(1)), result(step(1, { tokens: 99 }))).join(), /100 tokens .* 99/);
+});
+
+test('a verdict judges the measured value at its border, and says when there is none', () => {
+  const verdict = (value: number | undefined, target: Parameters<typeof verdictRow>[0]['target']) =>
+    verdictRow({ name: 'm', unit: 'share', value, target }).verdict;
+  assert.equal(verdict(0.8, { atLeast: 0.8 }), 'met');
+  assert.equal(verdict(0.79999, { atLeast: 0.8 }), 'not met');
+  assert.equal(verdict(1, { atMost: 1 }), 'met');
+  assert.equal(verdict(0.08, { below: 0.08 }), 'not met');
+  assert.equal(verdict(undefined, { below: 0.08 }), 'not measured');
+  assert.deepEqual(verdictRow({ name: 'speed', unit: 'times', value: 2.345, target: { atLeast: 2.2 } }), {
+    measure: 'speed',
+    value: '2.35 ×',
+    target: 'at least 2.20 ×',
+    verdict: 'met',
+  });
+});
+
+test('the table of a training shows ratios, losses side by side, and why an engine is missing', () => {
+  const section = trainingSection(
+    { name: 'smollm2-135m', shape: 'smollm2-135m' },
+    [
+      { engine: 'Tunebook', precision: 'float32', outcome: { result: result(step(10), step(9)) } },
+      { engine: 'TRL float32', precision: 'float32', outcome: { result: result(step(10, { seconds: 6 }), step(9.5, { seconds: 6 })) } },
+      { engine: 'TRL bf16', precision: 'bf16', outcome: { failure: 'It ended with code 1: no bf16.' } },
+    ],
+    {},
+  );
+  const text = sectionText(section);
+  assert.match(text, /times TRL float32\s+3\.00 ×\s+at least 2\.20 ×\s+met/);
+  assert.match(text, /times TRL bf16\s+not measured\s+at least 1\.40 ×\s+not measured/);
+  assert.match(text, /^2\s+9\.000000\s+9\.500000$/m);
+  assert.match(text, /TRL bf16\s+It ended with code 1: no bf16\./);
+  assert.equal(section.problems.length, 1);
+  assert.match(section.problems[0], /smollm2-135m, Tunebook and TRL float32: the losses of step 2/);
+});
+
+test('a checkpoint is recognized as one of the shapes by its sizes', () => {
+  assert.equal(shapeOf({ ...SHAPES['pythia-410m'] }), 'pythia-410m');
+  assert.equal(shapeOf({ ...SHAPES['pythia-410m'], num_hidden_layers: 6 }), undefined);
+});
+
+test('flags that are wrong are refused with one sentence', () => {
+  assert.deepEqual([...readFlags(['--only', 'score,train']).only], ['score', 'train']);
+  assert.throws(() => readFlags(['--steps', '0']), /--steps is "0"; give a whole number of at least 1\.$/);
+  assert.throws(() => readFlags(['--shapes', 'gpt2']), /--shapes names "gpt2"; choose among smollm2-135m, pythia-410m/);
+  assert.throws(() => readFlags(['--python', '/no/such/python']), /--python names \/no\/such\/python, which does not exist/);
+  assert.throws(() => readFlags(['--data']), /--data.*; the flags are --data, /);
+  assert.throws(() => readFlags(['--speed']), /Unknown option '--speed'; the flags are --data, /);
+});
