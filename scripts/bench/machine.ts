@@ -14,7 +14,7 @@ export function machineText({ onnxruntime, torch }: Ceilings, { data, steps, pyt
       .map(([name, version]) => `${name} ${version}`)
       .join(', '),
     `float32 matrix product: ${ceilingText('ONNX Runtime', onnxruntime)}; ${ceilingText('torch', torch)}`,
-    `${steps} steps of ${EXAMPLES_PER_STEP} examples (batch ${batchSize}, accumulation ${accumulation}), max_length ${maxLength}, learning rate ${learningRate}, ` +
+    `${steps} ${steps === 1 ? 'step' : 'steps'} of ${EXAMPLES_PER_STEP} examples (batch ${batchSize}, accumulation ${accumulation}), max_length ${maxLength}, learning rate ${learningRate}, ` +
       `loss on completions, float32 weights, all cores; ${data}`,
     ...(python === undefined ? ['No peer in Python is measured, because --python was not given.'] : []),
   ].join('\n');

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { runChild } from '../../scripts/bench/child';
 import { readFlags } from '../../scripts/bench/flags';
 import { trainingFlops } from '../../scripts/bench/flops';
 import type { StepRecord, TrainResult } from '../../scripts/bench/jobs';
@@ -86,4 +87,17 @@ test('flags that are wrong are refused with one sentence', () => {
   assert.throws(() => readFlags(['--python', '/no/such/python']), /--python names \/no\/such\/python, which does not exist/);
   assert.throws(() => readFlags(['--data']), /--data.*; the flags are --data, /);
   assert.throws(() => readFlags(['--speed']), /Unknown option '--speed'; the flags are --data, /);
+});
+
+test('a child gives its answer, or one sentence that says why there is none', async () => {
+  const run = (program: string, limit?: number) => runChild([process.execPath, '-e', program], { n: 2 }, { limit });
+  const answered = await run('console.log("noise"); console.log(JSON.stringify({ twice: 2 * JSON.parse(process.argv[1]).n }))');
+  assert.deepEqual(answered, { result: { twice: 4 } });
+  assert.deepEqual(await run('console.error("first\\nThe package is missing."); process.exit(1)'), { failure: 'The package is missing.' });
+  assert.deepEqual(await run('console.error("fatal: no memory\\n at stack"); process.exit(7)'), {
+    failure: 'It ended with code 7: fatal: no memory',
+  });
+  assert.match(JSON.stringify(await run('console.log("hello")')), /ended without an answer/);
+  assert.match(JSON.stringify(await run('setInterval(() => {}, 1000)', 0.5)), /not done after 0\.5 seconds/);
+  assert.match(JSON.stringify(await runChild(['/no/such/program'], {})), /cannot be started/);
 });
