@@ -56,10 +56,12 @@ async function trainOnWasm({ workspace: { rows }, threads, tfjsLimit: limit }: B
   return { engine, precision: 'float32', outcome, note };
 }
 
-/** What WebAssembly can do although it cannot train; nothing where the reason is the same. */
-function scoringNote(failure: string, scored: Outcome<ScoreResult>): string | undefined {
-  if ('failure' in scored)
-    return scored.failure === failure ? undefined : `Nor does it compute the loss without gradients: ${scored.failure}`;
+/** What WebAssembly can do although it cannot train. */
+function scoringNote(failure: string, scored: Outcome<ScoreResult>): string {
+  if ('failure' in scored) {
+    const reason = scored.failure === failure ? 'for the same reason.' : scored.failure;
+    return `Nor does it compute the loss without gradients: ${reason}`;
+  }
   const { tokens, seconds } = scored.result;
   return `Without gradients it reads ${WASM_EXAMPLES} examples at ${fixed(tokens / seconds, 1)} tokens/s.`;
 }
