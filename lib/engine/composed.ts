@@ -149,7 +149,7 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
   return { nll, argmax, entropy };
 }
 
-/** The numbers enter as tensors, so that one compiled graph serves all steps. */
+/** The numbers enter as one tensor, so that one compiled graph serves all steps and a device gets them in one piece. */
 export function adamW(
   parameter: tf.Variable,
   gradient: tf.Tensor,
@@ -157,13 +157,17 @@ export function adamW(
   settings: AdamWSettings,
 ): void {
   const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
+  const numbers = [
+    ...[gradientScale, beta1, 1 - beta1, beta2, 1 - beta2, epsilon],
+    ...[1 / Math.sqrt(1 - beta2 ** step), learningRate / (1 - beta1 ** step), 1 - learningRate * weightDecay],
+  ];
   tf.tidy(() => {
-    const g = tf.mul(gradient, tf.scalar(gradientScale));
-    const m = tf.add(tf.mul(moments.m, beta1), tf.mul(g, 1 - beta1));
-    const v = tf.add(tf.mul(moments.v, beta2), tf.mul(tf.square(g), 1 - beta2));
-    const denominator = tf.add(tf.mul(tf.sqrt(v), tf.scalar(1 / Math.sqrt(1 - beta2 ** step))), epsilon);
-    const change = tf.mul(tf.div(m, denominator), tf.scalar(learningRate / (1 - beta1 ** step)));
-    parameter.assign(tf.sub(tf.mul(parameter, tf.scalar(1 - learningRate * weightDecay)), change));
+    const [scale, keepM, freshM, keepV, freshV, eps, correction, rate, keep] = tf.unstack(tf.tensor1d(numbers));
+    const g = tf.mul(gradient, scale);
+    const m = tf.add(tf.mul(moments.m, keepM), tf.mul(g, freshM));
+    const v = tf.add(tf.mul(moments.v, keepV), tf.mul(tf.square(g), freshV));
+    const denominator = tf.add(tf.mul(tf.sqrt(v), correction), eps);
+    parameter.assign(tf.sub(tf.mul(parameter, keep), tf.mul(tf.div(m, denominator), rate)));
     moments.m.assign(m);
     moments.v.assign(v);
   });

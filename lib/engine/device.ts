@@ -3,8 +3,9 @@ import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { type EngineMemory, type EngineStatistics, OrtBackend } from './ort/backend';
+import type { Precision } from './ort/onnx';
 import { registerOrtBackend } from './ort/register';
-import { probe } from './ort/session';
+import { probe, type SessionSettings } from './ort/session';
 import { type TfjsNodeName, useLibtensorflow } from './tfjs-node';
 
 /** Devices a user may ask for; `auto` takes the fastest that works here. */
@@ -17,6 +18,8 @@ export interface DeviceInfo {
   backend: string;
   /** One line for people: processor or adapter, threads, versions. */
   description: string;
+  /** Whether the processor itself computes in float16 (on WebGPU: the adapter has shader-f16). */
+  float16: boolean;
 }
 
 const NAMES: readonly DeviceName[] = ['auto', 'cpu', 'webgpu', 'tfjs-node-gpu', 'tfjs-node'];
@@ -61,10 +64,10 @@ async function useOnnxRuntime(name: 'cpu' | 'webgpu'): Promise<DeviceInfo> {
   const { version } = require('onnxruntime-node/package.json') as { version: string };
   const threads = settings.threads === 1 ? '1 thread' : `${settings.threads} threads`;
   const place = name === 'cpu' ? `${processor()}, ${threads}` : 'GPU through WebGPU';
-  return { name, backend, description: `${place}, ONNX Runtime ${version}` };
+  return { name, backend, description: `${place}, ONNX Runtime ${version}`, float16: name === 'webgpu' && hasFloat16(settings) };
 }
 
-function checkWebGpu(settings: { threads: number; executionProviders: string[] }): void {
+function checkWebGpu(settings: SessionSettings): void {
   try {
     probe(settings);
   } catch (error) {
@@ -78,10 +81,19 @@ function checkWebGpu(settings: { threads: number; executionProviders: string[] }
   }
 }
 
+function hasFloat16(settings: SessionSettings): boolean {
+  try {
+    probe(settings, 'float16');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function useTfjsNode(name: TfjsNodeName): Promise<DeviceInfo> {
   const { version, package: source, onGpu } = await useLibtensorflow(name);
   const place = onGpu ? 'GPU' : name === 'tfjs-node' ? processor() : `no GPU found, so ${processor()}`;
-  return { name, backend: 'tensorflow', description: `${place}, libtensorflow ${version} through ${source}` };
+  return { name, backend: 'tensorflow', description: `${place}, libtensorflow ${version} through ${source}`, float16: false };
 }
 
 function processor(): string {
@@ -109,6 +121,19 @@ export function varyingSizes(sizes: Record<string, number>): void {
  */
 export function computeRecorded({ frugal = false } = {}): void {
   ortBackend()?.flush({ frugal });
+}
+
+/**
+ * The type that products of matrices are computed in from now on, 'float32' at first; all else stays float32. In 'float16'
+ * the CPU rounds operands and products but gains nothing. Only the ONNX Runtime devices know it.
+ */
+export function usePrecision(precision: Precision): void {
+  ortBackend()?.setPrecision(precision);
+}
+
+/** The precision in use. */
+export function currentPrecision(): Precision {
+  return ortBackend()?.precision ?? 'float32';
 }
 
 /** Counters of the ONNX Runtime backend, if it is in use. */

@@ -163,13 +163,21 @@ export function sumOfSquares(x: tf.Tensor): tf.Scalar {
 }
 
 /**
- * Sets a variable to zero, in place where that is possible: a gradient accumulator keeps its memory, and the graph that adds
+ * Sets variables to zero, in place where that is possible: a gradient accumulator keeps its memory, and the graph that adds
  * to it stays the same, from step to step.
  */
-export function setToZero(variable: tf.Variable): void {
+export function setToZero(variables: readonly tf.Variable[]): void {
   const backend = ortBackend();
-  if (backend?.worksOnHost) writableData(backend, variable).fill(0);
-  else tf.tidy(() => variable.assign(tf.zerosLike(variable)));
+  if (backend?.worksOnHost) {
+    for (const variable of variables) writableData(backend, variable).fill(0);
+    return;
+  }
+  tf.tidy(() => {
+    // A zero that is fed: zeros written into the graph would be kept with it, as large as they are.
+    const zero = tf.scalar(0);
+    for (const variable of variables) variable.assign(tf.broadcastTo(zero, variable.shape));
+  });
+  backend?.flush();
 }
 
 /**
@@ -233,6 +241,8 @@ export function adamW(
   const backend = ortBackend();
   if (!backend?.worksOnHost) {
     composed.adamW(parameter, gradient, moments, settings);
+    // One parameter at a time: together, old and new weights and moments of all of them would need memory at once.
+    backend?.flush();
     return;
   }
   const [w, m, v] = [parameter, moments.m, moments.v].map((variable) => writableData(backend, variable));

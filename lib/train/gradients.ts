@@ -35,7 +35,7 @@ export class GradientSums {
 
   /** Makes ready for the next step. */
   reset(): void {
-    for (const name of this.present) setToZero(this.sums.get(name) as tf.Variable);
+    setToZero([...this.present].map((name) => this.sums.get(name) as tf.Variable));
     this.present.clear();
   }
 

@@ -123,7 +123,7 @@ test('an accumulator takes over the memory of its old value, while a copy of tha
     add(1);
     assert.equal(variable.dataSync()[89999], 4 + i);
   }
-  setToZero(variable);
+  setToZero([variable]);
   assert.equal(variable.dataSync()[0], 0);
   variable.dispose();
 });

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import type { AlpacaExample } from '../../lib/data';
 import { readJson } from '../../lib/files';
-import { loadModel, tokenNll } from '../../lib/model';
+import { type CausalLM, loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
-import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
+import { type LogRecord, parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
 
 export const families = ['llama', 'gpt_neox', 'opt', 'qwen3'] as const;
 export type Family = (typeof families)[number];
@@ -21,25 +21,42 @@ export interface GoldenRun {
 
 const read = <T>(...names: string[]): T => readJson(path.join(projectRoot, 'test', 'golden', ...names)) as T;
 
+/** What a run may do otherwise. */
+export interface GoldenOptions {
+  steps?: number;
+  /** Settings beside the reference's. */
+  config?: Partial<SFTConfig>;
+  onStep?: (model: CausalLM) => void;
+  onNote?: (note: string) => void;
+}
+
 /** Scores the golden ids, then trains for a few steps. */
-export async function goldenRun(family: Family): Promise<GoldenRun> {
+export async function goldenRun(family: Family, { steps = STEPS, config, onStep, onNote }: GoldenOptions = {}): Promise<GoldenRun> {
   const model = await loadModel(path.join(projectRoot, 'test', 'golden', family, 'model'));
   const { nll } = await tokenNll(model, read<{ input_ids: number[] }>(family, 'forward.json').input_ids);
   const trainer: SFTTrainer = new SFTTrainer({
     model,
     trainDataset: read<AlpacaExample[]>('rows.json'),
-    config: { ...parseConfig(read<{ config: Record<string, unknown> }>(family, 'sft.json').config), disableTqdm: true },
+    config: { ...parseConfig(read<{ config: Record<string, unknown> }>(family, 'sft.json').config), disableTqdm: true, ...config },
     callbacks: [
       {
         onLog: ({ step, stop }) => {
-          if (step >= STEPS) stop();
+          onStep?.(model);
+          if (step >= steps) stop();
         },
+        onNote,
       },
     ],
   });
   await trainer.train();
   model.dispose();
   return { nll: [...nll], log: [...trainer.log] };
+}
+
+/** Asserts that a step's loss is the reference's, within a relative tolerance. */
+export function assertLoss(family: Family, { log }: GoldenRun, step: number, within: number): void {
+  const reference = read<{ log: LogRecord[] }>(family, 'sft.json').log;
+  assertRelative(log[step - 1]?.loss, reference[step - 1].loss, within, `loss of step ${step}`);
 }
 
 /** Asserts that a run has the reference's numbers, as closely as `test/golden/README.md` asks for. */

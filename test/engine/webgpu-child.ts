@@ -1,13 +1,40 @@
-/** Run by webgpu.test.ts in a process of its own, whose environment names the Vulkan driver: golden values of one family, as JSON. */
-import { useDevice } from '../../lib/engine';
-import { type Family, goldenRun } from './golden-run';
+/**
+ * Run by webgpu.test.ts in a process of its own, whose environment names the Vulkan driver: golden values of one family, and
+ * what crossed to and from the device, as JSON.
+ */
+import { engineStatistics, useDevice } from '../../lib/engine';
+import { type Family, type GoldenRun, goldenRun } from './golden-run';
 
-async function main(family: Family): Promise<void> {
-  await useDevice('webgpu');
-  console.log(JSON.stringify(await goldenRun(family)));
+/** What the child found. */
+export interface WebGpuRun extends GoldenRun {
+  weightBytes: number;
+  /** After each step. */
+  memory: { transferred: number; deviceTensors: number; deviceBytes: number }[];
+  notes: string[];
+  /** Whether the adapter has shader-f16. */
+  float16: boolean;
 }
 
-main(process.argv[2] as Family).catch((error: Error) => {
+async function main(family: Family, steps: number, fp16: boolean): Promise<void> {
+  const { float16 } = await useDevice('webgpu');
+  const found: WebGpuRun = { nll: [], log: [], weightBytes: 0, memory: [], notes: [], float16 };
+  const run = await goldenRun(family, {
+    steps,
+    // short rows: a software driver computes their squares slowly
+    config: { fp16, tokensPerMicroBatch: 256 },
+    onStep: (model) => {
+      found.weightBytes = [...model.parameters.values()].reduce((sum, { size }) => sum + 4 * size, 0);
+      const { uploadedBytes = 0, downloadedBytes = 0, deviceTensors = 0, deviceBytes = 0 } = engineStatistics() ?? {};
+      found.memory.push({ transferred: uploadedBytes + downloadedBytes, deviceTensors, deviceBytes });
+    },
+    onNote: (note) => void found.notes.push(note),
+  });
+  console.log(JSON.stringify({ ...found, ...run }));
+}
+
+const [family, steps, precision] = process.argv.slice(2);
+
+main(family as Family, Number(steps), precision === 'fp16').catch((error: Error) => {
   console.error(error.message);
   process.exitCode = 1;
 });

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
-import { test } from 'node:test';
-import { assertGolden, families, type GoldenRun } from './golden-run';
+import { type TestContext, test } from 'node:test';
+import { assertGolden, assertLoss, families } from './golden-run';
+import type { WebGpuRun } from './webgpu-child';
 
 const SWIFTSHADER = '/usr/lib/chromium';
 const DRIVER = path.join(SWIFTSHADER, 'vk_swiftshader_icd.json');
@@ -16,14 +17,58 @@ function environment(): NodeJS.ProcessEnv {
   return { ...process.env, VK_ICD_FILENAMES: DRIVER, LD_LIBRARY_PATH: libraries };
 }
 
+/** What a child program found, or undefined where it could not run, which skips the test. */
+function run<T>(t: TestContext, program: string, ...args: string[]): T | undefined {
+  const child = spawnSync(process.execPath, [path.join(__dirname, program), ...args], { env: environment(), encoding: 'utf8' });
+  if (child.stderr.includes("The device 'webgpu' needs a GPU")) {
+    t.skip("there is no Vulkan driver here; Debian's package chromium brings one in software");
+    return undefined;
+  }
+  assert.equal(child.status, 0, child.stderr);
+  return JSON.parse(child.stdout) as T;
+}
+
 for (const family of families) {
-  test(`${family} on WebGPU: token losses and the first training steps are those of the reference`, (t) => {
-    const child = spawnSync(process.execPath, [path.join(__dirname, 'webgpu-child.js'), family], { env: environment(), encoding: 'utf8' });
-    if (child.stderr.includes("The device 'webgpu' needs a GPU")) {
-      t.skip("there is no Vulkan driver here; Debian's package chromium brings one in software");
-      return;
-    }
-    assert.equal(child.status, 0, child.stderr);
-    assertGolden(family, JSON.parse(child.stdout) as GoldenRun);
+  test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, (t) => {
+    const found = run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
+    if (!found) return;
+    assertGolden(family, found);
+    const [, second, third] = found.memory;
+    const transferred = third.transferred - second.transferred;
+    assert.ok(transferred < found.weightBytes / 10, `${transferred} bytes crossed in a step, with weights of ${found.weightBytes} bytes`);
+    assert.equal(third.deviceTensors, second.deviceTensors);
+    assert.equal(third.deviceBytes, second.deviceBytes);
+    // weights, gradients and two moments
+    assert.ok(third.deviceBytes > 3.9 * found.weightBytes, `${third.deviceBytes} bytes on the device`);
   });
 }
+
+test('fp16 on WebGPU loses what float32 does within 1%, or says that the GPU cannot', (t) => {
+  const found = run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '1', 'fp16');
+  if (!found) return;
+  assertLoss('llama', found, 1, 1e-2);
+  const refusal = 'fp16 has no effect here: the GPU has no shader-f16, so everything computes in float32.';
+  assert.equal(found.notes.includes(refusal), !found.float16);
+  t.diagnostic(found.float16 ? 'computed in float16' : refusal);
+});
+
+test('results stay on the device until somebody reads them, and leave it when they are disposed', (t) => {
+  const found = run<Record<string, unknown>>(t, 'webgpu-memory-child.js');
+  if (!found) return;
+  // three numbers of 4 bytes cross beside x, which has 4000
+  assert.deepEqual(found.firstUse, { runs: 1, uploadedBytes: 4004, downloadedBytes: 4, deviceTensors: 0 });
+  assert.deepEqual(found.secondUse, { runs: 1, uploadedBytes: 4004, downloadedBytes: 4, deviceTensors: 1 }, 'what is fed again moves over');
+  assert.deepEqual(found.thirdUse, { runs: 1, uploadedBytes: 4, downloadedBytes: 4, deviceTensors: 0 });
+  assert.deepEqual(found.lastUse, { runs: 2, uploadedBytes: 8000, downloadedBytes: 8, deviceTensors: 0 }, 'what nobody holds does not');
+  assert.deepEqual(found.unread, { runs: 1, uploadedBytes: 4, downloadedBytes: 4, deviceTensors: 1 });
+  assert.deepEqual(found.readLater, [0, 2, 4]);
+  assert.deepEqual(found.readTogether, { runs: 1, uploadedBytes: 12, downloadedBytes: 12000, deviceTensors: 0 });
+  assert.deepEqual(found.typed, [
+    [0, 2, 4],
+    [0, 0, 1],
+    [0, 2, 4],
+  ]);
+  assert.deepEqual(found.generated, found.generatedOnCpu);
+  assert.deepEqual(found.movedToCpu, [1, 3, 5]);
+  assert.deepEqual(found.leftOnDevice, { tensors: 0, bytes: 0 });
+});

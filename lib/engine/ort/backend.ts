@@ -16,13 +16,15 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
-import type { Tensor } from 'onnxruntime-common';
 import { CompilationWatch } from './compilation-watch';
+import { DeviceMemory, type DeviceStatistics } from './device-memory';
+import { HostMemory } from './host-memory';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
-import { BufferPool } from './pool';
+import type { Memory } from './memory';
+import type { Precision, Target } from './onnx';
 import { type Cut, cutOut, emitModel, keyOf, sizesOf, type VaryingSizes } from './program';
-import { ortTensor, Session, type SessionSettings } from './session';
-import { arrayOver, bytesPerElement, type HostArray, Node, sizeOf, Value } from './value';
+import { Session, type SessionSettings } from './session';
+import { arrayOver, bytesPerElement, type HostArray, Node, sameShape, sizeOf, Value } from './value';
 
 /** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
 interface Entry {
@@ -38,8 +40,8 @@ const MOST_SESSIONS = 64;
 /** Elements of all tensors in a graph that one thread computes faster than several could be started. */
 const SMALL = 1 << 14;
 
-/** Counters for tests and benchmarks. */
-export interface EngineStatistics {
+/** Counters for tests and benchmarks; those of a device's memory stay 0 on the CPU. */
+export interface EngineStatistics extends DeviceStatistics {
   runs: number;
   compilations: number;
   compileMs: number;
@@ -60,19 +62,36 @@ export interface EngineMemory {
 }
 
 export class OrtBackend extends KernelBackend {
-  readonly statistics: EngineStatistics = { runs: 0, compilations: 0, compileMs: 0, runMs: 0, fallbacks: new Map() };
+  readonly statistics: EngineStatistics = {
+    ...{ runs: 0, compilations: 0, compileMs: 0, runMs: 0, fallbacks: new Map() },
+    ...{ uploadedBytes: 0, downloadedBytes: 0, deviceTensors: 0, deviceBytes: 0 },
+  };
   private readonly data: DataStorage<Entry>;
   private readonly pending = new Set<Value>();
   private readonly sessions = new Map<string, Session>();
-  private readonly pool = new BufferPool();
+  private readonly storage: Memory;
   private readonly watch = new CompilationWatch();
   private readonly letGo: Value[] = [];
   private sizes = new Map<number, string>();
+  private target: Target;
 
   constructor(private readonly settings: SessionSettings) {
     super();
-    this.worksOnHost = settings.executionProviders[0] === 'cpu';
+    const isDevice = settings.executionProviders[0] !== 'cpu';
+    this.storage = isDevice ? new DeviceMemory(settings, this.statistics) : new HostMemory();
+    this.target = { device: isDevice ? 'webgpu' : 'cpu', precision: 'float32' };
     this.data = new DataStorage(this, engine());
+  }
+
+  /** Products recorded from now on are computed in this precision. */
+  setPrecision(precision: Precision): void {
+    if (precision === this.target.precision) return;
+    this.flush();
+    this.target = { ...this.target, precision };
+  }
+
+  get precision(): Precision {
+    return this.target.precision;
   }
 
   /** See device.ts. Sizes of 1 are never varying: they mean broadcasting. */
@@ -163,58 +182,24 @@ export class OrtBackend extends KernelBackend {
       this.pending.clear();
       this.run(cutOut(fetches), settings);
     }
-    for (const value of this.letGo) this.recycle(value);
+    for (const value of this.letGo) this.storage.recycle(value);
     this.letGo.length = 0;
   }
 
   private run(cut: Cut, settings: Partial<SessionSettings> = {}): void {
     const session = this.sessionFor(cut, { ...this.settings, ...settings });
-    const feeds: Record<string, Tensor> = {};
-    for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = tensorOf(value);
-    const donors = this.donors(cut);
-    const results = cut.fetches.map((value) => {
-      const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
-      const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
-      return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
-    });
-    const fetches = Object.fromEntries(results.map(({ tensor }, index) => [`o${index}`, tensor]));
-    // Their memory belongs to the results from here on, also when the run fails half-way.
-    for (const donor of donors.values()) forget(donor);
     const start = performance.now();
-    session.run(feeds, fetches);
+    this.storage.run(session, cut);
     this.statistics.runMs += performance.now() - start;
     this.statistics.runs++;
-    for (const { value, data, tensor } of results) Object.assign(value, { data, tensor, pooled: true });
     for (const feed of cut.feeds) feed.dropViews();
     for (const node of cut.nodes) for (const output of node.outputs) output.node = undefined;
   }
 
-  /**
-   * Results that may take over the memory of an operand: nobody holds the operand any more, only one node reads it, and
-   * the result comes out of that node (which can work in place) or of one that runs after it.
-   */
-  private donors(cut: Cut): Map<Value, Value> {
-    const readers = new Map<Value, Node[]>();
-    for (const node of cut.nodes)
-      for (const input of node.inputs) if (input) (readers.get(input) ?? readers.set(input, []).get(input))?.push(node);
-    const wanted = new Set(cut.fetches);
-    const donors = new Map<Value, Value>();
-    for (const feed of cut.feeds) {
-      const nodes = readers.get(feed) ?? [];
-      if (feed.handles > 0 || !feed.pooled || nodes.length !== 1) continue;
-      const input = nodes[0].inputs.indexOf(feed);
-      const pair = nodes[0].kernel.inPlace?.find(([from]) => from === input);
-      const result = pair && nodes[0].outputs[pair[1]];
-      if (result && wanted.has(result) && result.dtype === feed.dtype && sameShape(result.shape, feed.shape) && !donors.has(result)) {
-        donors.set(result, feed);
-      }
-    }
-    return donors;
-  }
-
   private sessionFor(cut: Cut, settings: SessionSettings): Session {
     const sizes = sizesOf(cut, this.sizes);
-    const key = keyOf(cut, sizes);
+    const places = this.storage.places(cut);
+    const key = [keyOf(cut, sizes), this.precision, ...(places ?? [])].join(';');
     let session = this.sessions.get(key);
     if (session) {
       this.sessions.delete(key);
@@ -222,8 +207,8 @@ export class OrtBackend extends KernelBackend {
     } else {
       this.watch.note(cut);
       const start = performance.now();
-      const model = emitModel(cut, sizes, this.settings.executionProviders[0]);
-      session = new Session(model, this.isSmall(cut, sizes) ? { ...settings, threads: 1 } : settings);
+      const fitting = this.isSmall(cut, sizes) ? { ...settings, threads: 1 } : settings;
+      session = new Session(emitModel(cut, sizes, this.target), fitting, places && namedOutputs(places));
       this.statistics.compilations++;
       this.statistics.compileMs += performance.now() - start;
       if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();
@@ -247,14 +232,14 @@ export class OrtBackend extends KernelBackend {
 
   /** What is held at the moment. */
   get holdings(): EngineMemory {
-    const { idleBuffers, idleBytes } = this.pool;
-    return { tensors: this.data.numDataIds(), sessions: this.sessions.size, idleBuffers, idleBytes };
+    const { buffers, bytes } = this.storage.idle;
+    return { tensors: this.data.numDataIds(), sessions: this.sessions.size, idleBuffers: buffers, idleBytes: bytes };
   }
 
   /** Lets go of compiled graphs and idle memory. */
   releaseMemory(): void {
     while (this.sessions.size > 0) this.dropOldestSession();
-    this.pool.clear();
+    this.storage.clear();
   }
 
   // ---- tfjs's KernelBackend --------------------------------------------------------------------------------------
@@ -278,8 +263,19 @@ export class OrtBackend extends KernelBackend {
     this.data.set(dataId, { value: valueOver(values, shape, dtype as NumericType), references });
   }
 
+  /** On a device, what is asked for at the same time comes back from one run. */
   override async read(dataId: DataId): Promise<BackendValues> {
-    return this.readSync(dataId);
+    const { value } = this.entry(dataId);
+    if (this.storage.isHost || !value) return this.readSync(dataId);
+    value.wanted = true;
+    value.handles++;
+    try {
+      await undefined;
+      this.compute(value);
+      return this.storage.readCopy(value);
+    } finally {
+      this.release(value);
+    }
   }
 
   /** The caller gets a copy: our memory is used again. */
@@ -290,7 +286,8 @@ export class OrtBackend extends KernelBackend {
       const [real, imag] = parts.map((part) => this.dataOf(part) as Float32Array);
       return backend_util.mergeRealAndImagArrays(real, imag);
     }
-    return this.dataOf(value as Value).slice();
+    this.compute(value as Value);
+    return this.storage.readCopy(value as Value);
   }
 
   /** The data itself, computed if need be; valid until the tensor is disposed. For operations that work in place on the host. */
@@ -299,7 +296,9 @@ export class OrtBackend extends KernelBackend {
   }
 
   /** Whether data lies in main memory, where JavaScript can work on it. */
-  readonly worksOnHost: boolean;
+  get worksOnHost(): boolean {
+    return this.storage.isHost;
+  }
 
   /** Whether the data may be changed in place: no other tensor shares it, and it is not an array that the program handed to us. */
   ownsAlone(dataId: DataId): boolean {
@@ -316,18 +315,22 @@ export class OrtBackend extends KernelBackend {
 
   /** The same tensor in memory of its own. */
   copy(info: TensorInfo): TensorInfo {
-    const data = this.hostData(info.dataId);
     const value = new Value(info.shape, info.dtype as NumericType);
-    value.data = arrayOver(this.pool.take(data.byteLength), value.dtype, value.size);
-    value.data.set(data);
-    value.pooled = true;
+    this.storage.fill(value, this.hostData(info.dataId));
     return this.infoOf(value);
   }
 
   private dataOf(value: Value): HostArray {
-    if (!value.data) this.flush();
-    if (!value.data) this.run(cutOut([value]));
-    return value.data as HostArray;
+    this.compute(value);
+    return this.storage.read(value);
+  }
+
+  /** Sees to it that the value's data exists. */
+  private compute(value: Value): void {
+    if (value.isKnown) return;
+    value.wanted = true;
+    this.flush();
+    if (!value.isKnown) this.run(cutOut([value]));
   }
 
   override disposeData(dataId: DataId, force = false): boolean {
@@ -348,14 +351,9 @@ export class OrtBackend extends KernelBackend {
   /** Nobody holds the value any more; recorded nodes may still read it. */
   private abandon(value: Value): void {
     this.pending.delete(value);
-    if (!value.data || !value.pooled) return;
-    if (this.pending.size === 0) this.recycle(value);
+    if (!this.storage.owns(value)) return;
+    if (this.pending.size === 0) this.storage.recycle(value);
     else this.letGo.push(value);
-  }
-
-  private recycle(value: Value): void {
-    if (value.pooled && value.data && value.handles === 0) this.pool.give(value.data.buffer as ArrayBuffer);
-    forget(value);
   }
 
   override incRef(dataId: DataId): void {
@@ -407,18 +405,8 @@ export class OrtBackend extends KernelBackend {
   }
 }
 
-/** A value's data as ONNX Runtime sees it. */
-function tensorOf(value: Value): Tensor {
-  if (!value.data) throw new Error('A computation failed before this one, and its operands are gone.');
-  value.tensor ??= ortTensor(value.dtype, value.data, value.shape);
-  return value.tensor;
-}
-
-function forget(value: Value): void {
-  value.pooled = false;
-  value.data = undefined;
-  value.tensor = undefined;
-}
+/** Names of the outputs of a compiled cut, with something for each. */
+const namedOutputs = <T>(list: readonly T[]): Record<string, T> => Object.fromEntries(list.map((item, index) => [`o${index}`, item]));
 
 /** The node behind a tensor that is seen in another shape than its data was computed in. */
 const RESHAPE: OrtKernel = {
@@ -426,9 +414,6 @@ const RESHAPE: OrtKernel = {
   infer: () => [],
   emit: ({ graph, inputs, outputs }) => graph.reshape(inputs[0].name, outputs[0].shape),
 };
-
-const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((size, axis) => size === b[axis]);
 
 /** A value in memory, held by one tensor. */
 function valueOver(values: BackendValues | null, shape: readonly number[], dtype: NumericType): Value {

@@ -24,8 +24,6 @@ export interface Emission {
   inputs: Operand[];
   outputs: { shape: Dim[]; dtype: NumericType }[];
   attrs: Attrs;
-  /** Where the graph will run: 'cpu', or 'webgpu', which has fewer of ONNX Runtime's own operators. */
-  provider: string;
   /** The inputs' shapes in the call that is compiled; what a kernel does with them must be in its key. */
   concrete: (readonly number[])[];
 }

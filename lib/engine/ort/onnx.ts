@@ -44,6 +44,15 @@ const CONTRIB = 'com.microsoft';
 /** Operators of ONNX Runtime's own domain. */
 const CONTRIB_OPS = new Set(['FusedMatMul', 'QuickGelu', 'FastGelu', 'RotaryEmbedding', 'GroupQueryAttention']);
 
+/** The type that products of matrices are computed in; everything else is float32. */
+export type Precision = 'float32' | 'float16';
+
+/** What a graph is written for. */
+export interface Target {
+  device: 'cpu' | 'webgpu';
+  precision: Precision;
+}
+
 /** A graph under construction. Every method that adds a node returns the names of its outputs. */
 export class GraphBuilder {
   private readonly nodes: NodeRecord[] = [];
@@ -54,20 +63,27 @@ export class GraphBuilder {
   private readonly renamed = new Map<string, string>();
   private readonly sizes = new Map<string, () => string>();
   private readonly knownSizes = new Map<string, string>();
+  private readonly shared = new Map<string, string>();
 
-  /** @param prefix keeps the names of a subgraph apart from those of the graph around it */
   constructor(
-    private readonly prefix = 'v',
+    readonly target: Target = { device: 'cpu', precision: 'float32' },
     private readonly counter = { next: 0 },
   ) {}
 
   /** A graph for the body of a Loop; it sees the values of this one by name. */
   subgraph(): GraphBuilder {
-    return new GraphBuilder(this.prefix, this.counter);
+    return new GraphBuilder(this.target, this.counter);
+  }
+
+  /** A value that several nodes read, made by the first that asks for it. */
+  once(key: string, make: () => string): string {
+    const name = this.shared.get(key) ?? make();
+    this.shared.set(key, name);
+    return name;
   }
 
   freshName(): string {
-    return `${this.prefix}${this.counter.next++}`;
+    return `v${this.counter.next++}`;
   }
 
   input(name: string, type: ValueType, shape?: Dim[]): string {

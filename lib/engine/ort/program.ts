@@ -1,6 +1,6 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
 import type { Emission, Operand } from './kernel';
-import { type Dim, GraphBuilder } from './onnx';
+import { type Dim, GraphBuilder, type Target } from './onnx';
 import type { Node, Value } from './value';
 
 /** A piece of the record that runs as one graph. */
@@ -70,12 +70,9 @@ function dimsOf(value: Value, sizes: VaryingSizes): Dim[] {
   return value.shape.map((size, axis) => (value.varies ? `any${axis}` : (sizes.get(size) ?? size)));
 }
 
-/**
- * The ONNX model of a cut. Inputs are named i0, i1, … and outputs o0, o1, … in the order of feeds and fetches.
- * @param provider ONNX Runtime's execution provider that will run it
- */
-export function emitModel(cut: Cut, sizes: VaryingSizes, provider: string): Uint8Array {
-  const graph = new GraphBuilder();
+/** The ONNX model of a cut. Inputs are named i0, i1, … and outputs o0, o1, … in the order of feeds and fetches. */
+export function emitModel(cut: Cut, sizes: VaryingSizes, target: Target): Uint8Array {
+  const graph = new GraphBuilder(target);
   const operands = new Map<Value, Operand>();
   for (const [index, feed] of cut.feeds.entries()) {
     const shape = dimsOf(feed, sizes);
@@ -83,7 +80,7 @@ export function emitModel(cut: Cut, sizes: VaryingSizes, provider: string): Uint
     graph.input(`i${index}`, feed.dtype, declared);
     operands.set(feed, { name: `i${index}`, shape, dtype: feed.dtype });
   }
-  new Emitter(graph, cut, sizes, operands, provider).run();
+  new Emitter(graph, cut, sizes, operands).run();
   for (const [index, fetch] of cut.fetches.entries()) {
     const operand = operands.get(fetch) as Operand;
     graph.outputAs(`o${index}`, operand.name, fetch.dtype, operand.shape);
@@ -102,7 +99,6 @@ class Emitter {
     private readonly cut: Cut,
     private readonly sizes: VaryingSizes,
     private readonly operands: Map<Value, Operand>,
-    private readonly provider: string,
   ) {
     for (const node of cut.nodes)
       for (const input of node.inputs) if (input) this.consumers.set(input, (this.consumers.get(input) ?? 0) + 1);
@@ -171,7 +167,6 @@ class Emitter {
     return {
       graph: this.graph,
       attrs: node.attrs,
-      provider: this.provider,
       concrete: node.inputs.map((input) => input?.shape ?? []),
       inputs: node.inputs.map((input) => (input ? this.operand(input) : { name: '', shape: [], dtype: 'float32' })),
       outputs: node.outputs.map((output) => ({ shape: dimsOf(output, this.sizes), dtype: output.dtype })),

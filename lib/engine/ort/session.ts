@@ -1,7 +1,7 @@
 /** The door to ONNX Runtime: compile a model, run it at once on memory that we own. */
 import { type InferenceSession, Tensor } from 'onnxruntime-common';
 import { binding, initOrt } from 'onnxruntime-node/dist/binding';
-import { GraphBuilder } from './onnx';
+import { ELEMENT_TYPES, GraphBuilder, type Precision } from './onnx';
 import type { HostArray } from './value';
 
 /** What a session needs to know of the device. */
@@ -12,11 +12,15 @@ export interface SessionSettings {
   frugal?: boolean;
 }
 
+/** Where a session leaves a result: in main memory, or on the GPU. */
+export type OutputPlace = 'cpu' | 'gpu-buffer';
+
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
 export class Session {
   private readonly native: InstanceType<typeof binding.InferenceSession>;
 
-  constructor(model: Uint8Array, settings: SessionSettings) {
+  /** @param places where each output goes, by name; without them, into the tensors that `run` is given */
+  constructor(model: Uint8Array, settings: SessionSettings, places?: Record<string, OutputPlace>) {
     initOrt();
     this.native = new binding.InferenceSession();
     const options: InferenceSession.SessionOptions = {
@@ -29,12 +33,17 @@ export class Session {
       // Errors come as exceptions; the log would print them a second time.
       logSeverityLevel: 4,
       extra: { session: { disable_prepacking: '1' } },
+      ...(places && { preferredOutputLocation: places }),
     };
     this.native.loadModel(model.buffer as ArrayBuffer, model.byteOffset, model.byteLength, options);
   }
 
-  run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
-    this.native.run(feeds, fetches, {});
+  /**
+   * @param fetches the outputs to compute, and the tensor in main memory that each is written into; null for a new one
+   * @returns the outputs by name
+   */
+  run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Record<string, Tensor> {
+    return this.native.run(feeds, fetches, {}) as Record<string, Tensor>;
   }
 
   dispose(): void {
@@ -47,12 +56,15 @@ export function ortTensor(dtype: 'float32' | 'int32' | 'bool', data: HostArray, 
 }
 
 /**
- * Tries an execution provider on the smallest of graphs.
+ * Tries an execution provider on the smallest of graphs, computing in the given type.
  * @throws ONNX Runtime's error, if the provider does not work here
  */
-export function probe(settings: SessionSettings): void {
+export function probe(settings: SessionSettings, type: Precision = 'float32'): void {
   const graph = new GraphBuilder();
-  graph.outputAs('y', graph.op('Neg', [graph.input('x', 'float32', [1])]), 'float32', [1]);
+  const cast = (x: string, to: Precision): string => graph.op('Cast', [x], { to: ELEMENT_TYPES[to] });
+  const x = graph.input('x', 'float32', [1]);
+  const y = type === 'float32' ? graph.op('Neg', [x]) : cast(graph.op('Neg', [cast(x, type)]), 'float32');
+  graph.outputAs('y', y, 'float32', [1]);
   const session = new Session(graph.toModel(), settings);
   try {
     session.run({ x: ortTensor('float32', new Float32Array(1), [1]) }, { y: ortTensor('float32', new Float32Array(1), [1]) });

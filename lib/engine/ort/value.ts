@@ -7,14 +7,18 @@ export type HostArray = Float32Array | Int32Array | Uint8Array;
 
 /** One tensor: data in memory, or an output of a recorded node, or both nothing when it was let go. */
 export class Value {
-  /** The data, once it is in memory. */
+  /** The data, where it lies in main memory. */
   data?: HostArray;
-  /** The same data as ONNX Runtime sees it, made at the first use. */
+  /** The data as ONNX Runtime sees it: the same, made at the first use, or data that lies on a GPU. */
   tensor?: Tensor;
   /** How many tfjs tensors' data this is. At 0 the program has let go of it. */
   handles = 0;
   /** Whether `data` came from our pool and may go back there. */
   pooled = false;
+  /** Whether somebody waits for the data in main memory. */
+  wanted = false;
+  /** Whether a run has read the data. */
+  fed = false;
   /** Whether every axis may vary without a new graph (segment lengths). */
   varies = false;
   /** Reshaped versions of this value, by shape. */
@@ -32,12 +36,17 @@ export class Value {
     return sizeOf(this.shape);
   }
 
+  /** Whether the data exists, in main memory or on a GPU. */
+  get isKnown(): boolean {
+    return this.data !== undefined || this.tensor !== undefined;
+  }
+
   /** This value with another shape of the same size. */
   view(shape: readonly number[], make: () => Value): Value {
     const key = shape.join();
     this.views ??= new Map();
     let found = this.views.get(key);
-    if (!found || (!found.node && !found.data)) {
+    if (!found || (!found.node && !found.isKnown)) {
       found = make();
       this.views.set(key, found);
     }
@@ -69,6 +78,9 @@ export class Node {
 }
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((size, axis) => size === b[axis]);
 
 export const bytesPerElement = (dtype: NumericType): number => (dtype === 'bool' ? 1 : 4);
 

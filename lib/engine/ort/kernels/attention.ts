@@ -9,21 +9,23 @@ import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
 import type { Attrs, Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
+import { matrixProduct, type ProductOptions } from '../products';
+import { HIDDEN, rowAttention, rowAttentionGradients } from './row-attention';
 
 const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
 const keyOf = (attrs: Attrs): string => `${attrs.heads},${attrs.kvHeads},${attrs.scale},${attrs.window ?? ''}`;
 
-/** Options of attention, and what follows from them, the width of the queries, and the provider. */
+/** Options of attention, and what follows from them, the width of the queries, and the precision. */
 interface Heads extends AttentionOptions {
   headDim: number;
-  /** Whether ONNX Runtime has the operator that attends and gives the probabilities. */
+  /** Whether ONNX Runtime's operator that attends and gives the probabilities can be used. */
   fused: boolean;
 }
 
-function headsOf({ attrs, provider }: Emission, width: number): Heads {
+function headsOf({ attrs, graph }: Emission, width: number): Heads {
   const options = attrs as AttentionOptions;
   const headDim = width / options.heads;
-  return { ...options, headDim, fused: provider === 'cpu' && headDim % 8 === 0 };
+  return { ...options, headDim, fused: graph.target.precision === 'float32' && headDim % 8 === 0 };
 }
 
 /** [tokens, heads·headDim] as [heads, tokens, headDim]. */
@@ -58,9 +60,6 @@ function operandsOf(graph: GraphBuilder, [q, k, v]: string[], { kvHeads }: Heads
 
 /** Value of the attribute qk_output: the fourth output is the probabilities. */
 const AFTER_SOFTMAX = 2;
-
-/** Below the smallest finite score that matters, and finite itself. */
-const HIDDEN = -1e30;
 
 /** What a block's attention gives. */
 interface Attended {
@@ -130,9 +129,9 @@ class Block {
     const split = graph.op('Reshape', [this.own(tokens.q, 1), graph.ints([1, -1, kvHeads, count / kvHeads, headDim])]);
     const queries = graph.op('Transpose', [split], { perm: [0, 2, 3, 1, 4] });
     const turned = graph.op('Transpose', [shared(keys)], { perm: [0, 1, 2, 4, 3] });
-    const scores = graph.op('Mul', [graph.op('MatMul', [queries, turned]), graph.scalar('float32', scale)]);
+    const scores = graph.op('Mul', [matrixProduct(graph, queries, turned, { ranks: [5, 5] }), graph.scalar('float32', scale)]);
     const grouped = graph.op('Softmax', [graph.op('Add', [scores, this.mask(window)])], { axis: -1 });
-    const mixed = graph.op('Transpose', [graph.op('MatMul', [grouped, shared(values)])], { perm: [0, 3, 1, 2, 4] });
+    const mixed = graph.op('Transpose', [matrixProduct(graph, grouped, shared(values), { ranks: [5, 5] })], { perm: [0, 3, 1, 2, 4] });
     const output = graph.op('Reshape', [mixed, graph.ints([1, -1, count * headDim])]);
     const ownCount = graph.op('Sub', [this.end, this.start]);
     const shape = graph.op('Concat', [graph.ints([1, count]), ownCount, this.keyCount], { axis: 0 });
@@ -178,6 +177,7 @@ const attention: OrtKernel = {
   emit: (emission) => {
     const { graph, inputs } = emission;
     const [q, k, v, blocks] = inputs;
+    if (graph.target.device === 'webgpu') return rowAttention(graph, { q, k, v, blocks }, emission.attrs as AttentionOptions);
     const heads = headsOf(emission, emission.concrete[0][1]);
     const operands = operandsOf(graph, [q.name, k.name, v.name], heads);
     const { body, iteration } = loopBody(graph);
@@ -203,6 +203,9 @@ const attentionGrad: OrtKernel = {
   emit: (emission) => {
     const { graph, inputs } = emission;
     const [dy, q, k, v, y, blocks] = inputs;
+    if (graph.target.device === 'webgpu') {
+      return rowAttentionGradients(graph, { dy, q, k, v, y, blocks }, emission.attrs as AttentionOptions);
+    }
     const width = emission.concrete[1][1];
     const heads = headsOf(emission, width);
     const row = rowGradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads);
@@ -251,20 +254,20 @@ function blockGradients(block: Block, { operands, queries, dOutput, along }: Row
   const { kvHeads, headDim } = heads;
   /** [heads, rows, columns] as [kvHeads, (heads/kvHeads)·rows, columns]: heads that share keys, one after the other. */
   const grouped = (x: string, columns: number): string => graph.op('Reshape', [x, graph.ints([kvHeads, -1, columns])]);
-  const product = (a: string, b: string, attributes: { transA?: number; transB?: number }, alpha = 1): string =>
-    graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) });
+  const product = (a: string, b: string, options: Omit<ProductOptions, 'ranks'>): string =>
+    matrixProduct(graph, a, b, { ...options, ranks: [3, 3] });
   const attended = block.attend(operands, heads);
   const [keys, values] = [attended.keys, attended.values].map((x) => graph.op('Squeeze', [x, graph.ints([0])]));
   const scoreShape = graph.op('Concat', [graph.ints([kvHeads, -1]), block.keyCount], { axis: 0 });
   const probabilities = graph.op('Reshape', [attended.probabilities, scoreShape]);
   const ownQueries = grouped(block.own(queries, 1), headDim);
   const ownGradient = grouped(block.own(dOutput, 1), headDim);
-  const dProbabilities = graph.op('Sub', [product(ownGradient, values, { transB: 1 }), grouped(block.own(along, 1), 1)]);
+  const dProbabilities = graph.op('Sub', [product(ownGradient, values, { transB: true }), grouped(block.own(along, 1), 1)]);
   const dScores = graph.op('Mul', [probabilities, dProbabilities]);
   return [
-    graph.op('Reshape', [product(dScores, keys, {}, heads.scale), graph.ints([heads.heads, -1, headDim])]),
-    product(dScores, ownQueries, { transA: 1 }, heads.scale),
-    product(probabilities, ownGradient, { transA: 1 }),
+    graph.op('Reshape', [product(dScores, keys, { alpha: heads.scale }), graph.ints([heads.heads, -1, headDim])]),
+    product(dScores, ownQueries, { transA: true, alpha: heads.scale }),
+    product(probabilities, ownGradient, { transA: true }),
   ];
 }
 

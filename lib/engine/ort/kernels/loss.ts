@@ -1,6 +1,7 @@
 /** Cross-entropy over a vocabulary. */
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
+import { matrixProduct } from '../products';
 
 /** Vocabulary entries that are computed together at most: their products, and a gradient of so many rows, stay in the processor's cache. */
 const LONGEST_CHUNK = 2500;
@@ -37,7 +38,7 @@ const tokenLoss: OrtKernel = {
     const chunk = vocabulary / chunks;
     const weight = graph.op('Reshape', [inputs[1].name, graph.ints([chunks, chunk, features])]);
     const hidden = graph.op('Unsqueeze', [inputs[0].name, graph.ints([0])]);
-    const logits = graph.op('FusedMatMul', [hidden, weight], { transB: 1, alpha: float(1) });
+    const logits = matrixProduct(graph, hidden, weight, { ranks: [3, 3], transB: true });
     const probabilities = graph.op('Softmax', [logits], { axis: -1 });
     const maxima = overVocabulary(graph, 'ReduceMax', logits);
     const { logDenominator, shares } = joinChunks(graph, maxima, overVocabulary(graph, 'ReduceMax', probabilities));
@@ -69,8 +70,11 @@ function joinChunks(graph: GraphBuilder, maxima: string, probabilities: string):
   return { logDenominator: graph.op('Squeeze', [logDenominator, first]), shares: graph.op('Div', [relative, sum]) };
 }
 
-/** Σ p·logit of each chunk, as a product of a row and a column: one pass over both. */
+/** Σ p·logit of each chunk; on the CPU as a product of a row and a column: one pass over both. WebGPU has no kernel for that. */
 function expectedLogits(graph: GraphBuilder, probabilities: string, logits: string): string {
+  if (graph.target.device === 'webgpu') {
+    return graph.op('ReduceSum', [graph.op('Mul', [probabilities, logits]), graph.ints([-1])], { keepdims: 0 });
+  }
   const third = graph.ints([2]);
   const operands = [probabilities, logits].map((x) => graph.op('Unsqueeze', [x, third]));
   return graph.op('Squeeze', [graph.op('FusedMatMul', operands, { transB: 1, alpha: float(1) }), graph.ints([2, 3])]);

@@ -1,18 +1,11 @@
 /** Matrix products. */
 import { broadcast_util, util } from '@tensorflow/tfjs-core';
 import type { Emission, OrtKernel } from '../kernel';
-import { float } from '../onnx';
+import { matrixProduct } from '../products';
 
 function product({ graph, inputs: [a, b], attrs }: Emission, base?: string): string {
-  const transA = attrs.transposeA ? 1 : 0;
-  const transB = attrs.transposeB ? 1 : 0;
-  if (a.shape.length === 2 && b.shape.length === 2)
-    return graph.op('Gemm', base ? [a.name, b.name, base] : [a.name, b.name], { transA, transB });
-  const result =
-    transA || transB
-      ? graph.op('FusedMatMul', [a.name, b.name], { transA, transB, alpha: float(1) })
-      : graph.op('MatMul', [a.name, b.name]);
-  return base ? graph.op('Add', [base, result]) : result;
+  const ranks = [a.shape.length, b.shape.length] as const;
+  return matrixProduct(graph, a.name, b.name, { ranks, transA: attrs.transposeA, transB: attrs.transposeB, base });
 }
 
 /** Products of matrices (the last two axes), batched over the axes before. A sum with a product is one operation (emitOnto). */

@@ -1,0 +1,86 @@
+/** Main memory: results are written into buffers that are used again and again. */
+import type { Tensor } from 'onnxruntime-common';
+import { forget, type Memory, tensorOf } from './memory';
+import { BufferPool } from './pool';
+import type { Cut } from './program';
+import { ortTensor, type Session } from './session';
+import { arrayOver, bytesPerElement, type HostArray, type Node, sameShape, type Value } from './value';
+
+export class HostMemory implements Memory {
+  readonly isHost = true;
+  private readonly pool = new BufferPool();
+
+  places(): undefined {
+    return undefined;
+  }
+
+  run(session: Session, cut: Cut): void {
+    const feeds: Record<string, Tensor> = {};
+    for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = tensorOf(value);
+    const donors = donorsOf(cut);
+    const results = cut.fetches.map((value) => {
+      const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
+      const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
+      return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
+    });
+    const fetches = Object.fromEntries(results.map(({ tensor }, index) => [`o${index}`, tensor]));
+    // Their memory belongs to the results from here on, also when the run fails half-way.
+    for (const donor of donors.values()) forget(donor);
+    session.run(feeds, fetches);
+    for (const { value, data, tensor } of results) Object.assign(value, { data, tensor, pooled: true });
+  }
+
+  read(value: Value): HostArray {
+    return value.data as HostArray;
+  }
+
+  readCopy(value: Value): HostArray {
+    return this.read(value).slice();
+  }
+
+  fill(value: Value, data: HostArray): void {
+    value.data = arrayOver(this.pool.take(data.byteLength), value.dtype, value.size);
+    value.data.set(data);
+    value.pooled = true;
+  }
+
+  owns(value: Value): boolean {
+    return value.pooled && value.data !== undefined;
+  }
+
+  recycle(value: Value): void {
+    if (this.owns(value) && value.handles === 0) this.pool.give(value.data?.buffer as ArrayBuffer);
+    forget(value);
+  }
+
+  get idle(): { buffers: number; bytes: number } {
+    return { buffers: this.pool.idleBuffers, bytes: this.pool.idleBytes };
+  }
+
+  clear(): void {
+    this.pool.clear();
+  }
+}
+
+/**
+ * Results that may take over the memory of an operand: nobody holds the operand any more, only one node reads it, and
+ * the result comes out of that node (which can work in place) or of one that runs after it.
+ */
+function donorsOf(cut: Cut): Map<Value, Value> {
+  const readers = new Map<Value, Node[]>();
+  for (const node of cut.nodes)
+    for (const input of node.inputs) if (input) (readers.get(input) ?? readers.set(input, []).get(input))?.push(node);
+  const wanted = new Set(cut.fetches);
+  const donors = new Map<Value, Value>();
+  for (const feed of cut.feeds) {
+    const nodes = readers.get(feed) ?? [];
+    if (feed.handles > 0 || !feed.pooled || nodes.length !== 1) continue;
+    const input = nodes[0].inputs.indexOf(feed);
+    const pair = nodes[0].kernel.inPlace?.find(([from]) => from === input);
+    const result = pair && nodes[0].outputs[pair[1]];
+    if (result && wanted.has(result) && result.dtype === feed.dtype && sameShape(result.shape, feed.shape) && !donors.has(result)) {
+      donors.set(result, feed);
+    }
+  }
+  return donors;
+}

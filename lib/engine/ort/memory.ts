@@ -1,0 +1,43 @@
+/** Where the data of values lies, and how compiled graphs read and write it there. */
+import type { Tensor } from 'onnxruntime-common';
+import type { Cut } from './program';
+import { type OutputPlace, ortTensor, type Session } from './session';
+import type { HostArray, Value } from './value';
+
+/** Main memory (host-memory.ts) or that of a GPU (device-memory.ts). */
+export interface Memory {
+  /** Whether results lie in main memory, where JavaScript can work on them. */
+  readonly isHost: boolean;
+  /** Where a session compiled for the cut is to leave each result; undefined: where the run says. */
+  places(cut: Cut): OutputPlace[] | undefined;
+  /** Runs a session on the data of a cut's feeds; its fetches have data afterwards. */
+  run(session: Session, cut: Cut): void;
+  /** The data of a value that has any, in main memory. May be the value's own: not to be changed or kept. */
+  read(value: Value): HostArray;
+  /** The same in an array of the caller's own. */
+  readCopy(value: Value): HostArray;
+  /** Gives a value that has no data a copy of the given data. */
+  fill(value: Value, data: HostArray): void;
+  /** Whether the value's data is ours to free or use again when nobody needs the value any more. */
+  owns(value: Value): boolean;
+  /** Takes the data of a value that nobody needs any more. */
+  recycle(value: Value): void;
+  /** Buffers that wait for their next use, and their bytes. */
+  readonly idle: { buffers: number; bytes: number };
+  /** Lets go of idle memory. */
+  clear(): void;
+}
+
+/** A value's data as ONNX Runtime sees it, wherever it lies. */
+export function tensorOf(value: Value): Tensor {
+  if (!value.isKnown) throw new Error('A computation failed before this one, and its operands are gone.');
+  value.tensor ??= ortTensor(value.dtype, value.data as HostArray, value.shape);
+  return value.tensor;
+}
+
+/** Takes a value's data away from it. */
+export function forget(value: Value): void {
+  value.pooled = false;
+  value.data = undefined;
+  value.tensor = undefined;
+}

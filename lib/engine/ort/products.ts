@@ -1,0 +1,58 @@
+/** Products of matrices: the last two axes of tensors of two or more, batched over the others. */
+import { ELEMENT_TYPES, float, type GraphBuilder } from './onnx';
+
+export interface ProductOptions {
+  /** Number of axes of each operand. */
+  ranks: readonly [number, number];
+  /** Whether an operand's last two axes are swapped. */
+  transA?: boolean;
+  transB?: boolean;
+  /** Factor on the product. */
+  alpha?: number;
+  /** Added to the product; of its shape. */
+  base?: string;
+}
+
+/**
+ * Writes a product in the graph's precision. In float16 the operands and the product are of that type, and the result is
+ * float32 again. The CPU computes in float32 between the two roundings: it has no float16 kernels, and ONNX Runtime would
+ * leave the roundings out.
+ */
+export function matrixProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
+  const { device, precision } = graph.target;
+  if (precision === 'float32') return plainProduct(graph, a, b, options);
+  const half = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.float16 });
+  const single = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.float32 });
+  const { base, alpha, ...bare } = options;
+  const scaled = device === 'webgpu' ? times(graph, a, alpha) : a;
+  const product =
+    device === 'webgpu'
+      ? plainProduct(graph, half(scaled), half(b), bare)
+      : half(plainProduct(graph, single(half(a)), single(half(b)), { ...bare, alpha }));
+  return base ? graph.op('Add', [base, single(product)]) : single(product);
+}
+
+function plainProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
+  const { ranks, transA = false, transB = false, alpha = 1, base } = options;
+  const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
+  if (ranks[0] === 2 && ranks[1] === 2) return graph.op('Gemm', base ? [a, b, base] : [a, b], attributes);
+  const product =
+    graph.target.device === 'webgpu'
+      ? graph.op('MatMul', [turned(graph, times(graph, a, alpha), ranks[0], transA), turned(graph, b, ranks[1], transB)])
+      : transA || transB || alpha !== 1
+        ? graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) })
+        : graph.op('MatMul', [a, b]);
+  return base ? graph.op('Add', [base, product]) : product;
+}
+
+/** The operand that is smaller than the product, and in float32: a large product of unscaled operands could leave float16's range. */
+function times(graph: GraphBuilder, x: string, alpha = 1): string {
+  return alpha === 1 ? x : graph.op('Mul', [x, graph.scalar('float32', alpha)]);
+}
+
+/** With the last two axes swapped, for operators that cannot read them so. */
+function turned(graph: GraphBuilder, x: string, rank: number, swap: boolean): string {
+  if (!swap) return x;
+  const perm = Array.from({ length: rank }, (_, axis) => (axis < rank - 2 ? axis : 2 * rank - 3 - axis));
+  return graph.op('Transpose', [x], { perm });
+}

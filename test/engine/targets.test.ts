@@ -1,0 +1,117 @@
+/** Graphs written for another device or precision compute what those for the CPU in float32 do. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { currentPrecision, makeSegments, useDevice, usePrecision } from '../../lib/engine';
+import { HostMemory } from '../../lib/engine/ort/host-memory';
+import type { Attrs, NumericType, Output } from '../../lib/engine/ort/kernel';
+import type { Target } from '../../lib/engine/ort/onnx';
+import { cutOut, emitModel } from '../../lib/engine/ort/program';
+import { mappedKernels } from '../../lib/engine/ort/register';
+import { Session } from '../../lib/engine/ort/session';
+import { type HostArray, Node, Value } from '../../lib/engine/ort/value';
+import { createRandom } from '../../lib/random';
+
+interface Operand {
+  shape: number[];
+  dtype: NumericType;
+  data: HostArray;
+}
+
+const random = createRandom(5);
+const floats = (...shape: number[]): Operand => {
+  const data = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => 2 * random.next() - 1);
+  return { shape, dtype: 'float32', data };
+};
+const integers = (...data: number[]): Operand => ({ shape: [data.length], dtype: 'int32', data: Int32Array.from(data) });
+
+/** The blocks of a row whose segments have these lengths (segments.ts). */
+function blocksOf(...lengths: number[]): Operand {
+  const segments = makeSegments(lengths);
+  const data = segments.blocks.dataSync<'int32'>();
+  const operand: Operand = { shape: segments.blocks.shape, dtype: 'int32', data };
+  segments.dispose();
+  return operand;
+}
+
+/** Runs one kernel, written for a target, on the CPU. */
+function compute(name: string, operands: Operand[], attrs: Attrs, target: Target): HostArray[] {
+  const kernel = mappedKernels.find((candidate) => candidate.name === name);
+  assert.ok(kernel);
+  const values = operands.map(({ shape, dtype, data }) => Object.assign(new Value(shape, dtype), { data }));
+  const outputs = kernel.infer(operands as unknown as tf.TensorInfo[], attrs);
+  const node = new Node(kernel, values, attrs, '', ([] as Output[]).concat(outputs));
+  const cut = cutOut(node.outputs);
+  const session = new Session(emitModel(cut, new Map(), target), { threads: 1, executionProviders: ['cpu'] });
+  new HostMemory().run(session, cut);
+  session.dispose();
+  return node.outputs.map(({ data }) => data as HostArray);
+}
+
+function close(found: HostArray[], expected: HostArray[], tolerance: number): void {
+  assert.equal(found.length, expected.length);
+  for (const [i, array] of expected.entries()) {
+    assert.equal(found[i].length, array.length);
+    for (const [j, value] of array.entries()) {
+      assert.ok(Math.abs(found[i][j] - value) <= tolerance * (1 + Math.abs(value)), `output ${i}: ${found[i][j]}, expected ${value}`);
+    }
+  }
+}
+
+const blocks = blocksOf(3, 1, 5);
+const [q, k, v] = [floats(9, 32), floats(9, 16), floats(9, 16)];
+const heads = { heads: 4, kvHeads: 2, scale: 0.5 };
+const plain: Target = { device: 'cpu', precision: 'float32' };
+
+for (const [what, name, operands, attrs] of [
+  ['attention', 'SegmentAttention', [q, k, v, blocks], heads],
+  ['attention in a window', 'SegmentAttention', [q, k, v, blocks], { ...heads, window: 2 }],
+  ['attention of a single segment', 'SegmentAttention', [q, k, v, blocksOf(9)], heads],
+  ['attention with as many key heads', 'SegmentAttention', [q, floats(9, 32), floats(9, 32), blocks], { ...heads, kvHeads: 4 }],
+  ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), blocksOf(20, 270)], heads],
+  ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), blocks], { ...heads, window: 3 }],
+  ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
+  ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
+  ['products with a turned operand', 'BatchMatMul', [floats(8, 5), floats(8, 3)], { transposeA: true }],
+  ['batched products', 'BatchMatMul', [floats(2, 3, 5, 8), floats(3, 4, 8)], { transposeB: true }],
+] as [string, string, Operand[], Attrs][]) {
+  test(`${what}: written for WebGPU or in float16, the graph computes the same`, () => {
+    const expected = compute(name, operands, attrs, plain);
+    close(compute(name, operands, attrs, { device: 'webgpu', precision: 'float32' }), expected, 1e-5);
+    close(compute(name, operands, attrs, { device: 'cpu', precision: 'float16' }), expected, 1e-2);
+    close(compute(name, operands, attrs, { device: 'webgpu', precision: 'float16' }), expected, 1e-2);
+  });
+}
+
+test('in float16, operands and products are rounded to float16, and what it cannot hold is infinite', async () => {
+  await useDevice('cpu');
+  const product = (a: number, b: number): number => tf.tidy(() => tf.matMul(tf.tensor2d([[a]]), tf.tensor2d([[b]])).dataSync()[0]);
+  const before = product(1.1, 1);
+  assert.equal(before, Math.fround(1.1));
+  usePrecision('float16');
+  try {
+    assert.equal(currentPrecision(), 'float16');
+    assert.equal(product(1.1, 1), 1.099609375);
+    assert.equal(product(300, 300), Number.POSITIVE_INFINITY);
+    // only products: a sum keeps its 24 bits
+    assert.equal(
+      tf.tidy(() => tf.add(1.1, 0).dataSync()[0]),
+      Math.fround(1.1),
+    );
+  } finally {
+    usePrecision('float32');
+  }
+  assert.equal(product(1.1, 1), before);
+});
+
+test('what was recorded before the precision changes is computed in the precision of that time', async () => {
+  await useDevice('cpu');
+  const product = tf.matMul(tf.tensor2d([[1.1]]), tf.tensor2d([[1]]));
+  usePrecision('float16');
+  try {
+    assert.equal(product.dataSync()[0], Math.fround(1.1));
+  } finally {
+    usePrecision('float32');
+    product.dispose();
+  }
+});

@@ -1,0 +1,66 @@
+/** Run by webgpu.test.ts in a process of its own: what the engine leaves on the device and what it reads back, as JSON. */
+import * as path from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
+import { engineStatistics, useDevice } from '../../lib/engine';
+import type { EngineStatistics } from '../../lib/engine/ort/backend';
+import { generateBatch, loadModel } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+
+const SIZE = 1000;
+
+/** How the counters changed in the course of some work. */
+async function changes(work: () => unknown): Promise<Partial<EngineStatistics>> {
+  const statistics = engineStatistics() as EngineStatistics;
+  const { runs, uploadedBytes, downloadedBytes, deviceTensors } = statistics;
+  await work();
+  return {
+    runs: statistics.runs - runs,
+    uploadedBytes: statistics.uploadedBytes - uploadedBytes,
+    downloadedBytes: statistics.downloadedBytes - downloadedBytes,
+    deviceTensors: statistics.deviceTensors - deviceTensors,
+  };
+}
+
+async function main(): Promise<void> {
+  await useDevice('webgpu');
+  const statistics = engineStatistics() as EngineStatistics;
+  const x = tf.range(0, SIZE);
+  const found: Record<string, unknown> = {};
+  const held: tf.Tensor[] = [];
+  const double = () => held[held.push(tf.keep(tf.mul(x, 2))) - 1];
+
+  found.firstUse = await changes(() => tf.tidy(() => tf.sum(tf.mul(x, 3)).dataSync()));
+  found.secondUse = await changes(() => tf.tidy(() => tf.sum(tf.mul(x, 4)).dataSync()));
+  found.thirdUse = await changes(() => tf.tidy(() => tf.sum(tf.mul(x, 5)).dataSync()));
+  found.lastUse = await changes(() => {
+    const once = tf.range(0, SIZE);
+    tf.tidy(() => tf.sum(once).dataSync());
+    const total = tf.sum(once);
+    once.dispose();
+    total.dataSync();
+    total.dispose();
+  });
+  found.unread = await changes(() => tf.tidy(() => tf.sum(double()).dataSync()));
+  found.readLater = [...held[0].dataSync().slice(0, 3)];
+  found.readTogether = await changes(() => Promise.all([double().data(), double().data(), double().data()]));
+  found.typed = [
+    [...tf.tidy(() => tf.cast(held[0], 'int32').dataSync()).slice(0, 3)],
+    [...tf.tidy(() => tf.greater(held[0], 3).dataSync()).slice(0, 3)],
+    [...tf.tidy(() => tf.reshape(held[0], [10, 100]).dataSync()).slice(0, 3)],
+  ];
+  const model = await loadModel(path.join(projectRoot, 'test', 'golden', 'llama', 'model'));
+  const generate = async () => (await generateBatch(model, ['A short text'], { maxNewTokens: 4 })).map(({ ids }) => [...ids]);
+  found.generated = await generate();
+  await useDevice('cpu');
+  found.generatedOnCpu = await generate();
+  found.movedToCpu = [...tf.tidy(() => tf.add(held[0], 1).dataSync()).slice(0, 3)];
+  tf.dispose([x, ...held]);
+  model.dispose();
+  found.leftOnDevice = { tensors: statistics.deviceTensors, bytes: statistics.deviceBytes };
+  console.log(JSON.stringify(found));
+}
+
+main().catch((error: Error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});
