@@ -49,6 +49,7 @@ export const FIELDS = {
   adamBeta1: number(0.9, { min: 0, below: 1 }, 'Decay of the mean of gradients.'),
   adamBeta2: number(0.999, { min: 0, below: 1 }, 'Decay of the mean of squared gradients.'),
   adamEpsilon: number(1e-8, { above: 0 }, 'Added to the denominator of the update.'),
+  fp16: flag(false, 'Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32.'),
   maxGradNorm: number(1, { min: 0 }, 'Gradients with a larger global norm are scaled down to it; 0 never scales.'),
 
   // the examples

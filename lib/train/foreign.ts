@@ -12,7 +12,6 @@ export interface Verdict {
 /** Accepted whatever their value: they say how PyTorch computes, loads data or reports, not what is learned. */
 const HARMLESS: Record<string, string | undefined> = {
   bf16: 'computes in float32',
-  fp16: 'computes in float32',
   bf16_full_eval: 'computes in float32',
   fp16_full_eval: 'computes in float32',
   tf32: 'computes in float32',

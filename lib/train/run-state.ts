@@ -1,4 +1,5 @@
 /** The state of a run beside weights and moments: small, plain, and all that a checkpoint needs to continue exactly. */
+import type { LossScale } from './loss-scaling';
 import { emptyWindow, type LogRecord, type LogWindow } from './metrics';
 
 export interface RunState {
@@ -11,8 +12,15 @@ export interface RunState {
   /** What has accumulated since the last log record. */
   window: LogWindow;
   log: LogRecord[];
+  /** In mixed precision. */
+  lossScale?: LossScale;
   /** The best evaluation so far. */
   best?: { metric: number; step: number };
+}
+
+/** Updates of the weights so far: steps, less those whose gradients overflowed. */
+export function updatesOf({ step, lossScale }: RunState): number {
+  return step - (lossScale?.skipped ?? 0);
 }
 
 /** A run that has not begun. */

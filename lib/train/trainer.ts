@@ -7,7 +7,7 @@
 import fs from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { currentDevice } from '../engine';
+import { currentDevice, currentPrecision, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { type CausalLM, type SaveOptions, saveModel } from '../model';
@@ -31,11 +31,12 @@ import { averageBatches, breathe, type EvalMetrics, scoreItems } from './evaluat
 import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
+import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
 import { AdamW, clipFactor } from './optimizer';
 import { defaultCallbacks } from './progress';
 import { appendMetrics, claimFolder, describeDataset, rewriteMetrics, versions, weightHashes, writeRunRecord } from './run-folder';
-import { freshRun, type RunState } from './run-state';
+import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
 
 export interface SFTTrainerOptions {
@@ -161,6 +162,7 @@ export class SFTTrainer {
     const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay } = this.config;
     const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
     const gradients = new GradientSums();
+    const precision = currentPrecision();
     try {
       const started = performance.now();
       await this.begin(optimizer, resumeFromCheckpoint);
@@ -174,6 +176,7 @@ export class SFTTrainer {
       gradients.dispose();
       optimizer.dispose();
       this.training = false;
+      usePrecision(precision);
     }
   }
 
@@ -185,7 +188,7 @@ export class SFTTrainer {
       const epoch = Math.floor(this.state.step / stepsPerEpoch);
       for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
-        const learningRate = this.config.learningRate * schedule(this.state.step);
+        const learningRate = this.config.learningRate * schedule(updatesOf(this.state));
         const result = await this.trainStep(batch, gradients, optimizer, learningRate);
         if (!result) return;
         await this.afterStep(batch, result, learningRate, optimizer);
@@ -205,7 +208,8 @@ export class SFTTrainer {
     const { tokensPerMicroBatch, gradientCheckpointing } = this.config;
     const rows = cutIntoRows(batch, tokensPerMicroBatch).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
-    const share = tf.scalar(1 / targets);
+    const scale = this.state.lossScale?.scale ?? 1;
+    const share = tf.scalar(scale / targets);
     const sums = emptySums(batch.length);
     try {
       for (const row of rows) {
@@ -214,9 +218,11 @@ export class SFTTrainer {
         await breathe();
       }
       const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;
-      const norm = await gradients.norm();
-      if (!Number.isFinite(loss) || !Number.isFinite(norm)) throw this.notFinite(loss, norm, learningRate);
-      optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm));
+      const norm = (await gradients.norm()) / scale;
+      const overflowed = !Number.isFinite(norm);
+      // A smaller scale of the loss can mend an overflow of its gradients, down to no scale at all.
+      if (!Number.isFinite(loss) || (overflowed && scale <= 1)) throw this.notFinite(loss, norm, learningRate);
+      if (!overflowed) optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm) / scale);
       this.pace.seconds += (performance.now() - started) / 1000;
       return { loss, norm, sums };
     } finally {
@@ -236,6 +242,7 @@ export class SFTTrainer {
     state.numTokens += tokens;
     state.totalLoss += loss;
     state.window = addStep(state.window, loss, sums);
+    if (state.lossScale) await this.adjustLossScale(state.lossScale, norm);
     this.pace.steps++;
     this.pace.tokens += tokens;
     this.pace.examples += batch.flat().length;
@@ -247,12 +254,19 @@ export class SFTTrainer {
     if (due.save || (isBest && this.config.saveStrategy === 'best')) await this.save(optimizer);
   }
 
+  private async adjustLossScale(before: LossScale, norm: number): Promise<void> {
+    const after = nextLossScale(before, norm);
+    this.state.lossScale = after;
+    const change = describeChange(before, after, this.state.step);
+    if (change) await this.tell((callback) => callback.onNote?.(change));
+  }
+
   private async logStep(norm: number, learningRate: number): Promise<void> {
     const { window, numTokens, epoch, step } = this.state;
     this.state.window = freshRun().window;
     await this.record({
       loss: window.loss / window.steps,
-      grad_norm: norm,
+      ...(Number.isFinite(norm) && { grad_norm: norm }),
       learning_rate: learningRate,
       entropy: window.entropy / window.microBatches,
       num_tokens: numTokens,
@@ -306,14 +320,15 @@ export class SFTTrainer {
   private async begin(optimizer: AdamW, resume: boolean | string | null): Promise<void> {
     this.state = freshRun();
     this.pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
-    await currentDevice();
+    const { mixed, notes } = await startMixedPrecision(this.config.fp16);
     const { outputDir } = this.config;
     const checkpoint = resolveCheckpoint(outputDir, resume);
     if (checkpoint !== undefined) {
       this.state = readCheckpoint(checkpoint, this.identity());
       await restoreWeights(checkpoint, this.model);
-      await restoreOptimizer(checkpoint, optimizer, this.model.parameters, this.state.step);
+      await restoreOptimizer(checkpoint, optimizer, this.model.parameters, updatesOf(this.state));
     }
+    this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
     if (outputDir !== null) {
       // a checkpoint from elsewhere starts a folder of its own
       const resuming = checkpoint === undefined ? resume === true : path.resolve(checkpoint, '..') === path.resolve(outputDir);
@@ -322,7 +337,7 @@ export class SFTTrainer {
       await this.writeRunRecord(outputDir);
       rewriteMetrics(outputDir, this.state.log);
     }
-    for (const note of this.notes) await this.tell((callback) => callback.onNote?.(note));
+    for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
     await this.tell((callback) => callback.onTrainBegin?.(this.snapshot()));
     if (this.config.evalOnStart && this.state.step === 0) this.isBest(await this.evaluate());
