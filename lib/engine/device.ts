@@ -125,7 +125,7 @@ export function computeRecorded({ frugal = false } = {}): void {
 
 /**
  * The type that products of matrices are computed in from now on, 'float32' at first; all else stays float32. In 'float16'
- * the CPU rounds operands and products but gains nothing. Only the ONNX Runtime devices know it.
+ * the CPU rounds operands and products but gains nothing; WebGPU needs an adapter for it (`DeviceInfo.float16`). Other devices ignore it.
  */
 export function usePrecision(precision: Precision): void {
   ortBackend()?.setPrecision(precision);
