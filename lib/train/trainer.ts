@@ -467,6 +467,7 @@ export class SFTTrainer {
     const causes = [`a learning_rate that is too high (this step used ${learningRate}; try a tenth)`];
     if (warmupSteps === 0 && warmupRatio === 0) causes.push('no warmup (set warmup_ratio: 0.03)');
     if (maxGradNorm === 0) causes.push('gradients that are not clipped (set max_grad_norm: 1)');
+    if (this.state.lossScale) causes.push('numbers that float16 cannot hold (set fp16: false)');
     causes.push('weights that were not finite to begin with');
     const good =
       checkpoints.length > 0 ? `the last good checkpoint is ${checkpoints[checkpoints.length - 1].folder}` : 'there is no checkpoint yet';

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
 import { useDevice, usePrecision } from '../../lib/engine';
 import { parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
 import { firstLossScale, nextLossScale } from '../../lib/train/loss-scaling';
@@ -95,6 +96,14 @@ describe('in mixed precision', () => {
       `Step 3: a gradient overflowed float16, so this step made no update; loss scale ${2 ** 59}.`,
       `Step 4: a gradient overflowed float16, so this step made no update; loss scale ${2 ** 58}.`,
     ]);
+  });
+
+  test('a loss that is not finite ends the run, because no scale can mend it', async (t) => {
+    const { model, trainer } = await trainerOf(t, { ...short, fp16: true });
+    const [, weight] = [...model.parameters].find(([name]) => name.endsWith('q_proj.weight')) ?? [];
+    assert.ok(weight);
+    tf.tidy(() => weight.assign(tf.mul(weight, 1e7)));
+    await assert.rejects(trainer.train(), /^UserError: Step 1: the loss is NaN, .*numbers that float16 cannot hold \(set fp16: false\)/);
   });
 
   test('a resumed run goes on with the same bits', async (t) => {
