@@ -144,22 +144,15 @@ class Emitter {
     return value.node?.kernel.emitOnto !== undefined && this.consumers.get(value) === 1;
   }
 
-  /** What lies in memory (a sum of earlier gradients, mostly) joins in last: that operation can work in its memory. */
   private emitSum(terms: Value[]): string {
-    const add = (a: string | undefined, b: string): string => (a === undefined ? b : this.graph.op('Add', [a, b]));
-    const ready = terms.filter((term) => !this.addsOnto(term));
-    const named = (values: Value[]): string[] => values.map((value) => this.operand(value).name);
-    const computed = named(ready.filter(({ node }) => node));
-    const stored = named(ready.filter(({ node }) => !node));
-    const first = computed.length > 0 ? computed : stored;
-    let base: string | undefined;
-    for (const name of first) base = add(base, name);
-    for (const term of terms.filter((term) => this.addsOnto(term))) {
+    const ready = terms.filter((term) => !this.addsOnto(term)).map((term) => this.operand(term).name);
+    const waiting = terms.filter((term) => this.addsOnto(term));
+    let base = ready.length > 0 ? ready.reduce((a, b) => this.graph.op('Add', [a, b])) : undefined;
+    for (const term of waiting) {
       const node = term.node as Node;
       const emission = this.emission(node);
       base = base === undefined ? ([] as string[]).concat(node.kernel.emit(emission))[0] : node.kernel.emitOnto?.(emission, base);
     }
-    if (first !== stored) for (const name of stored) base = add(base, name);
     return base as string;
   }
 
