@@ -58,12 +58,12 @@ export function adamWInPlace(w: Float32Array, g: Float32Array, m: Float32Array, 
   const rate = learningRate / (1 - beta1 ** step);
   const correction = 1 / Math.sqrt(1 - beta2 ** step);
   const arrays = [w, g, m, v];
+  const [, gradients, firsts, seconds] = places.map((place) => place.byteOffset);
   for (let start = 0; start < w.length; start += PIECE) {
     const count = Math.min(PIECE, w.length - start);
     const pieces = arrays.map((array) => array.subarray(start, start + count));
     for (const [index, piece] of pieces.entries()) places[index].set(piece);
     const bytes = 16 * Math.ceil(count / 4);
-    const [, gradients, firsts, seconds] = places.map((place) => place.byteOffset);
     update(bytes, gradients, firsts, seconds, gradientScale, beta1, 1 - beta1, beta2, 1 - beta2, keep, rate, correction, epsilon);
     for (const index of [0, 2, 3]) pieces[index].set(places[index].subarray(0, count));
   }

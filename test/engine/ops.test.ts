@@ -228,15 +228,20 @@ for (const vocabulary of [6000, 5003]) {
   });
 }
 
-for (const window of [undefined, 60]) {
-  test(`attention${window ? ' in a window' : ''} over segments of several blocks: value and gradients equal plain operations`, () => {
+for (const [window, headDim] of [
+  [undefined, 8],
+  [60, 8],
+  [60, 5],
+] as const) {
+  const kind = `attention of heads with ${headDim} features${window ? ' in a window' : ''}`;
+  test(`${kind} over segments of several blocks: value and gradients equal plain operations`, () => {
     tf.tidy(() => {
       const lengths = [300, 1, 129, 128];
       const tokens = lengths.reduce((a, b) => a + b);
       const rows = engine.makeSegments(lengths);
       const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
-      const inputs = { q: random([tokens, 32]), k: random([tokens, 16]), v: random([tokens, 16]) };
-      const direction = random([tokens, 32]);
+      const inputs = { q: random([tokens, 4 * headDim]), k: random([tokens, 2 * headDim]), v: random([tokens, 2 * headDim]) };
+      const direction = random([tokens, 4 * headDim]);
       const of = (attention: typeof engine.attention) =>
         evaluate(({ q, k, v }) => attention(two(q), two(k), two(v), rows, options), inputs, ['q', 'k', 'v'], direction);
       const actual = of(engine.attention);

@@ -7,25 +7,27 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
-import type { Attrs, Emission, OrtKernel } from '../kernel';
+import type { Attrs, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import { matrixProduct, type ProductOptions } from '../products';
-import { HIDDEN, rowAttention, rowAttentionGradients } from './row-attention';
+import { rowAttention, rowAttentionGradients } from './row-attention';
 
 const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
 const keyOf = (attrs: Attrs): string => `${attrs.heads},${attrs.kvHeads},${attrs.scale},${attrs.window ?? ''}`;
 
-/** Options of attention, and what follows from them, the width of the queries, and the precision. */
+/** Options of attention, and what follows from them and the width of the queries. */
 interface Heads extends AttentionOptions {
   headDim: number;
-  /** Whether ONNX Runtime's operator that attends and gives the probabilities can be used. */
-  fused: boolean;
 }
 
-function headsOf({ attrs, graph }: Emission, width: number): Heads {
+function headsOf(attrs: Attrs, width: number): Heads {
   const options = attrs as AttentionOptions;
-  const headDim = width / options.heads;
-  return { ...options, headDim, fused: graph.target.precision === 'float32' && headDim % 8 === 0 };
+  return { ...options, headDim: width / options.heads };
+}
+
+/** Whether ONNX Runtime's operator that attends and gives the probabilities can be used: on the CPU, in float32, on features in eights. */
+function canFuse({ target }: GraphBuilder, { headDim }: Heads): boolean {
+  return target.device === 'cpu' && target.precision === 'float32' && headDim % 8 === 0;
 }
 
 /** [tokens, heads·headDim] as [heads, tokens, headDim]. */
@@ -98,12 +100,8 @@ class Block {
     return this.graph.op('Slice', [x, this.start, this.end, this.graph.ints([axis])]);
   }
 
-  /** Attention of the block's queries to all keys up to them. */
-  attend(operands: Operands, heads: Heads): Attended {
-    return heads.fused ? this.attendFused(operands, heads) : this.attendInSteps(operands, heads);
-  }
-
-  private attendFused({ tokens, heads }: Operands, { heads: count, kvHeads, scale, window }: Heads): Attended {
+  /** ONNX Runtime's own attention of the block's queries to all keys up to them. */
+  attend({ tokens, heads }: Operands, { heads: count, kvHeads, scale, window }: Heads): Attended {
     const { graph } = this;
     const earlier = (x: string): string => graph.op('Slice', [x, this.segment, this.start, graph.ints([2])]);
     const total = graph.op('Cast', [this.keyCount], { to: ELEMENT_TYPES.int32 });
@@ -118,40 +116,6 @@ class Block {
       qk_output: AFTER_SOFTMAX,
     });
     return { output, probabilities, keys, values };
-  }
-
-  private attendInSteps({ tokens, heads }: Operands, { heads: count, kvHeads, scale, window, headDim }: Heads): Attended {
-    const { graph } = this;
-    const upToEnd = (x: string): string => graph.op('Slice', [x, this.segment, this.end, graph.ints([2])]);
-    const [keys, values] = [upToEnd(heads.k), upToEnd(heads.v)];
-    const shared = (x: string): string => graph.op('Unsqueeze', [x, graph.ints([2])]);
-    // [1, block, heads·headDim] as [1, kvHeads, heads/kvHeads, block, headDim]
-    const split = graph.op('Reshape', [this.own(tokens.q, 1), graph.ints([1, -1, kvHeads, count / kvHeads, headDim])]);
-    const queries = graph.op('Transpose', [split], { perm: [0, 2, 3, 1, 4] });
-    const turned = graph.op('Transpose', [shared(keys)], { perm: [0, 1, 2, 4, 3] });
-    const scores = graph.op('Mul', [matrixProduct(graph, queries, turned, { ranks: [5, 5] }), graph.scalar('float32', scale)]);
-    const grouped = graph.op('Softmax', [graph.op('Add', [scores, this.mask(window)])], { axis: -1 });
-    const mixed = graph.op('Transpose', [matrixProduct(graph, grouped, shared(values), { ranks: [5, 5] })], { perm: [0, 3, 1, 2, 4] });
-    const output = graph.op('Reshape', [mixed, graph.ints([1, -1, count * headDim])]);
-    const ownCount = graph.op('Sub', [this.end, this.start]);
-    const shape = graph.op('Concat', [graph.ints([1, count]), ownCount, this.keyCount], { axis: 0 });
-    return { output, probabilities: graph.op('Reshape', [grouped, shape]), keys, values };
-  }
-
-  /** [block, keys]: 0 where a token may look, HIDDEN elsewhere. */
-  private mask(window?: number): string {
-    const { graph } = this;
-    const placesUpTo = (count: string): string =>
-      graph.op('Range', [graph.scalar('int64', 0), graph.op('Squeeze', [count]), graph.scalar('int64', 1)]);
-    const columns = placesUpTo(this.keyCount);
-    const own = graph.op('Add', [placesUpTo(graph.op('Sub', [this.end, this.start])), this.before]);
-    const rows = graph.op('Unsqueeze', [own, graph.ints([1])]);
-    let visible = graph.op('LessOrEqual', [columns, rows]);
-    if (window !== undefined) {
-      const first = graph.op('Sub', [rows, graph.scalar('int64', window)]);
-      visible = graph.op('And', [visible, graph.op('Greater', [columns, first])]);
-    }
-    return graph.op('Where', [visible, graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)]);
   }
 }
 
@@ -177,8 +141,8 @@ const attention: OrtKernel = {
   emit: (emission) => {
     const { graph, inputs } = emission;
     const [q, k, v, blocks] = inputs;
-    if (graph.target.device === 'webgpu') return rowAttention(graph, { q, k, v, blocks }, emission.attrs as AttentionOptions);
-    const heads = headsOf(emission, emission.concrete[0][1]);
+    const heads = headsOf(emission.attrs, emission.concrete[0][1]);
+    if (!canFuse(graph, heads)) return rowAttention(graph, { q, k, v, blocks }, heads);
     const operands = operandsOf(graph, [q.name, k.name, v.name], heads);
     const { body, iteration } = loopBody(graph);
     const outputs = body.input(body.freshName(), 'sequence');
@@ -203,11 +167,9 @@ const attentionGrad: OrtKernel = {
   emit: (emission) => {
     const { graph, inputs } = emission;
     const [dy, q, k, v, y, blocks] = inputs;
-    if (graph.target.device === 'webgpu') {
-      return rowAttentionGradients(graph, { dy, q, k, v, y, blocks }, emission.attrs as AttentionOptions);
-    }
     const width = emission.concrete[1][1];
-    const heads = headsOf(emission, width);
+    const heads = headsOf(emission.attrs, width);
+    if (!canFuse(graph, heads)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks }, heads);
     const row = rowGradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads);
     const { body, iteration } = loopBody(graph);
     const sequences = [0, 1, 2].map(() => body.input(body.freshName(), 'sequence'));

@@ -1,6 +1,7 @@
 /**
- * Attention of all segments of a row at once, for devices that leave loops to the CPU. A mask hides what lies outside of a
- * token's segment, so the scores take [heads, tokens, tokens].
+ * Attention of all segments of a row at once, where it cannot go block by block (attention.ts): on devices that leave loops
+ * to the CPU, in float16, and for heads that ONNX Runtime's fused attention does not take. A mask hides what lies outside
+ * of a token's segment, so the scores take [heads, tokens, tokens].
  */
 import type { AttentionOptions } from '../../ops';
 import type { Operand } from '../kernel';
@@ -8,7 +9,7 @@ import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 
 /** Below the smallest finite score that matters, and finite itself. */
-export const HIDDEN = -1e30;
+const HIDDEN = -1e30;
 
 const ranks = [4, 4] as const;
 
