@@ -10,6 +10,7 @@ import { UserError } from '../errors';
 import { readJson, writeError, writeFileAtomic } from '../files';
 import { type CausalLM, saveModel } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
+import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
 import type { RunState } from './run-state';
 
@@ -144,8 +145,10 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
     throw new UserError(`${file} was not written by this program (or by another version of it); name one of its checkpoints.`);
   }
   const { state, identity: saved } = content;
-  for (const key of new Set([...Object.keys(identity.config), ...Object.keys(saved.config)])) {
-    const [now, then] = [identity.config[key], saved.config[key]].map((value) => JSON.stringify(value ?? null));
+  // A setting that did not exist yet when the checkpoint was written had its default.
+  const savedConfig = { ...toSnakeCase(parseConfig()), ...saved.config };
+  for (const key of Object.keys(savedConfig)) {
+    const [now, then] = [identity.config[key], savedConfig[key]].map((value) => JSON.stringify(value ?? null));
     if (FREE.has(key) || now === then) continue;
     throw new UserError(
       `${key} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`,

@@ -83,6 +83,21 @@ describe('a resumed run', () => {
     assert.equal((await trainer.train({ resumeFromCheckpoint: true })).globalStep, 2);
   });
 
+  test('continues from a checkpoint that is older than a setting, which had its default then', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    const file = path.join(folder, 'checkpoint-4', 'trainer_state.json');
+    const content = JSON.parse(fs.readFileSync(file, 'utf8'));
+    delete content.identity.config.fp16;
+    fs.writeFileSync(file, JSON.stringify(content));
+    await refuses(
+      (await makeTrainer(t, folder, { fp16: true })).train({ resumeFromCheckpoint: true }),
+      /fp16 is true, .* written with false/,
+    );
+    const output = await (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: true });
+    assert.equal(output.globalStep, 10);
+  });
+
   test('with other settings or other data is refused', async (t) => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
