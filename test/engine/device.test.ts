@@ -1,4 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice, type DeviceName, useDevice } from '../../lib/engine';
@@ -36,3 +40,17 @@ for (const name of ['webgpu', 'tfjs-node', 'tfjs-node-gpu'] as const) {
     await useDevice('cpu');
   });
 }
+
+test('computing leaves nothing in the home, cache and temporary folders: no device id, no usage events to upload', (t) => {
+  const home = fs.mkdtempSync(path.join(os.tmpdir(), 'home-'));
+  t.after(() => fs.rmSync(home, { recursive: true }));
+  const environment: NodeJS.ProcessEnv = { ...process.env };
+  delete environment.ORT_DISABLE_TELEMETRY;
+  for (const name of ['HOME', 'USERPROFILE', 'LOCALAPPDATA', 'XDG_CACHE_HOME', 'TMPDIR', 'TEMP', 'TMP']) environment[name] = home;
+  const engine = JSON.stringify(path.join(__dirname, '../../lib/engine'));
+  const program = `
+    const tf = require('@tensorflow/tfjs-core');
+    require(${engine}).useDevice('cpu').then(() => console.log(tf.add(tf.tensor1d([1, 2]), 3).dataSync().join()));`;
+  assert.equal(execFileSync(process.execPath, ['-e', program], { env: environment, encoding: 'utf8', cwd: __dirname }), '4,5\n');
+  assert.deepEqual(fs.readdirSync(home, { recursive: true }), []);
+});

@@ -15,13 +15,22 @@ export interface SessionSettings {
 /** Where a session leaves a result: in main memory, or on the GPU. */
 export type OutputPlace = 'cpu' | 'gpu-buffer';
 
+/**
+ * Starts ONNX Runtime, once. From version 1.29 on its Linux and macOS binaries keep a device id and usage events in the user's
+ * cache folder and upload them to Microsoft, unless this variable is set by then; whoever sets it otherwise wants that.
+ */
+function openRuntime(): void {
+  process.env.ORT_DISABLE_TELEMETRY ??= '1';
+  initOrt();
+}
+
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
 export class Session {
   private readonly native: InstanceType<typeof binding.InferenceSession>;
 
   /** @param places where each output goes, by name; without them, into the tensors that `run` is given */
   constructor(model: Uint8Array, settings: SessionSettings, places?: Record<string, OutputPlace>) {
-    initOrt();
+    openRuntime();
     this.native = new binding.InferenceSession();
     const options: InferenceSession.SessionOptions = {
       executionProviders: settings.executionProviders,
