@@ -23,6 +23,7 @@ const model = {
 
 interface Place {
   hub: HubServer;
+  home: string;
   cache: string;
   repository: string;
   env: (name: string, value: string | undefined) => void;
@@ -53,7 +54,7 @@ async function withHub(files: Record<string, string | Buffer>, run: (place: Plac
   env('HF_HOME', home);
   const cache = path.join(home, 'hub');
   try {
-    await run({ hub, cache, repository: path.join(cache, 'models--tester--tiny-model'), env });
+    await run({ hub, home, cache, repository: path.join(cache, 'models--tester--tiny-model'), env });
   } finally {
     for (const name of names) env(name, before[name]);
     await hub.close();
@@ -71,8 +72,9 @@ function says(...patterns: RegExp[]): (error: unknown) => boolean {
 }
 
 test('a local folder is taken as it is, without the network', async () => {
-  await withHub(model, async ({ hub, cache }) => {
-    const folder = fs.mkdtempSync(path.join(tmpdir(), 'model-'));
+  await withHub(model, async ({ hub, home, cache }) => {
+    const folder = path.join(home, 'model');
+    fs.mkdirSync(folder);
     assert.equal(await resolveModel(folder), folder);
     assert.deepEqual(hub.seen, []);
     assert.ok(!fs.existsSync(cache));
@@ -80,11 +82,11 @@ test('a local folder is taken as it is, without the network', async () => {
 });
 
 test('what can only be a path is never looked for on the Hub', async () => {
-  await withHub(model, async ({ hub }) => {
+  await withHub(model, async ({ hub, home }) => {
     for (const name of ['./nowhere', '../nowhere', '/no/where', 'no\\where', 'a/b/c', 'models/', '~/x']) {
       await assert.rejects(resolveModel(name), says(/There is no folder .*check the path/));
     }
-    const file = path.join(fs.mkdtempSync(path.join(tmpdir(), 'model-')), 'config.json');
+    const file = path.join(home, 'config.json');
     fs.writeFileSync(file, '{}');
     await assert.rejects(resolveModel(file), says(/is a file, but the folder of a model was expected/));
     await assert.rejects(resolveModel('what is this?'), says(/neither a folder nor a model's name/));

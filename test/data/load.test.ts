@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { loadDataset } from '../../lib/data';
 import { UserError } from '../../lib/errors';
 
-const folder = fs.mkdtempSync(path.join(tmpdir(), 'load-'));
+const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-load-'));
+after(() => fs.rmSync(folder, { recursive: true }));
 let count = 0;
 
 function fileWith(content: string, name = `data-${count++}.json`): string {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { UserError } from '../../lib/errors';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
@@ -11,9 +11,12 @@ const golden = path.join(projectRoot, 'test/golden/llama/model');
 const sentencepiece = path.join(projectRoot, 'test/text/sentencepiece');
 const readFixture = (name: string) => JSON.parse(fs.readFileSync(path.join(projectRoot, 'test/text', name), 'utf8'));
 
+const scratch = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-tokenizer-'));
+after(() => fs.rmSync(scratch, { recursive: true }));
+
 /** A copy of a tokenizer's folder whose files can be changed. */
 function copyOf(folder: string, change: (copy: string) => void): string {
-  const copy = fs.mkdtempSync(path.join(tmpdir(), 'tokenizer-'));
+  const copy = fs.mkdtempSync(path.join(scratch, 'folder-'));
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) fs.copyFileSync(path.join(folder, name), path.join(copy, name));
   change(copy);
   return copy;
@@ -95,7 +98,7 @@ test('a broken tokenizer.json is reported with line and column', async () => {
 });
 
 test('a folder without a tokenizer is refused by name', async () => {
-  const folder = fs.mkdtempSync(path.join(tmpdir(), 'tokenizer-'));
+  const folder = fs.mkdtempSync(path.join(scratch, 'folder-'));
   await assert.rejects(loadTokenizer(folder), (error) => error instanceof UserError && /has no tokenizer\.json/.test(error.message));
 });
 
