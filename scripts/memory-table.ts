@@ -100,8 +100,11 @@ function printTable(): void {
 
 async function main(): Promise<void> {
   const [length, checkpointing] = process.argv.slice(2);
-  if (length === undefined) printTable();
-  else console.log(JSON.stringify(await measure(Number(length), checkpointing === 'true')));
+  if (length === undefined) return printTable();
+  if (!LENGTHS.includes(Number(length))) {
+    console.error(`npm run memory takes no flags, but was given ${JSON.stringify(length)}.`);
+    process.exitCode = 2;
+  } else console.log(JSON.stringify(await measure(Number(length), checkpointing === 'true')));
 }
 
 void main();
