@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { setToZero, useDevice, varyingSizes } from '../../lib/engine';
+import { computeRecorded, setToZero, useDevice, varyingSizes } from '../../lib/engine';
 import { engineStatistics } from '../../lib/engine/device';
 import type { EngineStatistics } from '../../lib/engine/ort/backend';
 
@@ -126,6 +126,19 @@ test('an accumulator takes over the memory of its old value, while a copy of tha
   setToZero([variable]);
   assert.equal(variable.dataSync()[0], 0);
   variable.dispose();
+});
+
+test('a run writes its result once: no second copy of it is made', () => {
+  const x = tf.zeros([1 << 22]);
+  tf.tidy(() => tf.add(x, 1).dataSync());
+  const allocated = (): number => process.memoryUsage().arrayBuffers;
+  const before = allocated();
+  const y = tf.keep(tf.tidy(() => tf.mul(tf.add(x, 1), 3)));
+  computeRecorded();
+  // y lies where the first sum lay; a copy of its 16 MiB would be there until garbage is collected
+  assert.ok(allocated() - before < 2 ** 23, `${allocated() - before} bytes`);
+  assert.equal(values(y)[12345], 3);
+  tf.dispose([x, y]);
 });
 
 test('the sum of a product and a base is exact in every order of the terms', () => {

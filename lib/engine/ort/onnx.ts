@@ -100,7 +100,7 @@ export class GraphBuilder {
   }
 
   /** Declares a value as an output under another name; the value takes that name where it can. */
-  outputAs(name: string, value: string, type: ElementType, shape?: Dim[]): void {
+  outputAs(name: string, value: string, type: ValueType, shape?: Dim[]): void {
     const isComputed = this.computed.has(value) && !this.renamed.has(value);
     if (isComputed) this.renamed.set(value, name);
     else this.node('Identity', [value], [name]);

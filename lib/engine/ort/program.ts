@@ -1,6 +1,7 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
 import type { Emission, Operand } from './kernel';
 import { type Dim, GraphBuilder, type Target } from './onnx';
+import { leaveResults } from './session';
 import type { Node, Value } from './value';
 
 /** A piece of the record that runs as one graph. */
@@ -81,6 +82,7 @@ export function emitModel(cut: Cut, sizes: VaryingSizes, target: Target): Uint8A
     operands.set(feed, { name: `i${index}`, shape, dtype: feed.dtype });
   }
   new Emitter(graph, cut, sizes, operands).run();
+  if (target.device === 'cpu') leaveResults(graph);
   for (const [index, fetch] of cut.fetches.entries()) {
     const operand = operands.get(fetch) as Operand;
     graph.outputAs(`o${index}`, operand.name, fetch.dtype, operand.shape);

@@ -24,6 +24,19 @@ function openRuntime(): void {
   initOrt();
 }
 
+/** Name of an output that nobody reads, and what the binding says when it comes to it. */
+const END = 'end';
+const AT_THE_END = 'Non tensor type is temporarily not supported';
+
+/**
+ * Gives a graph without outputs a first one that keeps the binding from copying the others. After a run it copies every result
+ * into a new ArrayBuffer, also what the run has written into an array of ours: all sums of gradients, once a row of tokens.
+ * A sequence it cannot convert: it gives up there, with everything computed. (microsoft/onnxruntime#32346 ends the copying.)
+ */
+export function leaveResults(graph: GraphBuilder): void {
+  graph.outputAs(END, graph.op('SequenceEmpty', [], { dtype: ELEMENT_TYPES.float32 }), 'sequence');
+}
+
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
 export class Session {
   private readonly native: InstanceType<typeof binding.InferenceSession>;
@@ -52,7 +65,12 @@ export class Session {
    * @returns the outputs by name
    */
   run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Record<string, Tensor> {
-    return this.native.run(feeds, fetches, {}) as Record<string, Tensor>;
+    try {
+      return this.native.run(feeds, { [END]: null, ...fetches }, {}) as Record<string, Tensor>;
+    } catch (error) {
+      if ((error as Error).message.includes(AT_THE_END)) return fetches as Record<string, Tensor>;
+      throw error;
+    }
   }
 
   dispose(): void {
