@@ -1,6 +1,6 @@
 /** The gradients of one optimizer step, summed over its rows. */
 import * as tf from '@tensorflow/tfjs-core';
-import { ownedVariable, setToZero, sumOfSquares } from '../engine';
+import { ownedZeros, setToZero, sumOfSquares } from '../engine';
 
 /**
  * Sums of gradients by parameter name. Their memory lasts for the whole run: adding to a sum is then the same operation
@@ -46,7 +46,7 @@ export class GradientSums {
   }
 
   private zeros(name: string, shape: number[]): tf.Variable {
-    const sum = ownedVariable(new Float32Array(tf.util.sizeFromShape(shape)), shape, false);
+    const sum = ownedZeros(shape);
     this.sums.set(name, sum);
     return sum;
   }

@@ -1,6 +1,6 @@
 /** AdamW over the parameters of a model, with the numbers of torch.optim.AdamW; the arithmetic of one update is the engine's. */
 import * as tf from '@tensorflow/tfjs-core';
-import { adamW, ownedVariable } from '../engine';
+import { adamW, ownedZeros } from '../engine';
 
 /** Running means of a parameter's gradient (`m`, torch's exp_avg) and of its square (`v`, exp_avg_sq). */
 export interface Moments {
@@ -48,7 +48,7 @@ export class AdamW {
   momentsOf(name: string, parameter: tf.Variable): Moments {
     let moments = this.moments.get(name);
     if (!moments) {
-      moments = { m: zerosLike(parameter), v: zerosLike(parameter) };
+      moments = { m: ownedZeros(parameter.shape), v: ownedZeros(parameter.shape) };
       this.moments.set(name, moments);
     }
     return moments;
@@ -58,10 +58,6 @@ export class AdamW {
     for (const { m, v } of this.moments.values()) tf.dispose([m, v]);
     this.moments.clear();
   }
-}
-
-function zerosLike(parameter: tf.Variable): tf.Variable {
-  return ownedVariable(new Float32Array(parameter.size), parameter.shape, false);
 }
 
 /** Factor that scales gradients of this global norm down to `maxGradNorm`, as torch's clip_grad_norm_; 1 where they are small enough or `maxGradNorm` is 0. */
