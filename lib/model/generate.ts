@@ -138,7 +138,7 @@ class Run {
       for (let step = 1; ; step++) {
         const logits = await state.nextLogits();
         const vocabulary = logits.length / this.sequences.length;
-        const next = this.sequences.map((sequence, i) => this.advance(sequence, logits.slice(i * vocabulary, (i + 1) * vocabulary)));
+        const next = this.sequences.map((sequence, i) => this.advance(sequence, logits.subarray(i * vocabulary, (i + 1) * vocabulary)));
         for (const [promptIndex, { text }] of next.entries()) if (text !== '') yield { text, promptIndex };
         if (step === this.maxNewTokens || this.sequences.every(({ finish }) => finish)) break;
         state.append(Int32Array.from(next, ({ id }) => id));

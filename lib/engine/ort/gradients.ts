@@ -97,8 +97,7 @@ function tokenLossGradients(
     },
     weight: () => {
       const spread = tf.matMul(withinChunk, tf.mul(scaled, factors) as tf.Tensor3D, true, false);
-      const own = run<tf.Tensor>('ScatterRows', { rows: tf.neg(scaled), ids: targets }, { count: vocabulary });
-      return tf.add(tf.reshape(spread, [vocabulary, features]), own);
+      return run<tf.Tensor>('AddRows', { table: tf.reshape(spread, [vocabulary, features]), rows: tf.neg(scaled), ids: targets });
     },
   };
 }

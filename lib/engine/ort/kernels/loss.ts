@@ -45,9 +45,21 @@ const tokenLoss: OrtKernel = {
     const nll = graph.op('Sub', [logDenominator, logitsOfTargets(emission, logits, chunk)]);
     const expected = graph.op('Mul', [expectedLogits(graph, probabilities, logits), shares]);
     const entropy = graph.op('Sub', [logDenominator, graph.op('ReduceSum', [expected, graph.ints([0])], { keepdims: 0 })]);
-    return [nll, likeliest(graph, logits, maxima, chunk), entropy, probabilities, shares];
+    const argmax = likeliest(graph, logits, maxima, chunk);
+    return [nll, argmax, entropy, probabilities, onceKnown(graph, shares, [nll, argmax, entropy])];
   },
 };
+
+/**
+ * The same shares, but not before the results are known. ONNX Runtime would leave those to the end of the run, and the logits,
+ * the largest tensor of all, would stay in memory for them through the whole backward pass.
+ */
+function onceKnown(graph: GraphBuilder, shares: string, results: string[]): string {
+  const first = graph.ints([0]);
+  const rows = results.map((x) => graph.op('Unsqueeze', [graph.op('Cast', [x], { to: ELEMENT_TYPES.float32 }), first]));
+  const none = graph.op('Slice', [graph.op('Concat', rows, { axis: 0 }), first, first, first]);
+  return graph.op('Concat', [shares, none], { axis: 0 });
+}
 
 /** Reduces [chunks, targets, chunk] to [chunks, targets]. */
 function overVocabulary(graph: GraphBuilder, op: 'ReduceMax', x: string): string {

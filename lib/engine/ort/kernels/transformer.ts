@@ -196,6 +196,17 @@ function onto({ graph, inputs: [rows, ids] }: Emission, base: string): string {
   return scatterRows(graph, base, ids.name, rows.name, rows.shape);
 }
 
+/**
+ * A table with rows added at their ids. One kernel, and not a table and a sum of ScatterRows: ONNX Runtime adds the rows in
+ * the table's own memory, and only then is the whole added to a sum of gradients.
+ */
+const addRows: OrtKernel = {
+  name: 'AddRows',
+  inputs: ['table', 'rows', 'ids'],
+  infer: like,
+  emit: ({ graph, inputs: [table, rows, ids] }) => scatterRows(graph, table.name, ids.name, rows.name, rows.shape),
+};
+
 export const transformerKernels = [
   rmsNorm,
   rmsNormGrad,
@@ -208,4 +219,5 @@ export const transformerKernels = [
   activationGrad,
   embedding,
   scatter,
+  addRows,
 ];
