@@ -18,6 +18,7 @@ export type OutputPlace = 'cpu' | 'gpu-buffer';
 /**
  * Starts ONNX Runtime, once. From version 1.29 on its Linux and macOS binaries keep a device id and usage events in the user's
  * cache folder and upload them to Microsoft, unless this variable is set by then; whoever sets it otherwise wants that.
+ * (On Windows they hand events to the system's tracing, and the binding has no call that stops them.)
  */
 function openRuntime(): void {
   process.env.ORT_DISABLE_TELEMETRY ??= '1';
@@ -61,7 +62,8 @@ export class Session {
   }
 
   /**
-   * @param fetches the outputs to compute, and the tensor in main memory that each is written into; null for a new one
+   * @param fetches the outputs to compute, and the tensor in main memory that each is written into; null for a new one, which
+   *   only a graph without `leaveResults` gives
    * @returns the outputs by name
    */
   run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Record<string, Tensor> {
