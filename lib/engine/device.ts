@@ -2,7 +2,7 @@
 import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
-import { type EngineMemory, type EngineStatistics, OrtBackend } from './ort/backend';
+import { type EngineMemory, type EngineStatistics, OrtBackend, type VaryingSize } from './ort/backend';
 import type { Precision } from './ort/onnx';
 import { registerOrtBackend } from './ort/register';
 import { probe, type SessionSettings } from './ort/session';
@@ -108,9 +108,9 @@ export function ortBackend(): OrtBackend | undefined {
 
 /**
  * Tells the engine which tensor sizes vary from call to call (tokens of a row, targets, …), so that one compiled graph
- * serves them all. A hint: results never depend on it.
+ * serves them all. A hint: results never depend on it. Products over a size that is always a multiple of 16 are faster.
  */
-export function varyingSizes(sizes: Record<string, number>): void {
+export function varyingSizes(sizes: Record<string, VaryingSize>): void {
   ortBackend()?.setVaryingSizes(sizes);
 }
 

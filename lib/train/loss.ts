@@ -25,8 +25,22 @@ export interface RowScores {
   owners: readonly number[];
 }
 
-/** Lays sequences end to end on the device and finds their targets. */
-function placeRow(parts: readonly RowPart[]): DeviceRow {
+/** Rows have a multiple of so many tokens: the products that give the gradients of weights are faster over them. */
+const ROW_MULTIPLE = 16;
+
+/**
+ * Tokens that fill up a row: its length is then a multiple of 16, and none of the model's own sizes, from which a compiled graph
+ * could not tell it.
+ */
+function fillerOf(tokens: number, model: CausalLM): Int32Array {
+  const sizes = new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
+  let length = ROW_MULTIPLE * Math.ceil(tokens / ROW_MULTIPLE);
+  while (sizes.has(length)) length += ROW_MULTIPLE;
+  return new Int32Array(length - tokens);
+}
+
+/** Lays sequences end to end on the device and finds their targets. What fills up the row is a segment of its own, without targets. */
+function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
   const predictors: number[] = [];
   const targets: number[] = [];
   const owners: number[] = [];
@@ -42,9 +56,12 @@ function placeRow(parts: readonly RowPart[]): DeviceRow {
     }
     start += inputIds.length;
   }
-  varyingSizes({ tokens: start, targets: targets.length, segments: parts.length });
+  const filler = fillerOf(start, model);
+  const sequences = [...parts.map(({ sequence }) => sequence.inputIds), ...(filler.length > 0 ? [filler] : [])];
+  const tokens = { size: start + filler.length, multipleOf: ROW_MULTIPLE };
+  varyingSizes({ tokens, targets: targets.length, segments: sequences.length });
   return {
-    batch: makeBatch(parts.map(({ sequence }) => sequence.inputIds)),
+    batch: makeBatch(sequences),
     predictors: tf.tensor1d(predictors, 'int32'),
     targets: tf.tensor1d(targets, 'int32'),
     owners,
@@ -74,7 +91,7 @@ export function hasTargets(parts: readonly RowPart[]): boolean {
 
 /** Forward pass of a row, without gradients. */
 export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Promise<RowScores> {
-  const row = placeRow(parts);
+  const row = placeRow(parts, model);
   let loss: TokenLoss | undefined;
   try {
     loss = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch), model, row) }));
@@ -99,7 +116,7 @@ export async function backwardRow(
   sums: GradientSums,
   { share, gradientCheckpointing }: BackwardOptions,
 ): Promise<RowScores> {
-  const row = placeRow(parts);
+  const row = placeRow(parts, model);
   const loss = gradientCheckpointing ? checkpointedBackward(model, row, share, sums) : recordBackward(model, row, share, sums);
   try {
     return await readScores(loss, row);

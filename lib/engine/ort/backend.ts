@@ -16,12 +16,13 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
+import { findBlock } from './blocked-products';
 import { CompilationWatch } from './compilation-watch';
 import { DeviceMemory, type DeviceStatistics } from './device-memory';
 import { HostMemory } from './host-memory';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
-import type { Precision, Target } from './onnx';
+import { multipleName, type Precision, type Target } from './onnx';
 import { type Cut, cutOut, emitModel, keyOf, sizesOf, type VaryingSizes } from './program';
 import { Session, type SessionSettings } from './session';
 import { arrayOver, bytesPerElement, type HostArray, Node, sameShape, sizeOf, Value } from './value';
@@ -33,6 +34,9 @@ interface Entry {
   strings?: Uint8Array[];
   references: number;
 }
+
+/** A size that varies from run to run, and what all its values are multiples of. */
+export type VaryingSize = number | { size: number; multipleOf: number };
 
 /** Graphs kept compiled; the least recently used goes first. */
 const MOST_SESSIONS = 64;
@@ -79,7 +83,7 @@ export class OrtBackend extends KernelBackend {
     super();
     const isDevice = settings.executionProviders[0] !== 'cpu';
     this.storage = isDevice ? new DeviceMemory(settings, this.statistics) : new HostMemory();
-    this.target = { device: isDevice ? 'webgpu' : 'cpu', precision: 'float32' };
+    this.target = { device: isDevice ? 'webgpu' : 'cpu', precision: 'float32', block: isDevice ? undefined : findBlock(settings) };
     this.data = new DataStorage(this, engine());
   }
 
@@ -95,12 +99,13 @@ export class OrtBackend extends KernelBackend {
   }
 
   /** See device.ts. Sizes of 1 are never varying: they mean broadcasting. */
-  setVaryingSizes(sizes: Record<string, number>): void {
-    this.sizes = new Map(
-      Object.entries(sizes)
-        .filter(([, size]) => size > 1)
-        .map(([name, size]) => [size, name]),
-    );
+  setVaryingSizes(sizes: Record<string, VaryingSize>): void {
+    this.sizes = new Map();
+    for (const [name, given] of Object.entries(sizes)) {
+      const { size, multipleOf } = typeof given === 'number' ? { size: given, multipleOf: 1 } : given;
+      if (size % multipleOf > 0) throw new Error(`The size ${name} is ${size}, which is not a multiple of ${multipleOf}.`);
+      if (size > 1) this.sizes.set(size, multipleOf > 1 ? multipleName(name, multipleOf) : name);
+    }
   }
 
   // ---- recording -------------------------------------------------------------------------------------------------

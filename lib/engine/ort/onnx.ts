@@ -4,6 +4,12 @@ import { Writer } from 'protobufjs/minimal';
 /** A size known when the graph is built, or the name of one that is known only when it runs. */
 export type Dim = number | string;
 
+/** The name of a size that is known only when the graph runs, but always a multiple of a number. */
+export const multipleName = (name: string, of: number): string => `${name}*${of}`;
+
+/** Whether a size is certain to be a multiple of a number. */
+export const isMultiple = (dim: Dim, of: number): boolean => (typeof dim === 'number' ? dim : Number(dim.split('*')[1] ?? 1)) % of === 0;
+
 /** Element types of the graph's tensors, by their number in ONNX. */
 export const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
 export type ElementType = keyof typeof ELEMENT_TYPES;
@@ -39,10 +45,16 @@ interface ValueInfo {
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
 const IR_VERSION = 10;
 const OPSET = 21;
-const CONTRIB = 'com.microsoft';
 
-/** Operators of ONNX Runtime's own domain. */
-const CONTRIB_OPS = new Set(['FusedMatMul', 'QuickGelu', 'FastGelu', 'RotaryEmbedding', 'GroupQueryAttention']);
+/** ONNX Runtime's own domains; the second is of operators on channels in blocks (blocked-products.ts). */
+const CONTRIB = 'com.microsoft';
+const BLOCKED = 'com.microsoft.nchwc';
+
+/** The domain of each operator that is not ONNX's. */
+const DOMAINS: Readonly<Record<string, string>> = {
+  ...{ FusedMatMul: CONTRIB, QuickGelu: CONTRIB, FastGelu: CONTRIB, RotaryEmbedding: CONTRIB, GroupQueryAttention: CONTRIB },
+  ...{ ReorderInput: BLOCKED, Conv: BLOCKED, ReorderOutput: BLOCKED },
+};
 
 /** The type that products of matrices are computed in; everything else is float32. */
 export type Precision = 'float32' | 'float16';
@@ -51,6 +63,8 @@ export type Precision = 'float32' | 'float16';
 export interface Target {
   device: 'cpu' | 'webgpu';
   precision: Precision;
+  /** Channels that lie together in the processor's own layout of matrices (blocked-products.ts); absent where it has none. */
+  block?: number;
 }
 
 /** A graph under construction. Every method that adds a node returns the names of its outputs. */
@@ -64,15 +78,18 @@ export class GraphBuilder {
   private readonly sizes = new Map<string, () => string>();
   private readonly knownSizes = new Map<string, string>();
   private readonly shared = new Map<string, string>();
+  private readonly unwritten = new Map<string, () => void>();
 
+  /** @param outer the graph whose values this one sees, if it is the body of a Loop */
   constructor(
     readonly target: Target = { device: 'cpu', precision: 'float32' },
+    private readonly outer?: GraphBuilder,
     private readonly counter = { next: 0 },
   ) {}
 
   /** A graph for the body of a Loop; it sees the values of this one by name. */
   subgraph(): GraphBuilder {
-    return new GraphBuilder(this.target, this.counter);
+    return new GraphBuilder(this.target, this, this.counter);
   }
 
   /** A value that several nodes read, made by the first that asks for it. */
@@ -80,6 +97,25 @@ export class GraphBuilder {
     const name = this.shared.get(key) ?? make();
     this.shared.set(key, name);
     return name;
+  }
+
+  /** What `once` has made under the key. */
+  made(key: string): string | undefined {
+    return this.shared.get(key);
+  }
+
+  /** A value whose nodes are written when the first node reads it, if ever. */
+  whenRead(write: (name: string) => void): string {
+    const name = this.freshName();
+    this.unwritten.set(name, () => write(name));
+    return name;
+  }
+
+  private seeWritten(name: string): void {
+    const write = this.unwritten.get(name);
+    this.unwritten.delete(name);
+    if (write) write();
+    else this.outer?.seeWritten(name);
   }
 
   freshName(): string {
@@ -96,11 +132,13 @@ export class GraphBuilder {
 
   /** Declares a value of the graph as an output. */
   output(name: string, type: ValueType, shape?: Dim[]): void {
+    this.seeWritten(name);
     this.outputs.push({ name, type, shape });
   }
 
   /** Declares a value as an output under another name; the value takes that name where it can. */
   outputAs(name: string, value: string, type: ValueType, shape?: Dim[]): void {
+    this.seeWritten(value);
     const isComputed = this.computed.has(value) && !this.renamed.has(value);
     if (isComputed) this.renamed.set(value, name);
     else this.node('Identity', [value], [name]);
@@ -121,8 +159,9 @@ export class GraphBuilder {
 
   /** Adds a node whose outputs have given names. */
   node(op: string, inputs: string[], outputs: string[], attributes: Attributes = {}): void {
+    for (const input of inputs) this.seeWritten(input);
     for (const output of outputs) this.computed.add(output);
-    this.nodes.push({ op, domain: CONTRIB_OPS.has(op) ? CONTRIB : '', inputs, outputs, attributes });
+    this.nodes.push({ op, domain: DOMAINS[op] ?? '', inputs, outputs, attributes });
   }
 
   /** A constant vector of int64, the type of axes, sizes and indices. */
@@ -185,6 +224,7 @@ export class GraphBuilder {
     for (const [domain, version] of [
       ['', OPSET],
       [CONTRIB, 1],
+      [BLOCKED, 1],
     ] as const) {
       writer.uint32(tag(8, 2)).fork().uint32(tag(1, 2)).string(domain).uint32(tag(2, 0)).int64(version).ldelim();
     }

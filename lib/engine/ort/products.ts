@@ -1,4 +1,5 @@
 /** Products of matrices: the last two axes of tensors of two or more, batched over the others. */
+import { blockedProduct, type ProductSizes } from './blocked-products';
 import { ELEMENT_TYPES, float, type GraphBuilder } from './onnx';
 
 export interface ProductOptions {
@@ -11,6 +12,8 @@ export interface ProductOptions {
   alpha?: number;
   /** Added to the product; of its shape. */
   base?: string;
+  /** Of a product of two axes, for which there may be a faster way. */
+  sizes?: ProductSizes;
 }
 
 /**
@@ -33,8 +36,10 @@ export function matrixProduct(graph: GraphBuilder, a: string, b: string, options
 }
 
 function plainProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
-  const { ranks, transA = false, transB = false, alpha = 1, base } = options;
+  const { ranks, transA = false, transB = false, alpha = 1, base, sizes } = options;
   const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
+  const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB });
+  if (blocked) return base ? graph.op('Add', [base, blocked]) : blocked;
   if (ranks[0] === 2 && ranks[1] === 2) return graph.op('Gemm', base ? [a, b, base] : [a, b], attributes);
   const product =
     graph.target.device === 'webgpu'

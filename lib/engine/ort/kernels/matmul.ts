@@ -5,7 +5,10 @@ import { matrixProduct } from '../products';
 
 function product({ graph, inputs: [a, b], attrs }: Emission, base?: string): string {
   const ranks = [a.shape.length, b.shape.length] as const;
-  return matrixProduct(graph, a.name, b.name, { ranks, transA: attrs.transposeA, transB: attrs.transposeB, base });
+  const { transposeA: transA, transposeB: transB } = attrs;
+  const sizes = { rows: a.shape[transA ? 1 : 0], inner: a.shape[transA ? 0 : 1], columns: b.shape[transB ? 0 : 1] };
+  const isPlain = ranks[0] === 2 && ranks[1] === 2;
+  return matrixProduct(graph, a.name, b.name, { ranks, transA, transB, base, ...(isPlain && { sizes }) });
 }
 
 /** Products of matrices (the last two axes), batched over the axes before. A sum with a product is one operation (emitOnto). */

@@ -1,5 +1,6 @@
 /** Sums, extremes and softmax along axes. */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import { sumOfRows } from '../blocked-products';
 import type { Attrs, NumericType, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 
@@ -23,6 +24,8 @@ function reduction(name: string, op: string, { dtypes = ['float32', 'int32'] as 
       const axes = axesOf(concrete[0], attrs);
       const keepdims = attrs.keepDims ? 1 : 0;
       if (axes.length === 0) return graph.op('Identity', [x.name]);
+      const ofRows = op === 'ReduceSum' && !keepdims && axes.length === 1 && axes[0] === 0 && sumOfRows(graph, x);
+      if (ofRows) return ofRows;
       return axesAsInput ? graph.op(op, [x.name, graph.ints(axes)], { keepdims }) : graph.op(op, [x.name], { axes, keepdims });
     },
     supports: ([x]) => dtypes.includes(x.dtype) && x.shape.every((size) => size > 0),

@@ -1,6 +1,7 @@
 /** The fused operations of a transformer and their gradients: normalization, rotary embedding, gated units, embedding rows. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Activation } from '../../ops';
+import { elementwise } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { float, type GraphBuilder } from '../onnx';
 import { scatterRows } from './shape';
@@ -96,7 +97,8 @@ const swiGlu: OrtKernel = {
   name: 'SwiGlu',
   inputs: ['gate', 'up'],
   infer: like,
-  emit: ({ graph, inputs: [gate, up] }) => graph.op('Mul', [graph.op('QuickGelu', [gate.name], { alpha: float(1) }), up.name]),
+  emit: ({ graph, inputs }) =>
+    elementwise(graph, inputs, ([gate, up]) => [graph.op('Mul', [graph.op('QuickGelu', [gate], { alpha: float(1) }), up])]),
 };
 
 /** With s = sigmoid(gate), a = gate·s: dup = dy·a, dgate = dy·up·(s + a·(1 − s)). */
@@ -104,10 +106,11 @@ const swiGluGrad: OrtKernel = {
   name: 'SwiGluGrad',
   inputs: ['dy', 'gate', 'up'],
   infer: ([dy]) => [like([dy]), like([dy])],
-  emit: ({ graph, inputs: [dy, gate, up] }) => {
-    const { slope, value } = siluSlope(graph, gate.name);
-    return [graph.op('Mul', [graph.op('Mul', [dy.name, up.name]), slope]), graph.op('Mul', [dy.name, value])];
-  },
+  emit: ({ graph, inputs }) =>
+    elementwise(graph, inputs, ([dy, gate, up]) => {
+      const { slope, value } = siluSlope(graph, gate);
+      return [graph.op('Mul', [graph.op('Mul', [dy, up]), slope]), graph.op('Mul', [dy, value])];
+    }),
 };
 
 function siluSlope(graph: GraphBuilder, x: string): { slope: string; value: string } {
@@ -122,25 +125,28 @@ const activation: OrtKernel = {
   inputs: ['x'],
   infer: like,
   key: ({ name }) => name,
-  emit: ({ graph, inputs: [x], attrs }) => {
-    switch (attrs.name as Activation) {
-      case 'relu':
-        return graph.op('Relu', [x.name]);
-      case 'silu':
-      case 'swish':
-        return graph.op('QuickGelu', [x.name], { alpha: float(1) });
-      default:
-        return graph.op('Gelu', [x.name], { approximate: attrs.name === 'gelu' ? 'none' : 'tanh' });
-    }
-  },
+  emit: ({ graph, inputs, attrs }) => elementwise(graph, inputs, ([x]) => [activated(graph, x, attrs.name)]),
 };
+
+function activated(graph: GraphBuilder, x: string, name: Activation): string {
+  switch (name) {
+    case 'relu':
+      return graph.op('Relu', [x]);
+    case 'silu':
+    case 'swish':
+      return graph.op('QuickGelu', [x], { alpha: float(1) });
+    default:
+      return graph.op('Gelu', [x], { approximate: name === 'gelu' ? 'none' : 'tanh' });
+  }
+}
 
 const activationGrad: OrtKernel = {
   name: 'ActivationGrad',
   inputs: ['dy', 'x'],
   infer: like,
   key: ({ name }) => name,
-  emit: ({ graph, inputs: [dy, x], attrs }) => graph.op('Mul', [dy.name, activationSlope(graph, x.name, attrs.name)]),
+  emit: ({ graph, inputs, attrs }) =>
+    elementwise(graph, inputs, ([dy, x]) => [graph.op('Mul', [dy, activationSlope(graph, x, attrs.name)])]),
 };
 
 function activationSlope(graph: GraphBuilder, x: string, name: Activation): string {

@@ -1,0 +1,189 @@
+/**
+ * Products of matrices by ONNX Runtime's convolution on blocked channels, the layout "NCHWc" that it gives to images on x86.
+ *
+ * A convolution of one pixel's size is a product: out[o, p] = Σ_c filter[o, c] · image[c, p]. On blocked channels (16 with AVX-512,
+ * 8 with AVX2) all three matrices lie as [channels / 16, …, 16], which the kernel reads straight through, where `Gemm` first packs
+ * its operands, and a turned one slowly. Filter and image have the same layout, so either operand can be either. Bringing matrices
+ * into that layout and back takes about a tenth of a product's time.
+ *
+ * The operators are ONNX Runtime's own and meant for its optimizer: `findBlock` tries them first, and `Gemm` serves where they fail.
+ */
+import type { Operand } from './kernel';
+import { type Dim, GraphBuilder, isMultiple } from './onnx';
+import { ortTensor, Session, type SessionSettings } from './session';
+
+/** Sizes of a product: [rows, inner] times [inner, columns]. */
+export interface ProductSizes {
+  rows: Dim;
+  inner: Dim;
+  columns: Dim;
+}
+
+/** Elements of a weight from which on the blocked product is the faster one although the weight is brought into its layout every time. */
+const LARGE_WEIGHT = 1 << 19;
+
+/** Elements of the smallest result of aᵀ·b that is worth the change of layout. */
+const SMALLEST_GRADIENT = 1 << 14;
+
+/** Into how many lines of pixels an image is cut at most: lines and groups of 64 channels are what threads share. */
+const MOST_LINES = 8;
+
+/**
+ * Writes a·b, aᵀ·b or a·bᵀ, if that is faster than `Gemm` here.
+ * @returns the name of the product; undefined if it is not
+ */
+export function blockedProduct(
+  graph: GraphBuilder,
+  [a, b]: [string, string],
+  { rows, inner, columns }: ProductSizes,
+  { transA, transB }: { transA: boolean; transB: boolean },
+): string | undefined {
+  const { block } = graph.target;
+  const fits = (...dims: Dim[]): boolean => block !== undefined && dims.every((dim) => isMultiple(dim, block));
+  if (typeof columns !== 'number') return undefined;
+  if (transA) {
+    if (transB || typeof rows !== 'number' || rows * columns < SMALLEST_GRADIENT || !fits(rows, inner)) return undefined;
+    return turnedProduct(graph, a, b, rows, columns);
+  }
+  if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
+    return undefined;
+  const filter = asFilter(graph, transB ? byRows(graph, b, inner) : byColumns(graph, b, columns), columns);
+  return inBlocks(graph, graph.op('Conv', [byColumns(graph, a, inner), filter], { kernel_shape: [1, 1] }), columns);
+}
+
+/**
+ * Writes an operation on single elements of matrices, in the blocked layout if all of them have it.
+ * @param compute writes it for the operands of these names
+ */
+export function elementwise(graph: GraphBuilder, operands: readonly Operand[], compute: (names: string[]) => string[]): string[] {
+  const blocked = operands.map(({ name }) => graph.made(columnsKey(name)));
+  const [{ shape }] = operands;
+  if (blocked.includes(undefined)) return compute(operands.map(({ name }) => name));
+  return compute(blocked as string[]).map((result) => inBlocks(graph, result, shape[1] as number));
+}
+
+/** Writes a vector added to each row of a matrix in the blocked layout; undefined if the operands are not that. */
+export function addToRows(graph: GraphBuilder, [matrix, vector]: readonly Operand[]): string | undefined {
+  const cells = cellsOf(graph, matrix);
+  const [columns] = vector.shape;
+  if (!cells || vector.shape.length !== 1 || columns !== matrix.shape[1]) return undefined;
+  const addend = graph.op('Reshape', [vector.name, graph.ints([-1, 1, graph.target.block as number])]);
+  const sum = graph.op('Add', [cells, addend]);
+  return inBlocks(graph, graph.op('Reshape', [sum, graph.ints([1, columns as number, MOST_LINES, -1])]), columns as number);
+}
+
+/** Writes the sum of the rows of a matrix in the blocked layout; undefined if it is not in it. */
+export function sumOfRows(graph: GraphBuilder, matrix: Operand): string | undefined {
+  const cells = cellsOf(graph, matrix);
+  return cells && graph.op('Reshape', [graph.op('ReduceSum', [cells, graph.ints([1])], { keepdims: 0 }), graph.ints([-1])]);
+}
+
+/** A matrix in the blocked layout as [columns / block, rows, block]. */
+function cellsOf(graph: GraphBuilder, { name, shape }: Operand): string | undefined {
+  const blocked = graph.made(columnsKey(name));
+  const block = graph.target.block as number;
+  return blocked && graph.op('Reshape', [blocked, graph.ints([(shape[1] as number) / block, -1, block])]);
+}
+
+/** A matrix that lies in the blocked layout, with its columns as channels; it is brought out of it when something else reads it. */
+function inBlocks(graph: GraphBuilder, blocked: string, columns: number): string {
+  const name = graph.whenRead((written) => {
+    const image = graph.op('ReorderOutput', [blocked], { channels: columns, channels_last: 1 });
+    graph.node('Reshape', [image, graph.ints([-1, columns])], [written]);
+  });
+  graph.once(columnsKey(name), () => blocked);
+  return name;
+}
+
+/** aᵀ·b of [inner, rows] and [inner, columns]. */
+function turnedProduct(graph: GraphBuilder, a: string, b: string, rows: number, columns: number): string {
+  const filter = asFilter(graph, byColumns(graph, a, rows), rows);
+  const product = graph.op('Conv', [byRows(graph, b, columns), filter], { kernel_shape: [1, 1] });
+  return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: rows }), graph.ints([rows, columns])]);
+}
+
+/** A matrix with its rows as channels, each of `columns` pixels. */
+function byRows(graph: GraphBuilder, x: string, columns: number): string {
+  const lines = linesOf(columns);
+  return graph.once(`by rows: ${x}`, () =>
+    graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, -1, lines, columns / lines])])]),
+  );
+}
+
+const columnsKey = (x: string): string => `by columns: ${x}`;
+
+/** A matrix with its columns as channels, each of as many pixels as it has rows: a multiple of the block, and so of the lines. */
+function byColumns(graph: GraphBuilder, x: string, columns: number): string {
+  return graph.once(columnsKey(x), () =>
+    graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, MOST_LINES, -1, columns])])], { channels_last: 1 }),
+  );
+}
+
+function asFilter(graph: GraphBuilder, x: string, channels: number): string {
+  return graph.op('Reshape', [x, graph.ints([channels, -1, 1, 1])]);
+}
+
+function linesOf(pixels: number): number {
+  let lines = MOST_LINES;
+  while (pixels % lines > 0) lines /= 2;
+  return lines;
+}
+
+const blocks = new Map<string, number | undefined>();
+
+/**
+ * How many channels make a block on this processor.
+ * @returns undefined where ONNX Runtime has no such layout, or does not compute with it what is expected here
+ */
+export function findBlock(settings: SessionSettings): number | undefined {
+  const key = settings.executionProviders.join();
+  if (!blocks.has(key)) blocks.set(key, tryBlock({ ...settings, threads: 1 }));
+  return blocks.get(key);
+}
+
+function tryBlock(settings: SessionSettings): number | undefined {
+  try {
+    const block = blockOf(settings);
+    return block % MOST_LINES === 0 ? verified(block, settings) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The number of channels that four are filled up to. */
+function blockOf(settings: SessionSettings): number {
+  const graph = new GraphBuilder();
+  graph.outputAs('y', graph.op('ReorderInput', [graph.input('x', 'float32', [1, 4, 1, 1])]), 'float32');
+  const session = new Session(graph.toModel(), settings);
+  try {
+    return session.run({ x: ortTensor('float32', new Float32Array(4), [1, 4, 1, 1]) }, { y: null }).y.dims[1];
+  } finally {
+    session.dispose();
+  }
+}
+
+/** The block, if a product of whole numbers comes out exactly. */
+function verified(block: number, settings: SessionSettings): number | undefined {
+  const [inner, rows, columns] = [2 * block, 3 * block, 6];
+  const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
+  const operands = { a: [inner, rows], b: [inner, columns] } as const;
+  for (const [name, shape] of Object.entries(operands)) graph.input(name, 'float32', [...shape]);
+  graph.outputAs('y', turnedProduct(graph, 'a', 'b', rows, columns), 'float32', [rows, columns]);
+  const wholeNumbers = (size: number, step: number) => Float32Array.from({ length: size }, (_, i) => ((i * step) % 17) - 8);
+  const a = wholeNumbers(inner * rows, 5);
+  const b = wholeNumbers(inner * columns, 7);
+  const session = new Session(graph.toModel(), settings);
+  try {
+    const feeds = { a: ortTensor('float32', a, operands.a), b: ortTensor('float32', b, operands.b) };
+    const y = session.run(feeds, { y: null }).y.data as Float32Array;
+    const isRight = y.every((value, at) => {
+      const [row, column] = [Math.floor(at / columns), at % columns];
+      let sum = 0;
+      for (let k = 0; k < inner; k++) sum += a[k * rows + row] * b[k * columns + column];
+      return value === sum;
+    });
+    return isRight ? block : undefined;
+  } finally {
+    session.dispose();
+  }
+}

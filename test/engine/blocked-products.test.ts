@@ -1,0 +1,149 @@
+/** Products in the processor's own layout: against sums in float64, and inside layers against tfjs's CPU backend. */
+import assert from 'node:assert/strict';
+import { before, type TestContext, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { activation, linear, swiglu, useDevice, varyingSizes } from '../../lib/engine';
+import { blockedProduct, findBlock } from '../../lib/engine/ort/blocked-products';
+import { type Dim, GraphBuilder, multipleName } from '../../lib/engine/ort/onnx';
+import { createRandom } from '../../lib/random';
+
+const settings = { threads: 1, executionProviders: ['cpu'] };
+const random = createRandom(3);
+const matrix = (...shape: [number, number]): tf.Tensor2D =>
+  tf.tensor2d(
+    Float32Array.from({ length: shape[0] * shape[1] }, () => 2 * random.next() - 1),
+    shape,
+  );
+const vector = (size: number): tf.Tensor1D => tf.tensor1d(Float32Array.from({ length: size }, () => 2 * random.next() - 1));
+
+before(async () => {
+  await useDevice('cpu');
+});
+
+/** Skips a test where ONNX Runtime has no blocked layout; every x86 processor since AVX does. */
+function needsBlock(t: TestContext): number | undefined {
+  const block = findBlock(settings);
+  if (block === undefined) {
+    assert.notEqual(process.arch, 'x64', 'ONNX Runtime has a blocked layout on x64');
+    t.skip(`ONNX Runtime has no blocked layout on ${process.arch}`);
+  }
+  return block;
+}
+
+/** The product of two matrices in float64. */
+function exactly(a: tf.Tensor2D, b: tf.Tensor2D, transA: boolean, transB: boolean): Float64Array {
+  const [x, y] = [a.dataSync(), b.dataSync()];
+  const inner = a.shape[transA ? 0 : 1];
+  const rows = a.shape[transA ? 1 : 0];
+  const columns = b.shape[transB ? 0 : 1];
+  const result = new Float64Array(rows * columns);
+  for (let row = 0; row < rows; row++)
+    for (let k = 0; k < inner; k++) {
+      const factor = x[transA ? k * rows + row : row * inner + k];
+      for (let column = 0; column < columns; column++)
+        result[row * columns + column] += factor * y[transB ? column * inner + k : k * columns + column];
+    }
+  return result;
+}
+
+function close(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  assert.equal(found.length, expected.length);
+  for (let i = 0; i < found.length; i++)
+    assert.ok(Math.abs(found[i] - expected[i]) <= tolerance, `element ${i} is ${found[i]}, expected ${expected[i]}`);
+}
+
+test('which products are written in the blocked layout', (t) => {
+  const block = needsBlock(t);
+  const tokens = multipleName('tokens', 16);
+  const isBlocked = (rows: Dim, inner: Dim, columns: Dim, transA = false, transB = false): boolean => {
+    const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
+    return blockedProduct(graph, ['a', 'b'], { rows, inner, columns }, { transA, transB }) !== undefined;
+  };
+  if (block === undefined) return;
+  assert.ok(isBlocked(256, tokens, 130, true), 'the gradient of a weight');
+  assert.ok(!isBlocked(256, 'tokens', 130, true), 'over tokens that may be any number');
+  assert.ok(!isBlocked(250, tokens, 256, true), 'of features that make no whole blocks');
+  assert.ok(!isBlocked(64, tokens, 64, true), 'too small to be worth it');
+  assert.ok(isBlocked(tokens, 1024, 512), 'a large weight');
+  assert.ok(isBlocked(tokens, 1024, 512, false, true), 'a large turned weight');
+  assert.ok(!isBlocked(tokens, 256, 512, false, true), 'a small weight');
+  assert.ok(!isBlocked('batch', 1024, 1024, false, true), 'a few rows');
+  assert.ok(!isBlocked(1, 1024, 1024, false, true), 'one row');
+});
+
+for (const [what, rows, inner, columns, transA, transB] of [
+  ['aᵀ·b', 160, 48, 130, true, false],
+  ['aᵀ·b of odd width', 256, 32, 77, true, false],
+  ['a·b', 48, 1024, 512, false, false],
+  ['a·bᵀ', 48, 512, 1024, false, true],
+] as [string, number, number, number, boolean, boolean][]) {
+  test(`${what} in the blocked layout is the product, alone and added to another matrix`, (t) => {
+    if (needsBlock(t) === undefined) return;
+    const a = transA ? matrix(inner, rows) : matrix(rows, inner);
+    const b = transB ? matrix(columns, inner) : matrix(inner, columns);
+    const base = matrix(rows, columns);
+    varyingSizes({ tokens: { size: transA ? inner : rows, multipleOf: 16 } });
+    const product = tf.matMul(a, b, transA, transB);
+    const sum = tf.add(base, tf.matMul(a, b, transA, transB));
+    const expected = exactly(a, b, transA, transB);
+    close(product.dataSync(), expected, 1e-4);
+    const addend = base.dataSync();
+    close(
+      sum.dataSync(),
+      expected.map((x, i) => x + addend[i]),
+      1e-4,
+    );
+    varyingSizes({});
+    tf.dispose([a, b, base, product, sum]);
+  });
+}
+
+/** Value and gradients of a layer whose weights are large enough for the blocked layout. */
+function gatedLayer(x: tf.Tensor2D, gate: tf.Tensor2D, up: tf.Tensor2D, down: tf.Tensor2D): tf.Tensor2D {
+  return tf.add(x, linear(swiglu(linear(x, gate), linear(x, up)), down));
+}
+
+function layerWithBiases(x: tf.Tensor2D, up: tf.Tensor2D, upBias: tf.Tensor1D, down: tf.Tensor2D, downBias: tf.Tensor1D): tf.Tensor2D {
+  return tf.add(x, linear(activation('gelu', linear(x, up, upBias)), down, downBias));
+}
+
+const layers: [string, (...operands: tf.Tensor[]) => tf.Tensor, () => tf.Tensor[]][] = [
+  ['a gated layer', gatedLayer as never, () => [matrix(48, 512), matrix(1024, 512), matrix(1024, 512), matrix(512, 1024)]],
+  [
+    'a layer with biases',
+    layerWithBiases as never,
+    () => [matrix(48, 512), matrix(1024, 512), vector(1024), matrix(512, 1024), vector(512)],
+  ],
+];
+
+for (const [what, layer, operands] of layers) {
+  test(`${what} and its gradients are those of tfjs's CPU backend`, async (t) => {
+    if (needsBlock(t) === undefined) return;
+    const data = operands().map((x) => tf.mul(x, 0.05));
+    const arrays = await Promise.all(data.map((x) => x.data()));
+    const onBackend = async (name: string): Promise<Float32Array[]> => {
+      await tf.setBackend(name);
+      varyingSizes({ tokens: { size: 48, multipleOf: 16 } });
+      const inputs = arrays.map((array, i) => tf.tensor(array, data[i].shape));
+      const before = tf.memory().numTensors;
+      const { value, grads } = tf.valueAndGrads((...xs) => tf.sum(tf.square(layer(...xs))) as tf.Scalar)(inputs);
+      const results = await Promise.all([value, ...grads].map((x) => x.data<'float32'>()));
+      tf.dispose([value, grads]);
+      assert.equal(tf.memory().numTensors, before);
+      tf.dispose(inputs);
+      varyingSizes({});
+      return results;
+    };
+    const expected = await onBackend('cpu');
+    const found = await onBackend('onnxruntime');
+    for (const [i, array] of found.entries()) {
+      const scale = expected[i].reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+      close(array, expected[i], 1e-5 * scale);
+    }
+    tf.dispose(data);
+  });
+}
+
+test('a size that is not what it was said to be a multiple of is refused', () => {
+  assert.throws(() => varyingSizes({ tokens: { size: 50, multipleOf: 16 } }), /size tokens is 50, which is not a multiple of 16/);
+});
