@@ -29,17 +29,21 @@ export interface RowScores {
 const ROW_MULTIPLE = 16;
 
 /**
- * Tokens that fill up a row: its length is then a multiple of 16, and none of the model's own sizes, from which a compiled graph
- * could not tell it.
+ * Segments that fill up a row: its length is then a multiple of 16, and none of the model's own sizes, from which a compiled graph
+ * could not tell it. None is longer than the row's longest sequence, so the model can read them.
  */
-function fillerOf(tokens: number, model: CausalLM): Int32Array {
+export function fillerOf(sequences: readonly Int32Array[], model: CausalLM): Int32Array[] {
+  const lengths = sequences.map(({ length }) => length);
+  const tokens = lengths.reduce((sum, length) => sum + length, 0);
   const sizes = new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
   let length = ROW_MULTIPLE * Math.ceil(tokens / ROW_MULTIPLE);
   while (sizes.has(length)) length += ROW_MULTIPLE;
-  return new Int32Array(length - tokens);
+  const longest = Math.max(...lengths);
+  const count = Math.ceil((length - tokens) / longest);
+  return Array.from({ length: count }, (_, i) => new Int32Array(Math.min(longest, length - tokens - i * longest)));
 }
 
-/** Lays sequences end to end on the device and finds their targets. What fills up the row is a segment of its own, without targets. */
+/** Lays sequences end to end on the device and finds their targets. What fills up the row has no targets. */
 function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
   const predictors: number[] = [];
   const targets: number[] = [];
@@ -56,9 +60,10 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
     }
     start += inputIds.length;
   }
-  const filler = fillerOf(start, model);
-  const sequences = [...parts.map(({ sequence }) => sequence.inputIds), ...(filler.length > 0 ? [filler] : [])];
-  const tokens = { size: start + filler.length, multipleOf: ROW_MULTIPLE };
+  const examples = parts.map(({ sequence }) => sequence.inputIds);
+  const filler = fillerOf(examples, model);
+  const sequences = [...examples, ...filler];
+  const tokens = { size: start + filler.reduce((sum, { length }) => sum + length, 0), multipleOf: ROW_MULTIPLE };
   varyingSizes({ tokens, targets: targets.length, segments: sequences.length });
   return {
     batch: makeBatch(sequences),

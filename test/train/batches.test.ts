@@ -3,7 +3,8 @@ import { describe, test } from 'node:test';
 import { parseConfig } from '../../lib/train';
 import { cutIntoRows, groupByLength, orderOfEpoch, planRun, stepsOfEpoch } from '../../lib/train/batches';
 import { countTokens } from '../../lib/train/examples';
-import { sequence } from './support';
+import { fillerOf } from '../../lib/train/loss';
+import { sequence, tinyModel } from './support';
 
 const items = Array.from({ length: 23 }, (_, i) => [sequence(3 + ((i * 7) % 19), 100 * i)]);
 const config = parseConfig({ per_device_train_batch_size: 4, gradient_accumulation_steps: 2, num_train_epochs: 2, seed: 5 });
@@ -87,4 +88,21 @@ describe('rows for computing', () => {
     }
     assert.equal(cutIntoRows(microBatches, 1000).length, 1);
   });
+});
+
+test('a row is filled up to a multiple of 16 tokens that is no size of the model, with segments that the model can read', async (t) => {
+  const model = await tinyModel(t);
+  const sizes = new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
+  for (const lengths of [[5], [7, 3], [16], [60], [64], [100, 27], [128]]) {
+    const filler = fillerOf(
+      lengths.map((length) => new Int32Array(length)),
+      model,
+    ).map(({ length }) => length);
+    const sum = (list: number[]): number => list.reduce((a, b) => a + b, 0);
+    const total = sum(lengths) + sum(filler);
+    assert.equal(total % 16, 0);
+    assert.ok(!sizes.has(total), `${total} is a size of the model`);
+    assert.ok(filler.every((length) => length >= 1 && length <= Math.max(...lengths)));
+    assert.ok(sum(filler) < 64, `${sum(filler)} tokens fill up ${sum(lengths)}`);
+  }
 });
