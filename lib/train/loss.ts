@@ -61,12 +61,12 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
     start += inputIds.length;
   }
   const examples = parts.map(({ sequence }) => sequence.inputIds);
-  const filler = fillerOf(examples, model);
-  const sequences = [...examples, ...filler];
-  const tokens = { size: start + filler.reduce((sum, { length }) => sum + length, 0), multipleOf: ROW_MULTIPLE };
+  const sequences = [...examples, ...fillerOf(examples, model)];
+  const batch = makeBatch(sequences);
+  const tokens = { size: batch.ids.size, multipleOf: ROW_MULTIPLE };
   varyingSizes({ tokens, targets: targets.length, segments: sequences.length });
   return {
-    batch: makeBatch(sequences),
+    batch,
     predictors: tf.tensor1d(predictors, 'int32'),
     targets: tf.tensor1d(targets, 'int32'),
     owners,

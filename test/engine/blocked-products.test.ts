@@ -54,12 +54,12 @@ function close(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance:
 
 test('which products are written in the blocked layout', (t) => {
   const block = needsBlock(t);
+  if (block === undefined) return;
   const tokens = multipleName('tokens', 16);
   const isBlocked = (rows: Dim, inner: Dim, columns: Dim, transA = false, transB = false): boolean => {
     const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
     return blockedProduct(graph, ['a', 'b'], { rows, inner, columns }, { transA, transB }) !== undefined;
   };
-  if (block === undefined) return;
   assert.ok(isBlocked(256, tokens, 130, true), 'the gradient of a weight');
   assert.ok(!isBlocked(256, 'tokens', 130, true), 'over tokens that may be any number');
   assert.ok(!isBlocked(250, tokens, 256, true), 'of features that make no whole blocks');

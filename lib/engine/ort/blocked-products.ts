@@ -47,8 +47,7 @@ export function blockedProduct(
   }
   if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
     return undefined;
-  const filter = asFilter(graph, transB ? byRows(graph, b, inner) : byColumns(graph, b, columns), columns);
-  return inBlocks(graph, graph.op('Conv', [byColumns(graph, a, inner), filter], { kernel_shape: [1, 1] }), columns);
+  return straightProduct(graph, a, b, { inner, columns, transB });
 }
 
 /**
@@ -93,6 +92,17 @@ function inBlocks(graph: GraphBuilder, blocked: string, columns: number): string
   });
   graph.once(columnsKey(name), () => blocked);
   return name;
+}
+
+/** a·b, or a·bᵀ; the result lies in the blocked layout. */
+function straightProduct(
+  graph: GraphBuilder,
+  a: string,
+  b: string,
+  { inner, columns, transB }: { inner: number; columns: number; transB: boolean },
+): string {
+  const filter = asFilter(graph, transB ? byRows(graph, b, inner) : byColumns(graph, b, columns), columns);
+  return inBlocks(graph, graph.op('Conv', [byColumns(graph, a, inner), filter], { kernel_shape: [1, 1] }), columns);
 }
 
 /** aᵀ·b of [inner, rows] and [inner, columns]. */
@@ -162,25 +172,24 @@ function blockOf(settings: SessionSettings): number {
   }
 }
 
-/** The block, if a product of whole numbers comes out exactly. */
+/** The block, if (aᵀ·b)·cᵀ of whole numbers, which reads and writes matrices in every way that there is, comes out exactly. */
 function verified(block: number, settings: SessionSettings): number | undefined {
-  const [inner, rows, columns] = [2 * block, 3 * block, 6];
+  const size = 2 * block;
+  const [a, b, c] = [5, 7, 11].map((step) => Float32Array.from({ length: size * size }, (_, i) => ((i * step) % 17) - 8));
   const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
-  const operands = { a: [inner, rows], b: [inner, columns] } as const;
-  for (const [name, shape] of Object.entries(operands)) graph.input(name, 'float32', [...shape]);
-  graph.outputAs('y', turnedProduct(graph, 'a', 'b', rows, columns), 'float32', [rows, columns]);
-  const wholeNumbers = (size: number, step: number) => Float32Array.from({ length: size }, (_, i) => ((i * step) % 17) - 8);
-  const a = wholeNumbers(inner * rows, 5);
-  const b = wholeNumbers(inner * columns, 7);
+  for (const name of ['a', 'b', 'c']) graph.input(name, 'float32', [size, size]);
+  const inner = turnedProduct(graph, 'a', 'b', size, size);
+  graph.outputAs('y', straightProduct(graph, inner, 'c', { inner: size, columns: size, transB: true }), 'float32');
   const session = new Session(graph.toModel(), settings);
   try {
-    const feeds = { a: ortTensor('float32', a, operands.a), b: ortTensor('float32', b, operands.b) };
-    const y = session.run(feeds, { y: null }).y.data as Float32Array;
+    const tensor = (data: Float32Array) => ortTensor('float32', data, [size, size]);
+    const y = session.run({ a: tensor(a), b: tensor(b), c: tensor(c) }, { y: null }).y.data as Float32Array;
+    const places = [...Array(size).keys()];
+    const sum = (term: (k: number) => number): number => places.reduce((total, k) => total + term(k), 0);
+    const first = places.flatMap((row) => places.map((column) => sum((k) => a[k * size + row] * b[k * size + column])));
     const isRight = y.every((value, at) => {
-      const [row, column] = [Math.floor(at / columns), at % columns];
-      let sum = 0;
-      for (let k = 0; k < inner; k++) sum += a[k * rows + row] * b[k * columns + column];
-      return value === sum;
+      const [row, column] = [Math.floor(at / size), at % size];
+      return value === sum((k) => first[row * size + k] * c[column * size + k]);
     });
     return isRight ? block : undefined;
   } finally {

@@ -24,8 +24,6 @@ function reduction(name: string, op: string, { dtypes = ['float32', 'int32'] as 
       const axes = axesOf(concrete[0], attrs);
       const keepdims = attrs.keepDims ? 1 : 0;
       if (axes.length === 0) return graph.op('Identity', [x.name]);
-      const ofRows = op === 'ReduceSum' && !keepdims && axes.length === 1 && axes[0] === 0 && sumOfRows(graph, x);
-      if (ofRows) return ofRows;
       return axesAsInput ? graph.op(op, [x.name, graph.ints(axes)], { keepdims }) : graph.op(op, [x.name], { axes, keepdims });
     },
     supports: ([x]) => dtypes.includes(x.dtype) && x.shape.every((size) => size > 0),
@@ -44,6 +42,18 @@ function inTwoStages(plain: OrtKernel): OrtKernel {
       if (axes.length < 2) return plain.emit(emission);
       const rows = plain.emit({ ...emission, attrs: { axis: axes[axes.length - 1], keepDims: true } }) as string;
       return plain.emit({ ...emission, inputs: [{ ...emission.inputs[0], name: rows }] });
+    },
+  };
+}
+
+/** A sum that reads a matrix in the blocked layout as it lies there, where it sums its rows. */
+function inBlockedLayout(plain: OrtKernel): OrtKernel {
+  return {
+    ...plain,
+    emit: (emission) => {
+      const { graph, inputs, attrs, concrete } = emission;
+      const sumsRows = !attrs.keepDims && axesOf(concrete[0], attrs).join() === '0';
+      return (sumsRows ? sumOfRows(graph, inputs[0]) : undefined) ?? plain.emit(emission);
     },
   };
 }
@@ -106,7 +116,7 @@ function argReduction(name: string, op: 'ArgMax' | 'ArgMin'): OrtKernel {
 }
 
 export const reduceKernels: OrtKernel[] = [
-  inTwoStages(reduction('Sum', 'ReduceSum')),
+  inBlockedLayout(inTwoStages(reduction('Sum', 'ReduceSum'))),
   inTwoStages(reduction('Mean', 'ReduceMean', { dtypes: ['float32'] })),
   extreme('Max', 'ReduceMax'),
   extreme('Min', 'ReduceMin'),
