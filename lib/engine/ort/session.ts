@@ -55,7 +55,8 @@ export class Session {
       enableCpuMemArena: !settings.frugal,
       // Errors come as exceptions; the log would print them a second time.
       logSeverityLevel: 4,
-      extra: { session: { disable_prepacking: '1' } },
+      // Threads that go on looking for work after a run would take the processor from JavaScript and from the next graph's threads.
+      extra: { session: { disable_prepacking: '1', force_spinning_stop: '1' } },
       ...(places && { preferredOutputLocation: places }),
     };
     this.native.loadModel(model.buffer as ArrayBuffer, model.byteOffset, model.byteLength, options);
