@@ -116,24 +116,32 @@ export function cachedAttention(
 ): { output: tf.Tensor2D; cache: LayerCache } {
   const [output, keys, values] = tf.tidy(() => {
     const [batch, , capacity, headDim] = cache.keys.shape;
+    const tokens = q.shape[0] / batch;
     const places = tf.tensor1d(Int32Array.from({ length: capacity }, (_, i) => i));
-    const current = tf.expandDims(lengths, 1);
-    const isNew = tf.reshape(tf.equal(places, current), [batch, 1, capacity, 1]);
-    const put = (old: tf.Tensor4D, fresh: tf.Tensor2D) =>
-      tf.where(
-        tf.tile(isNew, [1, kvHeads, 1, headDim]),
-        tf.tile(tf.reshape(fresh, [batch, kvHeads, 1, headDim]), [1, 1, capacity, 1]),
-        old,
-      ) as tf.Tensor4D;
-    const newKeys = put(cache.keys, k);
-    const newValues = put(cache.values, v);
+    const own = tf.add(tf.expandDims(lengths, 1), tf.tensor1d(Int32Array.from({ length: tokens }, (_, i) => i)));
+    const current = tf.expandDims(own, 2);
+    // [batch, tokens, capacity]: the place of each new token, and what it sees
+    const isPlace = tf.equal(places, current);
     let visible = tf.lessEqual(places, current);
     if (window !== undefined) visible = tf.logicalAnd(visible, tf.greater(places, tf.sub(current, window)));
-    const mask = tf.reshape(tf.mul(tf.sub(1, tf.cast(visible, 'float32')), HIDDEN), [batch, 1, 1, capacity]);
-    const queries = tf.reshape(q, [batch, kvHeads, heads / kvHeads, headDim]);
-    const scores = tf.add(tf.mul(tf.matMul(queries, newKeys, false, true), scale), mask);
-    const mixed = tf.matMul(tf.softmax(scores), newValues);
-    return [tf.reshape(mixed, [batch, heads * headDim]), newKeys, newValues];
+    const sinceRead = tf.sub(places, tf.expandDims(lengths, 1));
+    const isFresh = tf.logicalAnd(tf.greaterEqual(sinceRead, 0), tf.less(sinceRead, tokens));
+    const isNew = tf.tile(tf.reshape(isFresh, [batch, 1, capacity, 1]), [1, kvHeads, 1, headDim]);
+    const put = (old: tf.Tensor4D, fresh: tf.Tensor2D) => {
+      const byHead = tf.transpose(tf.reshape(fresh, [batch, tokens, kvHeads, headDim]), [0, 2, 1, 3]);
+      const spread = tf.matMul(tf.cast(tf.expandDims(isPlace, 1), 'float32'), byHead, true, false);
+      return tf.where(isNew, spread, old) as tf.Tensor4D;
+    };
+    const newKeys = put(cache.keys, k);
+    const newValues = put(cache.values, v);
+    const group = heads / kvHeads;
+    const queries = tf.transpose(tf.reshape(q, [batch, tokens, kvHeads, group, headDim]), [0, 2, 1, 3, 4]);
+    const scores = tf.matMul(tf.reshape(queries, [batch, kvHeads, tokens * group, headDim]), newKeys, false, true);
+    const mask = tf.reshape(tf.mul(tf.sub(1, tf.cast(visible, 'float32')), HIDDEN), [batch, 1, tokens, 1, capacity]);
+    const masked = tf.add(tf.mul(tf.reshape(scores, [batch, kvHeads, tokens, group, capacity]), scale), mask);
+    const weights = tf.reshape(tf.softmax(masked), [batch, kvHeads, tokens * group, capacity]);
+    const mixed = tf.transpose(tf.reshape(tf.matMul(weights, newValues), [batch, kvHeads, tokens, group, headDim]), [0, 2, 1, 3, 4]);
+    return [tf.reshape(mixed, [batch * tokens, heads * headDim]), newKeys, newValues];
   }) as [tf.Tensor2D, tf.Tensor4D, tf.Tensor4D];
   return { output, cache: { keys, values } };
 }

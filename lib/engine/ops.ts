@@ -120,13 +120,14 @@ export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segmen
 }
 
 /**
- * Attention of one new token of each sequence to the tokens in its cache and to itself. Not differentiable.
- * @param q [batch, heads·headDim]
- * @param k [batch, kvHeads·headDim], the new token's keys
- * @param v [batch, kvHeads·headDim]
+ * Attention of the new tokens of each sequence to the tokens in its cache, to themselves and to the new ones before them.
+ * Not differentiable.
+ * @param q [batch·tokens, heads·headDim], the new tokens of the first sequence first; as many for each
+ * @param k [batch·tokens, kvHeads·headDim], their keys
+ * @param v [batch·tokens, kvHeads·headDim]
  * @param cache tokens read so far; not disposed here
- * @param lengths int32 [batch]: how many places of each cache row are filled; the new token goes to that place
- * @returns the output [batch, heads·headDim] and the cache with the new token in it (new tensors)
+ * @param lengths int32 [batch]: how many places of each cache row are filled; the new tokens go to the places after them
+ * @returns the output [batch·tokens, heads·headDim] and the cache with the new tokens in it (new tensors)
  */
 export function cachedAttention(
   q: tf.Tensor2D,
@@ -136,8 +137,10 @@ export function cachedAttention(
   lengths: tf.Tensor1D,
   options: AttentionOptions,
 ): { output: tf.Tensor2D; cache: LayerCache } {
-  // ONNX Runtime's kernel takes features in eights
-  if (!ortBackend() || cache.keys.shape[3] % 8 !== 0) return composed.cachedAttention(q, k, v, cache, lengths, options);
+  const [batch, , , headDim] = cache.keys.shape;
+  // ONNX Runtime's kernel takes features in eights, and several new tokens of one sequence only.
+  if (!ortBackend() || headDim % 8 !== 0 || (batch > 1 && q.shape[0] > batch))
+    return composed.cachedAttention(q, k, v, cache, lengths, options);
   const inputs = { q, k, v, keys: cache.keys, values: cache.values, lengths };
   const [output, keys, values] = fused<[tf.Tensor2D, tf.Tensor4D, tf.Tensor4D]>('CachedAttention', inputs, attributesOf(options));
   return { output, cache: { keys, values } };
@@ -197,6 +200,14 @@ export function ownedVariable<R extends tf.Rank>(data: Float32Array, shape: tf.S
 export function ownedZeros<R extends tf.Rank>(shape: tf.ShapeMap[R]): tf.Variable<R> {
   // Written once more here: fresh memory that is read before it is written costs two page faults for each of its pages.
   return ownedVariable(new Float32Array(tf.util.sizeFromShape(shape)).fill(0), shape, false);
+}
+
+/**
+ * Tells the engine that what is recorded by now only reads these weights, as more will after it: it may lay them as products of a row
+ * or a few read them fastest. A hint: results differ by rounding only, and whatever else reads or changes the weights still can.
+ */
+export function onlyReads(weights: readonly tf.Tensor[]): void {
+  ortBackend()?.onlyReads(weights.map(({ dataId }) => dataId));
 }
 
 /** The variable's own data; shared data is copied first. */

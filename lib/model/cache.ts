@@ -1,6 +1,6 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, cachedAttention, type LayerCache, varyingSizes } from '../engine';
+import { attention, cachedAttention, type LayerCache, onlyReads, varyingSizes } from '../engine';
 import { disposeBatch, makeBatch } from './batch';
 import type { Attend, CausalLM } from './types';
 
@@ -37,41 +37,59 @@ export class DecodingState {
       const last = tf.tensor1d(lastPlaces(lengths), 'int32');
       return tf.matMul(tf.gather(hidden, last), model.outputHead, false, true) as tf.Tensor2D;
     });
+    readWeights(model);
     disposeBatch(batch);
     return new DecodingState(model, lengths, capacity, caches, logits);
   }
 
-  /** Logits of the next token of each sequence: [sequences, vocabulary], row by row. */
+  /** Logits of what follows each token that the last call added (of what follows each prompt, at first): [tokens, vocabulary], row by row. */
   async nextLogits(): Promise<Float32Array> {
     return (await this.logits.data()) as Float32Array;
   }
 
-  /** Adds one token to each sequence. */
-  append(tokens: Int32Array): void {
+  /**
+   * Adds tokens.
+   * @param tokens those of each sequence; as many for each
+   */
+  append(tokens: ReadonlyArray<readonly number[]>): void {
     const batch = tokens.length;
-    varyingSizes({ batch, capacity: this.capacity });
+    const added = tokens[0].length;
+    varyingSizes({ batch, capacity: this.capacity, ...(batch === 1 && { added }) });
     const caches: LayerCache[] = [];
     const logits = tf.tidy(() => {
       const lengths = tf.tensor1d(this.lengths.slice(), 'int32');
+      const places = [...this.lengths].flatMap((length) => tokens[0].map((_, i) => length + i));
       const attend: Attend = (layer, q, k, v, options) => {
         const { output, cache } = cachedAttention(q, k, v, this.caches[layer], lengths, options);
         caches[layer] = { keys: tf.keep(cache.keys), values: tf.keep(cache.values) };
         return output;
       };
-      const ids = tf.tensor1d(tokens, 'int32');
-      const hidden = this.model.forward({ ids, positions: lengths, length: Math.max(...this.lengths) + 1, attend });
+      const ids = tf.tensor1d(tokens.flat(), 'int32');
+      const positions = added === 1 ? lengths : tf.tensor1d(places, 'int32');
+      const hidden = this.model.forward({ ids, positions, length: Math.max(...places) + 1, attend });
       return tf.matMul(hidden, this.model.outputHead, false, true) as tf.Tensor2D;
     });
+    readWeights(this.model);
     this.dispose();
     this.caches = caches;
     this.logits = logits;
-    for (let i = 0; i < batch; i++) this.lengths[i]++;
+    for (let i = 0; i < batch; i++) this.lengths[i] += added;
+  }
+
+  /** Takes back the last tokens of each sequence. */
+  forget(tokens: number): void {
+    for (let i = 0; i < this.lengths.length; i++) this.lengths[i] -= tokens;
   }
 
   dispose(): void {
     this.logits.dispose();
     for (const { keys, values } of this.caches) tf.dispose([keys, values]);
   }
+}
+
+/** Says that generation changes no weights. */
+function readWeights({ linears, outputHead }: CausalLM): void {
+  onlyReads([...[...linears.values()].map(({ weight }) => weight.value), outputHead]);
 }
 
 /** Lays a packed row out as a cache: [tokens, heads·headDim] to [batch, heads, capacity, headDim]. */

@@ -3,6 +3,7 @@ import { UserError } from '../errors';
 import { createRandom, type Random } from '../random';
 import { checkLength, checkTokenIds } from './batch';
 import { DecodingState } from './cache';
+import { PromptLookup } from './lookup';
 import { chooseToken, type SamplingOptions } from './sampling';
 import { TextStream } from './text-stream';
 import type { CausalLM } from './types';
@@ -24,6 +25,11 @@ export interface GenerateOptions {
   seed?: number;
   /** Go on after an end-of-text token. Default false. */
   ignoreEos?: boolean;
+  /**
+   * A single prompt's text often repeats words of itself: guesses a few tokens by that and lets the model check them together, for
+   * the same text, sooner. Default true.
+   */
+  promptLookup?: boolean;
   /** Called with each new piece of text; pieces are whole characters. */
   onToken?: (piece: string, promptIndex: number) => void;
 }
@@ -99,6 +105,9 @@ class Run {
   private readonly maxNewTokens: number;
   private readonly sampling: SamplingOptions;
   private readonly endIds: ReadonlySet<number>;
+  private readonly lookup?: PromptLookup;
+  /** Tokens added to each sequence. */
+  private added = 0;
 
   constructor(
     private readonly model: CausalLM,
@@ -121,6 +130,7 @@ class Run {
       };
     });
     this.maxNewTokens = this.roomFor(options.maxNewTokens);
+    if (prompts.length === 1 && (options.promptLookup ?? true)) this.lookup = new PromptLookup();
   }
 
   results(): Generation[] {
@@ -135,13 +145,13 @@ class Run {
       this.capacity(),
     );
     try {
-      for (let step = 1; ; step++) {
-        const logits = await state.nextLogits();
-        const vocabulary = logits.length / this.sequences.length;
-        const next = this.sequences.map((sequence, i) => this.advance(sequence, logits.subarray(i * vocabulary, (i + 1) * vocabulary)));
-        for (const [promptIndex, { text }] of next.entries()) if (text !== '') yield { text, promptIndex };
-        if (step === this.maxNewTokens || this.sequences.every(({ finish }) => finish)) break;
-        state.append(Int32Array.from(next, ({ id }) => id));
+      for (let guesses: number[] = []; ; ) {
+        const { pieces, next, right } = this.choose(await state.nextLogits(), guesses);
+        yield* pieces;
+        if (this.isOver()) break;
+        state.forget(guesses.length - right);
+        guesses = this.guess();
+        state.append(next.map((id) => [id, ...guesses]));
       }
       for (const [promptIndex, { stream, finish }] of this.sequences.entries()) {
         const text = finish ? '' : stream.finish();
@@ -151,6 +161,40 @@ class Run {
     } finally {
       state.dispose();
     }
+  }
+
+  /**
+   * Chooses each sequence's next token; and, as long as it is the one that was guessed, the token after it, whose logits are there.
+   * @param logits [sequences · (1 + guesses), vocabulary]
+   * @param guesses of a single sequence; none for several
+   * @returns the texts, the ids of the last tokens, and how many guesses were right
+   */
+  private choose(logits: Float32Array, guesses: readonly number[]): { pieces: TextPiece[]; next: number[]; right: number } {
+    const { sequences } = this;
+    const vocabulary = logits.length / sequences.length / (1 + guesses.length);
+    const pieces: TextPiece[] = [];
+    for (let right = 0; ; right++) {
+      const next = sequences.map((sequence, promptIndex) => {
+        const row = promptIndex + right;
+        const { id, text } = this.advance(sequence, logits.subarray(row * vocabulary, (row + 1) * vocabulary));
+        if (text !== '') pieces.push({ text, promptIndex });
+        return id;
+      });
+      this.added++;
+      if (this.isOver() || next[0] !== guesses[right]) return { pieces, next, right };
+    }
+  }
+
+  private isOver(): boolean {
+    return this.added === this.maxNewTokens || this.sequences.every(({ finish }) => finish);
+  }
+
+  /** Guesses tokens of a single sequence that goes on as it did before, never more than may be added. */
+  private guess(): number[] {
+    const room = this.maxNewTokens - this.added - 1;
+    if (!this.lookup || room < 1) return [];
+    const [{ promptIds, ids }] = this.sequences;
+    return this.lookup.guess([...promptIds, ...ids], room);
   }
 
   /** Chooses a sequence's next token; one that has ended repeats its end, unseen. */

@@ -52,6 +52,8 @@ export interface TrainResult {
 
 export interface DecodeJob extends ModelJob {
   newTokens: number;
+  /** Whether tokens are guessed by what the text repeats, and several checked at once. */
+  promptLookup: boolean;
 }
 
 export interface DecodeResult {

@@ -300,6 +300,49 @@ for (const window of [undefined, 3]) {
   });
 }
 
+for (const [sequences, headDim] of [
+  [1, 8],
+  [2, 8],
+  [1, 6],
+]) {
+  for (const window of [undefined, 3]) {
+    const where = `${sequences === 1 ? 'one sequence' : 'two sequences'}, ${headDim} features${window ? ', in a window' : ''}`;
+    test(`cachedAttention: several tokens at once are the same as one after the other (${where})`, () => {
+      tf.tidy(() => {
+        const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
+        const [capacity, added] = [12, 3];
+        const filled = [4, 7].slice(0, sequences);
+        const empty = random([sequences, 2, capacity, headDim]) as tf.Tensor4D;
+        const fresh = [4 * headDim, 2 * headDim, 2 * headDim].map((width) => random([sequences, added, width]));
+        const step = (tensors: tf.Tensor[], cache: engine.LayerCache, lengths: number[]) => {
+          const [q, k, v] = tensors.map((x) => tf.reshape(x, [-1, x.shape[2] as number]) as tf.Tensor2D);
+          return engine.cachedAttention(q, k, v, cache, tf.tensor1d(lengths, 'int32'), options);
+        };
+        const start = (): engine.LayerCache => ({ keys: tf.add(empty, 0), values: tf.mul(empty, 2) });
+        const together = step(fresh, start(), filled);
+        let cache = start();
+        const outputs: tf.Tensor[] = [];
+        for (let i = 0; i < added; i++) {
+          const one = step(
+            fresh.map((x) => tf.slice(x, [0, i, 0], [sequences, 1, x.shape[2] as number])),
+            cache,
+            filled.map((length) => length + i),
+          );
+          cache = one.cache;
+          outputs.push(one.output);
+        }
+        assertClose(tf.reshape(together.output, [sequences, added, 4 * headDim]), tf.stack(outputs, 1), 2e-6, 'outputs');
+        for (const name of ['keys', 'values'] as const) {
+          for (const [index, length] of filled.entries()) {
+            const written = (from: engine.LayerCache) => tf.slice(from[name], [index, 0, 0, 0], [1, 2, length + added, headDim]);
+            assertClose(written(together.cache), written(cache), 1e-7, name);
+          }
+        }
+      });
+    });
+  }
+}
+
 test('adamW: in place equals plain operations, and leaves copies alone', () => {
   tf.tidy(() => {
     const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, step: 3, gradientScale: 0.7 };

@@ -49,10 +49,12 @@ async function main(): Promise<void> {
     [...tf.tidy(() => tf.reshape(held[0], [10, 100]).dataSync()).slice(0, 3)],
   ];
   const model = await loadModel(path.join(projectRoot, 'test', 'golden', 'llama', 'model'));
-  const generate = async () => (await generateBatch(model, ['A short text'], { maxNewTokens: 4 })).map(({ ids }) => [...ids]);
-  found.generated = await generate();
+  const generate = async (promptLookup: boolean) =>
+    (await generateBatch(model, ['one two three one two'], { maxNewTokens: 24, ignoreEos: true, promptLookup })).map(({ ids }) => [...ids]);
+  found.generated = await generate(false);
+  found.generatedWithGuesses = await generate(true);
   await useDevice('cpu');
-  found.generatedOnCpu = await generate();
+  found.generatedOnCpu = await generate(false);
   found.movedToCpu = [...tf.tidy(() => tf.add(held[0], 1).dataSync()).slice(0, 3)];
   tf.dispose([x, ...held]);
   model.dispose();

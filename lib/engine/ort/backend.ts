@@ -24,8 +24,9 @@ import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
 import { multipleName, type Precision, type Target } from './onnx';
 import { type Cut, cutOut, emitModel, keyOf, sizesOf, type VaryingSizes } from './program';
+import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import { Session, type SessionSettings } from './session';
-import { arrayOver, bytesPerElement, type HostArray, Node, sameShape, sizeOf, Value } from './value';
+import { arrayOver, bytesPerElement, type HostArray, type Layout, Node, sameShape, sizeOf, Value } from './value';
 
 /** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
 interface Entry {
@@ -77,6 +78,8 @@ export class OrtBackend extends KernelBackend {
   private readonly watch = new CompilationWatch();
   private readonly letGo: Value[] = [];
   private sizes = new Map<number, string>();
+  /** Matrices that the next run may lay in blocks. */
+  private readonly onlyRead = new Set<Value>();
   private target: Target;
 
   constructor(private readonly settings: SessionSettings) {
@@ -192,6 +195,25 @@ export class OrtBackend extends KernelBackend {
   }
 
   private run(cut: Cut, settings: Partial<SessionSettings> = {}): void {
+    const layouts = layoutsOf(cut, this.onlyRead);
+    this.onlyRead.clear();
+    for (const [feed, layout] of layouts) this.lay(feed, layout);
+    this.runAsItLies(cut, settings);
+  }
+
+  /** Brings a matrix into a layout, in its own memory. */
+  private lay(value: Value, layout: Layout): void {
+    if (value.layout === layout) return;
+    const { shape, dtype } = value;
+    const [converted] = new Node(changeLayout[layout], [value], {}, shape.join(), [{ shape: [...shape], dtype }]).outputs;
+    this.runAsItLies(cutOut([converted]));
+    (value.data as Float32Array).set(converted.data as Float32Array);
+    value.layout = layout;
+    value.tensor = undefined;
+    this.storage.recycle(converted);
+  }
+
+  private runAsItLies(cut: Cut, settings: Partial<SessionSettings> = {}): void {
     const session = this.sessionFor(cut, { ...this.settings, ...settings });
     const start = performance.now();
     this.storage.run(session, cut);
@@ -295,6 +317,14 @@ export class OrtBackend extends KernelBackend {
     return this.storage.readCopy(value as Value);
   }
 
+  /** See ops.ts: matrices that the graph which runs next may lay in blocks. */
+  onlyReads(dataIds: readonly DataId[]): void {
+    for (const dataId of dataIds) {
+      const { value } = this.entry(dataId);
+      if (value && this.ownsAlone(dataId) && canLieInBlocks(value, this.target)) this.onlyRead.add(value);
+    }
+  }
+
   /** The data itself, computed if need be; valid until the tensor is disposed. For operations that work in place on the host. */
   hostData(dataId: DataId): HostArray {
     return this.dataOf(this.entry(dataId).value as Value);
@@ -308,7 +338,7 @@ export class OrtBackend extends KernelBackend {
   /** Whether the data may be changed in place: no other tensor shares it, and it is not an array that the program handed to us. */
   ownsAlone(dataId: DataId): boolean {
     const { value, references } = this.entry(dataId);
-    this.dataOf(value as Value);
+    if (!value?.isKnown) this.compute(value as Value);
     return references === 1 && value?.handles === 1 && value.pooled;
   }
 
@@ -330,9 +360,12 @@ export class OrtBackend extends KernelBackend {
     return this.storage.read(value);
   }
 
-  /** Sees to it that the value's data exists. */
+  /** Sees to it that the value's data exists, row after row. */
   private compute(value: Value): void {
-    if (value.isKnown) return;
+    if (value.isKnown) {
+      this.lay(value, 'rows');
+      return;
+    }
     value.wanted = true;
     this.flush();
     if (!value.isKnown) this.run(cutOut([value]));

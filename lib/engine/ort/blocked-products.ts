@@ -9,7 +9,7 @@
  * The operators are ONNX Runtime's own and meant for its optimizer: `findBlock` tries them first, and `Gemm` serves where they fail.
  */
 import type { Operand } from './kernel';
-import { type Dim, GraphBuilder, isMultiple } from './onnx';
+import { type Dim, GraphBuilder, isMultiple, multipleName } from './onnx';
 import { ortTensor, Session, type SessionSettings } from './session';
 
 /** Sizes of a product: [rows, inner] times [inner, columns]. */
@@ -41,13 +41,14 @@ export function blockedProduct(
   const { block } = graph.target;
   const fits = (...dims: Dim[]): boolean => block !== undefined && dims.every((dim) => isMultiple(dim, block));
   if (typeof columns !== 'number') return undefined;
+  if (isBlocked(graph, b)) return straightProduct(graph, a, b, { rows, inner: inner as number, columns, transB });
   if (transA) {
     if (transB || typeof rows !== 'number' || rows * columns < SMALLEST_GRADIENT || !fits(rows, inner)) return undefined;
     return turnedProduct(graph, a, b, rows, columns);
   }
   if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
     return undefined;
-  return straightProduct(graph, a, b, { inner, columns, transB });
+  return straightProduct(graph, a, b, { rows, inner, columns, transB });
 }
 
 /**
@@ -57,8 +58,9 @@ export function blockedProduct(
 export function elementwise(graph: GraphBuilder, operands: readonly Operand[], compute: (names: string[]) => string[]): string[] {
   const blocked = operands.map(({ name }) => graph.made(columnsKey(name)));
   const [{ shape }] = operands;
-  if (blocked.includes(undefined)) return compute(operands.map(({ name }) => name));
-  return compute(blocked as string[]).map((result) => inBlocks(graph, result, shape[1] as number));
+  const [, columns] = shape;
+  if (blocked.includes(undefined) || typeof columns !== 'number') return compute(operands.map(({ name }) => name));
+  return compute(blocked as string[]).map((result) => inBlocks(graph, result, columns));
 }
 
 /** Writes a vector added to each row of a matrix in the blocked layout; undefined if the operands are not that. */
@@ -68,7 +70,11 @@ export function addToRows(graph: GraphBuilder, [matrix, vector]: readonly Operan
   if (!cells || vector.shape.length !== 1 || columns !== matrix.shape[1]) return undefined;
   const addend = graph.op('Reshape', [vector.name, graph.ints([-1, 1, graph.target.block as number])]);
   const sum = graph.op('Add', [cells, addend]);
-  return inBlocks(graph, graph.op('Reshape', [sum, graph.ints([1, columns as number, MOST_LINES, -1])]), columns as number);
+  return inBlocks(
+    graph,
+    graph.op('Reshape', [sum, graph.ints([1, columns as number, linesOf(graph, matrix.shape[0]), -1])]),
+    columns as number,
+  );
 }
 
 /** Writes the sum of the rows of a matrix in the blocked layout; undefined if it is not in it. */
@@ -78,10 +84,10 @@ export function sumOfRows(graph: GraphBuilder, matrix: Operand): string | undefi
 }
 
 /** A matrix in the blocked layout as [columns / block, rows, block]. */
-function cellsOf(graph: GraphBuilder, { name, shape }: Operand): string | undefined {
+function cellsOf(graph: GraphBuilder, { name, shape: [, columns] }: Operand): string | undefined {
   const blocked = graph.made(columnsKey(name));
   const block = graph.target.block as number;
-  return blocked && graph.op('Reshape', [blocked, graph.ints([(shape[1] as number) / block, -1, block])]);
+  return blocked && typeof columns === 'number' ? graph.op('Reshape', [blocked, graph.ints([columns / block, -1, block])]) : undefined;
 }
 
 /** A matrix that lies in the blocked layout, with its columns as channels; it is brought out of it when something else reads it. */
@@ -99,33 +105,53 @@ function straightProduct(
   graph: GraphBuilder,
   a: string,
   b: string,
-  { inner, columns, transB }: { inner: number; columns: number; transB: boolean },
+  { rows, inner, columns, transB }: { rows: Dim; inner: number; columns: number; transB: boolean },
 ): string {
-  const filter = asFilter(graph, transB ? byRows(graph, b, inner) : byColumns(graph, b, columns), columns);
-  return inBlocks(graph, graph.op('Conv', [byColumns(graph, a, inner), filter], { kernel_shape: [1, 1] }), columns);
+  const channels = (): string => (transB ? byRows(graph, b, inner) : byColumns(graph, b, columns, MOST_LINES));
+  const filter = isBlocked(graph, b) ? b : asFilter(graph, channels(), columns);
+  if (rows === 1) return rowProduct(graph, a, filter, inner, columns);
+  const image = byColumns(graph, a, inner, linesOf(graph, rows));
+  return inBlocks(graph, graph.op('Conv', [image, filter], { kernel_shape: [1, 1] }), columns);
+}
+
+/** The product of a single row, which lies the same in both layouts. */
+function rowProduct(graph: GraphBuilder, row: string, filter: string, inner: number, columns: number): string {
+  const image = graph.once(`pixel: ${row}`, () => graph.op('Reshape', [row, graph.ints([1, inner, 1, 1])]));
+  return graph.op('Reshape', [graph.op('Conv', [image, filter], { kernel_shape: [1, 1] }), graph.ints([1, columns])]);
 }
 
 /** aᵀ·b of [inner, rows] and [inner, columns]. */
 function turnedProduct(graph: GraphBuilder, a: string, b: string, rows: number, columns: number): string {
-  const filter = asFilter(graph, byColumns(graph, a, rows), rows);
+  const filter = asFilter(graph, byColumns(graph, a, rows, MOST_LINES), rows);
   const product = graph.op('Conv', [byRows(graph, b, columns), filter], { kernel_shape: [1, 1] });
   return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: rows }), graph.ints([rows, columns])]);
 }
 
+const rowsKey = (x: string): string => `by rows: ${x}`;
+
 /** A matrix with its rows as channels, each of `columns` pixels. */
-function byRows(graph: GraphBuilder, x: string, columns: number): string {
-  const lines = linesOf(columns);
-  return graph.once(`by rows: ${x}`, () =>
-    graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, -1, lines, columns / lines])])]),
-  );
+export function byRows(graph: GraphBuilder, x: string, columns: number): string {
+  const lines = linesIn(columns);
+  return graph.once(rowsKey(x), () => graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, -1, lines, columns / lines])])]));
+}
+
+/** Declares an input that is a matrix with its rows as channels, as a filter: nothing may read it in another way. */
+export function blockedInput(graph: GraphBuilder, name: string, shape: readonly number[]): void {
+  graph.input(name, 'float32', [...shape, 1, 1]);
+  graph.once(rowsKey(name), () => name);
+}
+
+/** Whether a matrix was declared to come so. */
+export function isBlocked(graph: GraphBuilder, x: string): boolean {
+  return graph.made(rowsKey(x)) === x;
 }
 
 const columnsKey = (x: string): string => `by columns: ${x}`;
 
-/** A matrix with its columns as channels, each of as many pixels as it has rows: a multiple of the block, and so of the lines. */
-function byColumns(graph: GraphBuilder, x: string, columns: number): string {
+/** A matrix with its columns as channels, each of as many pixels as it has rows. */
+function byColumns(graph: GraphBuilder, x: string, columns: number, lines: number): string {
   return graph.once(columnsKey(x), () =>
-    graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, MOST_LINES, -1, columns])])], { channels_last: 1 }),
+    graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, lines, -1, columns])])], { channels_last: 1 }),
   );
 }
 
@@ -133,7 +159,12 @@ function asFilter(graph: GraphBuilder, x: string, channels: number): string {
   return graph.op('Reshape', [x, graph.ints([channels, -1, 1, 1])]);
 }
 
-function linesOf(pixels: number): number {
+/** Of a row of tokens that is a multiple of the block, and so of the lines; else all pixels are one line, read once for all of them. */
+function linesOf(graph: GraphBuilder, rows: Dim): number {
+  return typeof rows === 'string' && isMultiple(rows, graph.target.block as number) ? MOST_LINES : 1;
+}
+
+function linesIn(pixels: number): number {
   let lines = MOST_LINES;
   while (pixels % lines > 0) lines /= 2;
   return lines;
@@ -172,27 +203,36 @@ function blockOf(settings: SessionSettings): number {
   }
 }
 
-/** The block, if (aᵀ·b)·cᵀ of whole numbers, which reads and writes matrices in every way that there is, comes out exactly. */
+/** The block, if (aᵀ·b)·cᵀ of whole numbers, of all rows and of the first alone, comes out exactly: that takes every operator in every way that it is used. */
 function verified(block: number, settings: SessionSettings): number | undefined {
   const size = 2 * block;
   const [a, b, c] = [5, 7, 11].map((step) => Float32Array.from({ length: size * size }, (_, i) => ((i * step) % 17) - 8));
   const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
   for (const name of ['a', 'b', 'c']) graph.input(name, 'float32', [size, size]);
   const inner = turnedProduct(graph, 'a', 'b', size, size);
-  graph.outputAs('y', straightProduct(graph, inner, 'c', { inner: size, columns: size, transB: true }), 'float32');
+  const row = graph.op('Slice', [inner, graph.ints([0]), graph.ints([1]), graph.ints([0])]);
+  const product = (x: string, rows: Dim): string => straightProduct(graph, x, 'c', { rows, inner: size, columns: size, transB: true });
+  graph.outputAs('y', product(inner, multipleName('rows', size)), 'float32');
+  graph.outputAs('first', product(row, 1), 'float32');
   const session = new Session(graph.toModel(), settings);
   try {
     const tensor = (data: Float32Array) => ortTensor('float32', data, [size, size]);
-    const y = session.run({ a: tensor(a), b: tensor(b), c: tensor(c) }, { y: null }).y.data as Float32Array;
-    const places = [...Array(size).keys()];
-    const sum = (term: (k: number) => number): number => places.reduce((total, k) => total + term(k), 0);
-    const first = places.flatMap((row) => places.map((column) => sum((k) => a[k * size + row] * b[k * size + column])));
-    const isRight = y.every((value, at) => {
-      const [row, column] = [Math.floor(at / size), at % size];
-      return value === sum((k) => first[row * size + k] * c[column * size + k]);
-    });
+    const results = session.run({ a: tensor(a), b: tensor(b), c: tensor(c) }, { y: null, first: null });
+    const [y, first] = [results.y, results.first].map(({ data }) => data as Float32Array);
+    const expected = exactProduct([a, b, c], size);
+    const isRight = y.every((value, at) => value === expected[at]) && first.every((value, at) => value === expected[at]);
     return isRight ? block : undefined;
   } finally {
     session.dispose();
   }
+}
+
+/** (aᵀ·b)·cᵀ of square matrices of whole numbers. */
+function exactProduct([a, b, c]: Float32Array[], size: number): number[] {
+  const places = [...Array(size).keys()];
+  const sum = (term: (k: number) => number): number => places.reduce((total, k) => total + term(k), 0);
+  const every = (element: (row: number, column: number) => number): number[] =>
+    places.flatMap((row) => places.map((column) => element(row, column)));
+  const inner = every((row, column) => sum((k) => a[k * size + row] * b[k * size + column]));
+  return every((row, column) => sum((k) => inner[row * size + k] * c[column * size + k]));
 }

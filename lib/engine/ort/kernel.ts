@@ -49,6 +49,8 @@ export interface OrtKernel {
   emitOnto?(emission: Emission, base: string): string;
   /** Pairs [input, output] that may share memory when nobody else needs the input. */
   inPlace?: [number, number][];
+  /** The position of the input that may lie in the processor's own layout (resting-layout.ts). */
+  inputInBlocks?(attrs: Attrs, shapes: (readonly number[] | undefined)[]): number | undefined;
   /** Throws if values that are in memory at the time of recording (undefined for the others) are out of range. */
   check?(inputs: TensorInfo[], attrs: Attrs, values: (HostArray | undefined)[]): void;
   /** Whether the kernel can run this call at all; if not, the fallback does. */

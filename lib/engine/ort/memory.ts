@@ -28,10 +28,15 @@ export interface Memory {
   clear(): void;
 }
 
+/** The shape that a graph sees: of a matrix in blocks, that of a convolution's filter. */
+export function shapeInMemory({ shape, layout }: Value): readonly number[] {
+  return layout === 'blocks' ? [...shape, 1, 1] : shape;
+}
+
 /** A value's data as ONNX Runtime sees it, wherever it lies. */
 export function tensorOf(value: Value): Tensor {
   if (!value.isKnown) throw new Error('A computation failed before this one, and its operands are gone.');
-  value.tensor ??= ortTensor(value.dtype, value.data as HostArray, value.shape);
+  value.tensor ??= ortTensor(value.dtype, value.data as HostArray, shapeInMemory(value));
   return value.tensor;
 }
 

@@ -1,4 +1,5 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
+import { blockedInput } from './blocked-products';
 import type { Emission, Operand } from './kernel';
 import { type Dim, GraphBuilder, type Target } from './onnx';
 import { leaveResults } from './session';
@@ -43,7 +44,7 @@ export type VaryingSizes = ReadonlyMap<number, string>;
 
 /** Those of the announced sizes that a feed has: a graph can learn no other size when it runs. */
 export function sizesOf(cut: Cut, announced: VaryingSizes): VaryingSizes {
-  const fed = new Set(cut.feeds.filter((feed) => !feed.varies).flatMap((feed) => feed.shape));
+  const fed = new Set(cut.feeds.filter((feed) => !feed.varies && feed.layout === 'rows').flatMap((feed) => feed.shape));
   return new Map([...announced].filter(([size]) => fed.has(size)));
 }
 
@@ -56,7 +57,7 @@ export function keyOf(cut: Cut, sizes: VaryingSizes): string {
   const parts: string[] = [];
   for (const [index, feed] of cut.feeds.entries()) {
     names.set(feed, `f${index}`);
-    parts.push(feed.dtype, dimsOf(feed, sizes).join());
+    parts.push(feed.dtype, feed.layout, dimsOf(feed, sizes).join());
   }
   for (const [index, node] of cut.nodes.entries()) {
     for (const output of node.outputs) names.set(output, `${index}.${output.index}`);
@@ -68,6 +69,8 @@ export function keyOf(cut: Cut, sizes: VaryingSizes): string {
 }
 
 function dimsOf(value: Value, sizes: VaryingSizes): Dim[] {
+  // What lies in blocks is a weight: if it has one of the sizes, that is chance.
+  if (value.layout === 'blocks') return [...value.shape];
   return value.shape.map((size, axis) => (value.varies ? `any${axis}` : (sizes.get(size) ?? size)));
 }
 
@@ -78,7 +81,8 @@ export function emitModel(cut: Cut, sizes: VaryingSizes, target: Target): Uint8A
   for (const [index, feed] of cut.feeds.entries()) {
     const shape = dimsOf(feed, sizes);
     const declared = feed.varies ? shape.map((_, axis) => `i${index}_${axis}`) : shape;
-    graph.input(`i${index}`, feed.dtype, declared);
+    if (feed.layout === 'blocks') blockedInput(graph, `i${index}`, feed.shape);
+    else graph.input(`i${index}`, feed.dtype, declared);
     operands.set(feed, { name: `i${index}`, shape, dtype: feed.dtype });
   }
   new Emitter(graph, cut, sizes, operands).run();

@@ -5,6 +5,9 @@ import type { Attrs, NumericType, OrtKernel } from './kernel';
 
 export type HostArray = Float32Array | Int32Array | Uint8Array;
 
+/** How the data of a matrix lies (resting-layout.ts). */
+export type Layout = 'rows' | 'blocks';
+
 /** One tensor: data in memory, or an output of a recorded node, or both nothing when it was let go. */
 export class Value {
   /** The data, where it lies in main memory. */
@@ -19,6 +22,8 @@ export class Value {
   wanted = false;
   /** Whether a run has read the data. */
   fed = false;
+  /** Whether its rows or, for a matrix that lies so between runs, the blocks of the processor's own layout follow each other. */
+  layout: Layout = 'rows';
   /** Whether every axis may vary without a new graph (segment lengths). */
   varies = false;
   /** Reshaped versions of this value, by shape. */

@@ -6,7 +6,7 @@ import { matrixProduct } from '../products';
 function product({ graph, inputs: [a, b], attrs }: Emission, base?: string): string {
   const ranks = [a.shape.length, b.shape.length] as const;
   const { transposeA: transA, transposeB: transB } = attrs;
-  const sizes = { rows: a.shape[transA ? 1 : 0], inner: a.shape[transA ? 0 : 1], columns: b.shape[transB ? 0 : 1] };
+  const sizes = { rows: a.shape[transA ? 1 : 0], inner: b.shape[transB ? 1 : 0], columns: b.shape[transB ? 0 : 1] };
   const isPlain = ranks[0] === 2 && ranks[1] === 2;
   return matrixProduct(graph, a.name, b.name, { ranks, transA, transB, base, ...(isPlain && { sizes }) });
 }
@@ -31,6 +31,7 @@ export const matmulKernels: OrtKernel[] = [
       return { shape: [...batch, rows, columns], dtype: 'float32' };
     },
     key: ({ transposeA, transposeB }) => `${transposeA ? 1 : 0}${transposeB ? 1 : 0}`,
+    inputInBlocks: ({ transposeA, transposeB }, [a]) => (a?.length === 2 && transposeB && !transposeA ? 1 : undefined),
     emit: (emission) => product(emission),
     emitOnto: product,
     supports: ([a, b]) => a.dtype === 'float32' && b.dtype === 'float32',

@@ -1,9 +1,10 @@
 /** The fused operations of a transformer and their gradients: normalization, rotary embedding, gated units, embedding rows. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Activation } from '../../ops';
-import { elementwise } from '../blocked-products';
+import { elementwise, isBlocked } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { float, type GraphBuilder } from '../onnx';
+import { blockedRows } from '../resting-layout';
 import { scatterRows } from './shape';
 
 const like = ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: 'float32' as const });
@@ -183,7 +184,11 @@ const embedding: OrtKernel = {
   name: 'Embedding',
   inputs: ['weight', 'ids'],
   infer: ([weight, ids]) => ({ shape: [...ids.shape, weight.shape[1]], dtype: 'float32' }),
-  emit: ({ graph, inputs: [weight, ids] }) => graph.op('Gather', [weight.name, ids.name], { axis: 0 }),
+  inputInBlocks: () => 0,
+  emit: ({ graph, inputs: [weight, ids] }) =>
+    isBlocked(graph, weight.name)
+      ? blockedRows(graph, weight.name, ids.name, weight.shape[1] as number)
+      : graph.op('Gather', [weight.name, ids.name], { axis: 0 }),
 };
 
 /** A table of zeros with rows added at their ids; the gradient of Embedding. */
