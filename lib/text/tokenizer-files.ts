@@ -1,6 +1,7 @@
 /** Reads a tokenizer's files into the one form that the tokenizer is built from: `tokenizer.json` and a flat configuration. */
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
+import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { readJson, readText } from '../files';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
@@ -31,18 +32,6 @@ export interface TokenizerFiles extends SpecialTokenSources {
   /** Paths of the files that belong to the tokenizer. */
   readonly files: readonly string[];
 }
-
-const TOKENIZER_FILES = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-  'tokenizer.model',
-  'chat_template.jinja',
-  'chat_template.json',
-];
 
 /** @throws UserError when the folder has no tokenizer, or one of its files is broken */
 export function readTokenizerFiles(directory: string): TokenizerFiles {

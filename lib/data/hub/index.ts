@@ -21,10 +21,8 @@ export interface ResolveOptions {
   onProgress?: (progress: DownloadProgress) => void;
 }
 
-/** Everything but weights that is ever downloaded; never anything that could run code when it is read. */
-const SMALL_FILES = [
-  'config.json',
-  'generation_config.json',
+/** The files that a tokenizer may consist of. */
+export const TOKENIZER_FILES: readonly string[] = [
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -34,8 +32,9 @@ const SMALL_FILES = [
   'tokenizer.model',
   'chat_template.jinja',
   'chat_template.json',
-  'adapter_config.json',
 ];
+/** Everything but weights that is ever downloaded; never anything that could run code when it is read. */
+const SMALL_FILES = ['config.json', 'generation_config.json', ...TOKENIZER_FILES, 'adapter_config.json'];
 const INDEX = 'model.safetensors.index.json';
 const WEIGHTS = ['model.safetensors', 'adapter_model.safetensors'];
 
