@@ -218,6 +218,22 @@ test('a run gives the same bits whatever ran before', () => {
   tf.dispose([w, x]);
 });
 
+test('a matrix that is still to be computed is left to the run that computes it', () => {
+  const [w, later] = [weight(128, 128), weight(128, 128)];
+  const doubled = tf.mul(later as tf.Tensor2D, 2) as tf.Tensor2D;
+  later.assign(doubled);
+  doubled.dispose();
+  const x = matrix(1, 128);
+  const expected = tf.tidy(() => exactly(x, Float32Array.from(later.arraySync().flat()), [128, 128]));
+  later.assign(tf.tidy(() => tf.mul(later as tf.Tensor2D, 1) as tf.Tensor2D));
+  const before = engine.engineStatistics()?.runs ?? 0;
+  const product = engine.linear(x, later as tf.Tensor2D);
+  engine.onlyReads([w, later]);
+  assert.equal(engine.engineStatistics()?.runs, before, 'the hint computes nothing');
+  close(product.dataSync(), expected);
+  tf.dispose([w, later, x, product]);
+});
+
 test('in float16 matrices are read row by row', () => {
   const w = weight(128, 128);
   const x = matrix(1, 128);

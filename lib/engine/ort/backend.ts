@@ -321,7 +321,7 @@ export class OrtBackend extends KernelBackend {
   onlyReads(dataIds: readonly DataId[]): void {
     for (const dataId of dataIds) {
       const { value } = this.entry(dataId);
-      if (value && this.ownsAlone(dataId) && canLieInBlocks(value, this.target)) this.onlyRead.add(value);
+      if (value?.isKnown && this.ownsAlone(dataId) && canLieInBlocks(value, this.target)) this.onlyRead.add(value);
     }
   }
 
