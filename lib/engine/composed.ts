@@ -127,9 +127,11 @@ export function cachedAttention(
     const sinceRead = tf.sub(places, tf.expandDims(lengths, 1));
     const isFresh = tf.logicalAnd(tf.greaterEqual(sinceRead, 0), tf.less(sinceRead, tokens));
     const isNew = tf.tile(tf.reshape(isFresh, [batch, 1, capacity, 1]), [1, kvHeads, 1, headDim]);
+    // Tiled, because tfjs's CPU backend broadcasts products over several axes wrongly.
+    const toPlace = tf.tile(tf.expandDims(tf.cast(isPlace, 'float32'), 1), [1, kvHeads, 1, 1]);
     const put = (old: tf.Tensor4D, fresh: tf.Tensor2D) => {
       const byHead = tf.transpose(tf.reshape(fresh, [batch, tokens, kvHeads, headDim]), [0, 2, 1, 3]);
-      const spread = tf.matMul(tf.cast(tf.expandDims(isPlace, 1), 'float32'), byHead, true, false);
+      const spread = tf.matMul(toPlace, byHead, true, false);
       return tf.where(isNew, spread, old) as tf.Tensor4D;
     };
     const newKeys = put(cache.keys, k);

@@ -27,7 +27,7 @@ export interface GenerateOptions {
   ignoreEos?: boolean;
   /**
    * A single prompt's text often repeats words of itself: guesses a few tokens by that and lets the model check them together, for
-   * the same text, sooner. Default true.
+   * the same text (but for ties that rounding decides), sooner. Default true.
    */
   promptLookup?: boolean;
   /** Called with each new piece of text; pieces are whole characters. */
@@ -130,7 +130,9 @@ class Run {
       };
     });
     this.maxNewTokens = this.roomFor(options.maxNewTokens);
-    if (prompts.length === 1 && (options.promptLookup ?? true)) this.lookup = new PromptLookup();
+    // Where positions stretch with the length of the text (dynamic RoPE), wrong guesses would stretch them too.
+    const stretches = model.config.positionLimit === Infinity;
+    if (prompts.length === 1 && !stretches && (options.promptLookup ?? true)) this.lookup = new PromptLookup();
   }
 
   results(): Generation[] {

@@ -1,6 +1,6 @@
 /**
  * Guesses of the tokens to come, for free: texts repeat words, names and phrases of themselves and of their prompt. The model reads
- * a few guessed tokens together in little more time than one, and what it would have written itself stays: the same text, sooner
+ * a few guessed tokens together in little more time than one, and what it would have written itself stays: the same text, but for ties that rounding decides, sooner
  * (prompt lookup decoding, Saxena 2023; transformers' `prompt_lookup_num_tokens`).
  */
 

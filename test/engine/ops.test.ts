@@ -343,6 +343,54 @@ for (const [sequences, headDim] of [
   }
 }
 
+test('cachedAttention: one token and several after the same cache, in one graph', () => {
+  tf.tidy(() => {
+    const options = { heads: 4, kvHeads: 2, scale: 0.4 };
+    const cache = (): engine.LayerCache => ({ keys: tf.add(keys, 0), values: tf.mul(keys, 2) });
+    const keys = random([1, 2, 12, 8]) as tf.Tensor4D;
+    const lengths = tf.tensor1d([5], 'int32');
+    const tokens = [1, 3].map((count) => [32, 16, 16].map((width) => two(random([count, width]))));
+    const outputs = (): tf.Tensor[] => tokens.map(([q, k, v]) => engine.cachedAttention(q, k, v, cache(), lengths, options).output);
+    const together = outputs();
+    together[1].dataSync();
+    const alone = tokens.map(([q, k, v]) => {
+      const { output } = engine.cachedAttention(q, k, v, cache(), lengths, options);
+      output.dataSync();
+      return output;
+    });
+    for (const [i, output] of together.entries()) assertClose(output, alone[i], 1e-6, `${tokens[i][0].shape[0]} tokens`);
+  });
+});
+
+test("cachedAttention: on tfjs's own CPU backend it is the same", async () => {
+  const options = { heads: 4, kvHeads: 2, scale: 0.4 };
+  const numbers = (shape: number[]): { shape: number[]; data: Float32Array } => ({ shape, data: random(shape).dataSync<'float32'>() });
+  for (const added of [1, 3]) {
+    const given = [
+      [2 * added, 32],
+      [2 * added, 16],
+      [2 * added, 16],
+      [2, 2, 12, 8],
+    ].map(numbers);
+    const output = (): Float32Array =>
+      tf.tidy(() => {
+        const [q, k, v, keys] = given.map(({ shape, data }) => tf.tensor(data, shape as [number, number])) as unknown as [
+          tf.Tensor2D,
+          tf.Tensor2D,
+          tf.Tensor2D,
+          tf.Tensor4D,
+        ];
+        const result = composed.cachedAttention(q, k, v, { keys, values: tf.mul(keys, 2) }, tf.tensor1d([3, 7], 'int32'), options);
+        return result.output.dataSync<'float32'>();
+      });
+    const here = output();
+    await tf.setBackend('cpu');
+    const there = output();
+    await tf.setBackend('onnxruntime');
+    for (const [i, value] of there.entries()) assert.ok(Math.abs(value - here[i]) < 2e-6, `${added} tokens, element ${i}`);
+  }
+});
+
 test('adamW: in place equals plain operations, and leaves copies alone', () => {
   tf.tidy(() => {
     const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, step: 3, gradientScale: 0.7 };

@@ -234,6 +234,43 @@ test('a matrix that is still to be computed is left to the run that computes it'
   tf.dispose([w, later, x, product]);
 });
 
+test('a hint about what is never computed is forgotten', () => {
+  const w = weight(128, 128);
+  const x = matrix(1, 128);
+  const product = (): Float32Array => tf.tidy(() => engine.linear(x, w as tf.Tensor2D).dataSync<'float32'>());
+  const expected = product();
+  engine.linear(x, w as tf.Tensor2D).dispose();
+  engine.onlyReads([w]);
+  engine.computeRecorded();
+  assert.deepEqual(product(), expected);
+  assert.equal(layoutOf(w), 'rows');
+  tf.dispose([w, x]);
+});
+
+test('products of few rows beside products over as many rows', () => {
+  const w = weight(256, 128);
+  const [x, z] = [matrix(64, 128), matrix(64, 256)];
+  const together = (): Float32Array =>
+    tf.tidy(() => {
+      const gradient = tf.matMul(z, x, true);
+      const gated = engine.swiglu(engine.linear(x, w as tf.Tensor2D), z);
+      return tf.concat([tf.reshape(gradient, [-1]), tf.reshape(gated, [-1])]).dataSync<'float32'>();
+    });
+  const expected = together();
+  engine.onlyReads([w]);
+  close(together(), expected, 1e-3);
+  tf.dispose([w, x, z]);
+});
+
+test('no rows times a matrix that is only read are no rows', () => {
+  const w = weight(128, 128);
+  const x = tf.zeros<tf.Rank.R2>([0, 128]);
+  engine.onlyReads([w]);
+  const product = engine.linear(x, w as tf.Tensor2D);
+  assert.deepEqual([product.shape, product.dataSync().length], [[0, 128], 0]);
+  tf.dispose([w, x, product]);
+});
+
 test('in float16 matrices are read row by row', () => {
   const w = weight(128, 128);
   const x = matrix(1, 128);

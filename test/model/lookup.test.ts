@@ -91,6 +91,22 @@ test('a text that ends within a guess ends there', async () => {
   assert.deepEqual(stopped.results[1], stopped.results[0]);
 });
 
+test('a model whose positions stretch with the length of the text makes no guesses, which would stretch them', async () => {
+  const stretching = await loadModel(path.join(projectRoot, 'test/model/fixtures/llama-dynamic'));
+  const { maxPositionEmbeddings } = stretching.config;
+  const prompt = Array.from({ length: maxPositionEmbeddings - 4 }, (_, i) => 5 + (i % 3));
+  const runs: number[] = [];
+  const texts: Generation[][] = [];
+  for (const promptLookup of [false, true]) {
+    const before = engineStatistics()?.runs ?? 0;
+    texts.push(await generateBatch(stretching, [prompt], { maxNewTokens: 20, ignoreEos: true, promptLookup }));
+    runs.push((engineStatistics()?.runs ?? 0) - before);
+  }
+  assert.deepEqual(texts[1], texts[0]);
+  assert.ok(runs[1] >= 20, `${runs[1]} runs for 20 tokens`);
+  stretching.dispose();
+});
+
 test('guesses never read beyond the positions of the model', async () => {
   const limit = model.config.positionLimit;
   const prompt = Array.from({ length: limit - 7 }, (_, i) => 40 + (i % 3));

@@ -190,6 +190,7 @@ export class OrtBackend extends KernelBackend {
       this.pending.clear();
       this.run(cutOut(fetches), settings);
     }
+    this.onlyRead.clear();
     for (const value of this.letGo) this.storage.recycle(value);
     this.letGo.length = 0;
   }
@@ -204,8 +205,8 @@ export class OrtBackend extends KernelBackend {
   /** Brings a matrix into a layout, in its own memory. */
   private lay(value: Value, layout: Layout): void {
     if (value.layout === layout) return;
-    const { shape, dtype } = value;
-    const [converted] = new Node(changeLayout[layout], [value], {}, shape.join(), [{ shape: [...shape], dtype }]).outputs;
+    const { kernel, shape } = changeLayout(value.shape, layout);
+    const [converted] = new Node(kernel, [value], {}, shape.join(), [{ shape, dtype: value.dtype }]).outputs;
     this.runAsItLies(cutOut([converted]));
     (value.data as Float32Array).set(converted.data as Float32Array);
     value.layout = layout;

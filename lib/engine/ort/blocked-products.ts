@@ -161,10 +161,11 @@ function asFilter(graph: GraphBuilder, x: string, channels: number): string {
 
 /** Of a row of tokens that is a multiple of the block, and so of the lines; else all pixels are one line, read once for all of them. */
 function linesOf(graph: GraphBuilder, rows: Dim): number {
-  return typeof rows === 'string' && isMultiple(rows, graph.target.block as number) ? MOST_LINES : 1;
+  return isMultiple(rows, graph.target.block as number) ? MOST_LINES : 1;
 }
 
-function linesIn(pixels: number): number {
+/** Into how many lines the pixels of a matrix by rows are cut. */
+export function linesIn(pixels: number): number {
   let lines = MOST_LINES;
   while (pixels % lines > 0) lines /= 2;
   return lines;

@@ -6,7 +6,7 @@
  * the next run that reads or changes them in another way brings them back. Nothing outside sees the difference; and as it is the
  * run that says how it reads, not what ran before, the same run gives the same bits.
  */
-import { byRows } from './blocked-products';
+import { byRows, linesIn } from './blocked-products';
 import type { OrtKernel } from './kernel';
 import type { GraphBuilder, Target } from './onnx';
 import type { Cut } from './program';
@@ -42,21 +42,27 @@ export function layoutsOf(cut: Cut, matrices: ReadonlySet<Value>): Map<Value, La
   return layouts;
 }
 
-/** The same matrix in the other layout. Its key has the sizes. */
-export const changeLayout: Readonly<Record<Layout, OrtKernel>> = {
-  blocks: {
-    name: 'ToBlocks',
-    infer: ([x]) => ({ shape: x.shape, dtype: 'float32' }),
-    emit: ({ graph, inputs: [{ name }], concrete: [[rows, columns]] }) =>
-      graph.op('Reshape', [byRows(graph, name, columns), graph.ints([rows, columns])]),
-  },
-  rows: {
-    name: 'ToRows',
-    infer: ([x]) => ({ shape: x.shape, dtype: 'float32' }),
-    emit: ({ graph, inputs: [{ name }], concrete: [[rows, columns]] }) => {
-      const image = graph.op('Reshape', [name, graph.ints([1, rows, 1, columns])]);
-      return graph.op('Reshape', [graph.op('ReorderOutput', [image], { channels: rows }), graph.ints([rows, columns])]);
-    },
+/**
+ * Brings a matrix into a layout.
+ * @returns the kernel, whose key has the sizes, and the shape of its result, in which one operator writes it at once
+ */
+export function changeLayout([rows, columns]: readonly number[], layout: Layout): { kernel: OrtKernel; shape: number[] } {
+  const shape = [1, rows, linesIn(columns), columns / linesIn(columns)];
+  return { kernel: layout === 'blocks' ? toBlocks : toRows, shape };
+}
+
+const toBlocks: OrtKernel = {
+  name: 'ToBlocks',
+  infer: () => [],
+  emit: ({ graph, inputs: [{ name }], concrete: [[, columns]] }) => byRows(graph, name, columns),
+};
+
+const toRows: OrtKernel = {
+  name: 'ToRows',
+  infer: () => [],
+  emit: ({ graph, inputs: [{ name }], concrete: [[rows, columns]] }) => {
+    const image = graph.op('Reshape', [name, graph.ints([1, rows, linesIn(columns), -1])]);
+    return graph.op('ReorderOutput', [image], { channels: rows });
   },
 };
 

@@ -266,7 +266,7 @@ const cachedAttention: OrtKernel = {
     const axis = graph.ints([rows > batch ? 0 : 1]);
     const [query, key, value] = [q, k, v].map((x) => graph.op('Unsqueeze', [x.name, axis]));
     // All layers have the same.
-    const shared = (what: string, make: () => string): string => graph.once(`${what} after ${lengths.name}`, make);
+    const shared = (what: string, make: () => string): string => graph.once(`${what} of ${rows} after ${lengths.name}`, make);
     const tokens = shared('tokens', () => graph.op('Cast', [graph.op('Squeeze', [graph.sizeOf(query, 1)])], { to: ELEMENT_TYPES.int32 }));
     const total = shared('total', () => graph.op('Add', [graph.op('ReduceMax', [lengths.name], { keepdims: 0 }), tokens]));
     const last = shared('last', () => graph.op('Add', [lengths.name, graph.op('Sub', [tokens, graph.scalar('int32', 1)])]));

@@ -31,7 +31,7 @@ export const matmulKernels: OrtKernel[] = [
       return { shape: [...batch, rows, columns], dtype: 'float32' };
     },
     key: ({ transposeA, transposeB }) => `${transposeA ? 1 : 0}${transposeB ? 1 : 0}`,
-    inputInBlocks: ({ transposeA, transposeB }, [a]) => (a?.length === 2 && transposeB && !transposeA ? 1 : undefined),
+    inputInBlocks: ({ transposeA, transposeB }, [a]) => (a?.length === 2 && a[0] > 0 && transposeB && !transposeA ? 1 : undefined),
     emit: (emission) => product(emission),
     emitOnto: product,
     supports: ([a, b]) => a.dtype === 'float32' && b.dtype === 'float32',
