@@ -65,7 +65,7 @@ export class DecodingState {
         return output;
       };
       const ids = tf.tensor1d(tokens.flat(), 'int32');
-      const positions = added === 1 ? lengths : tf.tensor1d(places, 'int32');
+      const positions = tf.tensor1d(places, 'int32');
       const hidden = this.model.forward({ ids, positions, length: Math.max(...places) + 1, attend });
       return tf.matMul(hidden, this.model.outputHead, false, true) as tf.Tensor2D;
     });

@@ -1,7 +1,7 @@
 /**
  * Guesses of the tokens to come, for free: texts repeat words, names and phrases of themselves and of their prompt. The model reads
- * a few guessed tokens together in little more time than one, and what it would have written itself stays: the same text, but for ties that rounding decides, sooner
- * (prompt lookup decoding, Saxena 2023; transformers' `prompt_lookup_num_tokens`).
+ * a few guessed tokens together in little more time than one, and what it would have written itself stays: the same text (but for
+ * ties that rounding decides), sooner (prompt lookup decoding, Saxena 2023; transformers' `prompt_lookup_num_tokens`).
  */
 
 /** Fewest and most tokens at the end of a text by which an earlier place is found that goes on like it. */
@@ -69,7 +69,7 @@ function latestRepeat(ids: readonly number[], length: number): number | undefine
 
 /** What follows from a place on, as if the text were to go on so forever: a repetition that has begun is continued. */
 function copiedFrom(ids: readonly number[], start: number, count: number): number[] {
-  const text = [...ids];
-  for (let i = 0; i < count; i++) text.push(text[start + i]);
-  return text.slice(ids.length);
+  const guesses: number[] = [];
+  for (let at = start; at < start + count; at++) guesses.push(at < ids.length ? ids[at] : guesses[at - ids.length]);
+  return guesses;
 }

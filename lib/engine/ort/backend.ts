@@ -78,8 +78,8 @@ export class OrtBackend extends KernelBackend {
   private readonly watch = new CompilationWatch();
   private readonly letGo: Value[] = [];
   private sizes = new Map<number, string>();
-  /** Matrices that the next run may lay in blocks. */
-  private readonly onlyRead = new Set<Value>();
+  /** Matrices that the next graph may lay in blocks. */
+  private onlyRead = new Set<Value>();
   private target: Target;
 
   constructor(private readonly settings: SessionSettings) {
@@ -184,21 +184,21 @@ export class OrtBackend extends KernelBackend {
    * @param settings of the session, if it has to be compiled
    */
   flush(settings: Partial<SessionSettings> = {}): void {
+    const onlyRead = this.onlyRead;
+    this.onlyRead = new Set();
     if (this.pending.size > 0) {
       const fetches = [...this.pending];
       // Cleared first: what fails now must not fail every later read. Each of the others can still be computed alone.
       this.pending.clear();
-      this.run(cutOut(fetches), settings);
+      this.run(cutOut(fetches), settings, onlyRead);
     }
-    this.onlyRead.clear();
     for (const value of this.letGo) this.storage.recycle(value);
     this.letGo.length = 0;
   }
 
-  private run(cut: Cut, settings: Partial<SessionSettings> = {}): void {
-    const layouts = layoutsOf(cut, this.onlyRead);
-    this.onlyRead.clear();
-    for (const [feed, layout] of layouts) this.lay(feed, layout);
+  /** @param onlyRead matrices that may be laid in blocks for it */
+  private run(cut: Cut, settings: Partial<SessionSettings> = {}, onlyRead: ReadonlySet<Value> = new Set()): void {
+    for (const [feed, layout] of layoutsOf(cut, onlyRead)) this.lay(feed, layout);
     this.runAsItLies(cut, settings);
   }
 

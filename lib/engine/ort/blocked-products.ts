@@ -204,7 +204,10 @@ function blockOf(settings: SessionSettings): number {
   }
 }
 
-/** The block, if (aᵀ·b)·cᵀ of whole numbers, of all rows and of the first alone, comes out exactly: that takes every operator in every way that it is used. */
+/**
+ * The block, if (aᵀ·b)·cᵀ of whole numbers, of all rows and of the first alone, comes out exactly: that takes every operator in every
+ * way that it is used.
+ */
 function verified(block: number, settings: SessionSettings): number | undefined {
   const size = 2 * block;
   const [a, b, c] = [5, 7, 11].map((step) => Float32Array.from({ length: size * size }, (_, i) => ((i * step) % 17) - 8));

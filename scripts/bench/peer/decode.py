@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common import answer, peak_bytes, read_job, read_rows
 
-# As in the example of transformers' documentation.
+# Tokens guessed at once; transformers has no default.
 GUESSES = 10
 
 
