@@ -3,4 +3,5 @@
 export * from './device';
 export * from './gradient-checkpointing';
 export * from './ops';
+export * from './repeated';
 export * from './segments';

@@ -1,17 +1,20 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, cachedAttention, type LayerCache, onlyReads, varyingSizes } from '../engine';
+import { attention, cachedAttention, onlyReads, Repeated, varyingSizes } from '../engine';
 import { disposeBatch, makeBatch } from './batch';
 import type { Attend, CausalLM } from './types';
 
 /** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
 export class DecodingState {
+  private step?: Repeated;
+
   private constructor(
     private readonly model: CausalLM,
     /** Tokens in each sequence's cache. */
     private readonly lengths: Int32Array,
     private readonly capacity: number,
-    private caches: readonly LayerCache[],
+    /** Keys and values of each layer in turn. */
+    private caches: readonly tf.Tensor4D[],
     private logits: tf.Tensor2D,
   ) {}
 
@@ -25,12 +28,12 @@ export class DecodingState {
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
     varyingSizes({ tokens, segments: prompts.length, batch: prompts.length, capacity });
     const batch = makeBatch(prompts);
-    const caches: LayerCache[] = [];
+    const caches: tf.Tensor4D[] = [];
     const logits = tf.tidy(() => {
       const places = tf.tensor2d(cachePlaces(lengths, capacity), [prompts.length, capacity], 'int32');
-      const attend: Attend = (layer, q, k, v, options) => {
+      const attend: Attend = (_layer, q, k, v, options) => {
         const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-        caches[layer] = { keys: store(k), values: store(v) };
+        caches.push(store(k), store(v));
         return attention(q, k, v, batch.segments, options);
       };
       const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend });
@@ -52,28 +55,41 @@ export class DecodingState {
    * @param tokens those of each sequence; as many for each
    */
   append(tokens: ReadonlyArray<readonly number[]>): void {
+    const { lengths, capacity } = this;
     const batch = tokens.length;
     const added = tokens[0].length;
-    varyingSizes({ batch, capacity: this.capacity, ...(batch === 1 && { added }) });
-    const caches: LayerCache[] = [];
-    const logits = tf.tidy(() => {
-      const lengths = tf.tensor1d(this.lengths.slice(), 'int32');
-      const places = [...this.lengths].flatMap((length) => tokens[0].map((_, i) => length + i));
+    varyingSizes({ batch, capacity, ...(batch === 1 && { added }) });
+    this.logits.dispose();
+    const places = [...lengths].flatMap((length) => tokens[0].map((_, i) => length + i));
+    const inputs = [tokens.flat(), places, [...lengths]].map((list) => tf.tensor1d(list, 'int32'));
+    [this.logits, ...this.caches] = this.stepTo(Math.max(...places) + 1).run(inputs, this.caches) as [tf.Tensor2D, ...tf.Tensor4D[]];
+    tf.dispose(inputs);
+    for (let i = 0; i < batch; i++) lengths[i] += added;
+  }
+
+  /** The step that reads tokens up to a length. Where positions stretch with it (dynamic RoPE), it is another each time. */
+  private stepTo(length: number): Repeated {
+    const { positionLimit } = this.model.config;
+    if (positionLimit === Infinity) return this.stepFor(length);
+    this.step ??= this.stepFor(Math.min(this.capacity, positionLimit));
+    return this.step;
+  }
+
+  /** @param length no token is at this position or after it */
+  private stepFor(length: number): Repeated {
+    const { model } = this;
+    return new Repeated(([ids, positions, lengths, ...cached]) => {
+      const caches: tf.Tensor4D[] = [];
       const attend: Attend = (layer, q, k, v, options) => {
-        const { output, cache } = cachedAttention(q, k, v, this.caches[layer], lengths, options);
-        caches[layer] = { keys: tf.keep(cache.keys), values: tf.keep(cache.values) };
+        const [keys, values] = cached.slice(2 * layer) as tf.Tensor4D[];
+        const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options);
+        caches.push(cache.keys, cache.values);
         return output;
       };
-      const ids = tf.tensor1d(tokens.flat(), 'int32');
-      const positions = tf.tensor1d(places, 'int32');
-      const hidden = this.model.forward({ ids, positions, length: Math.max(...places) + 1, attend });
-      return tf.matMul(hidden, this.model.outputHead, false, true) as tf.Tensor2D;
+      const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend });
+      readWeights(model);
+      return [tf.matMul(hidden, model.outputHead, false, true), ...caches];
     });
-    readWeights(this.model);
-    this.dispose();
-    this.caches = caches;
-    this.logits = logits;
-    for (let i = 0; i < batch; i++) this.lengths[i] += added;
   }
 
   /** Takes back the last tokens of each sequence. */
@@ -83,7 +99,7 @@ export class DecodingState {
 
   dispose(): void {
     this.logits.dispose();
-    for (const { keys, values } of this.caches) tf.dispose([keys, values]);
+    tf.dispose([...this.caches]);
   }
 }
 

@@ -51,7 +51,7 @@ export interface ForwardPass {
   ids: tf.Tensor1D;
   /** int32 [tokens] */
   positions: tf.Tensor1D;
-  /** One more than the largest position. */
+  /** More than the largest position; the length of the longest text where positions stretch with it (dynamic RoPE). */
   length: number;
   attend: Attend;
 }

@@ -16,6 +16,22 @@ after(() => model.dispose());
 const prompts = ['The river is long and', 'List three', 'Why do birds sing in the morning when it is still dark?'];
 const sampled: GenerateOptions = { maxNewTokens: 16, temperature: 1, topK: 200, topP: 0.95, seed: 7, ignoreEos: true };
 
+for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  test(`${family}: the step of a token is recorded once and then repeated`, async () => {
+    const counted = await loadModel(path.join(projectRoot, `test/golden/${family}/model`));
+    let passes = 0;
+    const forward = counted.forward.bind(counted);
+    counted.forward = (pass) => {
+      passes++;
+      return forward(pass);
+    };
+    const [{ ids }] = await generateBatch(counted, [[5, 6, 7]], { maxNewTokens: 12, ignoreEos: true, promptLookup: false });
+    assert.equal(ids.length, 12);
+    assert.equal(passes, 2, 'one for the prompt, one for all tokens');
+    counted.dispose();
+  });
+}
+
 test('the same seed gives the same text, another seed another', async () => {
   const text = await generate(model, prompts[0], sampled);
   assert.equal(await generate(model, prompts[0], sampled), text);

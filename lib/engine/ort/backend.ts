@@ -14,19 +14,19 @@ import {
   engine,
   KernelBackend,
   type TensorInfo,
-  util,
 } from '@tensorflow/tfjs-core';
 import { findBlock } from './blocked-products';
-import { CompilationWatch } from './compilation-watch';
 import { DeviceMemory, type DeviceStatistics } from './device-memory';
 import { HostMemory } from './host-memory';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
 import { multipleName, type Precision, type Target } from './onnx';
-import { type Cut, cutOut, emitModel, keyOf, sizesOf, type VaryingSizes } from './program';
+import { type Cut, cutOut, keyOf, sizesOf } from './program';
+import { isWhole, type Recording, recordingOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
-import { Session, type SessionSettings } from './session';
-import { arrayOver, bytesPerElement, type HostArray, type Layout, Node, sameShape, sizeOf, Value } from './value';
+import type { Session, SessionSettings } from './session';
+import { SessionCache } from './session-cache';
+import { type HostArray, type Layout, Node, sameShape, sizeOf, Value, valueOver } from './value';
 
 /** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
 interface Entry {
@@ -39,11 +39,8 @@ interface Entry {
 /** A size that varies from run to run, and what all its values are multiples of. */
 export type VaryingSize = number | { size: number; multipleOf: number };
 
-/** Graphs kept compiled; the least recently used goes first. */
-const MOST_SESSIONS = 64;
-
-/** Elements of all tensors in a graph that one thread computes faster than several could be started. */
-const SMALL = 1 << 14;
+/** A recording, and what finds its compiled graph. */
+export type Recorded = Recording & { readonly key: string; readonly precision: Precision };
 
 /** Counters for tests and benchmarks; those of a device's memory stay 0 on the CPU. */
 export interface EngineStatistics extends DeviceStatistics {
@@ -73,9 +70,8 @@ export class OrtBackend extends KernelBackend {
   };
   private readonly data: DataStorage<Entry>;
   private readonly pending = new Set<Value>();
-  private readonly sessions = new Map<string, Session>();
+  private readonly sessions = new SessionCache(this.statistics);
   private readonly storage: Memory;
-  private readonly watch = new CompilationWatch();
   private readonly letGo: Value[] = [];
   private sizes = new Map<number, string>();
   /** Matrices that the next graph may lay in blocks. */
@@ -184,22 +180,30 @@ export class OrtBackend extends KernelBackend {
    * @param settings of the session, if it has to be compiled
    */
   flush(settings: Partial<SessionSettings> = {}): void {
+    const cut = this.takePending();
+    if (cut.fetches.length > 0) this.runAsItLies(cut, settings);
+    this.recycleLetGo();
+  }
+
+  /** Cuts out what is recorded by now, and lays what it reads as it reads it. */
+  private takePending(): Cut {
+    const cut = cutOut([...this.pending]);
     const onlyRead = this.onlyRead;
+    // Cleared first: what fails now must not fail every later read. Each of the others can still be computed alone.
+    this.pending.clear();
     this.onlyRead = new Set();
-    if (this.pending.size > 0) {
-      const fetches = [...this.pending];
-      // Cleared first: what fails now must not fail every later read. Each of the others can still be computed alone.
-      this.pending.clear();
-      this.run(cutOut(fetches), settings, onlyRead);
-    }
+    this.layFeeds(cut, onlyRead);
+    return cut;
+  }
+
+  private recycleLetGo(): void {
     for (const value of this.letGo) this.storage.recycle(value);
     this.letGo.length = 0;
   }
 
   /** @param onlyRead matrices that may be laid in blocks for it */
-  private run(cut: Cut, settings: Partial<SessionSettings> = {}, onlyRead: ReadonlySet<Value> = new Set()): void {
+  private layFeeds(cut: Cut, onlyRead: ReadonlySet<Value> = new Set()): void {
     for (const [feed, layout] of layoutsOf(cut, onlyRead)) this.lay(feed, layout);
-    this.runAsItLies(cut, settings);
   }
 
   /** Brings a matrix into a layout, in its own memory. */
@@ -214,59 +218,89 @@ export class OrtBackend extends KernelBackend {
     this.storage.recycle(converted);
   }
 
-  private runAsItLies(cut: Cut, settings: Partial<SessionSettings> = {}): void {
-    const session = this.sessionFor(cut, { ...this.settings, ...settings });
-    const start = performance.now();
-    this.storage.run(session, cut);
-    this.statistics.runMs += performance.now() - start;
-    this.statistics.runs++;
+  /** @returns what finds the compiled graph in the cache */
+  private runAsItLies(cut: Cut, settings: Partial<SessionSettings> = {}): string {
+    const { session, key } = this.sessionFor(cut, { ...this.settings, ...settings });
+    this.runSession(session, cut);
     for (const feed of cut.feeds) feed.dropViews();
     for (const node of cut.nodes) for (const output of node.outputs) output.node = undefined;
+    return key;
   }
 
-  private sessionFor(cut: Cut, settings: SessionSettings): Session {
+  private runSession(session: Session, cut: Cut, donors?: ReadonlyMap<Value, Value>): void {
+    const start = performance.now();
+    this.storage.run(session, cut, donors);
+    this.statistics.runMs += performance.now() - start;
+    this.statistics.runs++;
+  }
+
+  private sessionFor(cut: Cut, settings: SessionSettings): { session: Session; key: string } {
     const sizes = sizesOf(cut, this.sizes);
     const places = this.storage.places(cut);
     const key = [keyOf(cut, sizes), this.precision, ...(places ?? [])].join(';');
-    let session = this.sessions.get(key);
-    if (session) {
-      this.sessions.delete(key);
-      this.watch.note();
-    } else {
-      this.watch.note(cut);
-      const start = performance.now();
-      const fitting = this.isSmall(cut, sizes) ? { ...settings, threads: 1 } : settings;
-      session = new Session(emitModel(cut, sizes, this.target), fitting, places && namedOutputs(places));
-      this.statistics.compilations++;
-      this.statistics.compileMs += performance.now() - start;
-      if (this.sessions.size >= MOST_SESSIONS) this.dropOldestSession();
-    }
-    this.sessions.set(key, session);
-    return session;
+    const session = this.sessions.find(key) ?? this.sessions.compile(key, cut, { sizes, target: this.target, settings, places });
+    return { session, key };
   }
 
-  /** Whether starting threads for the session, which it does when it is made, would take longer than the work they could share. */
-  private isSmall(cut: Cut, sizes: VaryingSizes): boolean {
-    if (sizes.size > 0 || cut.feeds.some((feed) => feed.varies)) return false;
-    const elements = [...cut.feeds, ...cut.nodes.flatMap((node) => node.outputs)].reduce((sum, value) => sum + value.size, 0);
-    return elements <= SMALL;
+  // ---- repeating (see repeated.ts) ---------------------------------------------------------------------------------
+
+  /**
+   * Computes what is recorded so far, so that what comes next can be kept.
+   * @returns the values of the inputs, for `endRecording`; undefined where nothing is kept
+   */
+  beginRecording(inputs: readonly TensorInfo[]): Value[] | undefined {
+    if (!this.storage.isHost) return undefined;
+    this.flush();
+    return this.plainValues(inputs);
   }
 
-  private dropOldestSession(): void {
-    const [oldest, session] = this.sessions.entries().next().value as [string, Session];
-    this.sessions.delete(oldest);
-    session.dispose();
+  /** The values of tensors in the shapes they were computed in; undefined if one is another tensor's reshaped, or complex, or text. */
+  private plainValues(tensors: readonly TensorInfo[]): Value[] | undefined {
+    const values = tensors
+      .flatMap(({ dataId }) => this.entry(dataId).value ?? [])
+      .filter((value, i) => sameShape(value.shape, tensors[i].shape));
+    return values.length === tensors.length ? values : undefined;
+  }
+
+  /** Computes what was recorded since then. @returns undefined if it cannot be repeated, because it is more than the outputs */
+  endRecording(inputs: readonly Value[], outputs: readonly TensorInfo[]): Recorded | undefined {
+    const values = this.plainValues(outputs);
+    if (!values?.every((value) => this.pending.has(value))) return undefined;
+    const cut = this.takePending();
+    const recording = recordingOf(cut, inputs, values);
+    const key = this.runAsItLies(cut);
+    this.recycleLetGo();
+    return recording && { ...recording, key, precision: this.precision };
+  }
+
+  /** Runs a recorded graph on other inputs. @returns its outputs; undefined if it has to be recorded again */
+  repeat(recorded: Recorded, inputs: readonly TensorInfo[]): TensorInfo[] | undefined {
+    const { feeds, fetches, outputs, donors, key, precision } = recorded;
+    this.flush();
+    const values = this.plainValues(inputs);
+    if (!values || new Set(values).size < values.length || precision !== this.precision || !isWhole(recorded)) return undefined;
+    const session = this.sessions.find(key);
+    if (!session) return undefined;
+    const cut: Cut = {
+      nodes: [],
+      feeds: feeds.map(({ source }) => (typeof source === 'number' ? values[source] : source)),
+      fetches: fetches.map(({ shape, dtype }) => new Value(shape, dtype)),
+    };
+    for (const [index, feed] of cut.feeds.entries()) this.lay(feed, feeds[index].layout);
+    const willing = donors.filter(([, input]) => this.ownsAlone(inputs[input].dataId));
+    this.runSession(session, cut, new Map(willing.map(([fetch, input]) => [cut.fetches[fetch], values[input]])));
+    return outputs.map((fetch) => this.infoOf(cut.fetches[fetch]));
   }
 
   /** What is held at the moment. */
   get holdings(): EngineMemory {
     const { buffers, bytes } = this.storage.idle;
-    return { tensors: this.data.numDataIds(), sessions: this.sessions.size, idleBuffers: buffers, idleBytes: bytes };
+    return { tensors: this.data.numDataIds(), sessions: this.sessions.count, idleBuffers: buffers, idleBytes: bytes };
   }
 
   /** Lets go of compiled graphs and idle memory. */
   releaseMemory(): void {
-    while (this.sessions.size > 0) this.dropOldestSession();
+    this.sessions.clear();
     this.storage.clear();
   }
 
@@ -369,7 +403,10 @@ export class OrtBackend extends KernelBackend {
     }
     value.wanted = true;
     this.flush();
-    if (!value.isKnown) this.run(cutOut([value]));
+    if (value.isKnown) return;
+    const cut = cutOut([value]);
+    this.layFeeds(cut);
+    this.runAsItLies(cut);
   }
 
   override disposeData(dataId: DataId, force = false): boolean {
@@ -444,29 +481,9 @@ export class OrtBackend extends KernelBackend {
   }
 }
 
-/** Names of the outputs of a compiled cut, with something for each. */
-const namedOutputs = <T>(list: readonly T[]): Record<string, T> => Object.fromEntries(list.map((item, index) => [`o${index}`, item]));
-
 /** The node behind a tensor that is seen in another shape than its data was computed in. */
 const RESHAPE: OrtKernel = {
   name: 'View',
   infer: () => [],
   emit: ({ graph, inputs, outputs }) => graph.reshape(inputs[0].name, outputs[0].shape),
 };
-
-/** A value in memory, held by one tensor. */
-function valueOver(values: BackendValues | null, shape: readonly number[], dtype: NumericType): Value {
-  const value = new Value(shape, dtype);
-  value.data = hostArray(values, sizeOf(shape), dtype);
-  value.handles = 1;
-  return value;
-}
-
-function hostArray(values: BackendValues | null, size: number, dtype: NumericType): HostArray {
-  if (values === null) return arrayOver(new ArrayBuffer(size * bytesPerElement(dtype)), dtype);
-  if (dtype === 'float32') return values instanceof Float32Array ? values : Float32Array.from(values as unknown as number[]);
-  if (dtype === 'int32') return values instanceof Int32Array ? values : Int32Array.from(values as unknown as number[]);
-  if (values instanceof Uint8Array) return values;
-  util.assert(dtype === 'bool', () => `Cannot store a tensor of type ${dtype}.`);
-  return Uint8Array.from(values as unknown as number[]);
-}

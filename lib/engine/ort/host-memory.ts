@@ -14,10 +14,9 @@ export class HostMemory implements Memory {
     return undefined;
   }
 
-  run(session: Session, cut: Cut): void {
+  run(session: Session, cut: Cut, donors: ReadonlyMap<Value, Value> = donorsOf(cut)): void {
     const feeds: Record<string, Tensor> = {};
     for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = tensorOf(value);
-    const donors = donorsOf(cut);
     const results = cut.fetches.map((value) => {
       const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
       const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
@@ -62,11 +61,15 @@ export class HostMemory implements Memory {
   }
 }
 
+/** Whether nobody holds a value any more, and its memory is ours. */
+const isFree = ({ handles, pooled }: Value): boolean => handles === 0 && pooled;
+
 /**
- * Results that may take over the memory of an operand: nobody holds the operand any more, only one node reads it, and
- * the result comes out of that node (which can work in place) or of one that runs after it.
+ * Results that may take over the memory of a feed, each with that feed: only one node reads it, and the result comes out of that
+ * node, which can work in place.
+ * @param mayGive whether a feed's memory is to be had at all
  */
-function donorsOf(cut: Cut): Map<Value, Value> {
+export function donorsOf(cut: Cut, mayGive: (feed: Value) => boolean = isFree): Map<Value, Value> {
   const readers = new Map<Value, Node[]>();
   for (const node of cut.nodes)
     for (const input of node.inputs) if (input) (readers.get(input) ?? readers.set(input, []).get(input))?.push(node);
@@ -74,7 +77,7 @@ function donorsOf(cut: Cut): Map<Value, Value> {
   const donors = new Map<Value, Value>();
   for (const feed of cut.feeds) {
     const nodes = readers.get(feed) ?? [];
-    if (feed.handles > 0 || !feed.pooled || nodes.length !== 1) continue;
+    if (!mayGive(feed) || nodes.length !== 1) continue;
     const input = nodes[0].inputs.indexOf(feed);
     const pair = nodes[0].kernel.inPlace?.find(([from]) => from === input);
     const result = pair && nodes[0].outputs[pair[1]];

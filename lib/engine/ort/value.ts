@@ -1,5 +1,6 @@
 /** The record: values that are in memory or still to be computed, and the nodes that compute them. */
 
+import { type BackendValues, util } from '@tensorflow/tfjs-core';
 import type { Tensor } from 'onnxruntime-common';
 import type { Attrs, NumericType, OrtKernel } from './kernel';
 
@@ -93,4 +94,21 @@ export const bytesPerElement = (dtype: NumericType): number => (dtype === 'bool'
 export function arrayOver(buffer: ArrayBuffer, dtype: NumericType, size = buffer.byteLength / bytesPerElement(dtype)): HostArray {
   if (dtype === 'bool') return new Uint8Array(buffer, 0, size);
   return dtype === 'float32' ? new Float32Array(buffer, 0, size) : new Int32Array(buffer, 0, size);
+}
+
+/** A value in memory, held by one tensor. Absent values are zeros. */
+export function valueOver(values: BackendValues | null, shape: readonly number[], dtype: NumericType): Value {
+  const value = new Value(shape, dtype);
+  value.data = hostArray(values, sizeOf(shape), dtype);
+  value.handles = 1;
+  return value;
+}
+
+function hostArray(values: BackendValues | null, size: number, dtype: NumericType): HostArray {
+  if (values === null) return arrayOver(new ArrayBuffer(size * bytesPerElement(dtype)), dtype);
+  if (dtype === 'float32') return values instanceof Float32Array ? values : Float32Array.from(values as unknown as number[]);
+  if (dtype === 'int32') return values instanceof Int32Array ? values : Int32Array.from(values as unknown as number[]);
+  if (values instanceof Uint8Array) return values;
+  util.assert(dtype === 'bool', () => `Cannot store a tensor of type ${dtype}.`);
+  return Uint8Array.from(values as unknown as number[]);
 }

@@ -1,0 +1,47 @@
+/** A graph that has been recorded once, kept in order to run it again on other data. */
+import { donorsOf } from './host-memory';
+import type { NumericType } from './kernel';
+import type { Cut } from './program';
+import type { Layout, Value } from './value';
+
+interface RecordedFeed {
+  readonly source: number | Value;
+  readonly layout: Layout;
+  /** Whether somebody held the value then; what nobody did is a constant that was made while the graph was recorded. */
+  readonly held: boolean;
+}
+
+export interface Recording {
+  /** What the graph reads, in its order: one of the inputs, by its place among them, or a value that stays. */
+  readonly feeds: readonly RecordedFeed[];
+  /** What it computes, in its order. */
+  readonly fetches: ReadonlyArray<{ readonly shape: readonly number[]; readonly dtype: NumericType }>;
+  /** The fetch that each output is. */
+  readonly outputs: readonly number[];
+  /** Fetches that may take over the memory of an input, each with that input. */
+  readonly donors: ReadonlyArray<readonly [fetch: number, input: number]>;
+}
+
+/**
+ * What there is to know of a cut, before it runs, for running it again.
+ * @param inputs values that are others the next time
+ * @param outputs values that the cut computes
+ * @returns undefined if it cannot run again: it computes more than the outputs, or two inputs are one
+ */
+export function recordingOf(cut: Cut, inputs: readonly Value[], outputs: readonly Value[]): Recording | undefined {
+  const placeOf = new Map(inputs.map((value, index) => [value, index]));
+  const fetchOf = new Map(cut.fetches.map((value, index) => [value, index]));
+  if (placeOf.size < inputs.length || fetchOf.size > new Set(outputs).size) return undefined;
+  const donors = donorsOf(cut, (feed) => placeOf.has(feed) && feed.handles === 0);
+  return {
+    feeds: cut.feeds.map((value) => ({ source: placeOf.get(value) ?? value, layout: value.layout, held: value.handles > 0 })),
+    fetches: cut.fetches.map(({ shape, dtype }) => ({ shape, dtype })),
+    outputs: outputs.map((value) => fetchOf.get(value) as number),
+    donors: [...donors].map(([result, input]) => [fetchOf.get(result) as number, placeOf.get(input) as number]),
+  };
+}
+
+/** Whether all that a recording reads beside its inputs is still there. */
+export function isWhole({ feeds }: Recording): boolean {
+  return feeds.every(({ source, held }) => typeof source === 'number' || (source.isKnown && (source.handles > 0 || !held)));
+}
