@@ -78,7 +78,7 @@ export class DecodingState {
   /** @param length no token is at this position or after it */
   private stepFor(length: number): Repeated {
     const { model } = this;
-    return new Repeated(([ids, positions, lengths, ...cached]) => {
+    const step = ([ids, positions, lengths, ...cached]: tf.Tensor[]): tf.Tensor[] => {
       const caches: tf.Tensor4D[] = [];
       const attend: Attend = (layer, q, k, v, options) => {
         const [keys, values] = cached.slice(2 * layer) as tf.Tensor4D[];
@@ -89,7 +89,8 @@ export class DecodingState {
       const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend });
       readWeights(model);
       return [tf.matMul(hidden, model.outputHead, false, true), ...caches];
-    });
+    };
+    return new Repeated(step, 1);
   }
 
   /** Takes back the last tokens of each sequence. */

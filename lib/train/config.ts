@@ -29,7 +29,7 @@ export const FIELDS = {
   perDeviceTrainBatchSize: integer(8, { min: 1 }, 'Examples in one micro-batch (with packing: packed rows).'),
   gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
   perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
-  tokensPerMicroBatch: integer(1536, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
+  tokensPerMicroBatch: integer(1280, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
   gradientCheckpointing: flag(
     false,
     "Keep only the layers' inputs and compute the rest again for the gradient: less memory for more time, the same numbers.",

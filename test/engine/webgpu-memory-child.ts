@@ -51,7 +51,14 @@ async function main(): Promise<void> {
   const model = await loadModel(path.join(projectRoot, 'test', 'golden', 'llama', 'model'));
   const generate = async (promptLookup: boolean) =>
     (await generateBatch(model, ['one two three one two'], { maxNewTokens: 24, ignoreEos: true, promptLookup })).map(({ ids }) => [...ids]);
+  let passes = 0;
+  const forward = model.forward.bind(model);
+  model.forward = (pass) => {
+    passes++;
+    return forward(pass);
+  };
   found.generated = await generate(false);
+  found.passes = passes;
   found.generatedWithGuesses = await generate(true);
   await useDevice('cpu');
   found.generatedOnCpu = await generate(false);

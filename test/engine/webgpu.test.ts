@@ -69,6 +69,7 @@ test('results stay on the device until somebody reads them, and leave it when th
     [0, 2, 4],
   ]);
   assert.deepEqual(found.generated, found.generatedOnCpu);
+  assert.equal(found.passes, 2, 'one recorded for the prompt, one for all tokens');
   assert.deepEqual(found.generatedWithGuesses, found.generatedOnCpu);
   assert.deepEqual(found.movedToCpu, [1, 3, 5]);
   assert.deepEqual(found.leftOnDevice, { tensors: 0, bytes: 0 });

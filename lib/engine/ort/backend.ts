@@ -246,10 +246,9 @@ export class OrtBackend extends KernelBackend {
 
   /**
    * Computes what is recorded so far, so that what comes next can be kept.
-   * @returns the values of the inputs, for `endRecording`; undefined where nothing is kept
+   * @returns the values of the inputs, for `endRecording`; undefined if that cannot be kept
    */
   beginRecording(inputs: readonly TensorInfo[]): Value[] | undefined {
-    if (!this.storage.isHost) return undefined;
     this.flush();
     return this.plainValues(inputs);
   }
@@ -262,10 +261,15 @@ export class OrtBackend extends KernelBackend {
     return values.length === tensors.length ? values : undefined;
   }
 
-  /** Computes what was recorded since then. @returns undefined if it cannot be repeated, because it is more than the outputs */
-  endRecording(inputs: readonly Value[], outputs: readonly TensorInfo[]): Recorded | undefined {
+  /**
+   * Computes what was recorded since then.
+   * @param read so many of the outputs, the first ones, are to be in main memory
+   * @returns undefined if it cannot be repeated, because it is more than the outputs
+   */
+  endRecording(inputs: readonly Value[], outputs: readonly TensorInfo[], read: number): Recorded | undefined {
     const values = this.plainValues(outputs);
     if (!values?.every((value) => this.pending.has(value))) return undefined;
+    for (const value of values.slice(0, read)) value.wanted = true;
     const cut = this.takePending();
     const recording = recordingOf(cut, inputs, values);
     const key = this.runAsItLies(cut);
