@@ -6,7 +6,8 @@ import type { Recorded } from './ort/backend';
 /**
  * A computation that is made again and again on tensors of the same few shapes, a step of generation for example. The first call for
  * each set of shapes records it; later ones run the graph that was recorded, without the time of recording it again. So the computation
- * may depend on nothing but its inputs and on tensors that stay, like weights; those are read as they are at each call.
+ * may depend on nothing but its inputs and on tensors that stay, like weights; those are read as they are at each call. Not
+ * differentiable.
  * On other backends than ours every call makes the computation anew.
  */
 export class Repeated {
