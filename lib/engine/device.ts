@@ -2,10 +2,11 @@
 import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
-import { type EngineMemory, type EngineStatistics, OrtBackend, type VaryingSize } from './ort/backend';
+import { OrtBackend, type VaryingSize } from './ort/backend';
 import type { Precision } from './ort/onnx';
 import { registerOrtBackend } from './ort/register';
 import { probe, type SessionSettings } from './ort/session';
+import type { EngineMemory, EngineStatistics } from './ort/statistics';
 import { type TfjsNodeName, useLibtensorflow } from './tfjs-node';
 
 /** Devices a user may ask for; `auto` takes the fastest that works here. */

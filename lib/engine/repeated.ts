@@ -5,16 +5,16 @@ import type { Recorded } from './ort/backend';
 
 /**
  * A computation that is made again and again on tensors of the same few shapes, a step of generation for example. The first call for
- * each set of shapes records it; later ones run the graph that was recorded, without the time of recording it again. So the computation
- * may depend on nothing but its inputs and on tensors that stay, like weights; those are read as they are at each call. Not
- * differentiable.
+ * each set of shapes records it; later ones run the graph that was recorded, without the time of recording it again. So what is
+ * computed may depend on nothing but its inputs and on other tensors that stay, like weights; those are read as they are at each
+ * call. Calls that run the graph are not differentiable, and do not check indices.
  * On other backends than ours every call makes the computation anew.
  */
 export class Repeated {
   private readonly recorded = new Map<string, Recorded>();
 
   /**
-   * @param compute reads the inputs of a call and returns the outputs, all of which it has computed
+   * @param compute reads the inputs of a call, each as its argument only, and returns the outputs, all of which it has computed
    * @param read so many of the outputs, the first ones, will be read: from a GPU they come back with the run
    */
   constructor(
@@ -28,20 +28,33 @@ export class Repeated {
    */
   run(inputs: readonly tf.Tensor[], spent: readonly tf.Tensor[]): tf.Tensor[] {
     const all = [...inputs, ...spent];
-    const backend = ortBackend();
-    const key = all.map(({ dtype, shape }) => `${dtype} ${shape}`).join();
-    const recorded = this.recorded.get(key);
-    const infos = recorded && backend?.repeat(recorded, all);
-    if (infos) {
+    const key = `${inputs.length}: ${all.map(({ dtype, shape }) => `${dtype} ${shape}`).join()}`;
+    try {
+      return this.repeat(key, all) ?? this.record(key, all, spent);
+    } finally {
       tf.dispose([...spent]);
-      return infos.map((info) => tf.engine().makeTensorFromTensorInfo(info));
     }
+  }
+
+  private repeat(key: string, inputs: tf.Tensor[]): tf.Tensor[] | undefined {
+    const recorded = this.recorded.get(key);
+    const outputs = recorded && ortBackend()?.repeat(recorded, inputs);
+    return outputs?.map((info) => tf.engine().makeTensorFromTensorInfo(info));
+  }
+
+  private record(key: string, inputs: tf.Tensor[], spent: readonly tf.Tensor[]): tf.Tensor[] {
+    const backend = ortBackend();
     this.recorded.delete(key);
-    const operands = backend?.beginRecording(all);
-    const outputs = tf.tidy(() => this.compute(all));
+    const begun = backend?.beginRecording(inputs);
+    const outputs = tf.tidy(() => this.compute(inputs));
     tf.dispose([...spent]);
-    const kept = operands && backend?.endRecording(operands, outputs, this.read);
-    if (kept) this.recorded.set(key, kept);
+    try {
+      const recorded = begun && backend?.endRecording(begun, outputs, this.read);
+      if (recorded) this.recorded.set(key, recorded);
+    } catch (error) {
+      tf.dispose(outputs);
+      throw error;
+    }
     return outputs;
   }
 }

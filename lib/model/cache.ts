@@ -2,11 +2,14 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { attention, cachedAttention, onlyReads, Repeated, varyingSizes } from '../engine';
 import { disposeBatch, makeBatch } from './batch';
+import type { Linear } from './layers';
 import type { Attend, CausalLM } from './types';
 
 /** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
 export class DecodingState {
   private step?: Repeated;
+  /** Of the model's linear layers, when the step was made. */
+  private adapters: ReadonlyArray<Linear['adapter']> = [];
 
   private constructor(
     private readonly model: CausalLM,
@@ -62,16 +65,27 @@ export class DecodingState {
     this.logits.dispose();
     const places = [...lengths].flatMap((length) => tokens[0].map((_, i) => length + i));
     const inputs = [tokens.flat(), places, [...lengths]].map((list) => tf.tensor1d(list, 'int32'));
-    [this.logits, ...this.caches] = this.stepTo(Math.max(...places) + 1).run(inputs, this.caches) as [tf.Tensor2D, ...tf.Tensor4D[]];
-    tf.dispose(inputs);
+    try {
+      // Kept: a scope that somebody opens and closes around a token must not take them along.
+      const outputs = this.stepTo(Math.max(...places) + 1)
+        .run(inputs, this.caches)
+        .map(tf.keep);
+      [this.logits, ...this.caches] = outputs as [tf.Tensor2D, ...tf.Tensor4D[]];
+    } finally {
+      tf.dispose(inputs);
+    }
     for (let i = 0; i < batch; i++) lengths[i] += added;
   }
 
-  /** The step that reads tokens up to a length. Where positions stretch with it (dynamic RoPE), it is another each time. */
+  /** The step that reads tokens up to a length. It is another where positions stretch with that (dynamic RoPE), or layers are adapted otherwise. */
   private stepTo(length: number): Repeated {
-    const { positionLimit } = this.model.config;
-    if (positionLimit === Infinity) return this.stepFor(length);
-    this.step ??= this.stepFor(Math.min(this.capacity, positionLimit));
+    const { config, linears } = this.model;
+    if (config.positionLimit === Infinity) return this.stepFor(length);
+    const adapters = [...linears.values()].map(({ adapter }) => adapter);
+    if (!this.step || adapters.some((adapter, i) => adapter !== this.adapters[i])) {
+      this.step = this.stepFor(Math.min(this.capacity, config.positionLimit));
+      this.adapters = adapters;
+    }
     return this.step;
   }
 

@@ -3,7 +3,7 @@ import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { computeRecorded, setToZero, useDevice, varyingSizes } from '../../lib/engine';
 import { engineStatistics } from '../../lib/engine/device';
-import type { EngineStatistics } from '../../lib/engine/ort/backend';
+import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 
 before(async () => {
   await useDevice('cpu');
@@ -205,6 +205,18 @@ test('tensors move to another backend and back, recorded or in memory', async ()
   assert.deepEqual(values(back), [5, 10, 15]);
   assert.deepEqual(values(recorded), [2, 4, 6]);
   tf.dispose([given, recorded, there, back]);
+});
+
+test('after a run that failed, what is held can still be computed, one value after the other', () => {
+  tf.tidy(() => {
+    const y = tf.add(tf.tensor1d([1, 2]), 1);
+    const z = tf.mul(y, 2);
+    const place = tf.add(tf.tensor1d([0], 'int32'), tf.scalar(100, 'int32'));
+    const outside = tf.gather(tf.tensor2d([[1], [2]]), place);
+    assert.throws(() => outside.dataSync());
+    assert.deepEqual(values(z), [4, 6]);
+    assert.deepEqual(values(y), [2, 3]);
+  });
 });
 
 test('strings, integers and booleans keep their types', () => {

@@ -76,6 +76,16 @@ test('what it reads beside its inputs is read as it is at each call', () => {
   assert.equal(recordings, 2);
 });
 
+test('a variable is read where its data is now, also while a copy holds the old', () => {
+  const repeated = step();
+  assert.deepEqual(call(repeated, 1).y, [8, 26]);
+  const copy = weight.clone();
+  engine.setToZero([weight]);
+  assert.deepEqual(call(repeated, 1).y, [0, 0]);
+  assert.deepEqual([...copy.dataSync()], [0, 1, 2, 3, 4, 5]);
+  copy.dispose();
+});
+
 test('it is recorded again when its graph is no longer there, or the precision is another', () => {
   const repeated = step();
   call(repeated, 1);
@@ -128,6 +138,45 @@ test('a result takes over the memory of what is spent', () => {
   tf.dispose([state, amount]);
 });
 
+test('what is spent is not overwritten while something else reads it', () => {
+  const table = tf.range(0, 1 << 16);
+  const constant = tf.tidy(() => tf.add(table, 0));
+  constant.dataSync();
+  const repeated = new engine.Repeated(([state]) => [tf.add(state, 1), tf.mul(constant, 2)]);
+  tf.dispose(repeated.run([], [tf.zeros([1 << 16])]));
+  const [more, doubles] = repeated.run([], [constant]);
+  assert.ok(constant.isDisposed);
+  assert.deepEqual([more.dataSync()[9], doubles.dataSync()[9], doubles.dataSync()[65535]], [10, 18, 131070]);
+  tf.dispose([table, more, doubles]);
+});
+
+test('what was not said to be spent is not', () => {
+  const repeated = new engine.Repeated(([a, b]) => [tf.add(a, b)]);
+  const fresh = (): tf.Tensor => tf.tidy(() => tf.add(tf.zeros([4]), 1));
+  const [a, b] = [fresh(), fresh()];
+  const first = repeated.run([a], [fresh()]);
+  const second = repeated.run([a, b], []);
+  assert.deepEqual([...b.dataSync()], [1, 1, 1, 1]);
+  tf.dispose([a, b, ...first, ...second]);
+});
+
+test('where a run fails, nothing is left behind', () => {
+  const table = tf.tensor2d([[1], [2], [3]]);
+  const repeated = new engine.Repeated(([ids, state]) => [tf.gather(table, tf.add(ids, tf.scalar(0, 'int32'))), tf.add(state, 1)]);
+  for (const id of [99, 1, 99, 2]) {
+    const ids = tf.tensor1d([id], 'int32');
+    const run = (): number[] =>
+      tf.tidy(() => {
+        const [row] = repeated.run([ids], [tf.zeros([1 << 16])]);
+        return [...row.dataSync()];
+      });
+    if (id === 99) assert.throws(run, /indices|out of/i);
+    else assert.deepEqual(run(), [id + 1]);
+    ids.dispose();
+  }
+  table.dispose();
+});
+
 test('the place of an input is what counts, not which tensor it is', () => {
   const repeated = new engine.Repeated(([a, b]) => {
     recordings++;
@@ -151,31 +200,30 @@ test('the place of an input is what counts, not which tensor it is', () => {
   tf.dispose([a, b]);
 });
 
+/** x, computed by a recording of its own. */
+const doubled = new engine.Repeated(([x]) => [tf.div(tf.mul(x, 2), 2)]);
+
 for (const [what, compute] of [
   ['reads a value while it is recorded', (x: tf.Tensor) => [tf.mul(x, tf.sum(x).dataSync()[0])]],
-  [
-    'makes a constant',
-    (x: tf.Tensor) => [
-      tf.mul(
-        x,
-        tf.tidy(() => tf.tensor1d([6, 6])),
-      ),
-    ],
-  ],
-  ['returns an input', (x: tf.Tensor) => [tf.mul(x, 6), x.clone()]],
-  ['returns another shape of a result', (x: tf.Tensor) => [tf.reshape(tf.mul(x, 6), [2])]],
+  ['reads an input while it is recorded', (x: tf.Tensor) => [tf.mul(x, x.dataSync()[0] + x.dataSync()[1])]],
+  ['has a kernel that tfjs computes', (x: tf.Tensor) => [tf.mul(x, tf.add(tf.sum(x), tf.sub(tf.mod(x, 3), tf.mod(x, 3))))]],
+  ['repeats a part of itself', (x: tf.Tensor) => [tf.mul(x, doubled.run([tf.sum(x)], [])[0])]],
+  ['makes a constant', (x: tf.Tensor) => [tf.mul(tf.mul(x, tf.tensor1d([2, 2])), tf.div(tf.sum(x), 2))]],
+  ['returns an input', (x: tf.Tensor) => [tf.mul(x, tf.sum(x)), x.clone()]],
+  ['returns another shape of a result', (x: tf.Tensor) => [tf.reshape(tf.mul(x, tf.sum(x)), [2])]],
 ] as const) {
   test(`a computation that ${what} is right`, () => {
     const repeated = new engine.Repeated(([x]) => compute(x));
     for (const values of [
       [2, 4],
       [1, 5],
-      [3, 3],
+      [7, 9],
     ]) {
       const x = tf.tensor1d(values);
       const outputs = repeated.run([x], []);
       assert.deepEqual(outputs[0].shape, [2]);
-      assert.deepEqual([...outputs[0].dataSync()], [6 * values[0], 6 * values[1]]);
+      const sum = values[0] + values[1];
+      assert.deepEqual([...outputs[0].dataSync()], [sum * values[0], sum * values[1]]);
       tf.dispose([x, ...outputs]);
     }
   });

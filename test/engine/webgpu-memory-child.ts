@@ -2,7 +2,7 @@
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { engineStatistics, useDevice } from '../../lib/engine';
-import type { EngineStatistics } from '../../lib/engine/ort/backend';
+import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import { generateBatch, loadModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 

@@ -4,6 +4,8 @@ import { after, before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { type CausalLM, type GenerateOptions, generate, generateBatch, loadModel, streamText } from '../../lib/model';
+import { DecodingState } from '../../lib/model/cache';
+import type { Linear } from '../../lib/model/layers';
 import { projectRoot } from '../../lib/project';
 
 let model: CausalLM;
@@ -31,6 +33,57 @@ for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
     counted.dispose();
   });
 }
+
+test('what happens to the model between two tokens counts from the next on', async () => {
+  const changed = await loadModel(path.join(projectRoot, 'test/golden/llama/model'));
+  const [name] = changed.linears.keys();
+  const linear = changed.linears.get(name) as Linear;
+  const noise = tf.randomUniform(linear.weight.value.shape, -1, 1, 'float32', 3);
+  const changes: Record<string, () => void> = {
+    nothing: () => {},
+    adapter: () => {
+      linear.adapter = (_x, y) => tf.neg(y);
+    },
+    'an adapter less': () => {
+      linear.adapter = undefined;
+    },
+    assignment: () => {
+      const copy = linear.weight.value.clone();
+      linear.weight.value.assign(noise as tf.Tensor2D);
+      copy.dispose();
+    },
+    'assignment while a copy is held': () => {
+      held.push(linear.weight.value.clone());
+      const other = tf.tidy(() => tf.mul(noise, -2));
+      linear.weight.value.assign(other as tf.Tensor2D);
+      other.dispose();
+    },
+  };
+  const held: tf.Tensor[] = [];
+  for (const [what, change] of Object.entries(changes)) {
+    const state = DecodingState.prefill(changed, [[5, 6, 7]], 64);
+    await state.nextLogits();
+    state.append([[8]]);
+    const before = await state.nextLogits();
+    state.forget(1);
+    tf.engine().startScope();
+    change();
+    state.append([[8]]);
+    const after = await state.nextLogits();
+    tf.engine().endScope();
+    state.forget(1);
+    state.append([[8]]);
+    assert.deepEqual(await state.nextLogits(), after, `${what}: the same step again`);
+    state.dispose();
+    assert.equal(
+      before.every((value, i) => value === after[i]),
+      what === 'nothing',
+      what,
+    );
+  }
+  tf.dispose([noise, ...held]);
+  changed.dispose();
+});
 
 test('the same seed gives the same text, another seed another', async () => {
   const text = await generate(model, prompts[0], sampled);

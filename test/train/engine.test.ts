@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { engineStatistics } from '../../lib/engine/device';
-import type { EngineStatistics } from '../../lib/engine/ort/backend';
+import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import { SFTTrainer } from '../../lib/train';
 import { rows, short, tinyModel } from './support';
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { engineStatistics, releaseMemory, useDevice } from '../../lib/engine';
-import type { EngineStatistics } from '../../lib/engine/ort/backend';
+import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import type { CausalLM } from '../../lib/model';
 import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
 import { GradientSums } from '../../lib/train/gradients';

@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import { engineMemory, useDevice } from '../../lib/engine';
-import type { EngineMemory } from '../../lib/engine/ort/backend';
+import type { EngineMemory } from '../../lib/engine/ort/statistics';
 import { SFTTrainer } from '../../lib/train';
 import { rows, short, tinyModel } from './support';
 

@@ -14,9 +14,10 @@ import {
   engine,
   KernelBackend,
   type TensorInfo,
+  type Variable,
 } from '@tensorflow/tfjs-core';
 import { findBlock } from './blocked-products';
-import { DeviceMemory, type DeviceStatistics } from './device-memory';
+import { DeviceMemory } from './device-memory';
 import { HostMemory } from './host-memory';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
@@ -26,6 +27,7 @@ import { isWhole, type Recording, recordingOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
 import { SessionCache } from './session-cache';
+import type { EngineMemory, EngineStatistics } from './statistics';
 import { type HostArray, type Layout, Node, sameShape, sizeOf, Value, valueOver } from './value';
 
 /** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
@@ -39,28 +41,20 @@ interface Entry {
 /** A size that varies from run to run, and what all its values are multiples of. */
 export type VaryingSize = number | { size: number; multipleOf: number };
 
-/** A recording, and what finds its compiled graph. */
-export type Recorded = Recording & { readonly key: string; readonly precision: Precision };
-
-/** Counters for tests and benchmarks; those of a device's memory stay 0 on the CPU. */
-export interface EngineStatistics extends DeviceStatistics {
-  runs: number;
-  compilations: number;
-  compileMs: number;
-  runMs: number;
-  /** Calls handed to tfjs's CPU backend, by kernel. */
-  fallbacks: Map<string, number>;
+/** A recording that has begun. */
+interface Begun {
+  inputs: Value[];
+  /** Runs and reads before it. */
+  events: number;
 }
 
-/** What the backend holds at the moment, for tests and benchmarks. */
-export interface EngineMemory {
-  /** Data of tensors, in memory or still to be computed. */
-  tensors: number;
-  /** Compiled graphs. */
-  sessions: number;
-  /** Buffers that wait for their next use, and their bytes. */
-  idleBuffers: number;
-  idleBytes: number;
+/** A recording, and what it was made with. */
+export interface Recorded extends Recording {
+  /** What finds its compiled graph. */
+  readonly key: string;
+  readonly precision: Precision;
+  /** The variables that it reads, and where their data was. */
+  readonly variables: ReadonlyArray<{ readonly variable: Variable; readonly dataId: DataId }>;
 }
 
 export class OrtBackend extends KernelBackend {
@@ -76,6 +70,8 @@ export class OrtBackend extends KernelBackend {
   private sizes = new Map<number, string>();
   /** Matrices that the next graph may lay in blocks. */
   private onlyRead = new Set<Value>();
+  /** Runs, and reads by JavaScript, so far. */
+  private events = 0;
   private target: Target;
 
   constructor(private readonly settings: SessionSettings) {
@@ -223,12 +219,14 @@ export class OrtBackend extends KernelBackend {
     const { session, key } = this.sessionFor(cut, { ...this.settings, ...settings });
     this.runSession(session, cut);
     for (const feed of cut.feeds) feed.dropViews();
-    for (const node of cut.nodes) for (const output of node.outputs) output.node = undefined;
+    // After a failed run, what is held may still have to be computed.
+    for (const node of cut.nodes) for (const output of node.outputs) if (output.isKnown || output.handles === 0) output.node = undefined;
     return key;
   }
 
   private runSession(session: Session, cut: Cut, donors?: ReadonlyMap<Value, Value>): void {
     const start = performance.now();
+    this.events++;
     this.storage.run(session, cut, donors);
     this.statistics.runMs += performance.now() - start;
     this.statistics.runs++;
@@ -246,11 +244,12 @@ export class OrtBackend extends KernelBackend {
 
   /**
    * Computes what is recorded so far, so that what comes next can be kept.
-   * @returns the values of the inputs, for `endRecording`; undefined if that cannot be kept
+   * @returns what `endRecording` needs; undefined if nothing can be kept
    */
-  beginRecording(inputs: readonly TensorInfo[]): Value[] | undefined {
+  beginRecording(inputs: readonly TensorInfo[]): Begun | undefined {
     this.flush();
-    return this.plainValues(inputs);
+    const values = this.plainValues(inputs);
+    return values?.every(({ isKnown }) => isKnown) ? { inputs: values, events: this.events } : undefined;
   }
 
   /** The values of tensors in the shapes they were computed in; undefined if one is another tensor's reshaped, or complex, or text. */
@@ -264,32 +263,45 @@ export class OrtBackend extends KernelBackend {
   /**
    * Computes what was recorded since then.
    * @param read so many of the outputs, the first ones, are to be in main memory
-   * @returns undefined if it cannot be repeated, because it is more than the outputs
+   * @returns undefined if it cannot be repeated: it is more than the outputs, or data was computed or read meanwhile
    */
-  endRecording(inputs: readonly Value[], outputs: readonly TensorInfo[], read: number): Recorded | undefined {
+  endRecording({ inputs, events }: Begun, outputs: readonly TensorInfo[], read: number): Recorded | undefined {
     const values = this.plainValues(outputs);
-    if (!values?.every((value) => this.pending.has(value))) return undefined;
+    if (events !== this.events || !values?.every((value) => this.pending.has(value))) return undefined;
     for (const value of values.slice(0, read)) value.wanted = true;
     const cut = this.takePending();
     const recording = recordingOf(cut, inputs, values);
     const key = this.runAsItLies(cut);
     this.recycleLetGo();
-    return recording && { ...recording, key, precision: this.precision };
+    return recording && { ...recording, key, precision: this.precision, variables: this.variablesOf(recording) };
+  }
+
+  /** Variables whose data a recording reads: an assignment gives them other data, while a copy may hold the old. */
+  private variablesOf({ feeds }: Recording): Recorded['variables'] {
+    const sources = new Set(feeds.map(({ source }) => source));
+    const isRead = ({ dataId }: Variable): boolean => {
+      const value = this.data.has(dataId) ? this.entry(dataId).value : undefined;
+      return value !== undefined && sources.has(value);
+    };
+    const variables = Object.values(engine().registeredVariables).filter(isRead);
+    return variables.map((variable) => ({ variable, dataId: variable.dataId }));
   }
 
   /** Runs a recorded graph on other inputs. @returns its outputs; undefined if it has to be recorded again */
   repeat(recorded: Recorded, inputs: readonly TensorInfo[]): TensorInfo[] | undefined {
-    const { feeds, fetches, outputs, donors, key, precision } = recorded;
+    const { feeds, fetches, outputs, donors, variables, key, precision } = recorded;
     this.flush();
+    if (precision !== this.precision || !isWhole(recorded) || variables.some(({ variable, dataId }) => variable.dataId !== dataId))
+      return undefined;
     const values = this.plainValues(inputs);
-    if (!values || new Set(values).size < values.length || precision !== this.precision || !isWhole(recorded)) return undefined;
-    const session = this.sessions.find(key);
-    if (!session) return undefined;
+    if (!values?.every(({ isKnown }) => isKnown) || new Set(values).size < values.length) return undefined;
     const cut: Cut = {
       nodes: [],
       feeds: feeds.map(({ source }) => (typeof source === 'number' ? values[source] : source)),
       fetches: fetches.map(({ shape, dtype }) => new Value(shape, dtype)),
     };
+    const session = new Set(cut.feeds).size === cut.feeds.length ? this.sessions.find(key) : undefined;
+    if (!session) return undefined;
     for (const [index, feed] of cut.feeds.entries()) this.lay(feed, feeds[index].layout);
     const willing = donors.filter(([, input]) => this.ownsAlone(inputs[input].dataId));
     this.runSession(session, cut, new Map(willing.map(([fetch, input]) => [cut.fetches[fetch], values[input]])));
@@ -401,6 +413,7 @@ export class OrtBackend extends KernelBackend {
 
   /** Sees to it that the value's data exists, row after row. */
   private compute(value: Value): void {
+    this.events++;
     if (value.isKnown) {
       this.lay(value, 'rows');
       return;

@@ -26,12 +26,13 @@ export interface Recording {
  * What there is to know of a cut, before it runs, for running it again.
  * @param inputs values that are others the next time
  * @param outputs values that the cut computes
- * @returns undefined if it cannot run again: it computes more than the outputs, or two inputs are one
+ * @returns undefined if it cannot run again: it computes more than the outputs, two inputs are one, or one is to lie in blocks
  */
 export function recordingOf(cut: Cut, inputs: readonly Value[], outputs: readonly Value[]): Recording | undefined {
   const placeOf = new Map(inputs.map((value, index) => [value, index]));
   const fetchOf = new Map(cut.fetches.map((value, index) => [value, index]));
   if (placeOf.size < inputs.length || fetchOf.size > new Set(outputs).size) return undefined;
+  if (inputs.some(({ layout }) => layout !== 'rows')) return undefined;
   const donors = donorsOf(cut, (feed) => placeOf.has(feed) && feed.handles === 0);
   return {
     feeds: cut.feeds.map((value) => ({ source: placeOf.get(value) ?? value, layout: value.layout, held: value.handles > 0 })),
