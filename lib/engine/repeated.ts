@@ -1,7 +1,7 @@
 /** Computations that repeat. */
 import * as tf from '@tensorflow/tfjs-core';
 import { ortBackend } from './device';
-import type { Recorded } from './ort/backend';
+import type { Recorded } from './ort/recording';
 
 /**
  * A computation that is made again and again on tensors of the same few shapes, a step of generation for example. The first call for
@@ -47,6 +47,7 @@ export class Repeated {
     this.recorded.delete(key);
     const begun = backend?.beginRecording(inputs);
     const outputs = tf.tidy(() => this.compute(inputs));
+    // Before the graph runs: only what nobody holds gives its memory away.
     tf.dispose([...spent]);
     try {
       const recorded = begun && backend?.endRecording(begun, outputs, this.read);

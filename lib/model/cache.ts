@@ -34,9 +34,9 @@ export class DecodingState {
     const caches: tf.Tensor4D[] = [];
     const logits = tf.tidy(() => {
       const places = tf.tensor2d(cachePlaces(lengths, capacity), [prompts.length, capacity], 'int32');
-      const attend: Attend = (_layer, q, k, v, options) => {
+      const attend: Attend = (layer, q, k, v, options) => {
         const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-        caches.push(store(k), store(v));
+        [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
         return attention(q, k, v, batch.segments, options);
       };
       const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend });
@@ -95,9 +95,9 @@ export class DecodingState {
     const step = ([ids, positions, lengths, ...cached]: tf.Tensor[]): tf.Tensor[] => {
       const caches: tf.Tensor4D[] = [];
       const attend: Attend = (layer, q, k, v, options) => {
-        const [keys, values] = cached.slice(2 * layer) as tf.Tensor4D[];
+        const [keys, values] = cached.slice(2 * layer, 2 * layer + 2) as tf.Tensor4D[];
         const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options);
-        caches.push(cache.keys, cache.values);
+        [caches[2 * layer], caches[2 * layer + 1]] = [cache.keys, cache.values];
         return output;
       };
       const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend });

@@ -38,6 +38,7 @@ test('what happens to the model between two tokens counts from the next on', asy
   const changed = await loadModel(path.join(projectRoot, 'test/golden/llama/model'));
   const [name] = changed.linears.keys();
   const linear = changed.linears.get(name) as Linear;
+  const held: tf.Tensor[] = [];
   const noise = tf.randomUniform(linear.weight.value.shape, -1, 1, 'float32', 3);
   const changes: Record<string, () => void> = {
     nothing: () => {},
@@ -59,7 +60,6 @@ test('what happens to the model between two tokens counts from the next on', asy
       other.dispose();
     },
   };
-  const held: tf.Tensor[] = [];
   for (const [what, change] of Object.entries(changes)) {
     const state = DecodingState.prefill(changed, [[5, 6, 7]], 64);
     await state.nextLogits();

@@ -23,7 +23,7 @@ import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
 import { multipleName, type Precision, type Target } from './onnx';
 import { type Cut, cutOut, keyOf, sizesOf } from './program';
-import { isWhole, type Recording, recordingOf } from './recording';
+import { type Begun, isCurrent, type Recorded, type Recording, recordingOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
 import { SessionCache } from './session-cache';
@@ -40,22 +40,6 @@ interface Entry {
 
 /** A size that varies from run to run, and what all its values are multiples of. */
 export type VaryingSize = number | { size: number; multipleOf: number };
-
-/** A recording that has begun. */
-interface Begun {
-  inputs: Value[];
-  /** Runs and reads before it. */
-  events: number;
-}
-
-/** A recording, and what it was made with. */
-export interface Recorded extends Recording {
-  /** What finds its compiled graph. */
-  readonly key: string;
-  readonly precision: Precision;
-  /** The variables that it reads, and where their data was. */
-  readonly variables: ReadonlyArray<{ readonly variable: Variable; readonly dataId: DataId }>;
-}
 
 export class OrtBackend extends KernelBackend {
   readonly statistics: EngineStatistics = {
@@ -254,10 +238,9 @@ export class OrtBackend extends KernelBackend {
 
   /** The values of tensors in the shapes they were computed in; undefined if one is another tensor's reshaped, or complex, or text. */
   private plainValues(tensors: readonly TensorInfo[]): Value[] | undefined {
-    const values = tensors
-      .flatMap(({ dataId }) => this.entry(dataId).value ?? [])
-      .filter((value, i) => sameShape(value.shape, tensors[i].shape));
-    return values.length === tensors.length ? values : undefined;
+    const values = tensors.map(({ dataId }) => this.entry(dataId).value);
+    const arePlain = values.every((value, i) => value && sameShape(value.shape, tensors[i].shape));
+    return arePlain ? (values as Value[]) : undefined;
   }
 
   /**
@@ -289,10 +272,9 @@ export class OrtBackend extends KernelBackend {
 
   /** Runs a recorded graph on other inputs. @returns its outputs; undefined if it has to be recorded again */
   repeat(recorded: Recorded, inputs: readonly TensorInfo[]): TensorInfo[] | undefined {
-    const { feeds, fetches, outputs, donors, variables, key, precision } = recorded;
+    const { feeds, fetches, outputs, donors, key } = recorded;
     this.flush();
-    if (precision !== this.precision || !isWhole(recorded) || variables.some(({ variable, dataId }) => variable.dataId !== dataId))
-      return undefined;
+    if (!isCurrent(recorded, this.precision)) return undefined;
     const values = this.plainValues(inputs);
     if (!values?.every(({ isKnown }) => isKnown) || new Set(values).size < values.length) return undefined;
     const cut: Cut = {

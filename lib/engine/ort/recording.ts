@@ -1,6 +1,8 @@
 /** A graph that has been recorded once, kept in order to run it again on other data. */
+import type { DataId, Variable } from '@tensorflow/tfjs-core';
 import { donorsOf } from './host-memory';
 import type { NumericType } from './kernel';
+import type { Precision } from './onnx';
 import type { Cut } from './program';
 import type { Layout, Value } from './value';
 
@@ -20,6 +22,22 @@ export interface Recording {
   readonly outputs: readonly number[];
   /** Fetches that may take over the memory of an input, each with that input. */
   readonly donors: ReadonlyArray<readonly [fetch: number, input: number]>;
+}
+
+/** A recording that has begun. */
+export interface Begun {
+  inputs: Value[];
+  /** Runs and reads before it. */
+  events: number;
+}
+
+/** A recording, and what it was made with. */
+export interface Recorded extends Recording {
+  /** What finds its compiled graph. */
+  readonly key: string;
+  readonly precision: Precision;
+  /** The variables that it reads, and where their data was. */
+  readonly variables: ReadonlyArray<{ readonly variable: Variable; readonly dataId: DataId }>;
 }
 
 /**
@@ -42,7 +60,9 @@ export function recordingOf(cut: Cut, inputs: readonly Value[], outputs: readonl
   };
 }
 
-/** Whether all that a recording reads beside its inputs is still there. */
-export function isWhole({ feeds }: Recording): boolean {
-  return feeds.every(({ source, held }) => typeof source === 'number' || (source.isKnown && (source.handles > 0 || !held)));
+/** Whether a recording computes what recording again would: its variables have not been assigned, nothing that it reads is gone. */
+export function isCurrent({ feeds, variables, precision }: Recorded, now: Precision): boolean {
+  const isThere = ({ source, held }: RecordedFeed): boolean =>
+    typeof source === 'number' || (source.isKnown && (source.handles > 0 || !held));
+  return precision === now && variables.every(({ variable, dataId }) => variable.dataId === dataId) && feeds.every(isThere);
 }
