@@ -116,7 +116,7 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
  */
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
   if (!ortBackend()) return composed.attention(q, k, v, segments, options);
-  return fused('SegmentAttention', { q, k, v, blocks: segments.blocks }, attributesOf(options));
+  return fused('SegmentAttention', { q, k, v, ...segments.tables }, attributesOf(options));
 }
 
 /**

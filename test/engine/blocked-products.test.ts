@@ -144,6 +144,24 @@ for (const [what, layer, operands] of layers) {
   });
 }
 
+test('a product that is read with a bias and without it is both', (t) => {
+  if (needsBlock(t) === undefined) return;
+  const [x, weight, bias] = [matrix(48, 512), matrix(1024, 512), vector(1024)];
+  varyingSizes({ tokens: { size: 48, multipleOf: 16 } });
+  const product = tf.matMul(x, weight, false, true);
+  const sum = tf.add(product, bias);
+  const expected = exactly(x, weight, false, true);
+  const addend = bias.dataSync();
+  close(
+    sum.dataSync(),
+    expected.map((value, i) => value + addend[i % 1024]),
+    1e-4,
+  );
+  close(product.dataSync(), expected, 1e-4);
+  varyingSizes({});
+  tf.dispose([x, weight, bias, product, sum]);
+});
+
 test('a size that is not what it was said to be a multiple of is refused', () => {
   assert.throws(() => varyingSizes({ tokens: { size: 50, multipleOf: 16 } }), /size tokens is 50, which is not a multiple of 16/);
 });

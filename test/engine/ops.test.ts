@@ -234,9 +234,9 @@ for (const [window, headDim] of [
   [60, 5],
 ] as const) {
   const kind = `attention of heads with ${headDim} features${window ? ' in a window' : ''}`;
-  test(`${kind} over segments of several blocks: value and gradients equal plain operations`, () => {
+  test(`${kind} over segments of several blocks and several groups: value and gradients equal plain operations`, () => {
     tf.tidy(() => {
-      const lengths = [300, 1, 129, 128];
+      const lengths = [300, 1, 129, 128, 37, 2, 40, 100, 2, 41];
       const tokens = lengths.reduce((a, b) => a + b);
       const rows = engine.makeSegments(lengths);
       const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
@@ -252,6 +252,24 @@ for (const [window, headDim] of [
     });
   });
 }
+
+test('attention over scores far apart: hidden ones do not count however large, and the smallest of those seen do not disturb', () => {
+  tf.tidy(() => {
+    const lengths = [6, 150, 5, 70];
+    const tokens = lengths.reduce((a, b) => a + b);
+    const rows = engine.makeSegments(lengths);
+    const options = { heads: 2, kvHeads: 1, scale: 1 };
+    const inputs = { q: random([tokens, 16]), k: tf.mul(random([tokens, 8]), 100), v: random([tokens, 8]) };
+    const direction = random([tokens, 16]);
+    const of = (attention: typeof engine.attention) =>
+      evaluate(({ q, k, v }) => attention(two(q), two(k), two(v), rows, options), inputs, ['q', 'k', 'v'], direction);
+    const actual = of(engine.attention);
+    const expected = of(composed.attention);
+    assertClose(actual.value, expected.value, 2e-5, 'value');
+    for (const [index, gradient] of actual.gradients.entries()) assertClose(gradient, expected.gradients[index], 2e-5, 'qkv'[index]);
+    rows.dispose();
+  });
+});
 
 for (const window of [undefined, 3]) {
   test(`cachedAttention${window ? ' in a window' : ''}: token after token equals attention over the whole sequence`, () => {

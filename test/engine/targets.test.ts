@@ -25,13 +25,15 @@ const floats = (...shape: number[]): Operand => {
 };
 const integers = (...data: number[]): Operand => ({ shape: [data.length], dtype: 'int32', data: Int32Array.from(data) });
 
-/** The blocks of a row whose segments have these lengths (segments.ts). */
-function blocksOf(...lengths: number[]): Operand {
+/** The tables of a row whose segments have these lengths (segments.ts). */
+function tablesOf(...lengths: number[]): Operand[] {
   const segments = makeSegments(lengths);
-  const data = segments.blocks.dataSync<'int32'>();
-  const operand: Operand = { shape: segments.blocks.shape, dtype: 'int32', data };
+  const { blocks, groups, slots } = segments.tables;
+  const operands = [blocks, groups, slots].map(
+    (table): Operand => ({ shape: table.shape, dtype: 'int32', data: table.dataSync<'int32'>() }),
+  );
   segments.dispose();
-  return operand;
+  return operands;
 }
 
 /** Runs one kernel, written for a target, on the CPU. */
@@ -58,18 +60,18 @@ function close(found: HostArray[], expected: HostArray[], tolerance: number): vo
   }
 }
 
-const blocks = blocksOf(3, 1, 5);
+const tables = tablesOf(3, 1, 5);
 const [q, k, v] = [floats(9, 32), floats(9, 16), floats(9, 16)];
 const heads = { heads: 4, kvHeads: 2, scale: 0.5 };
 const plain: Target = { device: 'cpu', precision: 'float32' };
 
 for (const [what, name, operands, attrs] of [
-  ['attention', 'SegmentAttention', [q, k, v, blocks], heads],
-  ['attention in a window', 'SegmentAttention', [q, k, v, blocks], { ...heads, window: 2 }],
-  ['attention of a single segment', 'SegmentAttention', [q, k, v, blocksOf(9)], heads],
-  ['attention with as many key heads', 'SegmentAttention', [q, floats(9, 32), floats(9, 32), blocks], { ...heads, kvHeads: 4 }],
-  ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), blocksOf(20, 270)], heads],
-  ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), blocks], { ...heads, window: 3 }],
+  ['attention', 'SegmentAttention', [q, k, v, ...tables], heads],
+  ['attention in a window', 'SegmentAttention', [q, k, v, ...tables], { ...heads, window: 2 }],
+  ['attention of a single segment', 'SegmentAttention', [q, k, v, ...tablesOf(9)], heads],
+  ['attention with as many key heads', 'SegmentAttention', [q, floats(9, 32), floats(9, 32), ...tables], { ...heads, kvHeads: 4 }],
+  ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), ...tablesOf(20, 270)], heads],
+  ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
   ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
   ['products with a turned operand', 'BatchMatMul', [floats(8, 5), floats(8, 3)], { transposeA: true }],

@@ -28,6 +28,13 @@ const SMALLEST_GRADIENT = 1 << 14;
 /** Into how many lines of pixels an image is cut at most: lines and groups of 64 channels are what threads share. */
 const MOST_LINES = 8;
 
+/** Which operands are turned, and a vector that is added to each row of the product. */
+interface ProductForm {
+  transA: boolean;
+  transB: boolean;
+  bias?: string;
+}
+
 /**
  * Writes a·b, aᵀ·b or a·bᵀ, if that is faster than `Gemm` here.
  * @returns the name of the product; undefined if it is not
@@ -36,19 +43,22 @@ export function blockedProduct(
   graph: GraphBuilder,
   [a, b]: [string, string],
   { rows, inner, columns }: ProductSizes,
-  { transA, transB }: { transA: boolean; transB: boolean },
+  { transA, transB, bias }: ProductForm,
 ): string | undefined {
   const { block } = graph.target;
   const fits = (...dims: Dim[]): boolean => block !== undefined && dims.every((dim) => isMultiple(dim, block));
   if (typeof columns !== 'number') return undefined;
-  if (isBlocked(graph, b)) return straightProduct(graph, a, b, { rows, inner: inner as number, columns, transB });
+  if (isBlocked(graph, b)) return straightProduct(graph, a, b, { rows, inner: inner as number, columns, transB, bias });
   if (transA) {
     if (transB || typeof rows !== 'number' || rows * columns < SMALLEST_GRADIENT || !fits(rows, inner)) return undefined;
-    return turnedProduct(graph, a, b, rows, columns);
+    const isOutside = (x: string): boolean => !graph.isUnwritten(x);
+    const byFirst = isOutside(b) || !isOutside(a) || !fits(columns);
+    const product = byFirst ? turnedProduct(graph, a, b, rows, columns) : turnedBySecond(graph, a, b, rows, columns);
+    return bias ? graph.op('Add', [product, bias]) : product;
   }
   if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
     return undefined;
-  return straightProduct(graph, a, b, { rows, inner, columns, transB });
+  return straightProduct(graph, a, b, { rows, inner, columns, transB, bias });
 }
 
 /**
@@ -61,20 +71,6 @@ export function elementwise(graph: GraphBuilder, operands: readonly Operand[], c
   const [, columns] = shape;
   if (blocked.includes(undefined) || typeof columns !== 'number') return compute(operands.map(({ name }) => name));
   return compute(blocked as string[]).map((result) => inBlocks(graph, result, columns));
-}
-
-/** Writes a vector added to each row of a matrix in the blocked layout; undefined if the operands are not that. */
-export function addToRows(graph: GraphBuilder, [matrix, vector]: readonly Operand[]): string | undefined {
-  const cells = cellsOf(graph, matrix);
-  const [columns] = vector.shape;
-  if (!cells || vector.shape.length !== 1 || columns !== matrix.shape[1]) return undefined;
-  const addend = graph.op('Reshape', [vector.name, graph.ints([-1, 1, graph.target.block as number])]);
-  const sum = graph.op('Add', [cells, addend]);
-  return inBlocks(
-    graph,
-    graph.op('Reshape', [sum, graph.ints([1, columns as number, linesOf(graph, matrix.shape[0]), -1])]),
-    columns as number,
-  );
 }
 
 /** Writes the sum of the rows of a matrix in the blocked layout; undefined if it is not in it. */
@@ -105,19 +101,19 @@ function straightProduct(
   graph: GraphBuilder,
   a: string,
   b: string,
-  { rows, inner, columns, transB }: { rows: Dim; inner: number; columns: number; transB: boolean },
+  { rows, inner, columns, transB, bias = '' }: { rows: Dim; inner: number; columns: number; transB: boolean; bias?: string },
 ): string {
   const channels = (): string => (transB ? byRows(graph, b, inner) : byColumns(graph, b, columns, MOST_LINES));
   const filter = isBlocked(graph, b) ? b : asFilter(graph, channels(), columns);
-  if (rows === 1) return rowProduct(graph, a, filter, inner, columns);
+  if (rows === 1) return rowProduct(graph, a, [filter, bias], inner, columns);
   const image = byColumns(graph, a, inner, linesOf(graph, rows));
-  return inBlocks(graph, graph.op('Conv', [image, filter], { kernel_shape: [1, 1] }), columns);
+  return inBlocks(graph, graph.op('Conv', [image, filter, bias], { kernel_shape: [1, 1] }), columns);
 }
 
 /** The product of a single row, which lies the same in both layouts. */
-function rowProduct(graph: GraphBuilder, row: string, filter: string, inner: number, columns: number): string {
+function rowProduct(graph: GraphBuilder, row: string, weights: [filter: string, bias: string], inner: number, columns: number): string {
   const image = graph.once(`pixel: ${row}`, () => graph.op('Reshape', [row, graph.ints([1, inner, 1, 1])]));
-  return graph.op('Reshape', [graph.op('Conv', [image, filter], { kernel_shape: [1, 1] }), graph.ints([1, columns])]);
+  return graph.op('Reshape', [graph.op('Conv', [image, ...weights], { kernel_shape: [1, 1] }), graph.ints([1, columns])]);
 }
 
 /** aᵀ·b of [inner, rows] and [inner, columns]. */
@@ -125,6 +121,13 @@ function turnedProduct(graph: GraphBuilder, a: string, b: string, rows: number, 
   const filter = asFilter(graph, byColumns(graph, a, rows, MOST_LINES), rows);
   const product = graph.op('Conv', [byRows(graph, b, columns), filter], { kernel_shape: [1, 1] });
   return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: rows }), graph.ints([rows, columns])]);
+}
+
+/** The same as (bᵀ·a)ᵀ, which reads b as the product that gave it left it. */
+function turnedBySecond(graph: GraphBuilder, a: string, b: string, rows: number, columns: number): string {
+  const filter = asFilter(graph, byColumns(graph, b, columns, MOST_LINES), columns);
+  const product = graph.op('Conv', [byRows(graph, a, rows), filter], { kernel_shape: [1, 1] });
+  return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: columns, channels_last: 1 }), graph.ints([rows, columns])]);
 }
 
 const rowsKey = (x: string): string => `by rows: ${x}`;

@@ -55,10 +55,10 @@ export function registerFusedGradients(): void {
   });
   tf.registerGradient({
     kernelName: 'SegmentAttention',
-    inputsToSave: ['q', 'k', 'v', 'blocks'],
+    inputsToSave: ['q', 'k', 'v', 'blocks', 'groups', 'slots'],
     outputsToSave: [true],
-    gradFunc: (dy, [q, k, v, blocks, y], attrs) => {
-      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy: firstOf(dy), q, k, v, y, blocks }, attrs);
+    gradFunc: (dy, [q, k, v, blocks, groups, slots, y], attrs) => {
+      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy: firstOf(dy), q, k, v, y, blocks, groups, slots }, attrs);
       return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
     },
   });

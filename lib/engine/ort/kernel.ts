@@ -47,6 +47,8 @@ export interface OrtKernel {
   emit(emission: Emission): string | string[];
   /** Writes base + output, where that is one operation. Only for kernels with one output. */
   emitOnto?(emission: Emission, base: string): string;
+  /** The same with a vector that is added to each row of the output, a matrix. */
+  emitBiased?(emission: Emission, bias: string): string;
   /** Pairs [input, output] that may share memory when nobody else needs the input. */
   inPlace?: [number, number][];
   /** The position of the input that may lie in the processor's own layout (resting-layout.ts). */

@@ -111,6 +111,11 @@ export class GraphBuilder {
     return name;
   }
 
+  /** Whether the nodes of a value from `whenRead` are still to be written. */
+  isUnwritten(name: string): boolean {
+    return this.unwritten.has(name);
+  }
+
   private seeWritten(name: string): void {
     const write = this.unwritten.get(name);
     this.unwritten.delete(name);

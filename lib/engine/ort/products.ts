@@ -12,6 +12,8 @@ export interface ProductOptions {
   alpha?: number;
   /** Added to the product; of its shape. */
   base?: string;
+  /** Added to each row of the product; not together with `base`. */
+  bias?: string;
   /** Of a product of two axes, for which there may be a faster way. */
   sizes?: ProductSizes;
 }
@@ -26,28 +28,33 @@ export function matrixProduct(graph: GraphBuilder, a: string, b: string, options
   if (precision === 'float32') return plainProduct(graph, a, b, options);
   const half = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.float16 });
   const single = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.float32 });
-  const { base, alpha, ...bare } = options;
+  const { base, bias, alpha, ...bare } = options;
   const scaled = device === 'webgpu' ? times(graph, a, alpha) : a;
   const product =
     device === 'webgpu'
       ? plainProduct(graph, half(scaled), half(b), bare)
       : half(plainProduct(graph, single(half(a)), single(half(b)), { ...bare, alpha }));
-  return base ? graph.op('Add', [base, single(product)]) : single(product);
+  return plus(graph, single(product), base ?? bias);
 }
 
 function plainProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
-  const { ranks, transA = false, transB = false, alpha = 1, base, sizes } = options;
+  const { ranks, transA = false, transB = false, alpha = 1, base, bias, sizes } = options;
   const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
-  const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB });
-  if (blocked) return base ? graph.op('Add', [base, blocked]) : blocked;
-  if (ranks[0] === 2 && ranks[1] === 2) return graph.op('Gemm', base ? [a, b, base] : [a, b], attributes);
+  const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias });
+  if (blocked) return plus(graph, blocked, base);
+  const addend = base ?? bias;
+  if (ranks[0] === 2 && ranks[1] === 2) return graph.op('Gemm', addend ? [a, b, addend] : [a, b], attributes);
   const product =
     graph.target.device === 'webgpu'
       ? graph.op('MatMul', [turned(graph, times(graph, a, alpha), ranks[0], transA), turned(graph, b, ranks[1], transB)])
       : transA || transB || alpha !== 1
         ? graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) })
         : graph.op('MatMul', [a, b]);
-  return base ? graph.op('Add', [base, product]) : product;
+  return plus(graph, product, addend);
+}
+
+function plus(graph: GraphBuilder, product: string, addend?: string): string {
+  return addend ? graph.op('Add', [addend, product]) : product;
 }
 
 /** The operand that is smaller than the product, and in float32: a large product of unscaled operands could leave float16's range. */

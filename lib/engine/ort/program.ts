@@ -94,11 +94,13 @@ export function emitModel(cut: Cut, sizes: VaryingSizes, target: Target): Uint8A
   return graph.toModel();
 }
 
-/** Writes the nodes of a cut, turning sums of products into products that add onto a base (Gemm's third operand). */
+/** Writes the nodes of a cut, turning sums with products into products that add onto a base (Gemm's third operand). */
 class Emitter {
   private readonly consumers = new Map<Value, number>();
   private readonly deferred = new Set<Node>();
   private readonly sums = new Map<Node, Value[]>();
+  /** Additions of a vector to each row of a product. */
+  private readonly biased = new Map<Node, { product: Node; bias: Value }>();
 
   constructor(
     private readonly graph: GraphBuilder,
@@ -110,13 +112,16 @@ class Emitter {
       for (const input of node.inputs) if (input) this.consumers.set(input, (this.consumers.get(input) ?? 0) + 1);
     for (const fetch of cut.fetches) this.consumers.set(fetch, (this.consumers.get(fetch) ?? 0) + 1);
     this.findSums();
+    this.findBiased();
   }
 
   run(): void {
     for (const node of this.cut.nodes) {
       if (this.deferred.has(node)) continue;
       const terms = this.sums.get(node);
+      const biased = this.biased.get(node);
       if (terms) this.bind(node, this.emitSum(terms));
+      else if (biased) this.bind(node, this.emitBiased(biased));
       else this.bind(node, node.kernel.emit(this.emission(node)));
     }
   }
@@ -144,6 +149,22 @@ class Emitter {
       for (const term of waiting) this.deferred.add(term.node as Node);
       this.sums.set(node, terms);
     }
+  }
+
+  private findBiased(): void {
+    for (const node of this.cut.nodes) {
+      if (node.kernel.name !== 'Add' || node.outputs[0].dtype !== 'float32') continue;
+      const [matrix, bias] = node.inputs as Value[];
+      const product = matrix.node;
+      if (!product?.kernel.emitBiased || this.consumers.get(matrix) !== 1) continue;
+      if (matrix.shape.length !== 2 || bias.shape.length !== 1 || bias.shape[0] !== matrix.shape[1]) continue;
+      this.deferred.add(product);
+      this.biased.set(node, { product, bias });
+    }
+  }
+
+  private emitBiased({ product, bias }: { product: Node; bias: Value }): string {
+    return product.kernel.emitBiased?.(this.emission(product), this.operand(bias).name) as string;
   }
 
   private addsOnto(value: Value): boolean {

@@ -20,6 +20,7 @@ import { OrtBackend } from './backend';
 import { registerFusedGradients } from './gradients';
 import type { Attrs, OrtKernel } from './kernel';
 import { attentionKernels } from './kernels/attention';
+import { cachedAttention } from './kernels/cached-attention';
 import { elementwiseKernels } from './kernels/elementwise';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
@@ -36,6 +37,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   ...matmulKernels,
   ...transformerKernels,
   ...attentionKernels,
+  cachedAttention,
   ...lossKernels,
 ];
 

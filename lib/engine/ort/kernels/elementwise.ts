@@ -1,6 +1,5 @@
 /** Operations on single elements, with broadcasting. */
 import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
-import { addToRows } from '../blocked-products';
 import type { Emission, NumericType, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float } from '../onnx';
 
@@ -91,13 +90,8 @@ const constant = ({ graph }: Emission, value: number): string => graph.scalar('f
 /** An operand's name in the graph. */
 const named = (operand: Operand): string => operand.name;
 
-const addition = arithmetic('Add', 'Add', BINARY_IN_PLACE);
-
 export const elementwiseKernels: OrtKernel[] = [
-  {
-    ...addition,
-    emit: (emission) => addToRows(emission.graph, emission.inputs) ?? addition.emit(emission),
-  },
+  arithmetic('Add', 'Add', BINARY_IN_PLACE),
   arithmetic('Sub', 'Sub', BINARY_IN_PLACE),
   arithmetic('Multiply', 'Mul', BINARY_IN_PLACE),
   arithmetic('Maximum', 'Max'),

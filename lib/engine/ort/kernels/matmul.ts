@@ -3,12 +3,12 @@ import { broadcast_util, util } from '@tensorflow/tfjs-core';
 import type { Emission, OrtKernel } from '../kernel';
 import { matrixProduct } from '../products';
 
-function product({ graph, inputs: [a, b], attrs }: Emission, base?: string): string {
+function product({ graph, inputs: [a, b], attrs }: Emission, addend: { base?: string; bias?: string } = {}): string {
   const ranks = [a.shape.length, b.shape.length] as const;
   const { transposeA: transA, transposeB: transB } = attrs;
   const sizes = { rows: a.shape[transA ? 1 : 0], inner: b.shape[transB ? 1 : 0], columns: b.shape[transB ? 0 : 1] };
   const isPlain = ranks[0] === 2 && ranks[1] === 2;
-  return matrixProduct(graph, a.name, b.name, { ranks, transA, transB, base, ...(isPlain && { sizes }) });
+  return matrixProduct(graph, a.name, b.name, { ranks, transA, transB, ...addend, ...(isPlain && { sizes }) });
 }
 
 /** Products of matrices (the last two axes), batched over the axes before. A sum with a product is one operation (emitOnto). */
@@ -33,7 +33,8 @@ export const matmulKernels: OrtKernel[] = [
     key: ({ transposeA, transposeB }) => `${transposeA ? 1 : 0}${transposeB ? 1 : 0}`,
     inputInBlocks: ({ transposeA, transposeB }, [a]) => (a?.length === 2 && a[0] > 0 && transposeB && !transposeA ? 1 : undefined),
     emit: (emission) => product(emission),
-    emitOnto: product,
+    emitOnto: (emission, base) => product(emission, { base }),
+    emitBiased: (emission, bias) => product(emission, { bias }),
     supports: ([a, b]) => a.dtype === 'float32' && b.dtype === 'float32',
   },
 ];

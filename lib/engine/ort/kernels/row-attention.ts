@@ -80,14 +80,15 @@ function maskOf(graph: GraphBuilder, x: string, blocks: string, window?: number)
 /** For each token its place in the row and the first place that it may look at: float32 [tokens]. As integers these would be left to the CPU. */
 function visibleRange(graph: GraphBuilder, x: string, blocks: string, window?: number): { places: string; first: string } {
   const wide = graph.op('Cast', [blocks], { to: ELEMENT_TYPES.int64 });
-  const [segments, , ends] = graph.ops('Split', [wide], 3, { axis: 1, num_outputs: 3 });
+  const [segments, starts] = graph
+    .ops('Split', [wide], 3, { axis: 1, num_outputs: 3 })
+    .map((x) => graph.op('Reshape', [x, graph.ints([1, -1])]));
   const tokens = graph.op('Squeeze', [graph.sizeOf(x, 0)]);
   const places = graph.op('Range', [graph.scalar('int64', 0), tokens, graph.scalar('int64', 1)]);
-  const [row, column] = [graph.ints([0]), graph.ints([1])];
-  // a token's block: the number of blocks that end before it
-  const over = graph.op('LessOrEqual', [graph.op('Reshape', [ends, graph.ints([1, -1])]), graph.op('Unsqueeze', [places, column])]);
-  const block = graph.op('ReduceSum', [graph.op('Cast', [over], { to: ELEMENT_TYPES.int64 }), column], { keepdims: 0 });
-  let first = graph.op('Squeeze', [graph.op('Gather', [graph.op('Transpose', [segments], { perm: [1, 0] }), block], { axis: 1 }), row]);
+  // a token's segment: the last of those of the blocks that start before it
+  const reached = graph.op('LessOrEqual', [starts, graph.op('Unsqueeze', [places, graph.ints([1])])]);
+  const candidates = graph.op('Where', [reached, segments, graph.scalar('int64', 0)]);
+  let first = graph.op('ReduceMax', [candidates, graph.ints([1])], { keepdims: 0 });
   if (window !== undefined) first = graph.op('Max', [first, graph.op('Sub', [places, graph.scalar('int64', window - 1)])]);
   const [placesOut, firstOut] = [places, first].map((list) => graph.op('Cast', [list], { to: ELEMENT_TYPES.float32 }));
   return { places: placesOut, first: firstOut };

@@ -162,8 +162,10 @@ function activationSlope(graph: GraphBuilder, x: string, name: Activation): stri
       return siluSlope(graph, x).slope;
     case 'gelu': {
       // Φ(x) + x·φ(x), with the normal distribution's Φ and φ.
-      const cumulative = mul(add(graph.op('Erf', [mul(x, constant(Math.SQRT1_2))]), constant(1)), constant(0.5));
-      const density = mul(graph.op('Exp', [mul(mul(x, x), constant(-0.5))]), constant(1 / Math.sqrt(2 * Math.PI)));
+      const u = mul(x, constant(Math.SQRT1_2));
+      // 0.5·erf(u) + 0.5 in one pass over memory
+      const cumulative = graph.op('HardSigmoid', [graph.op('Erf', [u])], { alpha: float(0.5), beta: float(0.5) });
+      const density = graph.op('Exp', [graph.op('Sub', [constant(-0.5 * Math.log(2 * Math.PI)), mul(u, u)])]);
       return add(cumulative, mul(x, density));
     }
     default: {
