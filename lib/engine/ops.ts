@@ -11,6 +11,7 @@ import * as composed from './composed';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
 import type { Segments } from './segments';
+import { forgetZeros, prepareZeros, zeros } from './zeros';
 
 /** How attention reads its operands. */
 export interface AttentionOptions {
@@ -198,8 +199,17 @@ export function ownedVariable<R extends tf.Rank>(data: Float32Array, shape: tf.S
 
 /** A variable of zeros that no gradient is taken of. */
 export function ownedZeros<R extends tf.Rank>(shape: tf.ShapeMap[R]): tf.Variable<R> {
-  // Written once more here: fresh memory that is read before it is written costs two page faults for each of its pages.
-  return ownedVariable(new Float32Array(tf.util.sizeFromShape(shape)).fill(0), shape, false);
+  return ownedVariable(zeros(tf.util.sizeFromShape(shape)), shape, false);
+}
+
+/**
+ * Makes memory ready for `ownedZeros`, on another thread, where it pays.
+ * @param shapes in about the order in which they will be asked for
+ * @returns lets go of what was not asked for
+ */
+export function expectZeros(shapes: readonly number[][]): () => void {
+  if (ortBackend()?.worksOnHost) prepareZeros(shapes.map((shape) => tf.util.sizeFromShape(shape)));
+  return forgetZeros;
 }
 
 /**

@@ -7,7 +7,7 @@
 import fs from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { currentDevice, currentPrecision, usePrecision } from '../engine';
+import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { type CausalLM, type SaveOptions, saveModel } from '../model';
@@ -163,6 +163,7 @@ export class SFTTrainer {
     const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
     const gradients = new GradientSums();
     const precision = currentPrecision();
+    const forgetZeros = expectZeros(shapesOfState(this.model));
     try {
       const started = performance.now();
       await this.begin(optimizer, resumeFromCheckpoint);
@@ -175,6 +176,7 @@ export class SFTTrainer {
     } finally {
       gradients.dispose();
       optimizer.dispose();
+      forgetZeros();
       this.training = false;
       usePrecision(precision);
     }
@@ -477,4 +479,10 @@ export class SFTTrainer {
         `the model in memory has the weights of step ${this.state.step}, and ${good}.`,
     );
   }
+}
+
+/** What a run keeps for each parameter that it trains: the sum of its gradients, and later its moments. */
+function shapesOfState(model: CausalLM): number[][] {
+  const shapes = [...model.parameters.values()].filter(({ trainable }) => trainable).map(({ shape }) => shape);
+  return [...shapes, ...shapes.flatMap((shape) => [shape, shape])];
 }

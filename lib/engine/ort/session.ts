@@ -1,6 +1,7 @@
 /** The door to ONNX Runtime: compile a model, run it at once on memory that we own. */
 import { type InferenceSession, Tensor } from 'onnxruntime-common';
 import { binding, initOrt } from 'onnxruntime-node/dist/binding';
+import { undisturbed } from '../zeros';
 import { ELEMENT_TYPES, GraphBuilder, type Precision } from './onnx';
 import type { HostArray } from './value';
 
@@ -69,7 +70,7 @@ export class Session {
    */
   run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Record<string, Tensor> {
     try {
-      return this.native.run(feeds, { [END]: null, ...fetches }, {}) as Record<string, Tensor>;
+      return undisturbed(() => this.native.run(feeds, { [END]: null, ...fetches }, {})) as Record<string, Tensor>;
     } catch (error) {
       if ((error as Error).message.includes(AT_THE_END)) return fetches as Record<string, Tensor>;
       throw error;

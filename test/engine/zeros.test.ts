@@ -1,0 +1,79 @@
+/** Zeros that another thread makes ready. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import * as path from 'node:path';
+import { afterEach, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { forgetZeros, prepareZeros, undisturbed, zeros } from '../../lib/engine/zeros';
+
+const SIZES = [300_000, 5, 300_000, 1_000_000, 5, 0, 300_000];
+
+afterEach(forgetZeros);
+
+/** Takes arrays of these sizes; they must be zero, of the right size, and each one's own. */
+function takeAll(sizes: readonly number[]): void {
+  const arrays = sizes.map(zeros);
+  for (const [i, array] of arrays.entries()) {
+    assert.equal(array.length, sizes[i]);
+    assert.equal(array.byteLength, array.buffer.byteLength);
+    assert.ok(
+      array.every((x) => x === 0),
+      `array ${i}`,
+    );
+    array.fill(i + 1);
+  }
+  for (const [i, array] of arrays.entries()) assert.ok(array.every((x) => x === i + 1));
+}
+
+for (const [when, wait] of [
+  ['at once', 0],
+  ['while the thread is at work', 60],
+  ['when it has made them all', 600],
+] as const) {
+  test(`arrays that are asked for ${when}, in any order, are zero and separate`, async () => {
+    for (const sizes of [SIZES, [...SIZES].reverse(), [7, ...SIZES, 300_000, 5]]) {
+      prepareZeros(SIZES, 0);
+      await sleep(wait);
+      takeAll(sizes);
+    }
+  });
+}
+
+test('those that the thread has made are taken from it', async (t) => {
+  if (availableParallelism() === 1) return t.skip('there is one processor only, so no thread is started');
+  prepareZeros([64_000_000], 0);
+  // The time that the thread gets for 256 MB, whatever the machine is doing.
+  await sleep(5000);
+  const before = process.resourceUsage().minorPageFault;
+  const array = zeros(64_000_000);
+  array.fill(1);
+  const faults = process.resourceUsage().minorPageFault - before;
+  assert.ok(faults < 20_000, `${faults} page faults at the first write to an array of 62,500 pages`);
+});
+
+test('while something is computed undisturbed, the thread rests, and goes on after it, also after an error', async () => {
+  prepareZeros(SIZES, 0);
+  assert.equal(
+    undisturbed(() => 3),
+    3,
+  );
+  assert.throws(
+    () =>
+      undisturbed(() => {
+        throw new Error('no');
+      }),
+    /no/,
+  );
+  takeAll(SIZES);
+  forgetZeros();
+  takeAll(SIZES);
+});
+
+test('a program that ends does not wait for the thread', () => {
+  const module = path.join(__dirname, '../../lib/engine/zeros.js');
+  const program = `require(${JSON.stringify(module)}).prepareZeros(new Array(50).fill(50_000_000)); console.log('end');`;
+  const child = spawnSync(process.execPath, ['-e', program], { encoding: 'utf8', timeout: 60_000 });
+  assert.equal(child.status, 0, child.stderr);
+  assert.equal(child.stdout, 'end\n');
+});
