@@ -1,8 +1,10 @@
 /** The WebGPU path, on a GPU or on a software Vulkan driver (SwiftShader, part of Debian's chromium package). */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { assertGolden, assertLoss, families } from './golden-run';
 import type { WebGpuRun } from './webgpu-child';
@@ -17,20 +19,21 @@ function environment(): NodeJS.ProcessEnv {
   return { ...process.env, VK_ICD_FILENAMES: DRIVER, LD_LIBRARY_PATH: libraries };
 }
 
-/** What a child program found, or undefined where it could not run, which skips the test. */
-function run<T>(t: TestContext, program: string, ...args: string[]): T | undefined {
-  const child = spawnSync(process.execPath, [path.join(__dirname, program), ...args], { env: environment(), encoding: 'utf8' });
-  if (child.stderr.includes("The device 'webgpu' needs a GPU")) {
+/** What a child program found, or undefined where it could not run, which skips the test. Waiting for it leaves the results of the tests before free to appear. */
+async function run<T>(t: TestContext, program: string, ...args: string[]): Promise<T | undefined> {
+  const child = spawn(process.execPath, [path.join(__dirname, program), ...args], { env: environment() });
+  const [output, errors, [code, signal]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  if (errors.includes("The device 'webgpu' needs a GPU")) {
     t.skip("there is no Vulkan driver here; Debian's package chromium brings one in software");
     return undefined;
   }
-  assert.equal(child.status, 0, child.stderr);
-  return JSON.parse(child.stdout) as T;
+  assert.equal(code, 0, `${program} ${args.join(' ')} ended with ${signal ?? code}: ${errors}`);
+  return JSON.parse(output) as T;
 }
 
 for (const family of families) {
-  test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, (t) => {
-    const found = run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
+  test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, async (t) => {
+    const found = await run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
     if (!found) return;
     assertGolden(family, found);
     const [, second, third] = found.memory;
@@ -43,8 +46,8 @@ for (const family of families) {
   });
 }
 
-test('fp16 on WebGPU loses what float32 does within 1%, or says that the GPU cannot', (t) => {
-  const found = run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '1', 'fp16');
+test('fp16 on WebGPU loses what float32 does within 1%, or says that the GPU cannot', async (t) => {
+  const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '1', 'fp16');
   if (!found) return;
   assertLoss('llama', found, 1, 1e-2);
   const refusal = 'fp16 has no effect here: the GPU has no shader-f16, so everything computes in float32.';
@@ -52,8 +55,8 @@ test('fp16 on WebGPU loses what float32 does within 1%, or says that the GPU can
   t.diagnostic(found.float16 ? 'computed in float16' : refusal);
 });
 
-test('results stay on the device until somebody reads them, and leave it when they are disposed', (t) => {
-  const found = run<Record<string, unknown>>(t, 'webgpu-memory-child.js');
+test('results stay on the device until somebody reads them, and leave it when they are disposed', async (t) => {
+  const found = await run<Record<string, unknown>>(t, 'webgpu-memory-child.js');
   if (!found) return;
   // three numbers of 4 bytes cross beside x, which has 4000
   assert.deepEqual(found.firstUse, { runs: 1, uploadedBytes: 4004, downloadedBytes: 4, deviceTensors: 0 });

@@ -54,8 +54,9 @@ function numbers(graph: GraphBuilder, count: number, shape: number[]): string {
 const HIDDEN = -1e30;
 
 /**
- * How far below the largest score of a query the hidden ones stay in the softmax. Their probability, e⁻⁸⁰, is nothing in float32; but the
- * exponential of much less would be a denormal number, on which processors take many times as long.
+ * How far below the largest score of a query the hidden ones stay in the softmax. Their probability, e⁻⁴⁰ = 4·10⁻¹⁸, is nothing beside
+ * float32's rounding. Of much smaller scores the exponential, or what a gradient multiplies by it, would be a denormal number, on which
+ * processors take many times as long.
  */
 const DEPTH = 40;
 
