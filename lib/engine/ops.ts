@@ -11,7 +11,7 @@ import * as composed from './composed';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
 import type { Segments } from './segments';
-import { forgetZeros, prepareZeros, zeros } from './zeros';
+import { prepareZeros, zeros } from './zeros';
 
 /** How attention reads its operands. */
 export interface AttentionOptions {
@@ -208,8 +208,7 @@ export function ownedZeros<R extends tf.Rank>(shape: tf.ShapeMap[R]): tf.Variabl
  * @returns lets go of what was not asked for
  */
 export function expectZeros(shapes: readonly number[][]): () => void {
-  if (ortBackend()?.worksOnHost) prepareZeros(shapes.map((shape) => tf.util.sizeFromShape(shape)));
-  return forgetZeros;
+  return prepareZeros(ortBackend()?.worksOnHost ? shapes.map((shape) => tf.util.sizeFromShape(shape)) : []);
 }
 
 /**

@@ -59,7 +59,12 @@ class PreparedZeros {
     this.thread.on('error', () => this.dispose());
   }
 
-  /** One that is ready, or else one that is made here; undefined if no array of the size was asked for. */
+  /** Whether all have been taken. */
+  get isSpent(): boolean {
+    return [...this.left.values()].every((indices) => indices.length === 0);
+  }
+
+  /** One that is ready; undefined if the caller has to make it. */
   take(size: number): Float32Array | undefined {
     const indices = this.left.get(size) ?? [];
     const state = (index: number): number => Atomics.load(this.claims, index);
@@ -93,26 +98,30 @@ class PreparedZeros {
 let prepared: PreparedZeros | undefined;
 
 /**
- * Begins to make arrays of zeros ready that `zeros` will be asked for soon.
+ * Begins to make arrays of zeros ready that `zeros` will be asked for soon, instead of those of an earlier call.
  * @param sizes numbers in each, in about the order in which they will be asked for
- * @param leastBytes if all of them are smaller, nothing is made ready
+ * @param leastBytes if all of them together are smaller, nothing is made ready
+ * @returns lets go of what was not taken
  */
-export function prepareZeros(sizes: readonly number[], leastBytes = LEAST_BYTES): void {
-  forgetZeros();
+export function prepareZeros(sizes: readonly number[], leastBytes = LEAST_BYTES): () => void {
+  if (prepared) forget(prepared);
   const bytes = sizes.reduce((sum, size) => sum + 4 * size, 0);
-  if (bytes >= leastBytes && availableParallelism() > 1) prepared = new PreparedZeros(sizes);
+  const own = bytes >= leastBytes && availableParallelism() > 1 ? new PreparedZeros(sizes) : undefined;
+  prepared = own;
+  return () => own && forget(own);
 }
 
-/** Lets go of what was made ready and not taken. */
-export function forgetZeros(): void {
-  prepared?.dispose();
-  prepared = undefined;
+function forget(zeros: PreparedZeros): void {
+  zeros.dispose();
+  if (prepared === zeros) prepared = undefined;
 }
 
 /** A new array of zeros whose memory is there. */
 export function zeros(size: number): Float32Array {
+  const ready = prepared?.take(size);
+  if (prepared?.isSpent) forget(prepared);
   // Written once more: fresh memory that is read before it is written costs two page faults for each of its pages.
-  return prepared?.take(size) ?? new Float32Array(size).fill(0);
+  return ready ?? new Float32Array(size).fill(0);
 }
 
 /** Computes while the other thread rests. */

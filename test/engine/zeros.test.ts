@@ -5,11 +5,12 @@ import { availableParallelism } from 'node:os';
 import * as path from 'node:path';
 import { afterEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { forgetZeros, prepareZeros, undisturbed, zeros } from '../../lib/engine/zeros';
+import { prepareZeros, undisturbed, zeros } from '../../lib/engine/zeros';
 
 const SIZES = [300_000, 5, 300_000, 1_000_000, 5, 0, 300_000];
 
-afterEach(forgetZeros);
+/** Nothing is ready for the next test. */
+afterEach(() => prepareZeros([])());
 
 /** Takes arrays of these sizes; they must be zero, of the right size, and each one's own. */
 function takeAll(sizes: readonly number[]): void {
@@ -52,22 +53,42 @@ test('those that the thread has made are taken from it', async (t) => {
   assert.ok(faults < 20_000, `${faults} page faults at the first write to an array of 62,500 pages`);
 });
 
-test('while something is computed undisturbed, the thread rests, and goes on after it, also after an error', async () => {
-  prepareZeros(SIZES, 0);
-  assert.equal(
-    undisturbed(() => 3),
-    3,
-  );
-  assert.throws(
-    () =>
-      undisturbed(() => {
-        throw new Error('no');
-      }),
-    /no/,
-  );
+test('while something is computed undisturbed, the thread rests, and goes on after it', () => {
+  const forget = prepareZeros([64_000_000], 0);
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const faults = undisturbed(() => {
+    // The thread starts meanwhile, and would touch thousands of pages.
+    Atomics.wait(pause, 0, 0, 500);
+    const before = process.resourceUsage().minorPageFault;
+    Atomics.wait(pause, 0, 0, 500);
+    return process.resourceUsage().minorPageFault - before;
+  });
+  assert.ok(faults < 200, `${faults} page faults while the thread was to rest`);
+  takeAll([64_000_000]);
+  forget();
+});
+
+test('it goes on after an error, and what was let go of is not waited for', () => {
+  const forget = prepareZeros(SIZES, 0);
+  const fail = (): never => {
+    throw new Error('no');
+  };
+  assert.throws(() => undisturbed(fail), /no/);
   takeAll(SIZES);
-  forgetZeros();
+  prepareZeros(SIZES, 0)();
   takeAll(SIZES);
+  forget();
+});
+
+test('letting go of an earlier call leaves the later one alone', async (t) => {
+  if (availableParallelism() === 1) return t.skip('there is one processor only, so no thread is started');
+  const forgetFirst = prepareZeros(SIZES, 0);
+  prepareZeros([64_000_000], 0);
+  forgetFirst();
+  await sleep(5000);
+  const before = process.resourceUsage().minorPageFault;
+  zeros(64_000_000).fill(1);
+  assert.ok(process.resourceUsage().minorPageFault - before < 20_000);
 });
 
 test('a program that ends does not wait for the thread', () => {

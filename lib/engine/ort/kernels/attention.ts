@@ -13,7 +13,8 @@ import { matrixProduct, type ProductOptions } from '../products';
 import { Group, type Heads, placesOf, rowTables } from './attention-groups';
 import { rowAttention, rowAttentionGradients } from './row-attention';
 
-const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
+/** A float32 output of a tensor's shape. */
+export const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
 
 /** Options that change the graph of an attention. */
 export const attentionKey = (attrs: Attrs): string => `${attrs.heads},${attrs.kvHeads},${attrs.scale},${attrs.window ?? ''}`;

@@ -1,11 +1,8 @@
 /** Attention of new tokens to a generation's cache. */
-import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
 import type { OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float } from '../onnx';
-import { attentionKey } from './attention';
-
-const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
+import { attentionKey, like } from './attention';
 
 /**
  * One new token of each sequence, or several of the only one, against the cache, by ONNX Runtime's own kernel, which writes

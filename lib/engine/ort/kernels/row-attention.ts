@@ -1,7 +1,7 @@
 /**
- * Attention of all segments of a row at once, where it cannot go block by block (attention.ts): on devices that leave loops
- * to the CPU, in float16, and for heads that ONNX Runtime's fused attention does not take. A mask hides what lies outside
- * of a token's segment, so the scores take [heads, tokens, tokens].
+ * Attention of all segments of a row at once, where it cannot go from group to group (attention.ts): on devices that leave
+ * loops to the CPU, and in float16. A mask hides what lies outside of a token's segment, so the scores take
+ * [heads, tokens, tokens].
  */
 import type { AttentionOptions } from '../../ops';
 import type { Operand } from '../kernel';
