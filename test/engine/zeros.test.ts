@@ -56,14 +56,11 @@ test('those that the thread has made are taken from it', async (t) => {
 test('while something is computed undisturbed, the thread rests, and goes on after it', () => {
   const forget = prepareZeros([64_000_000], 0);
   const pause = new Int32Array(new SharedArrayBuffer(4));
-  const faults = undisturbed(() => {
-    // The thread starts meanwhile, and would touch thousands of pages.
-    Atomics.wait(pause, 0, 0, 500);
-    const before = process.resourceUsage().minorPageFault;
-    Atomics.wait(pause, 0, 0, 500);
-    return process.resourceUsage().minorPageFault - before;
-  });
-  assert.ok(faults < 200, `${faults} page faults while the thread was to rest`);
+  const before = process.resourceUsage().minorPageFault;
+  // The thread starts meanwhile, which takes some thousand pages, and would touch 62,500.
+  undisturbed(() => Atomics.wait(pause, 0, 0, 2000));
+  const faults = process.resourceUsage().minorPageFault - before;
+  assert.ok(faults < 20_000, `${faults} page faults while the thread was to rest`);
   takeAll([64_000_000]);
   forget();
 });
