@@ -10,6 +10,7 @@ import { adamWInPlace } from './adamw';
 import * as composed from './composed';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
+import { SCALE_BLOCK } from './ort/quantized-products';
 import type { Segments } from './segments';
 import { prepareZeros, zeros } from './zeros';
 
@@ -54,6 +55,28 @@ export type Activation = 'relu' | 'gelu' | 'gelu_new' | 'gelu_fast' | 'gelu_pyto
 export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor1D): tf.Tensor2D {
   const product = tf.matMul(x, weight, false, true) as tf.Tensor2D;
   return bias ? tf.add(product, bias) : product;
+}
+
+/**
+ * About x Wᵀ, in a fraction of the time where x has a row or a few: with the weight, as it is at the moment, in 8 bits. Not
+ * differentiable. Compiling a graph with it takes long, because all of the weight becomes part of it.
+ * @param x [tokens, in]
+ * @param weight [out, in]; `canQuantize`
+ * @returns [tokens, out]
+ */
+export function quantizedProduct(x: tf.Tensor2D, weight: tf.Tensor2D): tf.Tensor2D {
+  return fused('QuantizedMatMul', { x }, { weight: ortBackend()?.knownValue(weight.dataId) });
+}
+
+/** Whether the device multiplies in 8 bits, and the weight can be cut into the blocks for that. */
+export function canQuantize(weight: tf.Tensor2D): boolean {
+  return weight.shape[1] % SCALE_BLOCK === 0 && ortBackend()?.multipliesIn8Bits === true;
+}
+
+/** A text that is another one when any of the tensors has got other data, in place or as a variable; undefined where nobody counts. */
+export function versionsOf(tensors: readonly tf.Tensor[]): string | undefined {
+  const backend = ortBackend();
+  return backend && tensors.map(({ dataId }) => backend.knownValue(dataId).version).join();
 }
 
 /**
@@ -219,6 +242,12 @@ export function onlyReads(weights: readonly tf.Tensor[]): void {
   ortBackend()?.onlyReads(weights.map(({ dataId }) => dataId));
 }
 
+/** The tensor's data itself where that lies in main memory, valid as long as the tensor; else a copy. */
+export async function borrowData(tensor: tf.Tensor): Promise<Float32Array> {
+  const backend = ortBackend();
+  return (backend?.worksOnHost ? backend.hostData(tensor.dataId) : await tensor.data()) as Float32Array;
+}
+
 /** The variable's own data; shared data is copied first. */
 function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
   if (!backend.ownsAlone(variable.dataId)) {
@@ -226,7 +255,7 @@ function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array 
     variable.assign(copy);
     copy.dispose();
   }
-  return backend.hostData(variable.dataId) as Float32Array;
+  return backend.dataToChange(variable.dataId) as Float32Array;
 }
 
 function attributesOf({ heads, kvHeads, scale, window }: AttentionOptions): tf.NamedAttrMap {
@@ -234,8 +263,8 @@ function attributesOf({ heads, kvHeads, scale, window }: AttentionOptions): tf.N
 }
 
 /** Runs a kernel of the ONNX Runtime backend. */
-function fused<T>(kernel: string, inputs: Record<string, tf.Tensor>, attrs: tf.NamedAttrMap = {}): T {
-  return tf.engine().runKernel(kernel, inputs, attrs) as unknown as T;
+function fused<T>(kernel: string, inputs: Record<string, tf.Tensor>, attrs: object = {}): T {
+  return tf.engine().runKernel(kernel, inputs, attrs as tf.NamedAttrMap) as unknown as T;
 }
 
 /** Settings of one AdamW update. */

@@ -1,14 +1,14 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, cachedAttention, onlyReads, Repeated, varyingSizes } from '../engine';
+import { attention, borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
 import { disposeBatch, makeBatch } from './batch';
 import type { Linear } from './layers';
 import type { Attend, CausalLM } from './types';
 
 /** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
 export class DecodingState {
-  private step?: Repeated;
-  /** Of the model's linear layers, when the step was made. */
+  private readonly steps: { exact?: Repeated; quantized?: Repeated } = {};
+  /** Of the model's linear layers, when the steps were made. */
   private adapters: ReadonlyArray<Linear['adapter']> = [];
 
   private constructor(
@@ -48,16 +48,20 @@ export class DecodingState {
     return new DecodingState(model, lengths, capacity, caches, logits);
   }
 
-  /** Logits of what follows each token that the last call added (of what follows each prompt, at first): [tokens, vocabulary], row by row. */
+  /**
+   * Logits of what follows each token that the last call added (of what follows each prompt, at first): [tokens, vocabulary], row by
+   * row; valid until the next call.
+   */
   async nextLogits(): Promise<Float32Array> {
-    return (await this.logits.data()) as Float32Array;
+    return borrowData(this.logits);
   }
 
   /**
    * Adds tokens.
    * @param tokens those of each sequence; as many for each
+   * @param weights with weights `quantized` to 8 bits the logits, and what the cache keeps of the tokens, are approximations
    */
-  append(tokens: ReadonlyArray<readonly number[]>): void {
+  append(tokens: ReadonlyArray<readonly number[]>, weights: Weights = 'exact'): void {
     const { lengths, capacity } = this;
     const batch = tokens.length;
     const added = tokens[0].length;
@@ -67,7 +71,7 @@ export class DecodingState {
     const inputs = [tokens.flat(), places, [...lengths]].map((list) => tf.tensor1d(list, 'int32'));
     try {
       // Kept: a scope that somebody opens and closes around a token must not take them along.
-      const outputs = this.stepTo(Math.max(...places) + 1)
+      const outputs = this.stepTo(Math.max(...places) + 1, weights)
         .run(inputs, this.caches)
         .map(tf.keep);
       [this.logits, ...this.caches] = outputs as [tf.Tensor2D, ...tf.Tensor4D[]];
@@ -78,19 +82,18 @@ export class DecodingState {
   }
 
   /** The step that reads tokens up to a length. It is another where positions stretch with that (dynamic RoPE), or layers are adapted otherwise. */
-  private stepTo(length: number): Repeated {
+  private stepTo(length: number, weights: Weights): Repeated {
     const { config, linears } = this.model;
-    if (config.positionLimit === Infinity) return this.stepFor(length);
+    if (config.positionLimit === Infinity) return this.stepFor(length, weights);
     const adapters = [...linears.values()].map(({ adapter }) => adapter);
-    if (!this.step || adapters.some((adapter, i) => adapter !== this.adapters[i])) {
-      this.step = this.stepFor(Math.min(this.capacity, config.positionLimit));
-      this.adapters = adapters;
-    }
-    return this.step;
+    if (adapters.some((adapter, i) => adapter !== this.adapters[i])) this.steps.exact = this.steps.quantized = undefined;
+    this.adapters = adapters;
+    this.steps[weights] ??= this.stepFor(Math.min(this.capacity, config.positionLimit), weights);
+    return this.steps[weights];
   }
 
   /** @param length no token is at this position or after it */
-  private stepFor(length: number): Repeated {
+  private stepFor(length: number, weights: Weights): Repeated {
     const { model } = this;
     const step = ([ids, positions, lengths, ...cached]: tf.Tensor[]): tf.Tensor[] => {
       const caches: tf.Tensor4D[] = [];
@@ -100,9 +103,15 @@ export class DecodingState {
         [caches[2 * layer], caches[2 * layer + 1]] = [cache.keys, cache.values];
         return output;
       };
-      const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend });
+      const pass = (): tf.Tensor2D => {
+        const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend });
+        return weights === 'exact'
+          ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
+          : quantizedProduct(hidden, model.outputHead);
+      };
+      const logits = weights === 'exact' ? pass() : withQuantizedWeights(model, pass);
       readWeights(model);
-      return [tf.matMul(hidden, model.outputHead, false, true), ...caches];
+      return [logits, ...caches];
     };
     return new Repeated(step, 1);
   }
@@ -115,6 +124,18 @@ export class DecodingState {
   dispose(): void {
     this.logits.dispose();
     tf.dispose([...this.caches]);
+  }
+}
+
+/** Which weights of linear layers and of the output head a step reads. */
+export type Weights = 'exact' | 'quantized';
+
+function withQuantizedWeights<T>({ linears }: CausalLM, compute: () => T): T {
+  for (const linear of linears.values()) linear.approximation = quantizedProduct;
+  try {
+    return compute();
+  } finally {
+    for (const linear of linears.values()) linear.approximation = undefined;
   }
 }
 

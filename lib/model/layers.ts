@@ -1,5 +1,5 @@
 /** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import { embedding, layerNorm, linear, ownedVariable, rmsNorm } from '../engine';
 
 /** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
@@ -79,6 +79,8 @@ export class ParameterList {
 export class Linear {
   /** When set, computes the layer's output from its input and its own output: how LoRA adapts a layer whose weights stay. */
   adapter?: (x: tf.Tensor2D, y: tf.Tensor2D) => tf.Tensor2D;
+  /** While set, computes about x Wᵀ in its place. */
+  approximation?: (x: tf.Tensor2D, weight: tf.Tensor2D) => tf.Tensor2D;
 
   constructor(
     /** Module name, as in the checkpoint without `.weight`. */
@@ -88,8 +90,15 @@ export class Linear {
   ) {}
 
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    const y = linear(x, this.weight.tensor, this.bias?.tensor);
+    const y = this.product(x);
     return this.adapter ? this.adapter(x, y) : y;
+  }
+
+  private product(x: tf.Tensor2D): tf.Tensor2D {
+    const { weight, bias, approximation } = this;
+    if (!approximation) return linear(x, weight.tensor, bias?.tensor);
+    const y = approximation(x, weight.tensor);
+    return bias ? tf.add(y, bias.tensor) : y;
   }
 }
 

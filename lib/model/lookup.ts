@@ -14,6 +14,8 @@ const MOST_GUESSES = 20;
 
 /** How often guesses must have been right lately: checking one that is wrong costs about half a token. */
 const WORTH_CHECKING = 0.4;
+/** The same where the model's own guesses (draft.ts) are to be had. */
+export const BETTER_THAN_DRAFTS = 0.7;
 
 /** Share of the newest guess in that. */
 const NEWEST = 0.25;
@@ -29,13 +31,14 @@ export class PromptLookup {
    * How the text went on at the latest earlier place where it was the same: longer matches first.
    * @param ids the text so far: that of the last call, and at least one token more
    * @param most tokens to guess
-   * @returns tokens; none if there is no such place, or if lately most guesses were wrong
+   * @param worth how often guesses must have been right lately
+   * @returns tokens; none if there is no such place, or if guesses were wrong more often
    */
-  guess(ids: readonly number[], most: number): number[] {
+  guess(ids: readonly number[], most: number, worth = WORTH_CHECKING): number[] {
     this.learn(ids);
     const guesses = guessTokens(ids, Math.min(this.count, most));
     this.last = { length: ids.length, guesses };
-    return this.rightLately < WORTH_CHECKING ? [] : guesses;
+    return this.rightLately < worth ? [] : guesses;
   }
 
   /** Sees what became of the last guesses. */

@@ -54,6 +54,8 @@ export interface DecodeJob extends ModelJob {
   newTokens: number;
   /** Whether tokens are guessed by what the text repeats, and several checked at once. */
   promptLookup: boolean;
+  /** Whether tokens are guessed with weights in 8 bits; transformers has no such guesses. */
+  draft: boolean;
 }
 
 export interface DecodeResult {

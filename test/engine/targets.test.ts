@@ -6,7 +6,7 @@ import { currentPrecision, makeSegments, useDevice, usePrecision } from '../../l
 import { HostMemory } from '../../lib/engine/ort/host-memory';
 import type { Attrs, NumericType, Output } from '../../lib/engine/ort/kernel';
 import type { Target } from '../../lib/engine/ort/onnx';
-import { cutOut, emitModel } from '../../lib/engine/ort/program';
+import { cutOut, emitGraph } from '../../lib/engine/ort/program';
 import { mappedKernels } from '../../lib/engine/ort/register';
 import { Session } from '../../lib/engine/ort/session';
 import { type HostArray, Node, Value } from '../../lib/engine/ort/value';
@@ -44,7 +44,7 @@ function compute(name: string, operands: Operand[], attrs: Attrs, target: Target
   const outputs = kernel.infer(operands as unknown as tf.TensorInfo[], attrs);
   const node = new Node(kernel, values, attrs, '', ([] as Output[]).concat(outputs));
   const cut = cutOut(node.outputs);
-  const session = new Session(emitModel(cut, new Map(), target), { threads: 1, executionProviders: ['cpu'] });
+  const session = new Session(emitGraph(cut, new Map(), target), { threads: 1, executionProviders: ['cpu'] });
   new HostMemory().run(session, cut);
   session.dispose();
   return node.outputs.map(({ data }) => data as HostArray);

@@ -64,12 +64,12 @@ test('what happens to the model between two tokens counts from the next on', asy
     const state = DecodingState.prefill(changed, [[5, 6, 7]], 64);
     await state.nextLogits();
     state.append([[8]]);
-    const before = await state.nextLogits();
+    const before = (await state.nextLogits()).slice();
     state.forget(1);
     tf.engine().startScope();
     change();
     state.append([[8]]);
-    const after = await state.nextLogits();
+    const after = (await state.nextLogits()).slice();
     tf.engine().endScope();
     state.forget(1);
     state.append([[8]]);

@@ -23,6 +23,7 @@ import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
 import { multipleName, type Precision, type Target } from './onnx';
 import { type Cut, cutOut, keyOf, sizesOf } from './program';
+import { multipliesIn8Bits } from './quantized-products';
 import { type Begun, isCurrent, type Recorded, type Recording, recordingOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
@@ -57,6 +58,7 @@ export class OrtBackend extends KernelBackend {
   /** Runs, and reads by JavaScript, so far. */
   private events = 0;
   private target: Target;
+  private has8Bits?: boolean;
 
   constructor(private readonly settings: SessionSettings) {
     super();
@@ -361,6 +363,26 @@ export class OrtBackend extends KernelBackend {
   /** The data itself, computed if need be; valid until the tensor is disposed. For operations that work in place on the host. */
   hostData(dataId: DataId): HostArray {
     return this.dataOf(this.entry(dataId).value as Value);
+  }
+
+  /** The same, to be changed in place. */
+  dataToChange(dataId: DataId): HostArray {
+    const value = this.entry(dataId).value as Value;
+    value.change();
+    return this.dataOf(value);
+  }
+
+  /** The value of a tensor, with data. */
+  knownValue(dataId: DataId): Value {
+    const value = this.entry(dataId).value as Value;
+    if (!value.isKnown) this.compute(value);
+    return value;
+  }
+
+  /** Whether there is a kernel for products in 8 bits. */
+  get multipliesIn8Bits(): boolean {
+    this.has8Bits ??= this.worksOnHost && multipliesIn8Bits(this.settings);
+    return this.has8Bits;
   }
 
   /** Whether data lies in main memory, where JavaScript can work on it. */

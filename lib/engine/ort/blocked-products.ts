@@ -51,7 +51,7 @@ export function blockedProduct(
   if (isBlocked(graph, b)) return straightProduct(graph, a, b, { rows, inner: inner as number, columns, transB, bias });
   if (transA) {
     if (transB || typeof rows !== 'number' || rows * columns < SMALLEST_GRADIENT || !fits(rows, inner)) return undefined;
-    const isOutside = (x: string): boolean => !graph.isUnwritten(x);
+    const isOutside = (x: string): boolean => graph.made(columnsKey(x)) === undefined || !graph.isUnwritten(x);
     const byFirst = isOutside(b) || !isOutside(a) || !fits(columns);
     const product = byFirst ? turnedProduct(graph, a, b, rows, columns) : turnedBySecond(graph, a, b, rows, columns);
     return bias ? graph.op('Add', [product, bias]) : product;
@@ -199,7 +199,7 @@ function tryBlock(settings: SessionSettings): number | undefined {
 function blockOf(settings: SessionSettings): number {
   const graph = new GraphBuilder();
   graph.outputAs('y', graph.op('ReorderInput', [graph.input('x', 'float32', [1, 4, 1, 1])]), 'float32');
-  const session = new Session(graph.toModel(), settings);
+  const session = new Session(graph, settings);
   try {
     return session.run({ x: ortTensor('float32', new Float32Array(4), [1, 4, 1, 1]) }, { y: null }).y.dims[1];
   } finally {
@@ -221,7 +221,7 @@ function verified(block: number, settings: SessionSettings): number | undefined 
   const product = (x: string, rows: Dim): string => straightProduct(graph, x, 'c', { rows, inner: size, columns: size, transB: true });
   graph.outputAs('y', product(inner, multipleName('rows', size)), 'float32');
   graph.outputAs('first', product(row, 1), 'float32');
-  const session = new Session(graph.toModel(), settings);
+  const session = new Session(graph, settings);
   try {
     const tensor = (data: Float32Array) => ortTensor('float32', data, [size, size]);
     const results = session.run({ a: tensor(a), b: tensor(b), c: tensor(c) }, { y: null, first: null });

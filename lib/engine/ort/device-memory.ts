@@ -122,7 +122,7 @@ export class DeviceMemory implements Memory {
       const graph = new GraphBuilder();
       graph.outputAs('y', graph.input('x', dtype), dtype);
       // A session without places writes into the array that the run gives.
-      session = new Session(graph.toModel(), this.settings, place === 'cpu' ? undefined : { y: place });
+      session = new Session(graph, this.settings, place === 'cpu' ? undefined : { y: place });
       this.copiers.set(key, session);
     }
     return session;

@@ -1,7 +1,7 @@
 /** What the backend needs to know of a tfjs kernel in order to run it in ONNX Runtime. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Dim, GraphBuilder } from './onnx';
-import type { HostArray } from './value';
+import type { HostArray, Value } from './value';
 
 /** Element types that a recorded tensor can have; other tfjs types stay with the fallback. */
 export type NumericType = 'float32' | 'int32' | 'bool';
@@ -49,6 +49,10 @@ export interface OrtKernel {
   emitOnto?(emission: Emission, base: string): string;
   /** The same with a vector that is added to each row of the output, a matrix. */
   emitBiased?(emission: Emission, bias: string): string;
+  /** Writes several calls that read the same input; absent: each by itself. */
+  emitTogether?(emissions: Emission[]): string[];
+  /** A matrix that becomes a constant of the graph (quantized-products.ts). */
+  constant?(attrs: Attrs): Value;
   /** Pairs [input, output] that may share memory when nobody else needs the input. */
   inPlace?: [number, number][];
   /** The position of the input that may lie in the processor's own layout (resting-layout.ts). */

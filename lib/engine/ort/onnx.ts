@@ -44,6 +44,10 @@ interface ValueInfo {
 
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
 const IR_VERSION = 10;
+
+/** Where the data of a constant is (TensorProto.DataLocation). */
+const EXTERNAL = 1;
+
 const OPSET = 21;
 
 /** ONNX Runtime's own domains; the second is of operators on channels in blocks (blocked-products.ts). */
@@ -53,6 +57,7 @@ const BLOCKED = 'com.microsoft.nchwc';
 /** The domain of each operator that is not ONNX's. */
 const DOMAINS: Readonly<Record<string, string>> = {
   ...{ FusedMatMul: CONTRIB, QuickGelu: CONTRIB, FastGelu: CONTRIB, RotaryEmbedding: CONTRIB, GroupQueryAttention: CONTRIB },
+  ...{ MatMulNBits: CONTRIB },
   ...{ ReorderInput: BLOCKED, Conv: BLOCKED, ReorderOutput: BLOCKED },
 };
 
@@ -71,6 +76,7 @@ export interface Target {
 export class GraphBuilder {
   private readonly nodes: NodeRecord[] = [];
   private readonly initializers = new Map<string, { name: string; type: ElementType; dims: number[]; data: Uint8Array }>();
+  private readonly outside = new Map<string, { type: ElementType; dims: number[]; data: Uint8Array }>();
   private readonly inputs: ValueInfo[] = [];
   private readonly outputs: ValueInfo[] = [];
   private readonly computed = new Set<string>();
@@ -189,6 +195,18 @@ export class GraphBuilder {
     return found.name;
   }
 
+  /** A constant of so much data that it stays outside of the protobuf: see `dataOutside`. */
+  data(type: ElementType, values: Uint8Array | Float32Array, dims: number[]): string {
+    const name = this.freshName();
+    this.outside.set(name, { type, dims, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) });
+    return name;
+  }
+
+  /** What the model refers to, by name. */
+  get dataOutside(): Array<{ path: string; data: Uint8Array }> {
+    return [...this.outside].map(([path, { data }]) => ({ path, data }));
+  }
+
   /** A shape as an int64 vector; sizes known only at run time are read off the graph's inputs. */
   shape(dims: readonly Dim[]): string {
     if (dims.every((dim) => typeof dim === 'number')) return this.ints(dims as number[]);
@@ -202,6 +220,18 @@ export class GraphBuilder {
     const isEmpty = dims.includes(0);
     if (varying === 1 && !isEmpty) return this.op('Reshape', [x, this.ints(dims.map((dim) => (typeof dim === 'string' ? -1 : dim)))]);
     return this.op('Reshape', [x, this.shape(dims)], isEmpty ? { allowzero: 1 } : {});
+  }
+
+  /** A tensor [n, …] as [1, n, …]. */
+  batched(x: string): string {
+    return this.once(batchedKey(x), () => this.op('Unsqueeze', [x, this.ints([0])]));
+  }
+
+  /** A tensor [1, n, …] as [n, …]; who wants it `batched` gets it as it was. */
+  unbatched(x: string): string {
+    const name = this.whenRead((written) => this.node('Squeeze', [x, this.ints([0])], [written]));
+    this.once(batchedKey(name), () => x);
+    return name;
   }
 
   /** One size of a tensor as an int64 vector of length 1. */
@@ -252,6 +282,13 @@ export class GraphBuilder {
       for (const dim of dims) writer.uint32(tag(1, 0)).int64(dim);
       writer.uint32(tag(2, 0)).int32(ELEMENT_TYPES[type]).uint32(tag(8, 2)).string(name).uint32(tag(9, 2)).bytes(data).ldelim();
     }
+    for (const [name, { type, dims }] of this.outside) {
+      writer.uint32(tag(5, 2)).fork();
+      for (const dim of dims) writer.uint32(tag(1, 0)).int64(dim);
+      writer.uint32(tag(2, 0)).int32(ELEMENT_TYPES[type]).uint32(tag(8, 2)).string(name);
+      writer.uint32(tag(13, 2)).fork().uint32(tag(1, 2)).string('location').uint32(tag(2, 2)).string(name).ldelim();
+      writer.uint32(tag(14, 0)).int32(EXTERNAL).ldelim();
+    }
     for (const info of this.inputs) writeValueInfo(writer, 11, info);
     for (const info of this.outputs) writeValueInfo(writer, 12, info);
   }
@@ -262,6 +299,8 @@ export class GraphBuilder {
     writer.ldelim();
   }
 }
+
+const batchedKey = (x: string): string => `batched: ${x}`;
 
 const tag = (field: number, wireType: number): number => (field << 3) | wireType;
 

@@ -75,7 +75,7 @@ function dimsOf(value: Value, sizes: VaryingSizes): Dim[] {
 }
 
 /** The ONNX model of a cut. Inputs are named i0, i1, … and outputs o0, o1, … in the order of feeds and fetches. */
-export function emitModel(cut: Cut, sizes: VaryingSizes, target: Target): Uint8Array {
+export function emitGraph(cut: Cut, sizes: VaryingSizes, target: Target): GraphBuilder {
   const graph = new GraphBuilder(target);
   const operands = new Map<Value, Operand>();
   for (const [index, feed] of cut.feeds.entries()) {
@@ -91,7 +91,7 @@ export function emitModel(cut: Cut, sizes: VaryingSizes, target: Target): Uint8A
     const operand = operands.get(fetch) as Operand;
     graph.outputAs(`o${index}`, operand.name, fetch.dtype, operand.shape);
   }
-  return graph.toModel();
+  return graph;
 }
 
 /** Writes the nodes of a cut, turning sums with products into products that add onto a base (Gemm's third operand). */
@@ -101,6 +101,8 @@ class Emitter {
   private readonly sums = new Map<Node, Value[]>();
   /** Additions of a vector to each row of a product. */
   private readonly biased = new Map<Node, { product: Node; bias: Value }>();
+  /** Nodes that are written together, by the first of them. */
+  private readonly together = new Map<Node, Node[]>();
 
   constructor(
     private readonly graph: GraphBuilder,
@@ -113,6 +115,7 @@ class Emitter {
     for (const fetch of cut.fetches) this.consumers.set(fetch, (this.consumers.get(fetch) ?? 0) + 1);
     this.findSums();
     this.findBiased();
+    this.findTogether();
   }
 
   run(): void {
@@ -122,6 +125,7 @@ class Emitter {
       const biased = this.biased.get(node);
       if (terms) this.bind(node, this.emitSum(terms));
       else if (biased) this.bind(node, this.emitBiased(biased));
+      else if (this.together.has(node)) this.emitTogether(this.together.get(node) as Node[]);
       else this.bind(node, node.kernel.emit(this.emission(node)));
     }
   }
@@ -161,6 +165,24 @@ class Emitter {
       this.deferred.add(product);
       this.biased.set(node, { product, bias });
     }
+  }
+
+  private findTogether(): void {
+    const byInput = new Map<Value, Node[]>();
+    for (const node of this.cut.nodes) {
+      const [input] = node.inputs;
+      if (!input || !node.kernel.emitTogether) continue;
+      byInput.set(input, [...(byInput.get(input) ?? []), node]);
+    }
+    for (const [first, ...others] of byInput.values()) {
+      this.together.set(first, [first, ...others]);
+      for (const other of others) this.deferred.add(other);
+    }
+  }
+
+  private emitTogether(nodes: Node[]): void {
+    const names = nodes[0].kernel.emitTogether?.(nodes.map((node) => this.emission(node))) as string[];
+    for (const [index, node] of nodes.entries()) this.bind(node, names[index]);
   }
 
   private emitBiased({ product, bias }: { product: Node; bias: Value }): string {

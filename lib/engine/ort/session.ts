@@ -11,6 +11,8 @@ export interface SessionSettings {
   executionProviders: string[];
   /** Gives working memory back after each run instead of keeping it for the next: slower, for graphs that run seldom. */
   frugal?: boolean;
+  /** Brings constants into the layouts that operators want when the graph is compiled. */
+  prepacks?: boolean;
 }
 
 /** Where a session leaves a result: in main memory, or on the GPU. */
@@ -44,7 +46,7 @@ export class Session {
   private readonly native: InstanceType<typeof binding.InferenceSession>;
 
   /** @param places where each output goes, by name; without them, into the tensors that `run` is given */
-  constructor(model: Uint8Array, settings: SessionSettings, places?: Record<string, OutputPlace>) {
+  constructor(graph: GraphBuilder, settings: SessionSettings, places?: Record<string, OutputPlace>) {
     openRuntime();
     this.native = new binding.InferenceSession();
     const options: InferenceSession.SessionOptions = {
@@ -57,9 +59,11 @@ export class Session {
       // Errors come as exceptions; the log would print them a second time.
       logSeverityLevel: 4,
       // Threads that go on looking for work after a run would take the processor from JavaScript and from the next graph's threads.
-      extra: { session: { disable_prepacking: '1', force_spinning_stop: '1' } },
+      extra: { session: { disable_prepacking: settings.prepacks ? '0' : '1', force_spinning_stop: '1' } },
       ...(places && { preferredOutputLocation: places }),
+      externalData: graph.dataOutside,
     };
+    const model = graph.toModel();
     this.native.loadModel(model.buffer as ArrayBuffer, model.byteOffset, model.byteLength, options);
   }
 
@@ -96,7 +100,7 @@ export function probe(settings: SessionSettings, type: Precision = 'float32'): v
   const x = graph.input('x', 'float32', [1]);
   const y = type === 'float32' ? graph.op('Neg', [x]) : cast(graph.op('Neg', [cast(x, type)]), 'float32');
   graph.outputAs('y', y, 'float32', [1]);
-  const session = new Session(graph.toModel(), settings);
+  const session = new Session(graph, settings);
   try {
     session.run({ x: ortTensor('float32', new Float32Array(1), [1]) }, { y: ortTensor('float32', new Float32Array(1), [1]) });
   } finally {

@@ -9,6 +9,8 @@ export type HostArray = Float32Array | Int32Array | Uint8Array;
 /** How the data of a matrix lies (resting-layout.ts). */
 export type Layout = 'rows' | 'blocks';
 
+let nextVersion = 0;
+
 /** One tensor: data in memory, or an output of a recorded node, or both nothing when it was let go. */
 export class Value {
   /** The data, where it lies in main memory. */
@@ -27,6 +29,8 @@ export class Value {
   layout: Layout = 'rows';
   /** Whether every axis may vary without a new graph (segment lengths). */
   varies = false;
+  /** Another number whenever the data is other data: they are counted over all values. */
+  version = nextVersion++;
   /** Reshaped versions of this value, by shape. */
   private views?: Map<string, Value>;
 
@@ -57,6 +61,11 @@ export class Value {
       this.views.set(key, found);
     }
     return found;
+  }
+
+  /** To be called when the data changes in place. */
+  change(): void {
+    this.version = nextVersion++;
   }
 
   /** Forgets reshaped versions, which point into the graph that has run. */

@@ -44,7 +44,7 @@ function secondsOf({ op, a, b, c, attributes }: Way): number {
   const product = graph.op(op, [graph.input('a', 'float32', a), graph.input('b', 'float32', b)], attributes);
   leaveResults(graph);
   graph.outputAs('c', product, 'float32', c);
-  const session = new Session(graph.toModel(), SETTINGS);
+  const session = new Session(graph, SETTINGS);
   const feeds = { a: ortTensor('float32', randomNumbers(sizeOf(a)), a), b: ortTensor('float32', randomNumbers(sizeOf(b)), b) };
   const fetches = { c: ortTensor('float32', new Float32Array(sizeOf(c)), c) };
   session.run(feeds, fetches);

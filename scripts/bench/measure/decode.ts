@@ -5,13 +5,13 @@ import { peakBytes, serve } from '../child';
 import type { DecodeJob, DecodeResult } from '../jobs';
 import { useEngine } from './engine';
 
-serve(async ({ model: folder, rows, newTokens, promptLookup }: DecodeJob): Promise<DecodeResult> => {
+serve(async ({ model: folder, rows, newTokens, promptLookup, draft }: DecodeJob): Promise<DecodeResult> => {
   await useEngine('tunebook');
   const model = await loadModel(folder);
   const { prompt } = formatExample((await loadDataset(rows)).rows[0]);
   const decode = async (): Promise<{ ids: number[]; seconds: number }> => {
     const started = performance.now();
-    const [{ ids }] = await generateBatch(model, [prompt], { maxNewTokens: newTokens, ignoreEos: true, promptLookup });
+    const [{ ids }] = await generateBatch(model, [prompt], { maxNewTokens: newTokens, ignoreEos: true, promptLookup, draft });
     return { ids, seconds: (performance.now() - started) / 1000 };
   };
   const first = await decode();

@@ -12,16 +12,17 @@ export const cachedAttention: OrtKernel = {
   name: 'CachedAttention',
   inputs: ['q', 'k', 'v', 'keys', 'values', 'lengths'],
   infer: ([q, , , keys, values]) => [like(q), like(keys), like(values)],
-  key: (attrs, [q, , , keys]) => `${attentionKey(attrs)},${q.shape[0] > keys.shape[0] ? 'several' : 'one'}`,
+  key: (attrs, [, , , keys]) => `${attentionKey(attrs)},${keys.shape[0] === 1 ? 'alone' : 'together'}`,
   inPlace: [
     [3, 1],
     [4, 2],
   ],
   emit: ({ graph, inputs: [q, k, v, keys, values, lengths], concrete: [{ 0: rows }, , , { 0: batch }], attrs }) => {
     const { heads, kvHeads, scale, window } = attrs as AttentionOptions;
-    // [batch, 1, …], or [1, tokens, …]
-    const axis = graph.ints([rows > batch ? 0 : 1]);
-    const [query, key, value] = [q, k, v].map((x) => graph.op('Unsqueeze', [x.name, axis]));
+    // [1, tokens, …], or [batch, 1, …]
+    const isAlone = batch === 1;
+    const axis = graph.ints([1]);
+    const [query, key, value] = [q, k, v].map((x) => (isAlone ? graph.batched(x.name) : graph.op('Unsqueeze', [x.name, axis])));
     // All layers have the same.
     const shared = (what: string, make: () => string): string => graph.once(`${what} of ${rows} after ${lengths.name}`, make);
     const tokens = shared('tokens', () => graph.op('Cast', [graph.op('Squeeze', [graph.sizeOf(query, 1)])], { to: ELEMENT_TYPES.int32 }));
@@ -33,6 +34,6 @@ export const cachedAttention: OrtKernel = {
       scale: float(scale),
       local_window_size: window ?? -1,
     });
-    return [graph.op('Squeeze', [outputs[0], axis]), outputs[1], outputs[2]];
+    return [isAlone ? graph.unbatched(outputs[0]) : graph.op('Squeeze', [outputs[0], axis]), outputs[1], outputs[2]];
   },
 };

@@ -2,6 +2,7 @@
 import { broadcast_util, util } from '@tensorflow/tfjs-core';
 import type { Emission, OrtKernel } from '../kernel';
 import { matrixProduct } from '../products';
+import { quantizedProducts } from '../quantized-products';
 
 function product({ graph, inputs: [a, b], attrs }: Emission, addend: { base?: string; bias?: string } = {}): string {
   const ranks = [a.shape.length, b.shape.length] as const;
@@ -9,6 +10,12 @@ function product({ graph, inputs: [a, b], attrs }: Emission, addend: { base?: st
   const sizes = { rows: a.shape[transA ? 1 : 0], inner: b.shape[transB ? 1 : 0], columns: b.shape[transB ? 0 : 1] };
   const isPlain = ranks[0] === 2 && ranks[1] === 2;
   return matrixProduct(graph, a.name, b.name, { ranks, transA, transB, ...addend, ...(isPlain && { sizes }) });
+}
+
+function quantized(calls: Emission[]): string[] {
+  const [{ graph, inputs }] = calls;
+  const weights = calls.map(({ attrs: { weight } }) => weight);
+  return quantizedProducts(graph, inputs[0].name, weights);
 }
 
 /** Products of matrices (the last two axes), batched over the axes before. A sum with a product is one operation (emitOnto). */
@@ -36,5 +43,14 @@ export const matmulKernels: OrtKernel[] = [
     emitOnto: (emission, base) => product(emission, { base }),
     emitBiased: (emission, bias) => product(emission, { bias }),
     supports: ([a, b]) => a.dtype === 'float32' && b.dtype === 'float32',
+  },
+  {
+    name: 'QuantizedMatMul',
+    inputs: ['x'],
+    infer: ([x], { weight }) => ({ shape: [x.shape[0], weight.shape[0]], dtype: 'float32' }),
+    key: ({ weight }) => `${weight.version}`,
+    constant: ({ weight }) => weight,
+    emit: (emission) => quantized([emission])[0],
+    emitTogether: quantized,
   },
 ];

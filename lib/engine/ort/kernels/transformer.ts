@@ -85,11 +85,10 @@ const rotary: OrtKernel = {
   emit: ({ graph, inputs: [x, cos, sin], attrs, concrete: [[, features], [, half]] }) => {
     const headDim = features / attrs.heads;
     const turning = 2 * half;
-    const batched = graph.op('Unsqueeze', [x.name, graph.ints([0])]);
     const position = graph.constant('int64', [0], [1]);
     const attributes = { num_heads: attrs.heads, interleaved: 0, rotary_embedding_dim: turning === headDim ? 0 : turning };
-    const turned = graph.op('RotaryEmbedding', [batched, position, cos.name, sin.name], attributes);
-    return graph.op('Squeeze', [turned, graph.ints([0])]);
+    const turned = graph.op('RotaryEmbedding', [graph.batched(x.name), position, cos.name, sin.name], attributes);
+    return graph.unbatched(turned);
   },
 };
 
