@@ -16,10 +16,12 @@ const SMALLEST = 1 << 26;
 const BYTES_PER_WEIGHT = 4 + 3;
 const SHARE_OF_MEMORY = 0.6;
 
-/** Rounding the weights takes about as long as so many tokens: it is done when as many have been read one by one. */
-const TOKENS_TO_ROUND = 64;
-/** And when so many may still come. */
-const LEAST_ROOM = 16;
+/**
+ * Rounding the weights takes as long as some sixty tokens, and each later token is then written in about half the time. It is done when
+ * so many tokens have been read one by one, in one text or several, and when with those that may still come they are so many.
+ */
+const FEWEST_TOKENS = 64;
+const FEWEST_IN_ALL = 250;
 
 /** Tokens guessed at once. As in transformers, 2 more when all were right, else one less. */
 const FEWEST_GUESSES = 2;
@@ -75,7 +77,7 @@ export class Drafter {
   /** Whether to guess now. @param room tokens that may still be added */
   isWorthIt(room: number): boolean {
     const { isRounded, tokens } = this.usage;
-    return this.always || (this.pause === 0 && (isRounded || (tokens >= TOKENS_TO_ROUND && room >= LEAST_ROOM)));
+    return this.always || (this.pause === 0 && (isRounded || (tokens >= FEWEST_TOKENS && tokens + room >= FEWEST_IN_ALL)));
   }
 
   /**

@@ -34,7 +34,7 @@ export interface GenerateOptions {
   /**
    * Guesses a single prompt's next tokens with the weights rounded to 8 bits, which takes up to half as much memory again, and lets the
    * model check them together, for the same text (but for ties that rounding decides), sooner. By default where it pays: for a model of
-   * more than 60 million weights on a CPU, when it has written some dozens of tokens and its weights have not changed meanwhile.
+   * more than 67 million weights on a CPU that writes some hundred tokens, here and in calls before, with the same weights.
    */
   draft?: boolean;
   /** Called with each new piece of text; pieces are whole characters. */
