@@ -178,9 +178,7 @@ export function cachedAttention(
  */
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
   if (!ortBackend()) return composed.tokenLoss(hidden, weight, targets);
-  const outputs = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D, tf.Tensor, tf.Tensor]>('TokenLoss', { hidden, weight, targets });
-  const [nll, argmax, entropy, ...forGradient] = outputs;
-  tf.dispose(forGradient);
+  const [nll, argmax, entropy] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D]>('TokenLoss', { hidden, weight, targets });
   return { nll, argmax, entropy };
 }
 

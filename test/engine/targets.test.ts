@@ -63,6 +63,7 @@ function close(found: HostArray[], expected: HostArray[], tolerance: number): vo
 const tables = tablesOf(3, 1, 5);
 const [q, k, v] = [floats(9, 32), floats(9, 16), floats(9, 16)];
 const heads = { heads: 4, kvHeads: 2, scale: 0.5 };
+const large = [floats(5, 8), floats(2500, 8), integers(1, 0, 2499, 1263, 1264)];
 const plain: Target = { device: 'cpu', precision: 'float32' };
 
 for (const [what, name, operands, attrs] of [
@@ -73,6 +74,10 @@ for (const [what, name, operands, attrs] of [
   ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), ...tablesOf(20, 270)], heads],
   ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
+  ['losses over a large vocabulary', 'TokenLoss', large, {}],
+  ['gradients of logits', 'TokenLossGrad', [...large, floats(5)], {}],
+  ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5, 1264), floats(5, 1236)], {}],
+  ['gradients of the output head', 'TokenLossWeightGrad', [floats(5, 8), floats(5, 1264), floats(5, 1236)], {}],
   ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
   ['products with a turned operand', 'BatchMatMul', [floats(8, 5), floats(8, 3)], { transposeA: true }],
   ['batched products', 'BatchMatMul', [floats(2, 3, 5, 8), floats(3, 4, 8)], { transposeB: true }],

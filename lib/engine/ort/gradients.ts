@@ -65,39 +65,15 @@ export function registerFusedGradients(): void {
   tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
-    outputsToSave: [false, false, false, true, true],
-    gradFunc: (dy, [hidden, weight, targets, probabilities, shares]) =>
-      tokenLossGradients(firstOf(dy), hidden, weight, targets, probabilities as tf.Tensor3D, shares),
+    gradFunc: (dy, [hidden, weight, targets]) => {
+      const dLogits = run<tf.Tensor[]>('TokenLossGrad', { hidden, weight, targets, dNll: firstOf(dy) });
+      return {
+        hidden: () => run('TokenLossHiddenGrad', { weight, ...numbered(dLogits) }),
+        weight: () => run('TokenLossWeightGrad', { hidden, ...numbered(dLogits) }),
+      };
+    },
   });
 }
 
-/**
- * With p the probabilities and e the targets' unit rows, dlogits = dnll·(p − e). The products with p and with e are
- * taken apart, so that no other tensor of the vocabulary's width is made; those with p, chunk by chunk of the vocabulary:
- * p is a chunk's share of the distribution times the softmax within the chunk.
- */
-function tokenLossGradients(
-  dNll: tf.Tensor,
-  hidden: tf.Tensor,
-  weight: tf.Tensor,
-  targets: tf.Tensor,
-  withinChunk: tf.Tensor3D,
-  shares: tf.Tensor,
-) {
-  const [chunks, , chunk] = withinChunk.shape;
-  const [vocabulary, features] = weight.shape;
-  const scale = tf.expandDims(dNll, 1);
-  const scaled = tf.mul(hidden, scale);
-  const factors = tf.expandDims(shares, 2);
-  return {
-    hidden: () => {
-      const own = run<tf.Tensor>('Embedding', { weight, ids: targets });
-      const mixed = tf.matMul(withinChunk, tf.reshape(weight, [chunks, chunk, features]) as tf.Tensor3D);
-      return tf.mul(tf.sub(tf.sum(tf.mul(mixed, factors), 0), own), scale);
-    },
-    weight: () => {
-      const spread = tf.matMul(withinChunk, tf.mul(scaled, factors) as tf.Tensor3D, true, false);
-      return run<tf.Tensor>('AddRows', { table: tf.reshape(spread, [vocabulary, features]), rows: tf.neg(scaled), ids: targets });
-    },
-  };
-}
+/** A list as named inputs, in its order. */
+const numbered = (pieces: readonly tf.Tensor[]): Tensors => Object.fromEntries(pieces.map((piece, index) => [`piece${index}`, piece]));

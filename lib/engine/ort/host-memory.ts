@@ -1,6 +1,7 @@
 /** Main memory: results are written into buffers that are used again and again. */
 import type { Tensor } from 'onnxruntime-common';
 import { forget, type Memory, tensorOf } from './memory';
+import { tensorsOfPieces } from './pieces';
 import { BufferPool } from './pool';
 import type { Cut } from './program';
 import { ortTensor, type Session } from './session';
@@ -16,13 +17,14 @@ export class HostMemory implements Memory {
 
   run(session: Session, cut: Cut, donors: ReadonlyMap<Value, Value> = donorsOf(cut)): void {
     const feeds: Record<string, Tensor> = {};
-    for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = tensorOf(value);
+    for (const [index, value] of cut.feeds.entries()) Object.assign(feeds, bind(session, `i${index}`, tensorOf(value), true));
     const results = cut.fetches.map((value) => {
       const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
       const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
       return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
     });
-    const fetches = Object.fromEntries(results.map(({ tensor }, index) => [`o${index}`, tensor]));
+    const fetches: Record<string, Tensor> = {};
+    for (const [index, { tensor }] of results.entries()) Object.assign(fetches, bind(session, `o${index}`, tensor, false));
     // Their memory belongs to the results from here on, also when the run fails half-way.
     for (const donor of donors.values()) forget(donor);
     session.run(feeds, fetches);
@@ -59,6 +61,13 @@ export class HostMemory implements Memory {
   clear(): void {
     this.pool.clear();
   }
+}
+
+/** A tensor by its name in a session, or its pieces; where they are wanted beside it, both. */
+function bind(session: Session, name: string, tensor: Tensor, both: boolean): Record<string, Tensor> {
+  const sizes = session.inPieces.get(name);
+  if (!sizes) return { [name]: tensor };
+  return { ...(both && { [name]: tensor }), ...tensorsOfPieces(name, tensor, sizes) };
 }
 
 /** Whether nobody holds a value any more, and its memory is ours. */

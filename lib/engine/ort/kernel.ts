@@ -26,6 +26,8 @@ export interface Emission {
   attrs: Attrs;
   /** The inputs' shapes in the call that is compiled; what a kernel does with them must be in its key. */
   concrete: (readonly number[])[];
+  /** The pieces of an input, a matrix, by its position (pieces.ts). */
+  pieces(input: number): string[];
 }
 
 // The attributes of tfjs kernels have no common type; each kernel reads its own.
@@ -47,7 +49,11 @@ export interface OrtKernel {
   emit(emission: Emission): string | string[];
   /** Writes base + output, where that is one operation. Only for kernels with one output. */
   emitOnto?(emission: Emission, base: string): string;
-  /** The same with a vector that is added to each row of the output, a matrix. */
+  /** Writes base + output where the base lies in pieces (pieces.ts), in main memory. Only for kernels with one output, a matrix. */
+  emitOntoPieces?(emission: Emission, bases: string[]): string[];
+  /** Whether the output comes in pieces, so that sums with it had better be written in pieces. */
+  inPieces?: boolean;
+  /** Writes the output, a matrix, with a vector added to each of its rows, where that is one operation. */
   emitBiased?(emission: Emission, bias: string): string;
   /** Writes several calls that read the same input; absent: each by itself. */
   emitTogether?(emissions: Emission[]): string[];

@@ -2,6 +2,7 @@
 import { blockedInput } from './blocked-products';
 import type { Emission, Operand } from './kernel';
 import { type Dim, GraphBuilder, type Target } from './onnx';
+import { inputInPieces, outputInPieces, split } from './pieces';
 import { leaveResults } from './session';
 import type { Node, Value } from './value';
 
@@ -85,11 +86,13 @@ export function emitGraph(cut: Cut, sizes: VaryingSizes, target: Target): GraphB
     else graph.input(`i${index}`, feed.dtype, declared);
     operands.set(feed, { name: `i${index}`, shape, dtype: feed.dtype });
   }
-  new Emitter(graph, cut, sizes, operands).run();
+  const written = new Emitter(graph, cut, sizes, operands).run();
   if (target.device === 'cpu') leaveResults(graph);
   for (const [index, fetch] of cut.fetches.entries()) {
     const operand = operands.get(fetch) as Operand;
-    graph.outputAs(`o${index}`, operand.name, fetch.dtype, operand.shape);
+    const pieces = written.get(fetch);
+    if (pieces) outputInPieces(graph, `o${index}`, { shape: [...fetch.shape], dtype: fetch.dtype }, pieces);
+    else graph.outputAs(`o${index}`, operand.name, fetch.dtype, operand.shape);
   }
   return graph;
 }
@@ -101,6 +104,10 @@ class Emitter {
   private readonly sums = new Map<Node, Value[]>();
   /** Additions of a vector to each row of a product. */
   private readonly biased = new Map<Node, { product: Node; bias: Value }>();
+  /** Sums that are written in pieces, each onto the first of its terms. */
+  private readonly piecewise = new Map<Node, Value[]>();
+  /** Names of the pieces of operands. */
+  private readonly pieces = new Map<Value, string[]>();
   /** Nodes that are written together, by the first of them. */
   private readonly together = new Map<Node, Node[]>();
 
@@ -118,16 +125,23 @@ class Emitter {
     this.findTogether();
   }
 
-  run(): void {
+  /** @returns the results that were written in pieces, by their names */
+  run(): ReadonlyMap<Value, readonly string[]> {
+    const written = new Map<Value, readonly string[]>();
     for (const node of this.cut.nodes) {
       if (this.deferred.has(node)) continue;
       const terms = this.sums.get(node);
+      const inPieces = this.piecewise.get(node);
       const biased = this.biased.get(node);
-      if (terms) this.bind(node, this.emitSum(terms));
+      if (inPieces) {
+        written.set(node.outputs[0], this.emitPieces(inPieces));
+        this.bind(node, '');
+      } else if (terms) this.bind(node, this.emitSum(terms));
       else if (biased) this.bind(node, this.emitBiased(biased));
       else if (this.together.has(node)) this.emitTogether(this.together.get(node) as Node[]);
       else this.bind(node, node.kernel.emit(this.emission(node)));
     }
+    return written;
   }
 
   /** A tree of Adds over single-use terms becomes one sum; terms that can add themselves onto a base wait for it. */
@@ -147,12 +161,20 @@ class Emitter {
         }
       };
       for (const input of node.inputs) collect(input as Value);
-      const waiting = terms.filter((term) => this.addsOnto(term));
+      const isPiecewise = this.canBeInPieces(node, terms);
+      const waiting = isPiecewise ? terms.slice(1) : terms.filter((term) => this.addsOnto(term));
       if (waiting.length === 0) continue;
       for (const sum of inner) this.deferred.add(sum);
       for (const term of waiting) this.deferred.add(term.node as Node);
-      this.sums.set(node, terms);
+      (isPiecewise ? this.piecewise : this.sums).set(node, terms);
     }
+  }
+
+  /** Whether a sum of a matrix in memory and of what can be added to its pieces is only a result. */
+  private canBeInPieces({ outputs: [sum] }: Node, [base, ...others]: Value[]): boolean {
+    if (this.graph.target.device !== 'cpu' || base.node || !this.cut.fetches.includes(sum) || this.consumers.get(sum) !== 1) return false;
+    if (!others.some(({ node }) => node?.kernel.inPieces)) return false;
+    return others.every((term) => term.node?.kernel.emitOntoPieces && this.consumers.get(term) === 1);
   }
 
   private findBiased(): void {
@@ -205,6 +227,22 @@ class Emitter {
     return base as string;
   }
 
+  private emitPieces([base, ...others]: Value[]): string[] {
+    const add = (bases: string[], { node }: Value): string[] =>
+      (node as Node).kernel.emitOntoPieces?.(this.emission(node as Node), bases) as string[];
+    return others.reduce(add, this.piecesOf(base));
+  }
+
+  /** What is fed from main memory is fed in pieces, without a copy. */
+  private piecesOf(value: Value): string[] {
+    const operand = this.operand(value);
+    const isFed = this.graph.target.device === 'cpu' && this.cut.feeds.includes(value);
+    const names =
+      this.pieces.get(value) ?? (isFed ? inputInPieces(this.graph, operand, value.shape) : split(this.graph, operand, value.shape));
+    this.pieces.set(value, names);
+    return names;
+  }
+
   private emission(node: Node): Emission {
     return {
       graph: this.graph,
@@ -212,6 +250,7 @@ class Emitter {
       concrete: node.inputs.map((input) => input?.shape ?? []),
       inputs: node.inputs.map((input) => (input ? this.operand(input) : { name: '', shape: [], dtype: 'float32' })),
       outputs: node.outputs.map((output) => ({ shape: dimsOf(output, this.sizes), dtype: output.dtype })),
+      pieces: (input) => this.piecesOf(node.inputs[input] as Value),
     };
   }
 

@@ -43,11 +43,14 @@ export function leaveResults(graph: GraphBuilder): void {
 
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
 export class Session {
+  /** Inputs, beside being inputs, and outputs that are bound in pieces, with the rows of each (pieces.ts). */
+  readonly inPieces: ReadonlyMap<string, readonly number[]>;
   private readonly native: InstanceType<typeof binding.InferenceSession>;
 
   /** @param places where each output goes, by name; without them, into the tensors that `run` is given */
   constructor(graph: GraphBuilder, settings: SessionSettings, places?: Record<string, OutputPlace>) {
     openRuntime();
+    this.inPieces = graph.inPieces;
     this.native = new binding.InferenceSession();
     const options: InferenceSession.SessionOptions = {
       executionProviders: settings.executionProviders,

@@ -1,126 +1,194 @@
-/** Cross-entropy over a vocabulary. */
+/** Cross-entropy over a vocabulary, which is gone through in pieces (pieces.ts): the loss of each target, and its gradients. */
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
+import { firstRows, indicator, pieceSizes, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
 
-/** Vocabulary entries that are computed together at most: their products, and a gradient of so many rows, stay in the processor's cache. */
-const LONGEST_CHUNK = 2500;
-
-/** Into how many equal chunks a vocabulary is cut: the fewest that are short enough, or one if no number of chunks fits. */
-export function vocabularyChunks(vocabulary: number): number {
-  const fewest = Math.ceil(vocabulary / LONGEST_CHUNK);
-  for (let chunks = fewest; chunks <= 4 * fewest; chunks++) if (vocabulary % chunks === 0) return chunks;
-  return 1;
+/** What one piece of the vocabulary says of each target; columns of float32, [targets, 1]. */
+interface PieceOfLogits {
+  /** Softmax within the piece, [targets, entries of the piece]. */
+  probabilities: string;
+  /** The largest logit, and its probability within the piece. */
+  largest: string;
+  largestProbability: string;
+  /** Id of the largest logit, the first of equal ones, int64. */
+  likeliest: string;
+  /** Σ probability · logit. */
+  expected: string;
+  /** The target's logit if it is in this piece, else 0. */
+  target: string;
 }
 
-/**
- * Outputs nll, argmax and entropy of each target, and for the gradient the softmax within each chunk of the vocabulary,
- * [chunks, targets, chunk], with the share of each chunk in the whole distribution, [chunks, targets].
- */
+/** What is known of a loss in a graph. */
+interface LossInGraph {
+  pieces: readonly PieceOfLogits[];
+  /** [targets]. */
+  nll: string;
+  argmax: string;
+  entropy: string;
+  /** The share of each piece in the whole distribution, [targets, pieces]. */
+  shares: string;
+}
+
+/** Losses that are written in a graph already, by the names of their operands: the gradient reads the same. */
+const written = new WeakMap<GraphBuilder, Map<string, LossInGraph>>();
+
 const tokenLoss: OrtKernel = {
   name: 'TokenLoss',
   inputs: ['hidden', 'weight', 'targets'],
-  infer: ([hidden, weight, targets]) => {
-    const chunks = vocabularyChunks(weight.shape[0]);
-    return [
-      { shape: targets.shape, dtype: 'float32' },
-      { shape: targets.shape, dtype: 'int32' },
-      { shape: targets.shape, dtype: 'float32' },
-      { shape: [chunks, hidden.shape[0], weight.shape[0] / chunks], dtype: 'float32' },
-      { shape: [chunks, hidden.shape[0]], dtype: 'float32' },
-    ];
-  },
+  infer: ([, , { shape }]) => [
+    { shape, dtype: 'float32' },
+    { shape, dtype: 'int32' },
+    { shape, dtype: 'float32' },
+  ],
   key: (_, [, weight]) => weight.shape.join(),
   emit: (emission) => {
-    const { graph, inputs, concrete } = emission;
-    const [vocabulary, features] = concrete[1];
-    const chunks = vocabularyChunks(vocabulary);
-    const chunk = vocabulary / chunks;
-    const weight = graph.op('Reshape', [inputs[1].name, graph.ints([chunks, chunk, features])]);
-    const hidden = graph.op('Unsqueeze', [inputs[0].name, graph.ints([0])]);
-    const logits = matrixProduct(graph, hidden, weight, { ranks: [3, 3], transB: true });
-    const probabilities = graph.op('Softmax', [logits], { axis: -1 });
-    const maxima = overVocabulary(graph, 'ReduceMax', logits);
-    const { logDenominator, shares } = joinChunks(graph, maxima, overVocabulary(graph, 'ReduceMax', probabilities));
-    const nll = graph.op('Sub', [logDenominator, logitsOfTargets(emission, logits, chunk)]);
-    const expected = graph.op('Mul', [expectedLogits(graph, probabilities, logits), shares]);
-    const entropy = graph.op('Sub', [logDenominator, graph.op('ReduceSum', [expected, graph.ints([0])], { keepdims: 0 })]);
-    const argmax = likeliest(graph, logits, maxima, chunk);
-    return [nll, argmax, entropy, probabilities, onceKnown(graph, shares, [nll, argmax, entropy])];
+    const { nll, argmax, entropy } = lossIn(emission);
+    return [nll, argmax, entropy];
   },
 };
 
-/**
- * The same shares, but not before the results are known. ONNX Runtime would leave those to the end of the run, and the logits,
- * the largest tensor of all, would stay in memory for them through the whole backward pass.
- */
-function onceKnown(graph: GraphBuilder, shares: string, results: string[]): string {
-  const first = graph.ints([0]);
-  const rows = results.map((x) => graph.op('Unsqueeze', [graph.op('Cast', [x], { to: ELEMENT_TYPES.float32 }), first]));
-  const none = graph.op('Slice', [graph.op('Concat', rows, { axis: 0 }), first, first, first]);
-  return graph.op('Concat', [shares, none], { axis: 0 });
+/** The loss, from hidden states, weight and targets as the first inputs; written once in a graph. */
+function lossIn({ graph, inputs: [hidden, weight, targets], concrete: [, [vocabulary]], pieces }: Emission): LossInGraph {
+  const losses = written.get(graph) ?? new Map<string, LossInGraph>();
+  written.set(graph, losses);
+  const key = [hidden, weight, targets].map(({ name }) => name).join();
+  const loss = losses.get(key) ?? joinPieces(graph, piecesOfLogits(graph, [hidden.name, targets.name], vocabulary, pieces(1)));
+  losses.set(key, loss);
+  return loss;
 }
 
-/** Reduces [chunks, targets, chunk] to [chunks, targets]. */
-function overVocabulary(graph: GraphBuilder, op: 'ReduceMax', x: string): string {
-  return graph.op(op, [x, graph.ints([-1])], { keepdims: 0 });
+function piecesOfLogits(graph: GraphBuilder, [hidden, targets]: string[], vocabulary: number, weights: string[]): PieceOfLogits[] {
+  const ids = column(graph, targets);
+  const sizes = pieceSizes(vocabulary);
+  const starts = firstRows(sizes);
+  const found: PieceOfLogits[] = [];
+  for (const [index, weight] of weights.entries()) {
+    const x = index === 0 ? hidden : after(graph, hidden, found[index - 1]);
+    const logits = matrixProduct(graph, x, weight, { ranks: [2, 2], transB: true });
+    found.push(pieceOfLogits(graph, logits, ids, { first: starts[index], size: sizes[index] }));
+  }
+  return found;
 }
 
-/**
- * The logarithm of the softmax's denominator over the whole vocabulary, [targets], and the share that each chunk has in it,
- * [chunks, targets]. Within a chunk, log Σ exp(logit) = logit_max − log p_max, which loses no precision.
- * @param maxima largest logit of each chunk, [chunks, targets]
- * @param probabilities that logit's probability within its chunk
- */
-function joinChunks(graph: GraphBuilder, maxima: string, probabilities: string): { logDenominator: string; shares: string } {
-  const first = graph.ints([0]);
-  const within = graph.op('Sub', [maxima, graph.op('Log', [probabilities])]);
-  const largest = graph.op('ReduceMax', [within, first], { keepdims: 1 });
-  const relative = graph.op('Exp', [graph.op('Sub', [within, largest])]);
-  const sum = graph.op('ReduceSum', [relative, first], { keepdims: 1 });
-  const logDenominator = graph.op('Add', [largest, graph.op('Log', [sum])]);
-  return { logDenominator: graph.op('Squeeze', [logDenominator, first]), shares: graph.op('Div', [relative, sum]) };
+function pieceOfLogits(graph: GraphBuilder, logits: string, ids: string, { first, size }: { first: number; size: number }): PieceOfLogits {
+  const last = graph.ints([-1]);
+  const probabilities = graph.op('Softmax', [logits], { axis: -1 });
+  const { place, isInside } = placesIn(graph, ids, first, size);
+  const likeliest = graph.op('ArgMax', [logits], { axis: -1, keepdims: 1 });
+  return {
+    probabilities,
+    largest: graph.op('ReduceMax', [logits, last], { keepdims: 1 }),
+    largestProbability: graph.op('ReduceMax', [probabilities, last], { keepdims: 1 }),
+    likeliest: first > 0 ? graph.op('Add', [likeliest, graph.scalar('int64', first)]) : likeliest,
+    expected: expectedLogits(graph, probabilities, logits),
+    target: graph.op('Mul', [graph.op('GatherElements', [logits, place], { axis: 1 }), indicator(graph, isInside)]),
+  };
 }
 
-/** Σ p·logit of each chunk; on the CPU as a product of a row and a column: one pass over both. WebGPU has no kernel for that. */
+/** Σ p·logit of each target; on the CPU as a product of a row and a column: one pass over both. WebGPU has no kernel for that. */
 function expectedLogits(graph: GraphBuilder, probabilities: string, logits: string): string {
   if (graph.target.device === 'webgpu') {
-    return graph.op('ReduceSum', [graph.op('Mul', [probabilities, logits]), graph.ints([-1])], { keepdims: 0 });
+    return graph.op('ReduceSum', [graph.op('Mul', [probabilities, logits]), graph.ints([-1])], { keepdims: 1 });
   }
-  const third = graph.ints([2]);
-  const operands = [probabilities, logits].map((x) => graph.op('Unsqueeze', [x, third]));
-  return graph.op('Squeeze', [graph.op('FusedMatMul', operands, { transB: 1, alpha: float(1) }), graph.ints([2, 3])]);
+  const operands = [probabilities, logits].map((x) => graph.op('Unsqueeze', [x, graph.ints([1])]));
+  return graph.op('Squeeze', [graph.op('FusedMatMul', operands, { transB: 1, alpha: float(1) }), graph.ints([2])]);
 }
 
-function logitsOfTargets({ graph, inputs }: Emission, logits: string, chunk: number): string {
-  const ids = graph.op('Cast', [inputs[2].name], { to: ELEMENT_TYPES.int64 });
-  const size = graph.scalar('int64', chunk);
-  return graph.op('GatherND', [logits, places(graph, [graph.op('Div', [ids, size]), rowsOf(graph, logits), graph.op('Mod', [ids, size])])]);
+/**
+ * The same hidden states, but not before all is known of a piece. ONNX Runtime would compute the logits of every piece first, and
+ * their memory be needed at once.
+ */
+function after(graph: GraphBuilder, hidden: string, { probabilities: _, likeliest, ...columns }: PieceOfLogits): string {
+  const known = [...Object.values(columns), graph.op('Cast', [likeliest], { to: ELEMENT_TYPES.float32 })];
+  const none = graph.op('Slice', [graph.op('Concat', known, { axis: 1 }), graph.ints([0]), graph.ints([0]), graph.ints([1])]);
+  return graph.op('Concat', [hidden, none], { axis: 1 });
 }
 
-/** Ids of the largest logits, int32 [targets]: first the chunk, then the place in it; the first of equal ones. */
-function likeliest(graph: GraphBuilder, logits: string, maxima: string, chunk: number): string {
-  const best = graph.op('ArgMax', [maxima], { axis: 0, keepdims: 0 });
-  const among = graph.op('GatherND', [logits, places(graph, [best, rowsOf(graph, logits)])]);
-  const place = graph.op('ArgMax', [among], { axis: 1, keepdims: 0 });
-  const ids = graph.op('Add', [graph.op('Mul', [best, graph.scalar('int64', chunk)]), place]);
-  return graph.op('Cast', [ids], { to: ELEMENT_TYPES.int32 });
+/** The loss over all pieces. Within a piece, log Σ exp(logit) = logit_max − log p_max, which loses no precision. */
+function joinPieces(graph: GraphBuilder, pieces: readonly PieceOfLogits[]): LossInGraph {
+  const last = graph.ints([-1]);
+  const all = (field: keyof PieceOfLogits): string =>
+    pieces.length === 1 ? pieces[0][field] : graph.op('Concat', [...pieces.map((piece) => piece[field])], { axis: 1 });
+  const over = (op: string, x: string): string => graph.op(op, [x, last], { keepdims: 1 });
+  const vector = (x: string): string => graph.op('Squeeze', [x, last]);
+  const largest = all('largest');
+  const within = graph.op('Sub', [largest, graph.op('Log', [all('largestProbability')])]);
+  const top = over('ReduceMax', within);
+  const relative = graph.op('Exp', [graph.op('Sub', [within, top])]);
+  const sum = over('ReduceSum', relative);
+  const shares = graph.op('Div', [relative, sum]);
+  const logDenominator = graph.op('Add', [top, graph.op('Log', [sum])]);
+  const nll = graph.op('Sub', [logDenominator, over('ReduceSum', all('target'))]);
+  const entropy = graph.op('Sub', [logDenominator, over('ReduceSum', graph.op('Mul', [all('expected'), shares]))]);
+  const piece = graph.op('ArgMax', [largest], { axis: -1, keepdims: 1 });
+  const argmax = graph.op('Cast', [graph.op('GatherElements', [all('likeliest'), piece], { axis: 1 })], { to: ELEMENT_TYPES.int32 });
+  return { pieces, nll: vector(nll), argmax: vector(argmax), entropy: vector(entropy), shares };
 }
 
-/** 0, 1, …, targets − 1. */
-function rowsOf(graph: GraphBuilder, logits: string): string {
-  const count = graph.op('Squeeze', [graph.sizeOf(logits, 1)]);
-  return graph.op('Range', [graph.scalar('int64', 0), count, graph.scalar('int64', 1)]);
-}
+/**
+ * The gradient of the logits, dnll·(p − e) with the probabilities p and the targets' unit rows e, in pieces. In the graph that
+ * computes the loss the probabilities are known; in another they are computed again.
+ */
+const tokenLossGrad: OrtKernel = {
+  name: 'TokenLossGrad',
+  inputs: ['hidden', 'weight', 'targets', 'dNll'],
+  infer: ([hidden, weight]) => pieceSizes(weight.shape[0]).map((size) => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
+  list: true,
+  key: (_, [, weight]) => weight.shape.join(),
+  emit: (emission) => {
+    const { graph, inputs, concrete } = emission;
+    const { pieces, shares } = lossIn(emission);
+    const sizes = pieceSizes(concrete[1][0]);
+    const starts = firstRows(sizes);
+    const ids = column(graph, inputs[2].name);
+    const scale = column(graph, inputs[3].name);
+    const scaled = graph.op('Mul', [shares, scale]);
+    const factors = sizes.length === 1 ? [scaled] : graph.ops('Split', [scaled], sizes.length, { axis: 1, num_outputs: sizes.length });
+    return pieces.map(({ probabilities }, index) => {
+      const { place, isInside } = placesIn(graph, ids, starts[index], sizes[index]);
+      const atTarget = graph.op('Neg', [graph.op('Mul', [indicator(graph, isInside), scale])]);
+      return graph.op('ScatterElements', [graph.op('Mul', [probabilities, factors[index]]), place, atTarget], {
+        axis: 1,
+        reduction: 'add',
+      });
+    });
+  },
+};
 
-/** Index vectors of each axis, int64 [targets], side by side. */
-function places(graph: GraphBuilder, indices: string[]): string {
-  const last = graph.ints([1]);
-  return graph.op(
-    'Concat',
-    indices.map((index) => graph.op('Unsqueeze', [index, last])),
-    { axis: 1 },
-  );
-}
+/** The gradient of the hidden states, from the weight and the pieces of the logits' gradient. */
+const tokenLossHiddenGrad: OrtKernel = {
+  name: 'TokenLossHiddenGrad',
+  infer: ([weight, piece]) => ({ shape: [piece.shape[0], weight.shape[1]], dtype: 'float32' }),
+  key: (_, [, ...pieces]) => widthsOf(pieces),
+  emit: ({ graph, inputs: [, ...dLogits], pieces }) => {
+    const sumOf = (base: string | undefined, weight: string, index: number): string =>
+      matrixProduct(graph, dLogits[index].name, weight, { ranks: [2, 2], base });
+    return pieces(0).reduce(sumOf, undefined as string | undefined) as string;
+  },
+};
 
-export const lossKernels = [tokenLoss];
+/** The gradient of the weight, from the hidden states and the pieces of the logits' gradient. */
+const tokenLossWeightGrad: OrtKernel = {
+  name: 'TokenLossWeightGrad',
+  infer: ([hidden, ...pieces]) => ({
+    shape: [pieces.reduce((rows, { shape }) => rows + shape[1], 0), hidden.shape[1]],
+    dtype: 'float32',
+  }),
+  inPieces: true,
+  key: (_, [, ...pieces]) => widthsOf(pieces),
+  emit: ({ graph, inputs: [hidden, ...dLogits] }) => {
+    const pieces = dLogits.map(({ name }) => matrixProduct(graph, name, hidden.name, { ranks: [2, 2], transA: true }));
+    return pieces.length === 1 ? pieces[0] : graph.op('Concat', pieces, { axis: 0 });
+  },
+  emitOntoPieces: ({ graph, inputs: [hidden, ...dLogits] }, bases) =>
+    bases.map((base, index) => matrixProduct(graph, dLogits[index].name, hidden.name, { ranks: [2, 2], transA: true, base })),
+};
+
+const widthsOf = (pieces: TensorInfo[]): string => pieces.map(({ shape }) => shape[1]).join();
+
+/** A vector [targets] as a column [targets, 1]. */
+const column = (graph: GraphBuilder, vector: string): string => graph.op('Unsqueeze', [vector, graph.ints([1])]);
+
+export const lossKernels = [tokenLoss, tokenLossGrad, tokenLossHiddenGrad, tokenLossWeightGrad];

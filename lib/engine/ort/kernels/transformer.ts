@@ -4,6 +4,7 @@ import type { Activation } from '../../ops';
 import { elementwise, isBlocked } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { float, type GraphBuilder } from '../onnx';
+import { scatterRowsIntoPieces } from '../pieces';
 import { blockedRows } from '../resting-layout';
 import { scatterRows } from './shape';
 
@@ -202,22 +203,12 @@ const scatter: OrtKernel = {
     return onto(emission, graph.op('Expand', [graph.constant('float32', [0], [1]), graph.shape(outputs[0].shape)]));
   },
   emitOnto: onto,
+  emitOntoPieces: (emission, bases) => scatterRowsIntoPieces(emission, bases, emission.attrs.count),
 };
 
 function onto({ graph, inputs: [rows, ids] }: Emission, base: string): string {
   return scatterRows(graph, base, ids.name, rows.name, rows.shape);
 }
-
-/**
- * A table with rows added at their ids. One kernel, and not a table and a sum of ScatterRows: ONNX Runtime adds the rows in
- * the table's own memory, and only then is the whole added to a sum of gradients.
- */
-const addRows: OrtKernel = {
-  name: 'AddRows',
-  inputs: ['table', 'rows', 'ids'],
-  infer: like,
-  emit: ({ graph, inputs: [table, rows, ids] }) => scatterRows(graph, table.name, ids.name, rows.name, rows.shape),
-};
 
 export const transformerKernels = [
   rmsNorm,
@@ -231,5 +222,4 @@ export const transformerKernels = [
   activationGrad,
   embedding,
   scatter,
-  addRows,
 ];
