@@ -5,7 +5,7 @@ import { before, beforeEach, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import * as engine from '../../lib/engine';
 import * as composed from '../../lib/engine/composed';
-import { firstRows, pieceSizes } from '../../lib/engine/ort/pieces';
+import { piecesOf } from '../../lib/engine/ort/pieces';
 import { createRandom } from '../../lib/random';
 import { GradientSums } from '../../lib/train/gradients';
 
@@ -26,20 +26,17 @@ function distance(a: Float32Array, b: Float32Array): number {
 
 test('pieces are of one size but the last, follow each other, and are not too many', () => {
   for (const rows of [1, 16, 2048, 2049, 5003, 32000, 49152, 50257, 50304, 151936, 256000]) {
-    const sizes = pieceSizes(rows);
-    assert.equal(
-      sizes.reduce((a, b) => a + b),
-      rows,
-    );
-    assert.ok(sizes.length <= 32 && sizes.every((size) => size > 0));
-    assert.ok(sizes.slice(0, -1).every((size) => size === sizes[0] && size % 16 === 0));
-    assert.deepEqual(
-      firstRows(sizes),
-      sizes.map((_, index) => index * sizes[0]),
-    );
+    const pieces = piecesOf(rows);
+    const { size } = pieces[0];
+    const last = pieces[pieces.length - 1];
+    assert.ok(pieces.length <= 32 && last.size > 0 && last.size <= size);
+    assert.equal(last.first + last.size, rows);
+    for (const [index, piece] of pieces.slice(0, -1).entries()) assert.deepEqual(piece, { first: index * size, size, isLast: false });
+    assert.ok(last.isLast && last.first === size * (pieces.length - 1));
+    assert.ok(pieces.length === 1 || size % 16 === 0);
   }
-  assert.deepEqual(pieceSizes(2048), [2048]);
-  assert.equal(pieceSizes(2049).length, 2);
+  assert.deepEqual(piecesOf(2048), [{ first: 0, size: 2048, isLast: true }]);
+  assert.equal(piecesOf(2049).length, 2);
 });
 
 const VOCABULARY = 5003;
@@ -107,6 +104,17 @@ test('a loss that was read before its gradient is recorded has the same gradient
     });
   assert.ok(distance(gradient(true), gradient(false)) < 1e-6);
   tf.dispose([hidden, weight, targets]);
+});
+
+test('a target outside of the vocabulary is refused, by the call if it is known and else when the loss is read', () => {
+  tf.tidy(() => {
+    const [hidden, weight] = [tf.ones([2, FEATURES]) as tf.Tensor2D, tf.ones([VOCABULARY, FEATURES]) as tf.Tensor2D];
+    const known = (id: number): tf.Tensor1D => tf.tensor1d([0, id], 'int32');
+    assert.throws(() => engine.tokenLoss(hidden, weight, known(VOCABULARY)), /the target 5003 is not in \[0, 5002\]/);
+    assert.throws(() => engine.tokenLoss(hidden, weight, known(-1)), /the target -1 is not in/);
+    const { nll } = engine.tokenLoss(hidden, weight, tf.add(known(5000), tf.scalar(3, 'int32')));
+    assert.throws(() => nll.dataSync());
+  });
 });
 
 test('the logits of a whole vocabulary never lie in memory at once', (t) => {

@@ -17,14 +17,20 @@ export class HostMemory implements Memory {
 
   run(session: Session, cut: Cut, donors: ReadonlyMap<Value, Value> = donorsOf(cut)): void {
     const feeds: Record<string, Tensor> = {};
-    for (const [index, value] of cut.feeds.entries()) Object.assign(feeds, bind(session, `i${index}`, tensorOf(value), true));
+    for (const [index, value] of cut.feeds.entries()) {
+      const [name, tensor] = [`i${index}`, tensorOf(value)];
+      Object.assign(feeds, { [name]: tensor }, session.inPieces.has(name) && tensorsOfPieces(name, tensor));
+    }
     const results = cut.fetches.map((value) => {
       const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
       const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
       return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
     });
     const fetches: Record<string, Tensor> = {};
-    for (const [index, { tensor }] of results.entries()) Object.assign(fetches, bind(session, `o${index}`, tensor, false));
+    for (const [index, { tensor }] of results.entries()) {
+      const name = `o${index}`;
+      Object.assign(fetches, session.inPieces.has(name) ? tensorsOfPieces(name, tensor) : { [name]: tensor });
+    }
     // Their memory belongs to the results from here on, also when the run fails half-way.
     for (const donor of donors.values()) forget(donor);
     session.run(feeds, fetches);
@@ -61,13 +67,6 @@ export class HostMemory implements Memory {
   clear(): void {
     this.pool.clear();
   }
-}
-
-/** A tensor by its name in a session, or its pieces; where they are wanted beside it, both. */
-function bind(session: Session, name: string, tensor: Tensor, both: boolean): Record<string, Tensor> {
-  const sizes = session.inPieces.get(name);
-  if (!sizes) return { [name]: tensor };
-  return { ...(both && { [name]: tensor }), ...tensorsOfPieces(name, tensor, sizes) };
 }
 
 /** Whether nobody holds a value any more, and its memory is ours. */

@@ -74,8 +74,8 @@ export interface Target {
 
 /** A graph under construction. Every method that adds a node returns the names of its outputs. */
 export class GraphBuilder {
-  /** Inputs and outputs that are bound in pieces, with the rows of each (pieces.ts). */
-  readonly inPieces = new Map<string, readonly number[]>();
+  /** Inputs, which they are as a whole too, and outputs that are bound in pieces (pieces.ts). */
+  readonly inPieces = new Set<string>();
   private readonly nodes: NodeRecord[] = [];
   private readonly initializers = new Map<string, { name: string; type: ElementType; dims: number[]; data: Uint8Array }>();
   private readonly outside = new Map<string, { type: ElementType; dims: number[]; data: Uint8Array }>();

@@ -19,85 +19,80 @@ const MOST_PIECES = 32;
 /** Numbers of rows that products like best are multiples of this. */
 const ALIGNMENT = 16;
 
-/** Rows of each piece of a matrix with so many; one piece if it is not large. */
-export function pieceSizes(rows: number): number[] {
+/** A piece of a matrix. */
+export interface Piece {
+  /** The row of the whole that it begins with. */
+  first: number;
+  /** Its rows. */
+  size: number;
+  isLast: boolean;
+}
+
+/** Pieces of a matrix with so many rows; one piece if it is not large. */
+export function piecesOf(rows: number): Piece[] {
   const even = rows / Math.min(MOST_PIECES, Math.ceil(rows / ROWS));
   const size = ALIGNMENT * Math.ceil(even / ALIGNMENT);
-  const sizes: number[] = [];
-  for (let first = 0; first < rows; first += size) sizes.push(Math.min(size, rows - first));
-  return sizes;
+  const pieces: Piece[] = [];
+  for (let first = 0; first < rows; first += size) pieces.push({ first, size: Math.min(size, rows - first), isLast: first + size >= rows });
+  return pieces;
 }
 
-/** The row that each piece begins with. */
-export function firstRows(sizes: readonly number[]): number[] {
-  let next = 0;
-  return sizes.map((size) => {
-    next += size;
-    return next - size;
-  });
-}
-
-/** Names of an input's or output's pieces. */
-const pieceNames = (name: string, sizes: readonly number[]): string[] => sizes.map((_, index) => `${name}_${index}`);
+/** Name of an input's or output's piece. */
+const pieceName = (name: string, index: number): string => `${name}_${index}`;
 
 /** Declares an input, a matrix of this shape, a second time: as its pieces. */
 export function inputInPieces(graph: GraphBuilder, { name, dtype }: Operand, [rows, ...others]: readonly number[]): string[] {
-  const sizes = pieceSizes(rows);
-  if (sizes.length === 1) return [name];
-  graph.inPieces.set(name, sizes);
-  return pieceNames(name, sizes).map((piece, index) => graph.input(piece, dtype, [sizes[index], ...others]));
+  const pieces = piecesOf(rows);
+  if (pieces.length === 1) return [name];
+  graph.inPieces.add(name);
+  return pieces.map(({ size }, index) => graph.input(pieceName(name, index), dtype, [size, ...others]));
 }
 
 /** Declares an output, a matrix, as its pieces only. */
-export function outputInPieces(graph: GraphBuilder, name: string, { shape, dtype }: Output, pieces: readonly string[]): void {
+export function outputInPieces(graph: GraphBuilder, name: string, { shape, dtype }: Output, values: readonly string[]): void {
   const [rows, ...others] = shape;
-  const sizes = pieceSizes(rows);
-  if (sizes.length === 1) graph.outputAs(name, pieces[0], dtype, [...shape]);
-  else {
-    graph.inPieces.set(name, sizes);
-    for (const [index, piece] of pieceNames(name, sizes).entries()) graph.outputAs(piece, pieces[index], dtype, [sizes[index], ...others]);
-  }
+  const pieces = piecesOf(rows);
+  if (pieces.length > 1) graph.inPieces.add(name);
+  for (const [index, { size }] of pieces.entries())
+    graph.outputAs(pieces.length > 1 ? pieceName(name, index) : name, values[index], dtype, [size, ...others]);
 }
 
 /** Pieces of a matrix that the graph computes, as copies. */
 export function split(graph: GraphBuilder, { name }: Operand, [rows]: readonly number[]): string[] {
-  const sizes = pieceSizes(rows);
+  const sizes = piecesOf(rows).map(({ size }) => size);
   return sizes.length === 1 ? [name] : graph.ops('Split', [name, graph.ints(sizes)], sizes.length, { axis: 0 });
 }
 
 /** A tensor in main memory as its pieces, by their names. */
-export function tensorsOfPieces(
-  name: string,
-  { type, data, dims: [, ...others] }: Tensor,
-  sizes: readonly number[],
-): Record<string, Tensor> {
+export function tensorsOfPieces(name: string, { type, data, dims }: Tensor): Record<string, Tensor> {
+  const [rows, ...others] = dims;
   const width = others.reduce((a, b) => a * b, 1);
-  const starts = firstRows(sizes);
-  const pieceOf = (index: number): Tensor => {
-    const part = (data as Float32Array).subarray(starts[index] * width, (starts[index] + sizes[index]) * width);
-    return ortTensor(type as 'float32', part, [sizes[index], ...others]);
-  };
-  return Object.fromEntries(pieceNames(name, sizes).map((piece, index) => [piece, pieceOf(index)]));
+  const tensors = piecesOf(rows).map(({ first, size }, index) => {
+    const part = (data as Float32Array).subarray(first * width, (first + size) * width);
+    return [pieceName(name, index), ortTensor(type as 'float32', part, [size, ...others])];
+  });
+  return Object.fromEntries(tensors);
 }
 
 /** Adds rows to those of a matrix in pieces that their ids name; one after the other, so that sums do not depend on threads. */
-export function scatterRowsIntoPieces({ graph, inputs: [rows, ids] }: Emission, pieces: readonly string[], total: number): string[] {
-  const sizes = pieceSizes(total);
-  const starts = firstRows(sizes);
-  return pieces.map((piece, index) => {
-    const { place, isInside } = placesIn(graph, ids.name, starts[index], sizes[index]);
+export function scatterRowsIntoPieces({ graph, inputs: [rows, ids] }: Emission, bases: readonly string[], total: number): string[] {
+  return piecesOf(total).map((piece, index) => {
+    const { place, isInside } = placesIn(graph, ids.name, piece);
     const own = graph.op('Compress', [rows.name, isInside], { axis: 0 });
     const column = graph.op('Unsqueeze', [graph.op('Compress', [place, isInside], { axis: 0 }), graph.ints([1])]);
     const indices = graph.op('Expand', [column, graph.op('Shape', [own])]);
-    return graph.op('ScatterElements', [piece, indices, own], { axis: 0, reduction: 'add' });
+    return graph.op('ScatterElements', [bases[index], indices, own], { axis: 0, reduction: 'add' });
   });
 }
 
-/** Where rows of the whole matrix are in a piece, any row of it for those elsewhere, and which are in it. */
-export function placesIn(graph: GraphBuilder, ids: string, first: number, size: number): { place: string; isInside: string } {
+/**
+ * Where rows of the whole matrix are in a piece, any row of it for those elsewhere, and which are in it. Ids beyond the whole are
+ * beyond its last piece, so that who reads there fails.
+ */
+export function placesIn(graph: GraphBuilder, ids: string, { first, size, isLast }: Piece): { place: string; isInside: string } {
   const int = (value: number): string => graph.scalar('int32', value);
   const relative = first > 0 ? graph.op('Sub', [ids, int(first)]) : ids;
-  const place = graph.op('Clip', [relative, int(0), int(size - 1)]);
+  const place = graph.op('Clip', [relative, int(0), isLast ? '' : int(size - 1)]);
   return { place, isInside: graph.op('Equal', [relative, place]) };
 }
 

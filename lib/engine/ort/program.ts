@@ -230,11 +230,11 @@ class Emitter {
   private emitPieces([base, ...others]: Value[]): string[] {
     const add = (bases: string[], { node }: Value): string[] =>
       (node as Node).kernel.emitOntoPieces?.(this.emission(node as Node), bases) as string[];
-    return others.reduce(add, this.piecesOf(base));
+    return others.reduce(add, this.namesOfPieces(base));
   }
 
   /** What is fed from main memory is fed in pieces, without a copy. */
-  private piecesOf(value: Value): string[] {
+  private namesOfPieces(value: Value): string[] {
     const operand = this.operand(value);
     const isFed = this.graph.target.device === 'cpu' && this.cut.feeds.includes(value);
     const names =
@@ -250,7 +250,7 @@ class Emitter {
       concrete: node.inputs.map((input) => input?.shape ?? []),
       inputs: node.inputs.map((input) => (input ? this.operand(input) : { name: '', shape: [], dtype: 'float32' })),
       outputs: node.outputs.map((output) => ({ shape: dimsOf(output, this.sizes), dtype: output.dtype })),
-      pieces: (input) => this.piecesOf(node.inputs[input] as Value),
+      pieces: (input) => this.namesOfPieces(node.inputs[input] as Value),
     };
   }
 

@@ -43,8 +43,8 @@ export function leaveResults(graph: GraphBuilder): void {
 
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */
 export class Session {
-  /** Inputs, beside being inputs, and outputs that are bound in pieces, with the rows of each (pieces.ts). */
-  readonly inPieces: ReadonlyMap<string, readonly number[]>;
+  /** Inputs, which they are as a whole too, and outputs that are bound in pieces (pieces.ts). */
+  readonly inPieces: ReadonlySet<string>;
   private readonly native: InstanceType<typeof binding.InferenceSession>;
 
   /** @param places where each output goes, by name; without them, into the tensors that `run` is given */

@@ -1,8 +1,8 @@
 /** Cross-entropy over a vocabulary, which is gone through in pieces (pieces.ts): the loss of each target, and its gradients. */
-import type { TensorInfo } from '@tensorflow/tfjs-core';
+import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
-import { firstRows, indicator, pieceSizes, placesIn } from '../pieces';
+import { indicator, type Piece, piecesOf, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
 
 /** What one piece of the vocabulary says of each target; columns of float32, [targets, 1]. */
@@ -43,6 +43,11 @@ const tokenLoss: OrtKernel = {
     { shape, dtype: 'float32' },
   ],
   key: (_, [, weight]) => weight.shape.join(),
+  check: ([, weight], _, [, , targets]) => {
+    const [vocabulary] = weight.shape;
+    const wrong = targets?.find((id) => id < 0 || id >= vocabulary);
+    util.assert(wrong === undefined, () => `TokenLoss: the target ${wrong} is not in [0, ${vocabulary - 1}]`);
+  },
   emit: (emission) => {
     const { nll, argmax, entropy } = lossIn(emission);
     return [nll, argmax, entropy];
@@ -61,27 +66,25 @@ function lossIn({ graph, inputs: [hidden, weight, targets], concrete: [, [vocabu
 
 function piecesOfLogits(graph: GraphBuilder, [hidden, targets]: string[], vocabulary: number, weights: string[]): PieceOfLogits[] {
   const ids = column(graph, targets);
-  const sizes = pieceSizes(vocabulary);
-  const starts = firstRows(sizes);
   const found: PieceOfLogits[] = [];
-  for (const [index, weight] of weights.entries()) {
+  for (const [index, piece] of piecesOf(vocabulary).entries()) {
     const x = index === 0 ? hidden : after(graph, hidden, found[index - 1]);
-    const logits = matrixProduct(graph, x, weight, { ranks: [2, 2], transB: true });
-    found.push(pieceOfLogits(graph, logits, ids, { first: starts[index], size: sizes[index] }));
+    const logits = matrixProduct(graph, x, weights[index], { ranks: [2, 2], transB: true });
+    found.push(pieceOfLogits(graph, logits, ids, piece));
   }
   return found;
 }
 
-function pieceOfLogits(graph: GraphBuilder, logits: string, ids: string, { first, size }: { first: number; size: number }): PieceOfLogits {
+function pieceOfLogits(graph: GraphBuilder, logits: string, ids: string, piece: Piece): PieceOfLogits {
   const last = graph.ints([-1]);
   const probabilities = graph.op('Softmax', [logits], { axis: -1 });
-  const { place, isInside } = placesIn(graph, ids, first, size);
+  const { place, isInside } = placesIn(graph, ids, piece);
   const likeliest = graph.op('ArgMax', [logits], { axis: -1, keepdims: 1 });
   return {
     probabilities,
     largest: graph.op('ReduceMax', [logits, last], { keepdims: 1 }),
     largestProbability: graph.op('ReduceMax', [probabilities, last], { keepdims: 1 }),
-    likeliest: first > 0 ? graph.op('Add', [likeliest, graph.scalar('int64', first)]) : likeliest,
+    likeliest: graph.op('Add', [likeliest, graph.scalar('int64', piece.first)]),
     expected: expectedLogits(graph, probabilities, logits),
     target: graph.op('Mul', [graph.op('GatherElements', [logits, place], { axis: 1 }), indicator(graph, isInside)]),
   };
@@ -134,20 +137,20 @@ function joinPieces(graph: GraphBuilder, pieces: readonly PieceOfLogits[]): Loss
 const tokenLossGrad: OrtKernel = {
   name: 'TokenLossGrad',
   inputs: ['hidden', 'weight', 'targets', 'dNll'],
-  infer: ([hidden, weight]) => pieceSizes(weight.shape[0]).map((size) => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
+  infer: ([hidden, weight]) => piecesOf(weight.shape[0]).map(({ size }) => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
   list: true,
   key: (_, [, weight]) => weight.shape.join(),
   emit: (emission) => {
     const { graph, inputs, concrete } = emission;
     const { pieces, shares } = lossIn(emission);
-    const sizes = pieceSizes(concrete[1][0]);
-    const starts = firstRows(sizes);
     const ids = column(graph, inputs[2].name);
     const scale = column(graph, inputs[3].name);
     const scaled = graph.op('Mul', [shares, scale]);
-    const factors = sizes.length === 1 ? [scaled] : graph.ops('Split', [scaled], sizes.length, { axis: 1, num_outputs: sizes.length });
-    return pieces.map(({ probabilities }, index) => {
-      const { place, isInside } = placesIn(graph, ids, starts[index], sizes[index]);
+    const count = pieces.length;
+    const factors = count === 1 ? [scaled] : graph.ops('Split', [scaled], count, { axis: 1, num_outputs: count });
+    return piecesOf(concrete[1][0]).map((piece, index) => {
+      const { place, isInside } = placesIn(graph, ids, piece);
+      const { probabilities } = pieces[index];
       const atTarget = graph.op('Neg', [graph.op('Mul', [indicator(graph, isInside), scale])]);
       return graph.op('ScatterElements', [graph.op('Mul', [probabilities, factors[index]]), place, atTarget], {
         axis: 1,

@@ -203,7 +203,8 @@ const scatter: OrtKernel = {
     return onto(emission, graph.op('Expand', [graph.constant('float32', [0], [1]), graph.shape(outputs[0].shape)]));
   },
   emitOnto: onto,
-  emitOntoPieces: (emission, bases) => scatterRowsIntoPieces(emission, bases, emission.attrs.count),
+  emitOntoPieces: (emission, bases) =>
+    bases.length === 1 ? [onto(emission, bases[0])] : scatterRowsIntoPieces(emission, bases, emission.attrs.count),
 };
 
 function onto({ graph, inputs: [rows, ids] }: Emission, base: string): string {
