@@ -117,18 +117,45 @@ test('a target outside of the vocabulary is refused, by the call if it is known 
   });
 });
 
-test('the logits of a whole vocabulary never lie in memory at once', (t) => {
-  if (process.platform !== 'linux') return t.skip('only Linux counts the peak of memory afresh on request');
-  const [vocabulary, tokens] = [49152, 512];
-  const [hidden, weight] = [tf.tensor2d(numbers(tokens * 16), [tokens, 16]), tf.tensor2d(numbers(vocabulary * 16), [vocabulary, 16])];
-  const targets = tf.zeros([tokens], 'int32') as tf.Tensor1D;
+/** Megabytes that the process took at most during the work; undefined where that cannot be known. */
+function peakOf(work: () => void): number | undefined {
+  if (process.platform !== 'linux') return undefined;
   const megabytes = (field: string): number =>
     Number(readFileSync('/proc/self/status', 'utf8').match(new RegExp(`${field}:\\s+(\\d+) kB`))?.[1]) / 1e3;
   const before = megabytes('VmRSS');
   writeFileSync('/proc/self/clear_refs', '5');
-  tf.tidy(() => engine.tokenLoss(hidden, weight, targets).nll.dataSync());
-  const taken = megabytes('VmHWM') - before;
+  work();
+  return megabytes('VmHWM') - before;
+}
+
+const NO_PEAK = 'only Linux counts the peak of memory afresh on request';
+
+test('the logits of a whole vocabulary never lie in memory at once', (t) => {
+  const [vocabulary, tokens] = [49152, 512];
+  const [hidden, weight] = [tf.tensor2d(numbers(tokens * 16), [tokens, 16]), tf.tensor2d(numbers(vocabulary * 16), [vocabulary, 16])];
+  const targets = tf.zeros([tokens], 'int32') as tf.Tensor1D;
+  const taken = peakOf(() => tf.tidy(() => engine.tokenLoss(hidden, weight, targets).nll.dataSync()));
+  tf.dispose([hidden, weight, targets]);
+  if (taken === undefined) return t.skip(NO_PEAK);
   const all = (4 * vocabulary * tokens) / 1e6;
   assert.ok(taken < all / 2, `${taken} MB were taken, all logits have ${all}`);
-  tf.dispose([hidden, weight, targets]);
+});
+
+test('the gradient of an output head goes onto its sum without a matrix of its size in between', (t) => {
+  const [vocabulary, features, tokens] = [49152, 512, 32];
+  const weight = engine.ownedVariable<tf.Rank.R2>(new Float32Array(vocabulary * features).fill(0.01), [vocabulary, features]);
+  const hidden = tf.tensor2d(numbers(tokens * features), [tokens, features]);
+  const targets = tf.zeros([tokens], 'int32') as tf.Tensor1D;
+  const sums = new GradientSums();
+  const taken = peakOf(() => {
+    const { value, grads } = tf.variableGrads(() => tf.sum(engine.tokenLoss(hidden, weight, targets).nll) as tf.Scalar);
+    value.dispose();
+    sums.add('weight', grads[weight.name]);
+    engine.computeRecorded();
+  });
+  sums.dispose();
+  tf.dispose([weight, hidden, targets]);
+  if (taken === undefined) return t.skip(NO_PEAK);
+  const sum = (4 * vocabulary * features) / 1e6;
+  assert.ok(taken < 1.5 * sum, `${taken} MB were taken, the sum has ${sum}`);
 });

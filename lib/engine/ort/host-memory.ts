@@ -18,8 +18,9 @@ export class HostMemory implements Memory {
   run(session: Session, cut: Cut, donors: ReadonlyMap<Value, Value> = donorsOf(cut)): void {
     const feeds: Record<string, Tensor> = {};
     for (const [index, value] of cut.feeds.entries()) {
-      const [name, tensor] = [`i${index}`, tensorOf(value)];
-      Object.assign(feeds, { [name]: tensor }, session.inPieces.has(name) && tensorsOfPieces(name, tensor));
+      const name = `i${index}`;
+      feeds[name] = tensorOf(value);
+      if (session.inPieces.has(name)) Object.assign(feeds, tensorsOfPieces(name, feeds[name]));
     }
     const results = cut.fetches.map((value) => {
       const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
@@ -29,7 +30,8 @@ export class HostMemory implements Memory {
     const fetches: Record<string, Tensor> = {};
     for (const [index, { tensor }] of results.entries()) {
       const name = `o${index}`;
-      Object.assign(fetches, session.inPieces.has(name) ? tensorsOfPieces(name, tensor) : { [name]: tensor });
+      if (session.inPieces.has(name)) Object.assign(fetches, tensorsOfPieces(name, tensor));
+      else fetches[name] = tensor;
     }
     // Their memory belongs to the results from here on, also when the run fails half-way.
     for (const donor of donors.values()) forget(donor);

@@ -85,7 +85,7 @@ export class GraphBuilder {
   private readonly renamed = new Map<string, string>();
   private readonly sizes = new Map<string, () => string>();
   private readonly knownSizes = new Map<string, string>();
-  private readonly shared = new Map<string, string>();
+  private readonly shared = new Map<string, unknown>();
   private readonly unwritten = new Map<string, () => void>();
 
   /** @param outer the graph whose values this one sees, if it is the body of a Loop */
@@ -100,16 +100,16 @@ export class GraphBuilder {
     return new GraphBuilder(this.target, this, this.counter);
   }
 
-  /** A value that several nodes read, made by the first that asks for it. */
-  once(key: string, make: () => string): string {
-    const name = this.shared.get(key) ?? make();
-    this.shared.set(key, name);
-    return name;
+  /** A value, or several, that several nodes read, made by the first that asks for it. */
+  once<T = string>(key: string, make: () => T): T {
+    const found = (this.shared.get(key) as T | undefined) ?? make();
+    this.shared.set(key, found);
+    return found;
   }
 
   /** What `once` has made under the key. */
   made(key: string): string | undefined {
-    return this.shared.get(key);
+    return this.shared.get(key) as string | undefined;
   }
 
   /** A value whose nodes are written when the first node reads it, if ever. */

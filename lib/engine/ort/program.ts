@@ -106,8 +106,6 @@ class Emitter {
   private readonly biased = new Map<Node, { product: Node; bias: Value }>();
   /** Sums that are written in pieces, each onto the first of its terms. */
   private readonly piecewise = new Map<Node, Value[]>();
-  /** Names of the pieces of operands. */
-  private readonly pieces = new Map<Value, string[]>();
   /** Nodes that are written together, by the first of them. */
   private readonly together = new Map<Node, Node[]>();
 
@@ -237,10 +235,8 @@ class Emitter {
   private namesOfPieces(value: Value): string[] {
     const operand = this.operand(value);
     const isFed = this.graph.target.device === 'cpu' && this.cut.feeds.includes(value);
-    const names =
-      this.pieces.get(value) ?? (isFed ? inputInPieces(this.graph, operand, value.shape) : split(this.graph, operand, value.shape));
-    this.pieces.set(value, names);
-    return names;
+    const pieces = isFed ? inputInPieces : split;
+    return this.graph.once(`pieces of ${operand.name}`, () => pieces(this.graph, operand, value.shape));
   }
 
   private emission(node: Node): Emission {

@@ -31,9 +31,6 @@ interface LossInGraph {
   shares: string;
 }
 
-/** Losses that are written in a graph already, by the names of their operands: the gradient reads the same. */
-const written = new WeakMap<GraphBuilder, Map<string, LossInGraph>>();
-
 const tokenLoss: OrtKernel = {
   name: 'TokenLoss',
   inputs: ['hidden', 'weight', 'targets'],
@@ -54,14 +51,12 @@ const tokenLoss: OrtKernel = {
   },
 };
 
-/** The loss, from hidden states, weight and targets as the first inputs; written once in a graph. */
+/** The loss, from hidden states, weight and targets as the first inputs; written once in a graph, for the gradient too. */
 function lossIn({ graph, inputs: [hidden, weight, targets], concrete: [, [vocabulary]], pieces }: Emission): LossInGraph {
-  const losses = written.get(graph) ?? new Map<string, LossInGraph>();
-  written.set(graph, losses);
-  const key = [hidden, weight, targets].map(({ name }) => name).join();
-  const loss = losses.get(key) ?? joinPieces(graph, piecesOfLogits(graph, [hidden.name, targets.name], vocabulary, pieces(1)));
-  losses.set(key, loss);
-  return loss;
+  const operands = [hidden, weight, targets].map(({ name }) => name);
+  return graph.once(`loss of ${operands}`, () =>
+    joinPieces(graph, piecesOfLogits(graph, [hidden.name, targets.name], vocabulary, pieces(1))),
+  );
 }
 
 function piecesOfLogits(graph: GraphBuilder, [hidden, targets]: string[], vocabulary: number, weights: string[]): PieceOfLogits[] {
@@ -113,7 +108,13 @@ function after(graph: GraphBuilder, hidden: string, { probabilities: _, likelies
 function joinPieces(graph: GraphBuilder, pieces: readonly PieceOfLogits[]): LossInGraph {
   const last = graph.ints([-1]);
   const all = (field: keyof PieceOfLogits): string =>
-    pieces.length === 1 ? pieces[0][field] : graph.op('Concat', [...pieces.map((piece) => piece[field])], { axis: 1 });
+    pieces.length === 1
+      ? pieces[0][field]
+      : graph.op(
+          'Concat',
+          pieces.map((piece) => piece[field]),
+          { axis: 1 },
+        );
   const over = (op: string, x: string): string => graph.op(op, [x, last], { keepdims: 1 });
   const vector = (x: string): string => graph.op('Squeeze', [x, last]);
   const largest = all('largest');
