@@ -6,8 +6,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 
-/** A child's answer, or one sentence that says why there is none. */
-export type Outcome<T> = { readonly result: T } | { readonly failure: string };
+/** A child's answer, or one sentence that says why there is none; for one that was ended, after how many seconds. */
+export type Outcome<T> = { readonly result: T } | { readonly failure: string; readonly endedAfter?: number };
 
 /** The answer, or undefined where there is none. */
 export function resultOf<T>(outcome: Outcome<T> | undefined): T | undefined {
@@ -55,7 +55,7 @@ export async function runChild<T>(words: readonly string[], job: object, { limit
   });
   clearTimeout(timer);
   running = undefined;
-  if (timedOut) return { failure: `It was not done after ${limit} seconds and was ended.` };
+  if (timedOut) return { failure: `It was not done after ${limit} seconds and was ended.`, endedAfter: limit };
   return failure === undefined ? readAnswer<T>(output) : { failure };
 }
 

@@ -15,7 +15,7 @@ const PEER_ENVIRONMENT = {
 };
 
 /** A program of `peer/`, by its name; the sources are run where they lie. */
-export function runPeer<T>(python: string, program: string, job: object): Promise<Outcome<T>> {
+export function runPeer<T>(python: string, program: string, job: object, options?: ChildOptions): Promise<Outcome<T>> {
   const file = path.join(projectRoot, 'scripts', 'bench', 'peer', `${program}.py`);
-  return runChild<T>([python, file], job, { env: PEER_ENVIRONMENT });
+  return runChild<T>([python, file], job, { ...options, env: PEER_ENVIRONMENT });
 }

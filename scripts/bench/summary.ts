@@ -9,7 +9,17 @@ const total = (steps: readonly StepRecord[], pick: (step: StepRecord) => number)
 
 /** Tokens of the examples a second over all steps, compilation counted. */
 export function tokensPerSecond({ steps }: TrainResult): number {
-  return total(steps, ({ tokens }) => tokens) / total(steps, ({ seconds }) => seconds);
+  return tokensOf(steps) / secondsOf(steps);
+}
+
+/** Tokens of the examples of all steps together. */
+export function tokensOf(steps: readonly StepRecord[]): number {
+  return total(steps, ({ tokens }) => tokens);
+}
+
+/** Seconds of all steps together. */
+export function secondsOf(steps: readonly StepRecord[]): number {
+  return total(steps, ({ seconds }) => seconds);
 }
 
 /** Means over the steps after the first, in which nothing is compiled or warmed up any more. */
@@ -25,7 +35,7 @@ export interface SteadyStep {
 export function steadyStep({ steps }: TrainResult): SteadyStep | undefined {
   const steady = steps.slice(1);
   if (steady.length === 0) return undefined;
-  const seconds = total(steady, (step) => step.seconds);
+  const seconds = secondsOf(steady);
   const hasFlops = steady.every(({ flops }) => flops !== undefined);
   const hasCounters = steady.every(({ runSeconds }) => runSeconds !== undefined);
   const inside = total(steady, ({ runSeconds = 0, compileSeconds = 0 }) => runSeconds + compileSeconds);

@@ -36,14 +36,16 @@ export interface Measure {
   unit: keyof typeof UNITS;
   /** Undefined when it could not be measured. */
   value: number | undefined;
+  /** Whether it is at least the value. */
+  isBound?: boolean;
   target?: Target;
 }
 
 /** The measure as a row of a table, the verdict last. */
-export function verdictRow({ name, unit, value, target }: Measure): Row {
+export function verdictRow({ name, unit, value, isBound, target }: Measure): Row {
   return {
     measure: name,
-    value: value === undefined ? 'not measured' : UNITS[unit](value),
+    value: value === undefined ? 'not measured' : `${isBound ? 'over ' : ''}${UNITS[unit](value)}`,
     target: target === undefined ? '' : describeTarget(target, UNITS[unit]),
     verdict: target === undefined ? '' : verdict(value, target),
   };

@@ -3,7 +3,7 @@ import { type Bench, type Ceilings, say } from './bench';
 import { type Outcome, resultOf } from './child';
 import { type EngineName, RECIPE, type ScoreJob, type ScoreResult, type TrainJob, type TrainResult } from './jobs';
 import { runOwn, runPeer } from './peers';
-import { disagreements, steadyStep, tokensPerSecond } from './summary';
+import { disagreements, secondsOf, steadyStep, tokensOf, tokensPerSecond } from './summary';
 import { fixed, gigabytes, percent, type Row, type Section } from './table';
 import { type Measure, ratio, TARGETS, TRAINING_SPEED, verdictRow } from './targets';
 import type { BenchModel } from './workspace';
@@ -20,6 +20,8 @@ export interface TrainingRun {
 
 const OWN = 'Tunebook';
 const PEER = 'TRL float32';
+/** Where a processor has no instructions for bf16, PyTorch takes tens of times as long with it: it is ended after so many times. */
+const PATIENCE = 1.5;
 /** Examples that are scored on WebAssembly where it cannot train. */
 const WASM_EXAMPLES = 8;
 
@@ -31,16 +33,23 @@ export async function measureTraining(bench: Bench, folder: string): Promise<Tra
     say(`training with ${name}`);
     return { engine: name, precision: 'float32', outcome: await runOwn('train', { ...base, engine }, { limit }) };
   };
-  const peer = async (name: string, precision: TrainJob['precision'], interpreter: string): Promise<TrainingRun> => {
-    say(`training with ${name}`);
-    return { engine: name, precision, outcome: await runPeer(interpreter, 'train', { ...base, precision }) };
-  };
   return [
     await own(OWN, 'tunebook'),
-    ...(python === undefined ? [] : [await peer(PEER, 'float32', python), await peer('TRL bf16', 'bf16', python)]),
+    ...(python === undefined ? [] : await trainPeers(python, base)),
     await own('tfjs-node', 'tfjs-node', tfjsLimit),
     await trainOnWasm(bench, folder),
   ];
+}
+
+/** TRL in float32, then in bf16. */
+async function trainPeers(python: string, base: TrainJob): Promise<TrainingRun[]> {
+  const peer = async (engine: string, precision: TrainJob['precision'], limit?: number): Promise<TrainingRun> => {
+    say(`training with ${engine}`);
+    return { engine, precision, outcome: await runPeer(python, 'train', { ...base, precision }, { limit }) };
+  };
+  const float32 = await peer(PEER, 'float32');
+  const result = resultOf(float32.outcome);
+  return [float32, await peer('TRL bf16', 'bf16', result && Math.ceil(PATIENCE * secondsOf(result.steps)))];
 }
 
 /** One step on tfjs's WebAssembly backend; where that fails, the loss of a few examples without gradients. */
@@ -98,6 +107,11 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
   const resultFor = (name: string) => resultOf(runs.find(({ engine }) => engine === name)?.outcome);
   const own = resultFor(OWN);
   const speed = (result: TrainResult | undefined) => result && tokensPerSecond(result);
+  const timesPeer = (peer: string): Pick<Measure, 'value' | 'isBound'> => {
+    const known = speed(resultFor(peer));
+    const fastest = fastestPossible(runs.find(({ engine }) => engine === peer)?.outcome, resultFor(PEER));
+    return { value: ratio(speed(own), known ?? fastest), isBound: known === undefined };
+  };
   const targets = shape === undefined ? {} : TRAINING_SPEED[shape];
   const peers = new Set([...Object.keys(targets), ...runs.filter(({ outcome }) => 'result' in outcome).map(({ engine }) => engine)]);
   peers.delete(OWN);
@@ -107,7 +121,7 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
       (peer): Measure => ({
         name: `tokens/s, times ${peer}`,
         unit: 'times',
-        value: ratio(speed(own), speed(resultFor(peer))),
+        ...timesPeer(peer),
         target: targets[peer],
       }),
     ),
@@ -125,6 +139,12 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
     },
     { name: 'JavaScript in a steady step', unit: 'share', value: steady?.javascript, target: TARGETS.javascriptShare },
   ];
+}
+
+/** Tokens per second that a run did not reach, which was ended before it had done the same work as another. */
+function fastestPossible(outcome: TrainingRun['outcome'] | undefined, same: TrainResult | undefined): number | undefined {
+  const seconds = outcome && 'failure' in outcome ? outcome.endedAfter : undefined;
+  return ratio(same && tokensOf(same.steps), seconds);
 }
 
 /** The losses of each step side by side. */

@@ -75,6 +75,19 @@ test('the table of a training shows ratios, losses side by side, and why an engi
   assert.match(section.problems[0], /smollm2-135m, Tunebook and TRL float32: the losses of step 2/);
 });
 
+test('a peer that was ended is as slow as the work it did not do', () => {
+  const section = trainingSection(
+    { name: 'smollm2-135m', shape: 'smollm2-135m' },
+    [
+      { engine: 'Tunebook', precision: 'float32', outcome: { result: result(step(10), step(9)) } },
+      { engine: 'TRL float32', precision: 'float32', outcome: { result: result(step(10, { seconds: 6 }), step(9, { seconds: 6 })) } },
+      { engine: 'TRL bf16', precision: 'bf16', outcome: { failure: 'It was not done after 18 seconds.', endedAfter: 18 } },
+    ],
+    {},
+  );
+  assert.match(sectionText(section), /times TRL bf16\s+over 4\.50 ×\s+at least 1\.40 ×\s+met/);
+});
+
 test('a checkpoint is recognized as one of the shapes by its sizes', () => {
   assert.equal(shapeOf({ ...SHAPES['pythia-410m'] }), 'pythia-410m');
   assert.equal(shapeOf({ ...SHAPES['pythia-410m'], num_hidden_layers: 6 }), undefined);
