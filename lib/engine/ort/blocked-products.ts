@@ -53,7 +53,7 @@ export function blockedProduct(
     if (transB || typeof rows !== 'number' || rows * columns < SMALLEST_GRADIENT || !fits(rows, inner)) return undefined;
     const isOutside = (x: string): boolean => graph.made(columnsKey(x)) === undefined || !graph.isUnwritten(x);
     const byFirst = isOutside(b) || !isOutside(a) || !fits(columns);
-    const product = byFirst ? turnedProduct(graph, a, b, rows, columns) : turnedBySecond(graph, a, b, rows, columns);
+    const product = (byFirst ? turnedProduct : turnedBySecond)(graph, a, b, { rows, inner, columns });
     return bias ? graph.op('Add', [product, bias]) : product;
   }
   if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
@@ -68,9 +68,9 @@ export function blockedProduct(
 export function elementwise(graph: GraphBuilder, operands: readonly Operand[], compute: (names: string[]) => string[]): string[] {
   const blocked = operands.map(({ name }) => graph.made(columnsKey(name)));
   const [{ shape }] = operands;
-  const [, columns] = shape;
+  const [rows, columns] = shape;
   if (blocked.includes(undefined) || typeof columns !== 'number') return compute(operands.map(({ name }) => name));
-  return compute(blocked as string[]).map((result) => inBlocks(graph, result, columns));
+  return compute(blocked as string[]).map((result) => inBlocks(graph, result, [rows, columns]));
 }
 
 /** Writes the sum of the rows of a matrix in the blocked layout; undefined if it is not in it. */
@@ -87,10 +87,10 @@ function cellsOf(graph: GraphBuilder, { name, shape: [, columns] }: Operand): st
 }
 
 /** A matrix that lies in the blocked layout, with its columns as channels; it is brought out of it when something else reads it. */
-function inBlocks(graph: GraphBuilder, blocked: string, columns: number): string {
+function inBlocks(graph: GraphBuilder, blocked: string, [rows, columns]: [Dim, number]): string {
   const name = graph.whenRead((written) => {
     const image = graph.op('ReorderOutput', [blocked], { channels: columns, channels_last: 1 });
-    graph.node('Reshape', [image, graph.ints([-1, columns])], [written]);
+    graph.node('Reshape', [image, shape(graph, [rows, columns])], [written]);
   });
   graph.once(columnsKey(name), () => blocked);
   return name;
@@ -103,11 +103,11 @@ function straightProduct(
   b: string,
   { rows, inner, columns, transB, bias = '' }: { rows: Dim; inner: number; columns: number; transB: boolean; bias?: string },
 ): string {
-  const channels = (): string => (transB ? byRows(graph, b, inner) : byColumns(graph, b, columns, MOST_LINES));
+  const channels = (): string => (transB ? byRows(graph, b, [columns, inner]) : byColumns(graph, b, [inner, columns], MOST_LINES));
   const filter = isBlocked(graph, b) ? b : asFilter(graph, channels(), columns);
   if (rows === 1) return rowProduct(graph, a, [filter, bias], inner, columns);
-  const image = byColumns(graph, a, inner, linesOf(graph, rows));
-  return inBlocks(graph, graph.op('Conv', [image, filter, bias], { kernel_shape: [1, 1] }), columns);
+  const image = byColumns(graph, a, [rows, inner], linesOf(graph, rows));
+  return inBlocks(graph, graph.op('Conv', [image, filter, bias], { kernel_shape: [1, 1] }), [rows, columns]);
 }
 
 /** The product of a single row, which lies the same in both layouts. */
@@ -116,26 +116,31 @@ function rowProduct(graph: GraphBuilder, row: string, weights: [filter: string, 
   return graph.op('Reshape', [graph.op('Conv', [image, ...weights], { kernel_shape: [1, 1] }), graph.ints([1, columns])]);
 }
 
-/** aᵀ·b of [inner, rows] and [inner, columns]. */
-function turnedProduct(graph: GraphBuilder, a: string, b: string, rows: number, columns: number): string {
-  const filter = asFilter(graph, byColumns(graph, a, rows, MOST_LINES), rows);
-  const product = graph.op('Conv', [byRows(graph, b, columns), filter], { kernel_shape: [1, 1] });
+/** Of aᵀ·b, with [inner, rows] and [inner, columns]. */
+type TurnedSizes = ProductSizes & { rows: number; columns: number };
+
+/** aᵀ·b. */
+function turnedProduct(graph: GraphBuilder, a: string, b: string, { rows, inner, columns }: TurnedSizes): string {
+  const filter = asFilter(graph, byColumns(graph, a, [inner, rows], MOST_LINES), rows);
+  const product = graph.op('Conv', [byRows(graph, b, [inner, columns]), filter], { kernel_shape: [1, 1] });
   return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: rows }), graph.ints([rows, columns])]);
 }
 
 /** The same as (bᵀ·a)ᵀ, which reads b as the product that gave it left it. */
-function turnedBySecond(graph: GraphBuilder, a: string, b: string, rows: number, columns: number): string {
-  const filter = asFilter(graph, byColumns(graph, b, columns, MOST_LINES), columns);
-  const product = graph.op('Conv', [byRows(graph, a, rows), filter], { kernel_shape: [1, 1] });
+function turnedBySecond(graph: GraphBuilder, a: string, b: string, { rows, inner, columns }: TurnedSizes): string {
+  const filter = asFilter(graph, byColumns(graph, b, [inner, columns], MOST_LINES), columns);
+  const product = graph.op('Conv', [byRows(graph, a, [inner, rows]), filter], { kernel_shape: [1, 1] });
   return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: columns, channels_last: 1 }), graph.ints([rows, columns])]);
 }
 
 const rowsKey = (x: string): string => `by rows: ${x}`;
 
-/** A matrix with its rows as channels, each of `columns` pixels. */
-export function byRows(graph: GraphBuilder, x: string, columns: number): string {
+/** A matrix with its rows as channels, each of as many pixels as it has columns. */
+export function byRows(graph: GraphBuilder, x: string, [rows, columns]: [Dim, number]): string {
   const lines = linesIn(columns);
-  return graph.once(rowsKey(x), () => graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, -1, lines, columns / lines])])]));
+  return graph.once(rowsKey(x), () =>
+    graph.op('ReorderInput', [graph.op('Reshape', [x, shape(graph, [1, rows, lines, columns / lines])])]),
+  );
 }
 
 /** Declares an input that is a matrix with its rows as channels, as a filter: nothing may read it in another way. */
@@ -152,10 +157,16 @@ export function isBlocked(graph: GraphBuilder, x: string): boolean {
 const columnsKey = (x: string): string => `by columns: ${x}`;
 
 /** A matrix with its columns as channels, each of as many pixels as it has rows. */
-function byColumns(graph: GraphBuilder, x: string, columns: number, lines: number): string {
+function byColumns(graph: GraphBuilder, x: string, [rows, columns]: [Dim, number], lines: number): string {
+  const perLine = typeof rows === 'number' ? rows / lines : rows;
   return graph.once(columnsKey(x), () =>
-    graph.op('ReorderInput', [graph.op('Reshape', [x, graph.ints([1, lines, -1, columns])])], { channels_last: 1 }),
+    graph.op('ReorderInput', [graph.op('Reshape', [x, shape(graph, [1, lines, perLine, columns])])], { channels_last: 1 }),
   );
+}
+
+/** A shape for Reshape, which infers the one size that is not known. */
+function shape(graph: GraphBuilder, dims: readonly Dim[]): string {
+  return graph.ints(dims.map((dim) => (typeof dim === 'number' ? dim : -1)));
 }
 
 function asFilter(graph: GraphBuilder, x: string, channels: number): string {
@@ -216,7 +227,7 @@ function verified(block: number, settings: SessionSettings): number | undefined 
   const [a, b, c] = [5, 7, 11].map((step) => Float32Array.from({ length: size * size }, (_, i) => ((i * step) % 17) - 8));
   const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
   for (const name of ['a', 'b', 'c']) graph.input(name, 'float32', [size, size]);
-  const inner = turnedProduct(graph, 'a', 'b', size, size);
+  const inner = turnedProduct(graph, 'a', 'b', { rows: size, inner: size, columns: size });
   const row = graph.op('Slice', [inner, graph.ints([0]), graph.ints([1]), graph.ints([0])]);
   const product = (x: string, rows: Dim): string => straightProduct(graph, x, 'c', { rows, inner: size, columns: size, transB: true });
   graph.outputAs('y', product(inner, multipleName('rows', size)), 'float32');

@@ -42,6 +42,13 @@ interface ValueInfo {
   shape?: Dim[];
 }
 
+interface Constant {
+  name: string;
+  type: ElementType;
+  dims: number[];
+  data: Uint8Array;
+}
+
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
 const IR_VERSION = 10;
 
@@ -77,7 +84,7 @@ export class GraphBuilder {
   /** Inputs, which they are as a whole too, and outputs that are bound in pieces (pieces.ts). */
   readonly inPieces = new Set<string>();
   private readonly nodes: NodeRecord[] = [];
-  private readonly initializers = new Map<string, { name: string; type: ElementType; dims: number[]; data: Uint8Array }>();
+  private readonly initializers = new Map<string, Constant>();
   private readonly outside = new Map<string, { type: ElementType; dims: number[]; data: Uint8Array }>();
   private readonly inputs: ValueInfo[] = [];
   private readonly outputs: ValueInfo[] = [];
@@ -163,11 +170,15 @@ export class GraphBuilder {
     return this.ops(op, inputs, 1, attributes)[0];
   }
 
-  /** Adds a node with several outputs. */
+  /** Adds a node with several outputs. What has been computed already is not computed again. */
   ops(op: string, inputs: string[], outputs: number, attributes: Attributes = {}): string[] {
-    const names = Array.from({ length: outputs }, () => this.freshName());
-    this.node(op, inputs, names, attributes);
-    return names;
+    const add = (): string[] => {
+      const names = Array.from({ length: outputs }, () => this.freshName());
+      this.node(op, inputs, names, attributes);
+      return names;
+    };
+    const hasBody = Object.values(attributes).some((value) => value instanceof GraphBuilder);
+    return hasBody ? add() : this.once(`${op} of ${inputs} ${JSON.stringify(attributes)}`, add);
   }
 
   /** Adds a node whose outputs have given names. */
@@ -256,7 +267,8 @@ export class GraphBuilder {
   toModel(): Uint8Array {
     const writer = Writer.create();
     writer.uint32(tag(1, 0)).int64(IR_VERSION).uint32(tag(2, 2)).string('tunebook');
-    this.writeTo(writer.uint32(tag(7, 2)).fork());
+    writer.uint32(tag(7, 2)).fork();
+    this.writeTo(writer, { inputs: [...this.inputs, ...this.openShapes()] });
     writer.ldelim();
     for (const [domain, version] of [
       ['', OPSET],
@@ -268,7 +280,21 @@ export class GraphBuilder {
     return writer.finish();
   }
 
-  private writeTo(writer: Writer, renamed: ReadonlyMap<string, string> = this.renamed): void {
+  /**
+   * The constants that say a shape with a size to be inferred, as inputs with a default: ones that might be another when the graph runs.
+   * If ONNX Runtime knew all but one size of a value, it would look for another value of its shape, whose memory it could take,
+   * among all that came before: in vain, as an unknown size equals none, and for seconds where the graph is large.
+   */
+  private openShapes(): ValueInfo[] {
+    const isOpen = ({ type, dims: [axes], data }: Constant): boolean =>
+      type === 'int64' && axes > 1 && new BigInt64Array(data.buffer).includes(-1n);
+    const shapes = new Set(this.nodes.filter(({ op }) => op === 'Reshape').map(({ inputs: [, shape] }) => shape));
+    return [...this.initializers.values()]
+      .filter((constant) => shapes.has(constant.name) && isOpen(constant))
+      .map(({ name, type }) => ({ name, type }));
+  }
+
+  private writeTo(writer: Writer, { inputs = this.inputs, renamed = this.renamed as ReadonlyMap<string, string> } = {}): void {
     for (const node of this.nodes) {
       writer.uint32(tag(1, 2)).fork();
       for (const input of node.inputs) writer.uint32(tag(1, 2)).string(renamed.get(input) ?? input);
@@ -291,13 +317,13 @@ export class GraphBuilder {
       writer.uint32(tag(13, 2)).fork().uint32(tag(1, 2)).string('location').uint32(tag(2, 2)).string(name).ldelim();
       writer.uint32(tag(14, 0)).int32(EXTERNAL).ldelim();
     }
-    for (const info of this.inputs) writeValueInfo(writer, 11, info);
+    for (const info of inputs) writeValueInfo(writer, 11, info);
     for (const info of this.outputs) writeValueInfo(writer, 12, info);
   }
 
   /** Writes this graph as an attribute of a node of another. */
   writeAsAttribute(writer: Writer, renamed: ReadonlyMap<string, string>): void {
-    this.writeTo(writer.uint32(tag(6, 2)).fork(), new Map([...renamed, ...this.renamed]));
+    this.writeTo(writer.uint32(tag(6, 2)).fork(), { renamed: new Map([...renamed, ...this.renamed]) });
     writer.ldelim();
   }
 }

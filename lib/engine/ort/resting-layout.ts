@@ -54,7 +54,7 @@ export function changeLayout([rows, columns]: readonly number[], layout: Layout)
 const toBlocks: OrtKernel = {
   name: 'ToBlocks',
   infer: () => [],
-  emit: ({ graph, inputs: [{ name }], concrete: [[, columns]] }) => byRows(graph, name, columns),
+  emit: ({ graph, inputs: [{ name }], concrete: [[rows, columns]] }) => byRows(graph, name, [rows, columns]),
 };
 
 const toRows: OrtKernel = {

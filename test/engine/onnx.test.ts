@@ -1,0 +1,66 @@
+/** What the graph builder writes, seen through ONNX Runtime. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Reader } from 'protobufjs/minimal';
+import { float, GraphBuilder } from '../../lib/engine/ort/onnx';
+import { ortTensor, Session } from '../../lib/engine/ort/session';
+
+const settings = { threads: 1, executionProviders: ['cpu'] };
+const x = ortTensor('float32', Float32Array.of(1, 2, 3, 4, 5, 6), [6]);
+
+test('what has been computed already is not computed again', () => {
+  const graph = new GraphBuilder();
+  const input = graph.input('x', 'float32', ['n']);
+  const leaky = graph.op('LeakyRelu', [input], { alpha: float(1) });
+  assert.equal(graph.op('LeakyRelu', [input], { alpha: float(1) }), leaky);
+  assert.notEqual(graph.op('LeakyRelu', [input], { alpha: float(2) }), leaky);
+  assert.notEqual(graph.op('Neg', [input]), leaky);
+  assert.deepEqual(
+    graph.ops('Split', [input], 2, { axis: 0, num_outputs: 2 }),
+    graph.ops('Split', [input], 2, { axis: 0, num_outputs: 2 }),
+  );
+});
+
+test('one value may be several outputs', () => {
+  const graph = new GraphBuilder();
+  const input = graph.input('x', 'float32', ['n']);
+  for (const name of ['a', 'b']) graph.outputAs(name, graph.op('Neg', [input]), 'float32', ['n']);
+  const session = new Session(graph, settings);
+  const { a, b } = session.run({ x }, { a: null, b: null });
+  session.dispose();
+  assert.deepEqual(a.data, Float32Array.of(-1, -2, -3, -4, -5, -6));
+  assert.deepEqual(b.data, a.data);
+});
+
+test('a shape with a size to be inferred is no constant to ONNX Runtime, but an input with a default', () => {
+  const graph = new GraphBuilder();
+  const input = graph.input('x', 'float32', ['n']);
+  const open = graph.ints([-1, 2]);
+  const closed = graph.ints([2, 3]);
+  graph.outputAs('pairs', graph.op('Reshape', [input, open]), 'float32');
+  graph.outputAs('threes', graph.op('Reshape', [input, closed]), 'float32');
+  assert.deepEqual(inputNames(graph.toModel()), ['x', open]);
+  const session = new Session(graph, settings);
+  const { pairs, threes } = session.run({ x }, { pairs: null, threes: null });
+  session.dispose();
+  assert.deepEqual(pairs.dims, [3, 2]);
+  assert.deepEqual(threes.dims, [2, 3]);
+});
+
+/** Names of the inputs that a model declares (onnx.proto: ModelProto.graph is field 7, GraphProto.input 11, ValueInfoProto.name 1). */
+function inputNames(model: Uint8Array): string[] {
+  const [graph] = fieldsOf(model, 7);
+  return fieldsOf(graph, 11).map((info) => Buffer.from(fieldsOf(info, 1)[0]).toString());
+}
+
+/** The contents of a message's fields of a number, which are messages or texts. */
+function fieldsOf(message: Uint8Array, wanted: number): Uint8Array[] {
+  const reader = Reader.create(message);
+  const found: Uint8Array[] = [];
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === ((wanted << 3) | 2)) found.push(reader.bytes());
+    else reader.skipType(tag & 7);
+  }
+  return found;
+}
