@@ -55,8 +55,7 @@ export class Session {
     const options: InferenceSession.SessionOptions = {
       executionProviders: settings.executionProviders,
       intraOpNumThreads: settings.threads,
-      // On the CPU it finds nothing to improve, and takes as long as all else.
-      graphOptimizationLevel: graph.target.device === 'cpu' ? 'disabled' : 'basic',
+      graphOptimizationLevel: 'basic',
       // Shapes vary from run to run; a pattern for each would be kept forever.
       enableMemPattern: false,
       enableCpuMemArena: !settings.frugal,
