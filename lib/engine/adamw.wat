@@ -2,10 +2,10 @@
 (module
   (memory (import "host" "memory") 1)
 
-  ;; One update of `bytes` bytes of weights (at address 0), from gradients, first and second moments, which begin at the
-  ;; addresses given. `bytes` is a multiple of 16.
+  ;; One update of `bytes` bytes of weights, from gradients, first and second moments, which begin at the addresses given.
+  ;; `bytes` is a multiple of 16.
   (func (export "update")
-    (param $bytes i32) (param $gradients i32) (param $firsts i32) (param $seconds i32)
+    (param $bytes i32) (param $weights i32) (param $gradients i32) (param $firsts i32) (param $seconds i32)
     (param $scale f32) (param $beta1 f32) (param $fresh1 f32) (param $beta2 f32) (param $fresh2 f32)
     (param $keep f32) (param $rate f32) (param $correction f32) (param $epsilon f32)
     (local $at i32) (local $g v128) (local $m v128) (local $v v128)
@@ -28,9 +28,9 @@
           (f32x4.mul (f32x4.mul (local.get $g) (local.get $g)) (f32x4.splat (local.get $fresh2)))))
       (v128.store (i32.add (local.get $at) (local.get $seconds)) (local.get $v))
       ;; w = w·keep − rate·m / (√v·correction + ε)
-      (v128.store (local.get $at)
+      (v128.store (i32.add (local.get $at) (local.get $weights))
         (f32x4.sub
-          (f32x4.mul (v128.load (local.get $at)) (f32x4.splat (local.get $keep)))
+          (f32x4.mul (v128.load (i32.add (local.get $at) (local.get $weights))) (f32x4.splat (local.get $keep)))
           (f32x4.div
             (f32x4.mul (local.get $m) (f32x4.splat (local.get $rate)))
             (f32x4.add
