@@ -14,8 +14,8 @@ export const isMultiple = (dim: Dim, of: number): boolean => (typeof dim === 'nu
 export const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
 export type ElementType = keyof typeof ELEMENT_TYPES;
 
-/** A tensor, or a sequence of float32 tensors, as Loop carries them along. */
-type ValueType = ElementType | 'sequence';
+/** A tensor, or a sequence of tensors, as Loop carries them along. */
+type ValueType = ElementType | `${ElementType}[]`;
 
 /** An integer unless wrapped by `float`: ONNX tells the two apart, JavaScript does not. */
 export type Attribute = number | number[] | string | GraphBuilder | Float;
@@ -356,12 +356,13 @@ function writeAttribute(writer: Writer, name: string, value: Attribute, renamed:
 
 function writeValueInfo(writer: Writer, field: number, { name, type, shape }: ValueInfo): void {
   writer.uint32(tag(field, 2)).fork().uint32(tag(1, 2)).string(name).uint32(tag(2, 2)).fork();
-  if (type === 'sequence') {
-    writer.uint32(tag(4, 2)).fork().uint32(tag(1, 2)).fork();
-    writeTensorType(writer, 'float32', undefined);
-    writer.ldelim().ldelim();
+  const elements = type.replace('[]', '') as ElementType;
+  if (elements === type) {
+    writeTensorType(writer, elements, shape);
   } else {
-    writeTensorType(writer, type, shape);
+    writer.uint32(tag(4, 2)).fork().uint32(tag(1, 2)).fork();
+    writeTensorType(writer, elements, undefined);
+    writer.ldelim().ldelim();
   }
   writer.ldelim().ldelim();
 }

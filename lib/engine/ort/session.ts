@@ -38,7 +38,7 @@ const AT_THE_END = 'Non tensor type is temporarily not supported';
  * A sequence it cannot convert: it gives up there, with everything computed. (microsoft/onnxruntime#32346 ends the copying.)
  */
 export function leaveResults(graph: GraphBuilder): void {
-  graph.outputAs(END, graph.op('SequenceEmpty', [], { dtype: ELEMENT_TYPES.float32 }), 'sequence');
+  graph.outputAs(END, graph.op('SequenceEmpty', [], { dtype: ELEMENT_TYPES.float32 }), 'float32[]');
 }
 
 /** A compiled graph. `run` is synchronous: tfjs's dataSync needs that, and the promise of the public interface hides no thread. */

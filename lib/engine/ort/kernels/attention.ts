@@ -8,9 +8,11 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
 import type { Attrs, OrtKernel } from '../kernel';
-import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
+import type { GraphBuilder } from '../onnx';
 import { matrixProduct, type ProductOptions } from '../products';
-import { Group, type Heads, placesOf, rowTables } from './attention-groups';
+import { Group, type Heads } from './attention-groups';
+import { groupTables, placesOf } from './attention-tables';
+import { loop } from './loop';
 import { rowAttention, rowAttentionGradients } from './row-attention';
 
 /** A float32 output of a tensor's shape. */
@@ -28,17 +30,6 @@ function headsOf(attrs: Attrs, width: number): Heads {
 function canLoop({ target }: GraphBuilder): boolean {
   return target.device === 'cpu' && target.precision === 'float32';
 }
-
-/** A graph for the Loop's body, whose first input is the iteration, here as int64 [1], and whose condition stays true. */
-function loopBody(outer: GraphBuilder): { body: GraphBuilder; iteration: string } {
-  const body = outer.subgraph();
-  const iteration = body.input(body.freshName(), 'int64', []);
-  const condition = body.input(body.freshName(), 'bool', []);
-  body.outputAs(body.freshName(), body.op('Identity', [condition]), 'bool', []);
-  return { body, iteration: body.reshape(iteration, [1]) };
-}
-
-const emptySequence = (graph: GraphBuilder): string => graph.op('SequenceEmpty', [], { dtype: ELEMENT_TYPES.float32 });
 
 /** [tokens, heads·headDim] as [tokens·heads, headDim], as groups gather it. */
 function headRows(graph: GraphBuilder, x: string, { headDim }: Heads): string {
@@ -60,15 +51,13 @@ const attention: OrtKernel = {
   emit: ({ graph, inputs: [q, k, v, blocks, groups, slots], attrs, concrete }) => {
     const heads = headsOf(attrs, concrete[0][1]);
     if (!canLoop(graph)) return rowAttention(graph, { q, k, v, blocks }, heads);
-    const tables = rowTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name });
+    const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
     const [qRows, kRows, vRows] = [q, k, v].map(({ name }) => headRows(graph, name, heads));
-    const { body, iteration } = loopBody(graph);
-    const outputs = body.input(body.freshName(), 'sequence');
-    const group = new Group(body, tables, heads, iteration);
-    const probabilities = group.probabilities(group.queries(qRows), group.keys(kRows));
-    const output = headRows(body, body.op('MatMul', [probabilities, group.keys(vRows)]), heads);
-    body.output(body.op('SequenceInsert', [outputs, output]), 'sequence');
-    const [sequence] = graph.ops('Loop', [tables.count, '', emptySequence(graph)], 1, { body });
+    const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
+      const group = new Group(body, tables, heads, iteration);
+      const probabilities = group.probabilities(group.queries(qRows), group.keys(kRows));
+      return { items: [headRows(body, body.op('MatMul', [probabilities, group.keys(vRows)]), heads)] };
+    });
     return inTokenOrder(graph, sequence, slots.name, heads.heads, heads);
   },
 };
@@ -86,21 +75,19 @@ const attentionGrad: OrtKernel = {
   emit: ({ graph, inputs: [dy, q, k, v, y, blocks, groups, slots], attrs, concrete }) => {
     const heads = headsOf(attrs, concrete[1][1]);
     if (!canLoop(graph)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks }, heads);
-    const tables = rowTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name });
+    const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
     const row = gradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads);
-    const { body, iteration } = loopBody(graph);
-    const sequences = [0, 1, 2].map(() => body.input(body.freshName(), 'sequence'));
-    const carried = [0, 1].map(() => body.input(body.freshName(), 'float32'));
-    const group = new Group(body, tables, heads, iteration);
-    const [dQueries, ...toKeys] = groupGradients(body, group, row, heads);
-    const [dKeys, dValues] = toKeys.map((gradient, which) => group.settle(gradient, carried[which]));
-    for (const [which, part] of [dQueries, dKeys.own, dValues.own].entries())
-      body.output(body.op('SequenceInsert', [sequences[which], headRows(body, part, heads)]), 'sequence');
-    for (const { before } of [dKeys, dValues]) body.output(before, 'float32');
-
     const nothing = graph.constant('float32', [], [1, heads.kvHeads, 0, heads.headDim]);
-    const initial = [...[0, 1, 2].map(() => emptySequence(graph)), nothing, nothing];
-    const results = graph.ops('Loop', [tables.count, '', ...initial], 5, { body });
+    const plan = { count: tables.count, sequences: ['float32', 'float32', 'float32'], carried: [nothing, nothing] } as const;
+    const results = loop(graph, plan, (body, iteration, carried) => {
+      const group = new Group(body, tables, heads, iteration);
+      const [dQueries, ...toKeys] = groupGradients(body, group, row, heads);
+      const [dKeys, dValues] = toKeys.map((gradient, which) => group.settle(gradient, carried[which]));
+      return {
+        items: [dQueries, dKeys.own, dValues.own].map((part) => headRows(body, part, heads)),
+        carried: [dKeys.before, dValues.before],
+      };
+    });
     return [heads.heads, heads.kvHeads, heads.kvHeads].map((count, which) => inTokenOrder(graph, results[which], slots.name, count, heads));
   },
 };
