@@ -16,19 +16,17 @@ export interface Heads extends AttentionOptions {
  */
 const DEPTH = 40;
 
+/** Added to a score to hide it; finite, so that differences of hidden scores are numbers. */
+const HIDDEN = -1e30;
+
 /** One group inside a Loop's body: blocks side by side, filled up to the longest. */
 export class Group {
-  /** [places, keys] */
-  private readonly mask: string;
-
   constructor(
     private readonly graph: GraphBuilder,
     private readonly tables: GroupTables,
     private readonly heads: Heads,
     private readonly iteration: string,
-  ) {
-    this.mask = this.own(tables.mask);
-  }
+  ) {}
 
   /** Queries, [count·kvHeads, group·places, headDim], of a tensor [tokens·heads, headDim]. Heads of a group share their keys. */
   queries(x: string): string {
@@ -50,7 +48,7 @@ export class Group {
     const { graph } = this;
     const scores = matrixProduct(graph, queries, keys, { ranks: [3, 3], transB: true, alpha: this.heads.scale });
     const byHead = graph.op('Concat', [graph.ints([0, this.heads.heads / this.heads.kvHeads, -1]), this.keyCount], { axis: 0 });
-    const masked = graph.op('Add', [graph.op('Reshape', [scores, byHead]), this.mask]);
+    const masked = graph.op('Add', [graph.op('Reshape', [scores, byHead]), this.mask()]);
     const highest = graph.op('ReduceMax', [masked, graph.ints([-1])], { keepdims: 1 });
     const raised = graph.op('Max', [masked, graph.op('Sub', [highest, graph.scalar('float32', DEPTH)])]);
     const grouped = graph.op('Concat', [graph.ints([0, -1]), this.keyCount], { axis: 0 });
@@ -70,8 +68,7 @@ export class Group {
     const missing = graph.op('Sub', [keyCount, graph.sizeOf(carried, 2)]);
     const pads = graph.op('Concat', [graph.ints([0, 0, 0, 0, 0, 0]), missing, graph.ints([0])], { axis: 0 });
     const total = graph.op('Add', [graph.op('Reshape', [gradient, byBlock]), graph.op('Pad', [carried, pads])]);
-    // Several blocks are a group only where none of their segments' tokens come before.
-    const before = graph.op('Sub', [keyCount, graph.sizeOf(this.mask, 0)]);
+    const before = graph.op('Sub', [keyCount, graph.sizeOf(this.own(this.tables.queryPlaces), 0)]);
     const ends = graph.op('Concat', [graph.ints([1]), before], { axis: 0 });
     return {
       own: graph.op('Slice', [total, before, keyCount, graph.ints([2])]),
@@ -79,9 +76,21 @@ export class Group {
     };
   }
 
+  /** [places, keys]: 0 where a query may look, HIDDEN elsewhere. */
+  private mask(): string {
+    const { graph } = this;
+    const [queries, keys] = [this.own(this.tables.queryPlaces), this.own(this.tables.keyPlaces)];
+    const [shown, hidden] = [graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)];
+    const past = graph.op('Where', [graph.op('Less', [queries, keys]), hidden, shown]);
+    const { window } = this.heads;
+    if (window === undefined) return past;
+    const first = graph.op('Sub', [queries, graph.scalar('int32', window - 1)]);
+    return graph.op('Where', [graph.op('Less', [keys, first]), hidden, past]);
+  }
+
   /** Keys of the longest block, int64 [1]. */
   private get keyCount(): string {
-    return this.graph.sizeOf(this.mask, 1);
+    return this.graph.sizeOf(this.own(this.tables.keyPlaces), 1);
   }
 
   /** What a sequence has for this group. */

@@ -1,8 +1,8 @@
 /** ONNX's Loop, as attention goes from group to group with it. */
 import { ELEMENT_TYPES, type ElementType, type GraphBuilder } from '../onnx';
 
-/** What a Loop gives. */
-interface Results {
+/** How often a Loop runs, and what it gives. */
+interface Plan {
   /** How often its body runs, int64 []. */
   count: string;
   /** Types of the sequences that each run adds a tensor to. */
@@ -24,7 +24,7 @@ interface Step {
  */
 export function loop(
   graph: GraphBuilder,
-  { count, sequences, carried = [] }: Results,
+  { count, sequences, carried = [] }: Plan,
   step: (body: GraphBuilder, iteration: string, carried: string[]) => Step,
 ): string[] {
   const body = graph.subgraph();
