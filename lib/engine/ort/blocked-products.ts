@@ -90,7 +90,7 @@ function cellsOf(graph: GraphBuilder, { name, shape: [, columns] }: Operand): st
 function inBlocks(graph: GraphBuilder, blocked: string, [rows, columns]: [Dim, number]): string {
   const name = graph.whenRead((written) => {
     const image = graph.op('ReorderOutput', [blocked], { channels: columns, channels_last: 1 });
-    graph.node('Reshape', [image, shape(graph, [rows, columns])], [written]);
+    graph.node('Reshape', [image, graph.newShape([rows, columns])], [written]);
   });
   graph.once(columnsKey(name), () => blocked);
   return name;
@@ -138,9 +138,7 @@ const rowsKey = (x: string): string => `by rows: ${x}`;
 /** A matrix with its rows as channels, each of as many pixels as it has columns. */
 export function byRows(graph: GraphBuilder, x: string, [rows, columns]: [Dim, number]): string {
   const lines = linesIn(columns);
-  return graph.once(rowsKey(x), () =>
-    graph.op('ReorderInput', [graph.op('Reshape', [x, shape(graph, [1, rows, lines, columns / lines])])]),
-  );
+  return graph.once(rowsKey(x), () => graph.op('ReorderInput', [graph.reshape(x, [1, rows, lines, columns / lines])]));
 }
 
 /** Declares an input that is a matrix with its rows as channels, as a filter: nothing may read it in another way. */
@@ -159,14 +157,7 @@ const columnsKey = (x: string): string => `by columns: ${x}`;
 /** A matrix with its columns as channels, each of as many pixels as it has rows. */
 function byColumns(graph: GraphBuilder, x: string, [rows, columns]: [Dim, number], lines: number): string {
   const perLine = typeof rows === 'number' ? rows / lines : rows;
-  return graph.once(columnsKey(x), () =>
-    graph.op('ReorderInput', [graph.op('Reshape', [x, shape(graph, [1, lines, perLine, columns])])], { channels_last: 1 }),
-  );
-}
-
-/** A shape for Reshape, which infers the one size that is not known. */
-function shape(graph: GraphBuilder, dims: readonly Dim[]): string {
-  return graph.ints(dims.map((dim) => (typeof dim === 'number' ? dim : -1)));
+  return graph.once(columnsKey(x), () => graph.op('ReorderInput', [graph.reshape(x, [1, lines, perLine, columns])], { channels_last: 1 }));
 }
 
 function asFilter(graph: GraphBuilder, x: string, channels: number): string {

@@ -229,10 +229,14 @@ export class GraphBuilder {
 
   /** Reshape; at most one varying size is left for ONNX to infer. */
   reshape(x: string, dims: readonly Dim[]): string {
+    return this.op('Reshape', [x, this.newShape(dims)], dims.includes(0) ? { allowzero: 1 } : {});
+  }
+
+  /** The shape for such a Reshape. */
+  newShape(dims: readonly Dim[]): string {
     const varying = dims.filter((dim) => typeof dim === 'string').length;
-    const isEmpty = dims.includes(0);
-    if (varying === 1 && !isEmpty) return this.op('Reshape', [x, this.ints(dims.map((dim) => (typeof dim === 'string' ? -1 : dim)))]);
-    return this.op('Reshape', [x, this.shape(dims)], isEmpty ? { allowzero: 1 } : {});
+    if (varying !== 1 || dims.includes(0)) return this.shape(dims);
+    return this.ints(dims.map((dim) => (typeof dim === 'string' ? -1 : dim)));
   }
 
   /** A tensor [n, …] as [1, n, …]. */

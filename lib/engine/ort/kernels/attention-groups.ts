@@ -2,7 +2,7 @@
 import type { AttentionOptions } from '../../ops';
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
-import type { GroupTables } from './attention-tables';
+import { type GroupTables, upTo } from './attention-tables';
 
 /** Options of attention, and what follows from them and the width of the queries. */
 export interface Heads extends AttentionOptions {
@@ -40,7 +40,10 @@ export class Group {
 
   /** Keys or values, [count·kvHeads, places, headDim], of a tensor [tokens·kvHeads, headDim]. */
   keys(x: string): string {
-    return this.graph.op('Gather', [x, this.own(this.tables.keys)], { axis: 0 });
+    const { graph } = this;
+    const steps = graph.op('Mul', [this.keyPlaces, graph.scalar('int32', this.heads.kvHeads)]);
+    const rows = graph.op('Add', [this.own(this.tables.firstKeys), steps]);
+    return graph.op('Gather', [x, graph.op('Min', [rows, this.tables.lastKey])], { axis: 0 });
   }
 
   /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, group·places, keys]. */
@@ -79,7 +82,7 @@ export class Group {
   /** [places, keys]: 0 where a query may look, HIDDEN elsewhere. */
   private mask(): string {
     const { graph } = this;
-    const [queries, keys] = [this.own(this.tables.queryPlaces), this.own(this.tables.keyPlaces)];
+    const [queries, keys] = [this.own(this.tables.queryPlaces), this.keyPlaces];
     const [shown, hidden] = [graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)];
     const past = graph.op('Where', [graph.op('Less', [queries, keys]), hidden, shown]);
     const { window } = this.heads;
@@ -88,9 +91,14 @@ export class Group {
     return graph.op('Where', [graph.op('Less', [keys, first]), hidden, past]);
   }
 
-  /** Keys of the longest block, int64 [1]. */
+  /** Where in the segment the longest block's keys are, int32 [keys]. */
+  private get keyPlaces(): string {
+    return upTo(this.graph, this.own(this.tables.keyCount));
+  }
+
+  /** Their number, int64 [1]. */
   private get keyCount(): string {
-    return this.graph.sizeOf(this.own(this.tables.keyPlaces), 1);
+    return this.graph.sizeOf(this.keyPlaces, 0);
   }
 
   /** What a sequence has for this group. */

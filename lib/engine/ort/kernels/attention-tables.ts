@@ -5,10 +5,11 @@ import { loop } from './loop';
 
 /**
  * Sequences with a tensor for each group. What fills up a group's shorter blocks comes after all tokens of the block, so no query of the
- * block sees it.
+ * block sees it. All blocks of a segment have its first tokens as keys, so no list of each block's keys is kept: together they would grow
+ * with the square of the row's length.
  */
 export interface GroupTables {
-  /** Number of groups, []. */
+  /** Number of groups, []; no sequence. */
   count: string;
   /**
    * Rows of queries in [tokens·heads, …], int32 [blocks·kvHeads, group·places], where `group` heads share their keys. What fills up are
@@ -16,75 +17,63 @@ export interface GroupTables {
    */
   queries: string;
   ownQueries: string;
-  /** Rows of keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, keys]. */
-  keys: string;
-  /** Where in the segment the longest block's queries are, int32 [places, 1], and its keys, [1, keys]. */
+  /** Where in the segment the longest block's queries are, int32 [places, 1]. */
   queryPlaces: string;
-  keyPlaces: string;
+  /** Rows of the first keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, 1]. */
+  firstKeys: string;
+  /** The last such row, [1], for what fills up beyond it; no sequence. */
+  lastKey: string;
+  /** Keys of the longest block, int32 []. */
+  keyCount: string;
 }
 
-/**
- * The tables of a row; all layers share them.
- * @param row a tensor of the row's tokens, and its borders (segments.ts)
- */
-export function groupTables(
-  graph: GraphBuilder,
-  row: { tokens: string; blocks: string; groups: string },
-  heads: AttentionOptions,
-): GroupTables {
+/** What a row's tables are made from: a tensor of its tokens, and its borders (segments.ts). */
+interface Row {
+  tokens: string;
+  blocks: string;
+  groups: string;
+}
+
+/** The tables of a row; all layers share them. */
+export function groupTables(graph: GraphBuilder, row: Row, heads: AttentionOptions): GroupTables {
   return graph.once(`tables of ${row.blocks} for ${heads.heads} and ${heads.kvHeads}`, () => {
     const count = graph.op('Squeeze', [graph.sizeOf(row.groups, 0)]);
     const tokens = graph.op('Cast', [graph.sizeOf(row.tokens, 0)], { to: ELEMENT_TYPES.int32 });
+    const keyRows = graph.op('Mul', [tokens, graph.scalar('int32', heads.kvHeads)]);
+    const lastKey = graph.op('Sub', [keyRows, graph.scalar('int32', 1)]);
     const plan = { count, sequences: ['int32', 'int32', 'int32', 'int32', 'int32'] } as const;
-    const [queries, ownQueries, keys, queryPlaces, keyPlaces] = loop(graph, plan, (body, iteration) => ({
-      items: tablesOf(body, new Blocks(body, { ...row, tokens }, iteration), heads),
+    const [queries, ownQueries, queryPlaces, firstKeys, keyCount] = loop(graph, plan, (body, iteration) => ({
+      items: tablesOf(body, { ...row, tokens }, heads, iteration),
     }));
-    return { count, queries, ownQueries, keys, queryPlaces, keyPlaces };
+    return { count, queries, ownQueries, queryPlaces, firstKeys, lastKey, keyCount };
   });
 }
 
-function tablesOf(graph: GraphBuilder, blocks: Blocks, { heads, kvHeads }: AttentionOptions): string[] {
+/** The tables of one group, in the order of `groupTables`; `tokens` is the number of the row's tokens, [1]. */
+function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads, kvHeads }: AttentionOptions, iteration: string): string[] {
+  const bounds = graph.op('Gather', [groups, iteration], { axis: 0 });
+  const [first, behind] = graph.ops('Split', [bounds], 2, { axis: 0, num_outputs: 2 });
+  const own = graph.op('Slice', [blocks, first, behind, graph.constant('int32', [0], [1])]);
+  const [segment, start, end] = graph.ops('Split', [own], 3, { axis: 1, num_outputs: 3 });
+  const longestFrom = (from: string): string => graph.op('ReduceMax', [graph.op('Sub', [end, from]), graph.ints([0, 1])], { keepdims: 0 });
+  const [queryCount, keyCount] = [longestFrom(start), longestFrom(segment)];
+  const upToQueries = upTo(graph, queryCount);
+  const places = graph.op('Add', [start, upToQueries]);
+  const inRow = graph.op('Min', [places, graph.op('Sub', [tokens, graph.scalar('int32', 1)])]);
+  const ownOnly = graph.op('Where', [graph.op('Less', [places, end]), places, tokens]);
+  // Several blocks are a group only where none of their segments' tokens come before.
+  const before = graph.op('Sub', [keyCount, queryCount]);
   return [
-    rowsOf(graph, blocks.queries, kvHeads, heads / kvHeads),
-    rowsOf(graph, blocks.ownQueries, kvHeads, heads / kvHeads),
-    rowsOf(graph, blocks.keys, kvHeads, 1),
-    blocks.queryPlaces,
-    blocks.keyPlaces,
+    rowsOf(graph, inRow, kvHeads, heads / kvHeads),
+    rowsOf(graph, ownOnly, kvHeads, heads / kvHeads),
+    graph.op('Unsqueeze', [graph.op('Add', [upToQueries, before]), graph.ints([1])]),
+    rowsOf(graph, segment, kvHeads, 1),
+    keyCount,
   ];
 }
 
-/** The blocks of one group, side by side. */
-class Blocks {
-  /** Tokens of the row, [count, places] each. */
-  readonly queries: string;
-  readonly ownQueries: string;
-  readonly keys: string;
-  /** See GroupTables. */
-  readonly queryPlaces: string;
-  readonly keyPlaces: string;
-
-  constructor(graph: GraphBuilder, row: { blocks: string; groups: string; tokens: string }, iteration: string) {
-    const bounds = graph.op('Gather', [row.groups, iteration], { axis: 0 });
-    const [first, behind] = graph.ops('Split', [bounds], 2, { axis: 0, num_outputs: 2 });
-    const own = graph.op('Slice', [row.blocks, first, behind, graph.constant('int32', [0], [1])]);
-    const [segment, start, end] = graph.ops('Split', [own], 3, { axis: 1, num_outputs: 3 });
-    const longestFrom = (from: string): string =>
-      graph.op('ReduceMax', [graph.op('Sub', [end, from]), graph.ints([0, 1])], { keepdims: 0 });
-    const [queryCount, keyCount] = [longestFrom(start), longestFrom(segment)];
-    const last = graph.op('Sub', [row.tokens, graph.scalar('int32', 1)]);
-    const places = graph.op('Add', [start, upTo(graph, queryCount)]);
-    this.queries = graph.op('Min', [places, last]);
-    this.ownQueries = graph.op('Where', [graph.op('Less', [places, end]), places, row.tokens]);
-    this.keys = graph.op('Min', [graph.op('Add', [segment, upTo(graph, keyCount)]), last]);
-    // Several blocks are a group only where none of their segments' tokens come before.
-    const before = graph.op('Sub', [keyCount, queryCount]);
-    this.queryPlaces = graph.op('Unsqueeze', [graph.op('Add', [upTo(graph, queryCount), before]), graph.ints([1])]);
-    this.keyPlaces = graph.op('Unsqueeze', [upTo(graph, keyCount), graph.ints([0])]);
-  }
-}
-
 /** int32, from 0 up to a size. */
-function upTo(graph: GraphBuilder, size: string): string {
+export function upTo(graph: GraphBuilder, size: string): string {
   return graph.op('Range', [graph.scalar('int32', 0), size, graph.scalar('int32', 1)]);
 }
 
