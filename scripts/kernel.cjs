@@ -1,8 +1,10 @@
 /**
- * The notebooks' kernel: tslab, with two of its faults (1.0.22) mended by spelling a cell out before tslab compiles it.
+ * The notebooks' kernel: tslab, with four of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` as a cell's only top-level await was a syntax error: an `await` is put before it.
+ * - What a cell had declared before it failed or was interrupted was unknown to later cells: it is passed on as far as it got.
+ * - An interrupted cell ended with a stack of the kernel's own code: it says that it was interrupted.
  *
  * usage: kernel.cjs CONNECTION_FILE
  */
@@ -11,6 +13,7 @@ const { createRequire } = require('node:module');
 const fromTslab = createRequire(require.resolve('tslab/package.json'));
 const ts = fromTslab('@tslab/typescript-for-tslab');
 const converter = fromTslab('./dist/converter.js');
+const executor = fromTslab('./dist/executor.js');
 
 /** The same program in words that tslab understands. */
 function spellOut(source) {
@@ -32,14 +35,52 @@ function spellOut(source) {
     .reduce((text, { at, text: inserted }) => text.slice(0, at) + inserted + text.slice(at), source);
 }
 
-module.exports = { spellOut };
-
-if (require.main === module) {
-  const { createConverter } = converter;
-  converter.createConverter = (options) => {
-    const made = createConverter(options);
-    return { ...made, convert: (previous, source) => made.convert(previous, spellOut(source)) };
-  };
-  const { version } = fromTslab('./package.json');
-  fromTslab('./dist/main.js').startKernel({ configPath: process.argv[2], enableFindLocal: false, globalVersion: version });
+/**
+ * Declarations of all cells up to one that did not come to its end, without its variables that have got no value.
+ * @param before the declarations of the cells before it
+ * @param after the same with its own
+ * @param values of everything that cells have declared, by name
+ */
+function reached(before, after, values) {
+  const parse = (text) => ts.createSourceFile('cells.d.ts', text, ts.ScriptTarget.Latest, true);
+  const variables = ({ statements }) =>
+    statements.filter(ts.isVariableStatement).flatMap(({ declarationList: list }) => {
+      const keyword = list.flags & ts.NodeFlags.Const ? 'const' : 'let';
+      return list.declarations.map((variable) => ({ name: variable.name.text, text: `declare ${keyword} ${variable.getText()};` }));
+    });
+  const earlier = new Set(variables(parse(before)).map(({ name }) => name));
+  const file = parse(after);
+  const others = file.statements.filter((statement) => !ts.isVariableStatement(statement)).map((statement) => statement.getText());
+  const kept = variables(file).filter(({ name }) => earlier.has(name) || values[name] !== undefined);
+  return [...others, ...kept.map(({ text }) => text)].join('\n');
 }
+
+/** A converter of cells that knows what has been declared, also by cells that did not come to their end. */
+function remember(converter, values) {
+  let last = { before: '', after: '' };
+  /** @param finished the declarations of all cells up to the last one that came to its end, as tslab keeps them */
+  const declared = (finished) => (finished === last.after ? finished : reached(last.before, last.after, values()));
+  return {
+    ...converter,
+    convert(finished, source) {
+      const before = declared(finished);
+      const made = converter.convert(before, spellOut(source));
+      last = made.diagnostics.length > 0 ? { before, after: before } : { before, after: made.declOutput ?? '' };
+      return made;
+    },
+    inspect: (finished, source, at) => converter.inspect(declared(finished), source, at),
+    complete: (finished, source, at) => converter.complete(declared(finished), source, at),
+  };
+}
+
+/** Where a cell's errors are printed: an interruption in a word. */
+function sayInterrupted({ log, error }) {
+  return { log, error: (...what) => error(...(what[0]?.message === 'Interrupted asynchronously' ? ['Interrupted.'] : what)) };
+}
+
+const { createConverter } = converter;
+const { createExecutor } = executor;
+converter.createConverter = (options) => remember(createConverter(options), () => globalThis.__tslab__.exports);
+executor.createExecutor = (root, converters, output) => createExecutor(root, converters, sayInterrupted(output));
+const { version } = fromTslab('./package.json');
+fromTslab('./dist/main.js').startKernel({ configPath: process.argv[2], enableFindLocal: false, globalVersion: version });

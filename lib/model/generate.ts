@@ -1,5 +1,6 @@
 /** Text from a model: prompts are read once, then each step adds one token to each of them. */
 import { UserError } from '../errors';
+import { Interruption } from '../interruption';
 import { createRandom, type Random, restoreRandom } from '../random';
 import { checkLength, checkTokenIds } from './batch';
 import { DecodingState } from './cache';
@@ -114,6 +115,7 @@ class Run {
   private readonly endIds: ReadonlySet<number>;
   private readonly lookup?: PromptLookup;
   private readonly drafter?: Drafter;
+  private readonly interruption = new Interruption();
   /** Tokens added to each sequence. */
   private added = 0;
 
@@ -161,6 +163,7 @@ class Run {
         const { pieces, next, right } = this.choose(await state.nextLogits(), guesses);
         yield* pieces;
         if (this.isOver()) break;
+        await this.interruption.breathe();
         state.forget(guesses.length - right);
         this.drafter?.learn(guesses, right);
         guesses = await this.guess(state, next[0]);

@@ -1,4 +1,5 @@
 /** Loss and accuracy of a model on prepared examples. */
+import { Interruption } from '../interruption';
 import type { CausalLM } from '../model';
 import { chunks, cutIntoRows } from './batches';
 import type { Item } from './examples';
@@ -25,26 +26,26 @@ export interface ScoreOptions {
   batchSize?: number;
   /** Tokens computed at once. Default 1024. */
   tokensPerMicroBatch?: number;
+  /** What may end it; default: the notebook's stop button. */
+  interruption?: Interruption;
 }
 
 /** Sums over the targets of each batch, and the batch's number of examples. */
 export type ScoredBatch = BatchSums & { examples: number };
 
-/** Scores items in order. Several batches are computed together where they fit. */
+/**
+ * Scores items in order. Several batches are computed together where they fit.
+ * @throws Interrupted
+ */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
-  const { batchSize = 8, tokensPerMicroBatch = 1024 } = options;
+  const { batchSize = 8, tokensPerMicroBatch = 1024, interruption = new Interruption() } = options;
   const batches = chunks(items, batchSize);
   const sums = emptySums(batches.length);
   for (const row of cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets)) {
     addScores(sums, await scoreRow(model, row));
-    await breathe();
+    await interruption.breathe();
   }
   return sums.map((sum, i) => ({ ...sum, examples: batches[i].length }));
-}
-
-/** Lets timers, signals and the notebook have their turn. */
-export function breathe(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Batches' results as TRL averages them. */

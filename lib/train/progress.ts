@@ -82,13 +82,12 @@ export interface NotebookArea {
 }
 
 /**
- * A bar in the output of the running cell. Interrupting the kernel (the stop button) ends the run after the micro-batch at work.
+ * A bar in the output of the running cell.
  * @param area where to draw; default: a new place in the running cell
  */
 export function notebookProgress(area: NotebookArea = newArea()): TrainerCallback {
   const notes: string[] = [];
   let last: LogRecord | undefined;
-  let interrupt: (() => void) | undefined;
   let drawn = 0;
   const draw = (state: TrainerState, ending?: string, always = true) => {
     // the notebook keeps every message that it gets; four a second are enough
@@ -96,30 +95,20 @@ export function notebookProgress(area: NotebookArea = newArea()): TrainerCallbac
     drawn = performance.now();
     area.html(notebookHtml(state, { notes, last, ending }));
   };
-  const release = () => void (interrupt && process.off('SIGINT', interrupt));
   return {
     onNote: (note) => void notes.push(note),
-    onTrainBegin: (state) => {
-      interrupt = () => state.stop();
-      process.on('SIGINT', interrupt);
-      draw(state);
-    },
+    onTrainBegin: (state) => draw(state),
     onStepEnd: (state) => draw(state, undefined, false),
     onLog: (state, record) => {
       last = record;
       draw(state, undefined, false);
     },
-    onTrainEnd: (state, { metrics, stopped }) => {
-      release();
+    onTrainEnd: (state, { metrics, stopped }) =>
       draw(
         state,
         `${stopped ? 'stopped' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`,
-      );
-    },
-    onTrainError: (state) => {
-      release();
-      draw(state, 'ended with an error');
-    },
+      ),
+    onTrainError: (state) => draw(state, 'ended with an error'),
   };
 }
 

@@ -4,17 +4,17 @@
  * A step of the run: take the examples of the step, cut them into rows, add up the rows' gradients, scale them down if
  * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
  */
-import fs from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { readText } from '../files';
+import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { type CausalLM, type SaveOptions, saveModel } from '../model';
 import { createRandom, shuffled } from '../random';
 import type { PromptTemplate } from '../text';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
-import { dueAfterStep } from './cadence';
+import { type Due, dueAfterStep } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
 import {
   listCheckpoints,
@@ -27,12 +27,13 @@ import {
   writeCheckpoint,
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
-import { averageBatches, breathe, type EvalMetrics, scoreItems } from './evaluation';
+import { averageBatches, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
+import { notFinite } from './not-finite';
 import { AdamW, clipFactor } from './optimizer';
 import { defaultCallbacks } from './progress';
 import { appendMetrics, claimFolder, describeDataset, rewriteMetrics, versions, weightHashes, writeRunRecord } from './run-folder';
@@ -110,7 +111,7 @@ export class SFTTrainer {
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
   private training = false;
-  private stopping = false;
+  private interruption = new Interruption();
   private fingerprints?: Omit<RunIdentity, 'config'>;
 
   /** @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn */
@@ -147,18 +148,30 @@ export class SFTTrainer {
    * `outputDir` a checkpoint is written to continue from.
    */
   stop(): void {
-    this.stopping = true;
+    this.interruption.request();
   }
 
   /**
-   * Trains the model in place. Called again, it starts a new run from the weights that the model has then.
+   * Trains the model in place. Called again, it starts a new run from the weights that the model has then. The stop button of a
+   * notebook does what `stop` does, and then ends the cell.
    * @throws UserError when a checkpoint or the output folder does not fit, the disk is full, or a loss is not finite;
    *   the model then has the weights of the last complete step
+   * @throws Interrupted at the end of a run that a notebook's stop button has ended
    */
   async train({ resumeFromCheckpoint = this.config.resumeFromCheckpoint }: TrainOptions = {}): Promise<TrainOutput> {
     if (this.training) throw new UserError('This trainer is already training; wait for it, or call stop().');
     this.training = true;
-    this.stopping = false;
+    this.interruption = new Interruption();
+    try {
+      const output = await this.run(resumeFromCheckpoint);
+      if (this.interruption.wasPressed) throw new Interrupted();
+      return output;
+    } finally {
+      this.training = false;
+    }
+  }
+
+  private async run(resume: boolean | string | null): Promise<TrainOutput> {
     const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay } = this.config;
     const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
     const gradients = new GradientSums();
@@ -166,9 +179,9 @@ export class SFTTrainer {
     const forgetZeros = expectZeros(shapesOfState(this.model));
     try {
       const started = performance.now();
-      await this.begin(optimizer, resumeFromCheckpoint);
+      await this.begin(optimizer, resume);
       await this.runSteps(gradients, optimizer);
-      if (this.stopping) await this.saveStopped(optimizer);
+      if (this.interruption.came) await this.saveStopped(optimizer);
       return await this.finish((performance.now() - started) / 1000);
     } catch (error) {
       await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error));
@@ -177,7 +190,6 @@ export class SFTTrainer {
       gradients.dispose();
       optimizer.dispose();
       forgetZeros();
-      this.training = false;
       usePrecision(precision);
     }
   }
@@ -186,26 +198,22 @@ export class SFTTrainer {
   private async runSteps(gradients: GradientSums, optimizer: AdamW): Promise<void> {
     const { stepsPerEpoch, maxSteps } = this.plan;
     const schedule = makeSchedule(this.config, maxSteps);
-    while (this.state.step < maxSteps && !this.stopping) {
+    if (this.owesEvaluation()) await this.evaluateAndSave({ evaluate: true, save: false }, optimizer);
+    while (this.state.step < maxSteps && !this.interruption.came) {
       const epoch = Math.floor(this.state.step / stepsPerEpoch);
       for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
         const learningRate = this.config.learningRate * schedule(updatesOf(this.state));
-        const result = await this.trainStep(batch, gradients, optimizer, learningRate);
+        const result = await unlessInterrupted(this.trainStep(batch, gradients, optimizer, learningRate));
         if (!result) return;
         await this.afterStep(batch, result, learningRate, optimizer);
-        if (this.state.step >= maxSteps || this.stopping) break;
+        if (this.state.step >= maxSteps || this.interruption.came) break;
       }
     }
   }
 
-  /** One optimizer step; undefined when it was stopped before its end. */
-  private async trainStep(
-    batch: StepBatch,
-    gradients: GradientSums,
-    optimizer: AdamW,
-    learningRate: number,
-  ): Promise<StepResult | undefined> {
+  /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
+  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
     const started = performance.now();
     const { tokensPerMicroBatch, gradientCheckpointing } = this.config;
     const rows = cutIntoRows(batch, tokensPerMicroBatch).filter(hasTargets);
@@ -215,15 +223,14 @@ export class SFTTrainer {
     const sums = emptySums(batch.length);
     try {
       for (const row of rows) {
-        if (this.stopping) return undefined;
+        await this.interruption.breathe();
         addScores(sums, await backwardRow(this.model, row, gradients, { share, gradientCheckpointing }));
-        await breathe();
       }
       const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;
       const norm = (await gradients.norm()) / scale;
       const overflowed = !Number.isFinite(norm);
       // A smaller scale of the loss can mend an overflow of its gradients, down to no scale at all.
-      if (!Number.isFinite(loss) || (overflowed && scale <= 1)) throw this.notFinite(loss, norm, learningRate);
+      if (!Number.isFinite(loss) || (overflowed && scale <= 1)) throw notFinite({ loss, norm, learningRate }, this.state, this.config);
       if (!overflowed) optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm) / scale);
       this.pace.seconds += (performance.now() - started) / 1000;
       return { loss, norm, sums };
@@ -233,10 +240,10 @@ export class SFTTrainer {
     }
   }
 
-  /** Counts a step and does what is due after it. Saving comes last, so that a checkpoint holds all that went before. */
+  /** Counts a step and does what is due after it. */
   private async afterStep(batch: StepBatch, { loss, norm, sums }: StepResult, learningRate: number, optimizer: AdamW): Promise<void> {
     const { state } = this;
-    const { stepsPerEpoch, microBatchesPerEpoch, maxSteps } = this.plan;
+    const { stepsPerEpoch, microBatchesPerEpoch } = this.plan;
     const tokens = batch.flat().reduce((sum, item) => sum + countTokens(item), 0);
     const microBatches = Math.min(((state.step % stepsPerEpoch) + 1) * this.config.gradientAccumulationSteps, microBatchesPerEpoch);
     state.epoch = Math.floor(state.step / stepsPerEpoch) + microBatches / microBatchesPerEpoch;
@@ -250,10 +257,28 @@ export class SFTTrainer {
     this.pace.examples += batch.flat().length;
     await this.tell((callback) => callback.onStepEnd?.(this.snapshot()));
 
-    const due = dueAfterStep(this.config, state.step, maxSteps, microBatches === microBatchesPerEpoch || state.step === maxSteps);
+    const due = this.dueNow();
     if (due.log) await this.logStep(norm, learningRate);
-    const isBest = due.evaluate && this.isBest(await this.evaluate());
-    if (due.save || (isBest && this.config.saveStrategy === 'best')) await this.save(optimizer);
+    await this.evaluateAndSave(due, optimizer);
+  }
+
+  private dueNow(): Due {
+    const { step } = this.state;
+    const { stepsPerEpoch, maxSteps } = this.plan;
+    return dueAfterStep(this.config, step, maxSteps, step % stepsPerEpoch === 0 || step === maxSteps);
+  }
+
+  /** Saving comes last, so that a checkpoint holds all that went before. */
+  private async evaluateAndSave({ evaluate, save }: Omit<Due, 'log'>, optimizer: AdamW): Promise<void> {
+    const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
+    const isBest = metrics && this.isBest(metrics);
+    if (save || (isBest && this.config.saveStrategy === 'best')) await this.save(optimizer);
+  }
+
+  /** Whether the run was stopped in the evaluation after its last step. */
+  private owesEvaluation(): boolean {
+    const { step, log } = this.state;
+    return step > 0 && this.dueNow().evaluate && !log.some((record) => record.step === step && record.eval_loss !== undefined);
   }
 
   private async adjustLossScale(before: LossScale, norm: number): Promise<void> {
@@ -288,6 +313,7 @@ export class SFTTrainer {
   /**
    * Loss, entropy and accuracy on the evaluation dataset, or on another one; logged too.
    * @throws UserError when there is no evaluation dataset
+   * @throws Interrupted when it is stopped, or the run that it belongs to
    */
   async evaluate(dataset?: Examples): Promise<EvalMetrics> {
     const packing = this.config.evalPacking ?? this.config.packing;
@@ -296,7 +322,8 @@ export class SFTTrainer {
     await currentDevice();
     const started = performance.now();
     const { perDeviceEvalBatchSize: batchSize, tokensPerMicroBatch } = this.config;
-    const batches = await scoreItems(this.model, items, { batchSize, tokensPerMicroBatch });
+    const interruption = this.training ? this.interruption : undefined;
+    const batches = await scoreItems(this.model, items, { batchSize, tokensPerMicroBatch, interruption });
     const seconds = (performance.now() - started) / 1000;
     const { loss, entropy, accuracy } = averageBatches(batches);
     const { numTokens, epoch, step } = this.state;
@@ -342,7 +369,8 @@ export class SFTTrainer {
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
     await this.tell((callback) => callback.onTrainBegin?.(this.snapshot()));
-    if (this.config.evalOnStart && this.state.step === 0) this.isBest(await this.evaluate());
+    const metrics = this.config.evalOnStart && this.state.step === 0 ? await unlessInterrupted(this.evaluate()) : undefined;
+    if (metrics) this.isBest(metrics);
   }
 
   private async finish(runtime: number): Promise<TrainOutput> {
@@ -461,23 +489,6 @@ export class SFTTrainer {
       secondsLeft: steps > 0 ? ((maxSteps - step) * seconds) / steps : undefined,
       stop: () => this.stop(),
     };
-  }
-
-  private notFinite(loss: number, norm: number, learningRate: number): UserError {
-    const { outputDir, maxGradNorm, warmupSteps, warmupRatio } = this.config;
-    const checkpoints = outputDir !== null && fs.existsSync(outputDir) ? listCheckpoints(outputDir) : [];
-    const causes = [`a learning_rate that is too high (this step used ${learningRate}; try a tenth)`];
-    if (warmupSteps === 0 && warmupRatio === 0) causes.push('no warmup (set warmup_ratio: 0.03)');
-    if (maxGradNorm === 0) causes.push('gradients that are not clipped (set max_grad_norm: 1)');
-    if (this.state.lossScale) causes.push('numbers that float16 cannot hold (set fp16: false)');
-    causes.push('weights that were not finite to begin with');
-    const good =
-      checkpoints.length > 0 ? `the last good checkpoint is ${checkpoints[checkpoints.length - 1].folder}` : 'there is no checkpoint yet';
-    const what = Number.isFinite(loss) ? `the gradient norm is ${norm}` : `the loss is ${loss}`;
-    return new UserError(
-      `Step ${this.state.step + 1}: ${what}, so training stopped before this update; likely causes are ${causes.join(', ')}; ` +
-        `the model in memory has the weights of step ${this.state.step}, and ${good}.`,
-    );
   }
 }
 

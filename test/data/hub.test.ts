@@ -7,6 +7,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import { type DownloadProgress, resolveModel } from '../../lib/data';
 import { UserError } from '../../lib/errors';
+import { Interrupted } from '../../lib/interruption';
 import { COMMIT, gitSha1, type HubServer, sha256, startHub } from './hub-server';
 
 const ID = 'tester/tiny-model';
@@ -185,6 +186,25 @@ test('a download that an earlier run left off is gone on with', async () => {
     assert.deepEqual(
       fs.readdirSync(path.join(repository, 'blobs')).filter((name) => name.endsWith('.incomplete')),
       [],
+    );
+  });
+});
+
+test("a notebook's stop button ends a download, and the next goes on with it", async (t) => {
+  const kernel = globalThis as { __tslab__?: unknown };
+  kernel.__tslab__ = { require: () => ({ newDisplay: () => ({ text() {} }) }) };
+  t.after(() => delete kernel.__tslab__);
+  await withHub(model, async ({ hub }) => {
+    hub.faults.breaks = 1;
+    const onProgress = ({ file, loaded }: { file: string; loaded: number }) => {
+      if (file === 'model.safetensors' && loaded === 150_000) process.emit('SIGINT');
+    };
+    await assert.rejects(resolveModel(ID, { onProgress }), Interrupted);
+    const folder = await resolveModel(ID);
+    assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
+    assert.deepEqual(
+      hub.seen.filter(({ path }) => path.startsWith('/storage')).map(({ range }) => range),
+      [undefined, 'bytes=150000-', 'bytes=150000-'],
     );
   });
 });

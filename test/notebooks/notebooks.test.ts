@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { after, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { projectRoot } from '../../lib/project';
 
 interface Cell {
@@ -95,6 +96,68 @@ test('cells import the library with its types, wait at top level, and show curve
       assert.match(JSON.stringify(cell.outputs?.[0]?.data), /"image\/png"/);
     }
   });
+});
+
+/** Runs cells in one kernel, the later ones also where an earlier one failed; one is interrupted when its output has the given text. */
+function runCells(cells: Array<{ code: string; interrupt?: string }>): Array<{ status: string; text: string }> {
+  const setup = pathToFileURL(path.join(projectRoot, 'scripts/setup.mjs')).href;
+  const script = path.join(projectRoot, 'test/notebooks/run_cells.py');
+  const program = `
+    import { spawnSync } from 'node:child_process';
+    import { findJupyter, jupyterEnvironment } from ${JSON.stringify(setup)};
+    const args = ${JSON.stringify([script, notebooks])};
+    process.exit(spawnSync(findJupyter(), args, { stdio: 'inherit', env: jupyterEnvironment() }).status ?? 1);`;
+  const done = spawnSync(process.execPath, ['--input-type=module', '-e', program], { input: JSON.stringify(cells), encoding: 'utf8' });
+  assert.equal(done.status, 0, done.stderr);
+  return JSON.parse(done.stdout.trim().split('\n').at(-1) as string);
+}
+
+test('what a failed cell had declared until then is known to later cells, the rest is not', () => {
+  const results = runCells([
+    { code: 'let reached: number | undefined;\nconst before = { deep: [1] };' },
+    {
+      code: "const made = before.deep.length, other = 'x';\ninterface Later { y: number }\nthrow new Error('deliberate');\nconst missed = 3;",
+    },
+    { code: 'const y: Later = { y: made };\nconsole.log(y.y, other, before.deep, reached);' },
+    { code: 'console.log(missed);' },
+    { code: 'console.log(made + 1);' },
+  ]);
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['ok', 'error', 'ok', 'error', 'ok'],
+  );
+  assert.match(results[1].text, /deliberate/);
+  assert.equal(results[2].text, '1 x [ 1 ] undefined\n');
+  assert.match(results[3].text, /Cannot find name 'missed'/);
+  assert.equal(results[4].text, '2\n');
+});
+
+test('an interrupted cell ends, training and generation stop, and model and log stay usable', () => {
+  const training = `const trainer = new SFTTrainer({ model: model, trainDataset: rows, config: { numTrainEpochs: 50, loggingSteps: 1 } });
+    await trainer.train();
+    console.log('went on');`;
+  const results = runCells([
+    { code: "import { exactMatch, generate, loadDataset, loadModel, SFTTrainer } from '../lib';" },
+    { code: "const model = await loadModel('../data/base');\nconst rows = (await loadDataset('../data/instructions.json')).take(200);" },
+    { code: training, interrupt: 'step 2' },
+    { code: 'const steps = trainer.log.length;\nconsole.log(steps > 1 && steps < 600, steps === trainer.log.at(-1)?.step);' },
+    {
+      code: "console.log('begun'); await exactMatch(model, rows, { maxNewTokens: 150, ignoreEos: true }); console.log('went on');",
+      interrupt: 'begun',
+    },
+    { code: "console.log(steps === trainer.log.length, (await generate(model, 'One', { maxNewTokens: 3 })).length > 0);" },
+  ]);
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['ok', 'ok', 'error', 'ok', 'error', 'ok'],
+    JSON.stringify(results),
+  );
+  for (const { text } of [results[2], results[4]]) {
+    assert.match(text, /Interrupted\.\n$/);
+    assert.doesNotMatch(text, /went on|executor/);
+  }
+  assert.equal(results[3].text, 'true true\n');
+  assert.equal(results[5].text, 'true true\n');
 });
 
 for (const name of readdirSync(notebooks).sort()) {

@@ -67,6 +67,23 @@ describe('a resumed run', () => {
     });
   }
 
+  for (const step of [8, 10]) {
+    test(`that was stopped in the evaluation after step ${step} makes up for it`, async (t) => {
+      const [whole, parted] = [temporaryFolder(t), temporaryFolder(t)];
+      const reference = await makeTrainer(t, whole);
+      await reference.train();
+      const stop: TrainerCallback = { onStepEnd: (state) => void (state.step === step && state.stop()) };
+      const stopped = await makeTrainer(t, parted, {}, [stop]);
+      await stopped.train();
+      assert.deepEqual(stopped.log.at(-1)?.eval_loss, undefined);
+      const resumed = await makeTrainer(t, parted);
+      await resumed.train({ resumeFromCheckpoint: true });
+      assert.deepEqual(resumed.log, reference.log);
+      assert.deepEqual(await weightsOf(resumed.model), await weightsOf(reference.model));
+      assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
+    });
+  }
+
   test('continues from a checkpoint that is named, in the same folder or another', async (t) => {
     const [whole, other] = [temporaryFolder(t), temporaryFolder(t)];
     const reference = await makeTrainer(t, whole, { saveTotalLimit: null });

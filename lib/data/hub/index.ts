@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
+import { Interruption } from '../../interruption';
 import { isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
 import { HubUnreachable } from './client';
 import { downloadBlob } from './download';
@@ -153,11 +154,14 @@ async function fetchFiles(
     if (!fs.existsSync(path.join(cache.snapshot(repository.commit), name))) missing.push(await repository.file(name));
   }
   const totalSize = missing.reduce((sum, file) => sum + (file.size ?? 0), 0);
+  const interruption = new Interruption();
   let before = 0;
   for (const file of missing) {
     const blob = cache.blob(file.hash);
-    const onBytes = (loaded: number, total: number): void =>
+    const onBytes = (loaded: number, total: number): void => {
+      interruption.check();
       onProgress({ file: file.name, loaded, total, totalLoaded: before + loaded, totalSize: Math.max(totalSize, before + loaded) });
+    };
     await withLock(blob, async () => {
       if (!isWhole(blob, file)) await downloadBlob(file, blob, { id: repository.id, revision }, settings, onBytes);
     });
