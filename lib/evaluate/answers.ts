@@ -5,6 +5,7 @@ import { type CausalLM, type GenerateOptions, generateBatch } from '../model';
 import { formatExample, type PromptTemplate } from '../text';
 import { chunks } from '../train/batches';
 import type { Examples } from '../train/examples';
+import { countingLine } from './counting-line';
 
 /** How an answer compares with its reference, each from 0 to 1. */
 export interface AnswerScores {
@@ -71,6 +72,8 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
   // prompts of like length together, so that few wait for long ones to be read
   const order = [...asked.keys()].sort((a, b) => asked[a].prompt.length - asked[b].prompt.length);
   const answers: Answer[] = [];
+  const tell = countingLine(asked.length, 'answers');
+  let done = 0;
   for (const indices of chunks(order, batchSize)) {
     const found = await generateBatch(
       model,
@@ -80,6 +83,8 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
     for (const [i, index] of indices.entries()) {
       answers[index] = { ...asked[index], answer: found[i].text.trim() };
     }
+    done += indices.length;
+    tell(done);
   }
   return answers;
 }

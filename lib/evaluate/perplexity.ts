@@ -3,6 +3,7 @@ import { currentDevice } from '../engine';
 import type { CausalLM } from '../model';
 import { scoreItems } from '../train/evaluation';
 import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
+import { countingLine } from './counting-line';
 
 export interface PerplexityOptions
   extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
@@ -44,7 +45,9 @@ export async function perplexity(
     positionLimit: model.config.positionLimit,
     vocabSize: model.config.vocabSize,
   });
-  const batches = await scoreItems(model, items, { batchSize: items.length, tokensPerMicroBatch });
+  const tell = countingLine(items.length, 'examples scored');
+  const onProgress = (share: number): void => tell(Math.floor(share * items.length));
+  const batches = await scoreItems(model, items, { batchSize: items.length, tokensPerMicroBatch, onProgress });
   const total = (pick: 'targets' | 'nll' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
   const numTargets = total('targets');
   const loss = total('nll') / numTargets;

@@ -28,6 +28,8 @@ export interface ScoreOptions {
   tokensPerMicroBatch?: number;
   /** What may end it; default: the notebook's stop button. */
   interruption?: Interruption;
+  /** Told the share of the work that is done. */
+  onProgress?: (share: number) => void;
 }
 
 /** Sums over the targets of each batch, and the batch's number of examples. */
@@ -38,11 +40,13 @@ export type ScoredBatch = BatchSums & { examples: number };
  * @throws Interrupted
  */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
-  const { batchSize = 8, tokensPerMicroBatch = 1024, interruption = new Interruption() } = options;
+  const { batchSize = 8, tokensPerMicroBatch = 1024, interruption = new Interruption(), onProgress } = options;
   const batches = chunks(items, batchSize);
   const sums = emptySums(batches.length);
-  for (const row of cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets)) {
+  const rows = cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets);
+  for (const [index, row] of rows.entries()) {
     addScores(sums, await scoreRow(model, row));
+    onProgress?.((index + 1) / rows.length);
     await interruption.breathe();
   }
   return sums.map((sum, i) => ({ ...sum, examples: batches[i].length }));
