@@ -8,6 +8,8 @@ export interface TrainerState {
   /** Optimizer steps done. */
   readonly step: number;
   readonly maxSteps: number;
+  /** Share of the step at work that is done; 0 between steps. */
+  readonly stepShare: number;
   /** Epochs done; fractions count micro-batches. */
   readonly epoch: number;
   /** Tokens seen since the run began. */
@@ -26,6 +28,8 @@ export interface TrainerState {
 export interface TrainerCallback {
   onTrainBegin?(state: TrainerState): void | Promise<void>;
   onStepBegin?(state: TrainerState): void | Promise<void>;
+  /** A part of a step is done, and others are to come: see `stepShare`. */
+  onSubstepEnd?(state: TrainerState): void | Promise<void>;
   onStepEnd?(state: TrainerState): void | Promise<void>;
   /** A training record or an evaluation record was logged. */
   onLog?(state: TrainerState, record: LogRecord): void | Promise<void>;

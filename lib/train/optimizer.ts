@@ -60,6 +60,12 @@ export class AdamW {
   }
 }
 
+/** Shapes of what a run keeps for each parameter that it trains: first the sums of gradients, which come first, then the moments. */
+export function shapesOfState(parameters: ReadonlyMap<string, tf.Variable>): number[][] {
+  const shapes = [...parameters.values()].filter(({ trainable }) => trainable).map(({ shape }) => shape);
+  return [...shapes, ...shapes.flatMap((shape) => [shape, shape])];
+}
+
 /** Factor that scales gradients of this global norm down to `maxGradNorm`, as torch's clip_grad_norm_; 1 where they are small enough or `maxGradNorm` is 0. */
 export function clipFactor(norm: number, maxGradNorm: number): number {
   return maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;

@@ -11,6 +11,9 @@ export function defaultCallbacks(): TrainerCallback[] {
   return defaultCallbackMakers.map((make) => make());
 }
 
+/** A step that takes longer is one of which people want to know that it goes on. */
+const LONG_MS = 2000;
+
 /** Where terminal progress goes: standard error, so that standard output stays for results. */
 export interface ProgressStream {
   isTTY?: boolean;
@@ -21,14 +24,18 @@ export interface ProgressStream {
 /** A bar that redraws itself in a terminal; plain lines at each log record elsewhere. */
 export function terminalProgress(stream: ProgressStream = process.stderr): TrainerCallback {
   const bar = stream.isTTY === true;
+  const long = new LongStep();
   const clear = bar ? '\r\x1b[2K' : '';
   const line = (text: string) => stream.write(`${clear}${text}\n`);
   const draw = (state: TrainerState) => {
-    if (bar) stream.write(`${clear}${barLine(state, stream.columns ?? 80)}`);
+    // some terminals say that they have no columns
+    if (bar) stream.write(`${clear}${barLine(state, long.describe(state), stream.columns || 80)}`);
   };
   return {
     onNote: (note) => void line(note),
     onTrainBegin: draw,
+    onStepBegin: () => long.begin(),
+    onSubstepEnd: draw,
     onStepEnd: draw,
     onLog: (state, record) => {
       line(`step ${record.step}/${state.maxSteps}  ${describeRecord(record)}${bar ? '' : pace(state)}`);
@@ -47,11 +54,25 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
   };
 }
 
+/** What is said of a step that takes long: how far it has come. */
+class LongStep {
+  private begun = 0;
+
+  begin(): void {
+    this.begun = performance.now();
+  }
+
+  describe({ step, stepShare }: TrainerState): string {
+    const isLong = stepShare > 0 && performance.now() - this.begun > LONG_MS;
+    return isLong ? `step ${step + 1}: ${Math.round(100 * stepShare)}%` : '';
+  }
+}
+
 /** `[#####.....] 12/40  1,234 tokens/s  0:42 left`, no wider than the terminal. */
-function barLine(state: TrainerState, columns: number): string {
-  const text = ` ${state.step}/${state.maxSteps}${pace(state)}`;
+function barLine(state: TrainerState, long: string, columns: number): string {
+  const text = ` ${state.step}/${state.maxSteps}${long && `  ${long}`}${pace(state)}`;
   const width = Math.max(0, Math.min(40, columns - text.length - 3));
-  const done = Math.round((width * state.step) / state.maxSteps);
+  const done = Math.round((width * (state.step + state.stepShare)) / state.maxSteps);
   return `[${'#'.repeat(done)}${'.'.repeat(width - done)}]${text}`.slice(0, columns - 1);
 }
 
@@ -88,16 +109,19 @@ export interface NotebookArea {
 export function notebookProgress(area: NotebookArea = newArea()): TrainerCallback {
   const notes: string[] = [];
   let last: LogRecord | undefined;
+  const long = new LongStep();
   let drawn = 0;
   const draw = (state: TrainerState, ending?: string, always = true) => {
     // the notebook keeps every message that it gets; four a second are enough
     if (!always && performance.now() - drawn < 250) return;
     drawn = performance.now();
-    area.html(notebookHtml(state, { notes, last, ending }));
+    area.html(notebookHtml(state, { notes, last, long: long.describe(state), ending }));
   };
   return {
     onNote: (note) => void notes.push(note),
     onTrainBegin: (state) => draw(state),
+    onStepBegin: () => long.begin(),
+    onSubstepEnd: (state) => draw(state, undefined, false),
     onStepEnd: (state) => draw(state, undefined, false),
     onLog: (state, record) => {
       last = record;
@@ -114,15 +138,15 @@ export function notebookProgress(area: NotebookArea = newArea()): TrainerCallbac
 
 function notebookHtml(
   state: TrainerState,
-  { notes, last, ending }: { notes: readonly string[]; last?: LogRecord; ending?: string },
+  { notes, last, long, ending }: { notes: readonly string[]; last?: LogRecord; long: string; ending?: string },
 ): string {
   const left = state.secondsLeft === undefined ? '' : ` · ${Math.round(state.tokensPerSecond)} tokens/s`;
   const end = ending ?? (state.secondsLeft === undefined ? '' : `${formatSeconds(state.secondsLeft)} left`);
   const figures = last ? `<div>step ${last.step}: ${escapeHtml(describeRecord(last))}</div>` : '';
   return (
     `<div style="font-family: sans-serif; font-size: 13px">${notes.map((note) => `<div>${escapeHtml(note)}</div>`).join('')}` +
-    `<progress max="${state.maxSteps}" value="${state.step}" style="width: 20em"></progress> ` +
-    `${state.step}/${state.maxSteps} steps · epoch ${state.epoch.toFixed(2)}${left}${end ? ` · ${escapeHtml(end)}` : ''}${figures}</div>`
+    `<progress max="${state.maxSteps}" value="${state.step + state.stepShare}" style="width: 20em"></progress> ` +
+    `${state.step}/${state.maxSteps} steps${long && ` · ${long}`} · epoch ${state.epoch.toFixed(2)}${left}${end ? ` · ${escapeHtml(end)}` : ''}${figures}</div>`
   );
 }
 

@@ -34,7 +34,7 @@ import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
 import { notFinite } from './not-finite';
-import { AdamW, clipFactor } from './optimizer';
+import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import { defaultCallbacks } from './progress';
 import { appendMetrics, claimFolder, describeDataset, rewriteMetrics, versions, weightHashes, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
@@ -110,6 +110,7 @@ export class SFTTrainer {
   private readonly callbacks: readonly TrainerCallback[];
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
+  private stepShare = 0;
   private training = false;
   private interruption = new Interruption();
   private fingerprints?: Omit<RunIdentity, 'config'>;
@@ -176,7 +177,7 @@ export class SFTTrainer {
     const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
     const gradients = new GradientSums();
     const precision = currentPrecision();
-    const forgetZeros = expectZeros(shapesOfState(this.model));
+    const forgetZeros = expectZeros(shapesOfState(this.model.parameters));
     try {
       const started = performance.now();
       await this.begin(optimizer, resume);
@@ -222,7 +223,9 @@ export class SFTTrainer {
     const share = tf.scalar(scale / targets);
     const sums = emptySums(batch.length);
     try {
-      for (const row of rows) {
+      for (const [index, row] of rows.entries()) {
+        this.stepShare = index / rows.length;
+        if (index > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         await this.interruption.breathe();
         addScores(sums, await backwardRow(this.model, row, gradients, { share, gradientCheckpointing }));
       }
@@ -235,6 +238,7 @@ export class SFTTrainer {
       this.pace.seconds += (performance.now() - started) / 1000;
       return { loss, norm, sums };
     } finally {
+      this.stepShare = 0;
       gradients.reset();
       share.dispose();
     }
@@ -480,9 +484,8 @@ export class SFTTrainer {
     const { maxSteps } = this.plan;
     const { steps, tokens, seconds } = this.pace;
     return {
-      step,
-      maxSteps,
-      epoch,
+      ...{ step, maxSteps, epoch },
+      stepShare: this.stepShare,
       numTokens,
       log,
       tokensPerSecond: seconds > 0 ? tokens / seconds : 0,
@@ -490,10 +493,4 @@ export class SFTTrainer {
       stop: () => this.stop(),
     };
   }
-}
-
-/** What a run keeps for each parameter that it trains: the sum of its gradients, and later its moments. */
-function shapesOfState(model: CausalLM): number[][] {
-  const shapes = [...model.parameters.values()].filter(({ trainable }) => trainable).map(({ shape }) => shape);
-  return [...shapes, ...shapes.flatMap((shape) => [shape, shape])];
 }

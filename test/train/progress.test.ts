@@ -8,6 +8,7 @@ const record: LogRecord = { loss: 1.23456, grad_norm: 2.5, learning_rate: 1e-4, 
 const state = (step: number): TrainerState => ({
   ...{ step, maxSteps: 40, epoch: 0.5, numTokens: 100, log: [record], tokensPerSecond: 1234.4 },
   secondsLeft: step === 0 ? undefined : 42,
+  stepShare: 0,
   stop: () => {},
 });
 const output: TrainOutput = {
@@ -37,6 +38,24 @@ describe('progress in a terminal', () => {
     progress.onStepEnd?.(state(12));
     assert.equal(written[1], '\r\x1b[2K[########.................] 12/40  1234 tokens/s  0:42 left');
     for (const text of written) assert.ok(text.replace('\r\x1b[2K', '').length < 60);
+  });
+  test('is as wide as usual where the terminal does not know its width', () => {
+    const { written, stream } = recordStream(true, 0);
+    terminalProgress(stream).onStepEnd?.(state(12));
+    assert.match(written[0], /\[#{12}\.{28}\] 12\/40 {2}1234 tokens\/s {2}0:42 left$/);
+  });
+  test('says of a step that takes long how far it has come', (t) => {
+    let time = 10_000;
+    t.mock.method(performance, 'now', () => time);
+    const { written, stream } = recordStream(true);
+    const progress = terminalProgress(stream);
+    progress.onStepBegin?.(state(12));
+    time += 1000;
+    progress.onSubstepEnd?.({ ...state(12), stepShare: 0.25 });
+    time += 30_000;
+    progress.onSubstepEnd?.({ ...state(12), stepShare: 0.75 });
+    assert.match(written[0], /\] 12\/40 {2}1234 tokens/);
+    assert.match(written[1], /\] 12\/40 {2}step 13: 75% {2}1234 tokens/);
   });
   test('keeps log records above the bar', () => {
     const { written, stream } = recordStream(true);
@@ -70,9 +89,21 @@ describe('progress in a notebook', () => {
     progress.onTrainBegin?.(state(0));
     progress.onLog?.(state(12), record);
     progress.onTrainEnd?.(state(40), output);
+    assert.equal(shown.length, 2, 'what comes within a quarter of a second is not drawn');
     assert.match(shown[0], /2 &lt; 9.*<progress max="40" value="0"/);
     assert.match(shown[shown.length - 1], /value="40".*1234 tokens\/s · done in 1:05, peak memory 1\.2 GB<div>step 12: loss 1\.235/);
   });
+});
+
+test('a step that takes long moves the bar of a notebook', (t) => {
+  let time = 10_000;
+  t.mock.method(performance, 'now', () => time);
+  const shown: string[] = [];
+  const progress = notebookProgress({ html: (html) => shown.push(html) });
+  progress.onStepBegin?.(state(0));
+  time += 20_000;
+  progress.onSubstepEnd?.({ ...state(0), stepShare: 1 / 3 });
+  assert.match(shown[0], /value="0.333\d*".* 0\/40 steps · step 1: 33% · epoch/);
 });
 
 test('figures are short', () => {

@@ -183,6 +183,17 @@ test('callbacks are told everything in order', async (t) => {
   );
 });
 
+test('the parts of a step are told, with its share that is done', async (t) => {
+  const shares: number[] = [];
+  const listener: TrainerCallback = {
+    onSubstepEnd: ({ stepShare }) => void shares.push(stepShare),
+    onStepEnd: ({ stepShare }) => void shares.push(stepShare),
+  };
+  const config = { ...short, maxSteps: 2, tokensPerMicroBatch: 1 };
+  await new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 8), config, callbacks: [listener] }).train();
+  assert.deepEqual(shares, [0.25, 0.5, 0.75, 0, 0.25, 0.5, 0.75, 0]);
+});
+
 describe('what cannot be learned is refused with one sentence', () => {
   const refuses = async (make: () => Promise<unknown> | unknown, pattern: RegExp) =>
     assert.rejects(
