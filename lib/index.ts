@@ -14,6 +14,7 @@ export { displayHtml } from './display';
 export { currentDevice, type DeviceInfo, type DeviceName, useDevice } from './engine';
 export { UserError } from './errors';
 export { type CompareOptions, type Comparison, compareModels, exactMatch, perplexity } from './evaluate';
+export { Interrupted } from './interruption';
 export {
   type CausalLM,
   createModel,
