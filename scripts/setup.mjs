@@ -138,6 +138,8 @@ function registerKernel() {
     argv: [process.execPath, path.join(root, 'scripts/kernel.cjs'), '{connection_file}'],
     display_name: 'TypeScript (tslab)',
     language: 'typescript',
+    // the stop button's signal does not exist there
+    ...(windows && { interrupt_mode: 'message' }),
   };
   const folders = [jupyterFolder, ...(existsSync(venv) ? [path.join(venv, 'share/jupyter')] : [])];
   for (const folder of folders.map((base) => path.join(base, 'kernels/tslab'))) {

@@ -27,7 +27,7 @@ const press = () => process.emit('SIGINT');
 
 describe('the stop button of a notebook', () => {
   beforeEach(() => {
-    global.__tslab__ = { require: () => ({}) };
+    global.__tslab__ = { require: () => ({ newDisplay: () => ({ text() {} }) }) };
   });
   afterEach(() => {
     delete global.__tslab__;

@@ -1,6 +1,8 @@
 """Runs cells in one kernel, the later ones also where an earlier one failed.
 
-Reads from standard input a JSON list of cells: {"code": ..., "interrupt": text}. A cell with "interrupt" is interrupted when its output
+usage: run_cells.py FOLDER INTERRUPT_MODE
+
+INTERRUPT_MODE is "signal" or "message", as in a kernel's description. Reads from standard input a JSON list of cells: {"code": ..., "interrupt": text}. A cell with "interrupt" is interrupted when its output
 has that text in it. Writes a JSON list of {"status": ..., "text": ...}, where text is all that the cell printed or showed.
 """
 
@@ -13,6 +15,7 @@ from jupyter_client.manager import KernelManager
 PATIENCE = 60
 
 manager = KernelManager(kernel_name="tslab")
+manager.kernel_spec.interrupt_mode = sys.argv[2]
 manager.start_kernel(cwd=sys.argv[1])
 client = manager.client()
 
