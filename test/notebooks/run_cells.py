@@ -2,8 +2,9 @@
 
 usage: run_cells.py FOLDER INTERRUPT_MODE
 
-INTERRUPT_MODE is "signal" or "message", as in a kernel's description. Reads from standard input a JSON list of cells: {"code": ..., "interrupt": text}. A cell with "interrupt" is interrupted when its output
-has that text in it. Writes a JSON list of {"status": ..., "text": ...}, where text is all that the cell printed or showed.
+INTERRUPT_MODE is "signal" or "message", as in a kernel's description. Reads from standard input a JSON list of cells:
+{"code": ..., "interrupt": text}. A cell with "interrupt" is interrupted when its output has that text in it. Writes a JSON
+list of {"status": ..., "text": ...}, where text is all that the cell printed or showed.
 """
 
 import json
