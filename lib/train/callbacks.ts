@@ -1,7 +1,7 @@
 /** What others may listen to while a trainer works. */
 import type { EvalMetrics } from './evaluation';
 import type { LogRecord } from './metrics';
-import type { TrainOutput } from './trainer';
+import type { TrainOutput } from './results';
 
 /** Where a run stands. */
 export interface TrainerState {
@@ -10,6 +10,8 @@ export interface TrainerState {
   readonly maxSteps: number;
   /** Share of the step at work that is done; 0 between steps. */
   readonly stepShare: number;
+  /** Share of the evaluation at work that is done; 0 before and after it. */
+  readonly evaluationShare: number;
   /** Epochs done; fractions count micro-batches. */
   readonly epoch: number;
   /** Tokens seen since the run began. */
@@ -33,6 +35,8 @@ export interface TrainerCallback {
   onStepEnd?(state: TrainerState): void | Promise<void>;
   /** A training record or an evaluation record was logged. */
   onLog?(state: TrainerState, record: LogRecord): void | Promise<void>;
+  /** A part of an evaluation is done: see `evaluationShare`. */
+  onPredictionStep?(state: TrainerState): void | Promise<void>;
   onEvaluate?(state: TrainerState, metrics: EvalMetrics): void | Promise<void>;
   /** A checkpoint was written completely. */
   onSave?(state: TrainerState, folder: string): void | Promise<void>;

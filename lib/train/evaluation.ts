@@ -28,8 +28,8 @@ export interface ScoreOptions {
   tokensPerMicroBatch?: number;
   /** What may end it; default: the notebook's stop button. */
   interruption?: Interruption;
-  /** Told the share of the work that is done. */
-  onProgress?: (share: number) => void;
+  /** Told the share of the work that is done; awaited. */
+  onProgress?: (share: number) => void | Promise<void>;
 }
 
 /** Sums over the targets of each batch, and the batch's number of examples. */
@@ -46,7 +46,7 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
   const rows = cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets);
   for (const [index, row] of rows.entries()) {
     addScores(sums, await scoreRow(model, row));
-    onProgress?.((index + 1) / rows.length);
+    await onProgress?.((index + 1) / rows.length);
     await interruption.breathe();
   }
   return sums.map((sum, i) => ({ ...sum, examples: batches[i].length }));

@@ -6,4 +6,5 @@ export { type Examples, type Item, type PreparedDataset, type PrepareOptions, pr
 export type { LogRecord } from './metrics';
 export { nearest } from './nearest';
 export { defaultCallbackMakers, notebookProgress, terminalProgress } from './progress';
-export { SFTTrainer, type SFTTrainerOptions, type TrainOptions, type TrainOutput, type TrainSummary } from './trainer';
+export type { TrainOutput, TrainSummary } from './results';
+export { SFTTrainer, type SFTTrainerOptions, type TrainOptions } from './trainer';

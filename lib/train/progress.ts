@@ -36,6 +36,7 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
     onTrainBegin: draw,
     onStepBegin: () => long.begin(),
     onSubstepEnd: draw,
+    onPredictionStep: draw,
     onStepEnd: draw,
     onLog: (state, record) => {
       line(`step ${record.step}/${state.maxSteps}  ${describeRecord(record)}${bar ? '' : pace(state)}`);
@@ -54,7 +55,7 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
   };
 }
 
-/** What is said of a step that takes long: how far it has come. */
+/** What is said of an evaluation, and of a step that takes long: how far it has come. */
 class LongStep {
   private begun = 0;
 
@@ -62,7 +63,8 @@ class LongStep {
     this.begun = performance.now();
   }
 
-  describe({ step, stepShare }: TrainerState): string {
+  describe({ step, stepShare, evaluationShare }: TrainerState): string {
+    if (evaluationShare > 0) return `evaluation: ${Math.round(100 * evaluationShare)}%`;
     const isLong = stepShare > 0 && performance.now() - this.begun > LONG_MS;
     return isLong ? `step ${step + 1}: ${Math.round(100 * stepShare)}%` : '';
   }
@@ -122,10 +124,12 @@ export function notebookProgress(area: NotebookArea = newArea()): TrainerCallbac
     onTrainBegin: (state) => draw(state),
     onStepBegin: () => long.begin(),
     onSubstepEnd: (state) => draw(state, undefined, false),
+    onPredictionStep: (state) => draw(state, undefined, false),
     onStepEnd: (state) => draw(state, undefined, false),
     onLog: (state, record) => {
       last = record;
-      draw(state, undefined, false);
+      // after an evaluation in any case: the next drawing may be long in coming
+      draw(state, undefined, record.eval_loss !== undefined);
     },
     onTrainEnd: (state, { metrics, stopped }) =>
       draw(

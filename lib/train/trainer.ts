@@ -36,6 +36,7 @@ import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from '.
 import { notFinite } from './not-finite';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import { defaultCallbacks } from './progress';
+import type { TrainOutput, TrainSummary } from './results';
 import { appendMetrics, claimFolder, describeDataset, rewriteMetrics, versions, weightHashes, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
@@ -55,30 +56,6 @@ export interface SFTTrainerOptions {
 export interface TrainOptions {
   /** True: continue from the newest checkpoint of `outputDir` (from the start where there is none yet); or a checkpoint's path. */
   resumeFromCheckpoint?: boolean | string | null;
-}
-
-/** Totals of a run, under TRL's names. */
-export interface TrainSummary {
-  /** Seconds of this session, with evaluation and saving. */
-  train_runtime: number;
-  train_samples_per_second: number;
-  train_steps_per_second: number;
-  /** Mean loss of all steps. */
-  train_loss: number;
-  num_tokens: number;
-  /** Tokens per second of optimizer steps, without evaluation and saving. */
-  tokens_per_second: number;
-  /** Largest resident memory of this process so far, in 10⁹ bytes. */
-  peak_memory_gb: number;
-  epoch: number;
-}
-
-export interface TrainOutput {
-  globalStep: number;
-  trainingLoss: number;
-  metrics: TrainSummary;
-  /** True when `stop` ended the run early. */
-  stopped: boolean;
 }
 
 interface StepResult {
@@ -111,6 +88,7 @@ export class SFTTrainer {
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
   private stepShare = 0;
+  private evaluationShare = 0;
   private training = false;
   private interruption = new Interruption();
   private fingerprints?: Omit<RunIdentity, 'config'>;
@@ -327,7 +305,14 @@ export class SFTTrainer {
     const started = performance.now();
     const { perDeviceEvalBatchSize: batchSize, tokensPerMicroBatch } = this.config;
     const interruption = this.training ? this.interruption : undefined;
-    const batches = await scoreItems(this.model, items, { batchSize, tokensPerMicroBatch, interruption });
+    const onProgress = async (share: number): Promise<void> => {
+      this.evaluationShare = share;
+      await this.tell((callback) => callback.onPredictionStep?.(this.snapshot()));
+    };
+    const scored = scoreItems(this.model, items, { batchSize, tokensPerMicroBatch, interruption, onProgress });
+    const batches = await scored.finally(() => {
+      this.evaluationShare = 0;
+    });
     const seconds = (performance.now() - started) / 1000;
     const { loss, entropy, accuracy } = averageBatches(batches);
     const { numTokens, epoch, step } = this.state;
@@ -485,7 +470,7 @@ export class SFTTrainer {
     const { steps, tokens, seconds } = this.pace;
     return {
       ...{ step, maxSteps, epoch },
-      stepShare: this.stepShare,
+      ...{ stepShare: this.stepShare, evaluationShare: this.evaluationShare },
       numTokens,
       log,
       tokensPerSecond: seconds > 0 ? tokens / seconds : 0,

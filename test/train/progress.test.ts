@@ -8,7 +8,7 @@ const record: LogRecord = { loss: 1.23456, grad_norm: 2.5, learning_rate: 1e-4, 
 const state = (step: number): TrainerState => ({
   ...{ step, maxSteps: 40, epoch: 0.5, numTokens: 100, log: [record], tokensPerSecond: 1234.4 },
   secondsLeft: step === 0 ? undefined : 42,
-  stepShare: 0,
+  ...{ stepShare: 0, evaluationShare: 0 },
   stop: () => {},
 });
 const output: TrainOutput = {
@@ -104,6 +104,11 @@ test('a step that takes long moves the bar of a notebook', (t) => {
   time += 20_000;
   progress.onSubstepEnd?.({ ...state(0), stepShare: 1 / 3 });
   assert.match(shown[0], /value="0.333\d*".* 0\/40 steps · step 1: 33% · epoch/);
+  time += 10_000;
+  progress.onPredictionStep?.({ ...state(1), evaluationShare: 0.5 });
+  progress.onLog?.(state(1), { eval_loss: 1, epoch: 1, step: 1 });
+  assert.match(shown[1], / 1\/40 steps · evaluation: 50% · epoch/);
+  assert.match(shown[2], / 1\/40 steps · epoch.*eval loss 1/);
 });
 
 test('figures are short', () => {

@@ -183,6 +183,26 @@ test('callbacks are told everything in order', async (t) => {
   );
 });
 
+test('the parts of an evaluation are told, with its share that is done, and nothing is left of one that was stopped', async (t) => {
+  const shares: number[] = [];
+  const listener: TrainerCallback = {
+    onPredictionStep: ({ evaluationShare, stop }) => {
+      shares.push(evaluationShare);
+      if (shares.length === 6) stop();
+    },
+    onTrainEnd: ({ evaluationShare }) => void shares.push(evaluationShare),
+  };
+  const trainer = new SFTTrainer({
+    model: await tinyModel(t),
+    trainDataset: rows.slice(0, 8),
+    evalDataset: rows.slice(8, 12),
+    config: { ...short, tokensPerMicroBatch: 1, evalStrategy: 'steps', evalSteps: 1 },
+    callbacks: [listener],
+  });
+  await trainer.train();
+  assert.deepEqual(shares, [0.25, 0.5, 0.75, 1, 0.25, 0.5, 0]);
+});
+
 test('the parts of a step are told, with its share that is done', async (t) => {
   const shares: number[] = [];
   const listener: TrainerCallback = {
