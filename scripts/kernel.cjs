@@ -2,9 +2,9 @@
  * The notebooks' kernel: tslab, with five of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
- * - `for await` as a cell's only top-level await was a syntax error: an `await` is put before it.
+ * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
  * - What a cell had declared before it failed or was interrupted was unknown to later cells: it is passed on as far as it got.
- * - An interrupted cell ended with a stack of the kernel's own code: it says that it was interrupted.
+ * - Errors came with a stack of the kernel's own code: it is left out, and of what the user can mend the sentence alone is shown.
  * - Interrupted by a message, as on systems without signals, it went on.
  *
  * usage: kernel.cjs CONNECTION_FILE
@@ -21,21 +21,24 @@ const jupyter = fromTslab('./dist/jupyter.js');
 /** What parts a message's addresses from its contents. */
 const DELIMITER = Buffer.from('<IDS|MSG>');
 
+/** `await (...)`, which TypeScript reads as the call of a function where it knows of no other await. */
+const isCallOfAwait = (node) => ts.isCallExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === 'await';
+
 /** The same program in words that tslab understands. */
 function spellOut(source) {
   const file = ts.createSourceFile('cell.ts', source, ts.ScriptTarget.Latest, true);
   const insertions = [];
   let awaits = false;
-  let loopAwaits = false;
+  let hiddenAwaits = false;
   const visit = (node, topLevel) => {
     if (ts.isShorthandPropertyAssignment(node)) insertions.push({ at: node.name.end, text: `: ${node.name.text}` });
     if (topLevel && ts.isAwaitExpression(node)) awaits = true;
-    if (topLevel && ts.isForOfStatement(node) && node.awaitModifier) loopAwaits = true;
+    if (topLevel && ((ts.isForOfStatement(node) && node.awaitModifier) || isCallOfAwait(node))) hiddenAwaits = true;
     const inside = topLevel && !ts.isFunctionLike(node) && !ts.isClassLike(node);
     ts.forEachChild(node, (child) => visit(child, inside));
   };
   visit(file, true);
-  if (loopAwaits && !awaits) insertions.push({ at: 0, text: 'await undefined; ' });
+  if (hiddenAwaits && !awaits) insertions.push({ at: 0, text: 'await undefined; ' });
   return insertions
     .sort((a, b) => b.at - a.at)
     .reduce((text, { at, text: inserted }) => text.slice(0, at) + inserted + text.slice(at), source);
@@ -79,10 +82,21 @@ function remember(converter, values) {
   };
 }
 
-/** Where a cell's errors are printed: an interruption in a word. */
-function sayInterrupted({ log, error }) {
-  return { log, error: (...what) => error(...(what[0]?.message === 'Interrupted asynchronously' ? ['Interrupted.'] : what)) };
+const KERNEL_FRAMES = /^ +at .*(?:node_modules[\\/]tslab[\\/]|node:vm)/;
+
+/** What is printed of an error that ended a cell. TUNEBOOK_DEBUG shows the stack of all. */
+function forPeople(error) {
+  if (!(error instanceof Error)) return error;
+  if (error.message === 'Interrupted asynchronously') return 'Interrupted.';
+  if (process.env.TUNEBOOK_DEBUG) return error;
+  if (error.name === 'UserError') return error.message;
+  const lines = String(error.stack).split('\n');
+  error.stack = lines.filter((line) => !KERNEL_FRAMES.test(line)).join('\n');
+  return error;
 }
+
+/** Where a cell prints its errors. */
+const printing = ({ log, error }) => ({ log, error: (...what) => error(...what.map(forPeople)) });
 
 /** Takes a message to interrupt as the signal, if it is signed with the connection's key as Jupyter's protocol has it. */
 function interruptByMessage({ prototype }) {
@@ -98,7 +112,7 @@ function interruptByMessage({ prototype }) {
 const { createConverter } = converter;
 const { createExecutor } = executor;
 converter.createConverter = (options) => remember(createConverter(options), () => globalThis.__tslab__.exports);
-executor.createExecutor = (root, converters, output) => createExecutor(root, converters, sayInterrupted(output));
+executor.createExecutor = (root, converters, output) => createExecutor(root, converters, printing(output));
 interruptByMessage(jupyter.ZmqServer);
 const { version } = fromTslab('./package.json');
 fromTslab('./dist/main.js').startKernel({ configPath: process.argv[2], enableFindLocal: false, globalVersion: version });

@@ -135,6 +135,24 @@ test('what a failed cell had declared until then is known to later cells, the re
   assert.equal(results[4].text, '2\n');
 });
 
+test("errors are shown without the kernel's own code, and of what the user can mend the sentence alone", () => {
+  const results = runCells([
+    { code: "import { loadModel } from '../lib';\nawait loadModel('../data/nope');" },
+    { code: 'const own = () => JSON.parse("{");\nown();' },
+    { code: 'await (async () => { await null; throw new RangeError("late"); })();' },
+    { code: 'const sum = await (async () => 1)();\nconsole.log(sum);' },
+  ]);
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['error', 'error', 'error', 'ok'],
+  );
+  assert.match(results[0].text, /^There is no folder \.\.\/data\/nope; check the path .*\.\n$/);
+  assert.match(results[1].text, /SyntaxError: .*\n {4}at JSON\.parse(?:.*\n)* +at own /);
+  assert.match(results[2].text, /RangeError: late\n/);
+  for (const { text } of results) assert.doesNotMatch(text, /tslab|node:vm/);
+  assert.equal(results[3].text, '1\n');
+});
+
 function interruptsCells(interruptMode: 'signal' | 'message'): void {
   const training = `const trainer = new SFTTrainer({ model: model, trainDataset: rows, config: { numTrainEpochs: 50, loggingSteps: 1 } });
     await trainer.train();
