@@ -1,16 +1,18 @@
 /**
- * The notebooks' kernel: tslab, with five of its faults (1.0.22) mended.
+ * The notebooks' kernel: tslab, with six of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
  * - What a cell had declared before it failed or was interrupted was unknown to later cells: it is passed on as far as it got.
  * - Errors came with a stack of the kernel's own code: it is left out, and of what the user can mend the sentence alone is shown.
  * - Interrupted by a message, as on systems without signals, it went on.
+ * - Interrupted after a cell, or a package that it imports, had begun to listen to the signal, it died.
  *
  * usage: kernel.cjs CONNECTION_FILE
  */
 const { createHmac } = require('node:crypto');
 const { createRequire } = require('node:module');
+const vm = require('node:vm');
 
 const fromTslab = createRequire(require.resolve('tslab/package.json'));
 const ts = fromTslab('@tslab/typescript-for-tslab');
@@ -109,10 +111,28 @@ function interruptByMessage({ prototype }) {
   };
 }
 
+/**
+ * Starts all listeners to the interrupt signal anew when the synchronous part of a cell is over. Node lays them aside for its time
+ * (`breakOnSigint`) and then takes the signal's handler away from one that was added meanwhile: the next signal would end the process.
+ */
+function keepListening() {
+  const { runInThisContext } = vm;
+  vm.runInThisContext = (...args) => {
+    try {
+      return runInThisContext(...args);
+    } finally {
+      const listeners = process.rawListeners('SIGINT');
+      process.removeAllListeners('SIGINT');
+      for (const listener of listeners) process.on('SIGINT', listener);
+    }
+  };
+}
+
 const { createConverter } = converter;
 const { createExecutor } = executor;
 converter.createConverter = (options) => remember(createConverter(options), () => globalThis.__tslab__.exports);
 executor.createExecutor = (root, converters, output) => createExecutor(root, converters, printing(output));
 interruptByMessage(jupyter.ZmqServer);
+keepListening();
 const { version } = fromTslab('./package.json');
 fromTslab('./dist/main.js').startKernel({ configPath: process.argv[2], enableFindLocal: false, globalVersion: version });
