@@ -28,16 +28,30 @@ export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c] as string);
 }
 
+/** Notebooks keep every message that they get; four a second are enough. */
+const REWRITTEN_EVERY_MS = 250;
+
 /**
- * A line of text that is rewritten: in a notebook in place in the cell, in a terminal on standard error; elsewhere (a log
- * file, a test) nothing is written. `last` ends the line.
+ * A line of text that is rewritten, at most four times a second: in a notebook in place in the cell, in a terminal on standard error;
+ * elsewhere (a log file, a test) nothing is written. `last` ends the line, and is written in any case.
  */
 export function createLiveText(): (text: string, last?: boolean) => void {
+  const write = textWriter();
+  let written = -Infinity;
+  return (text, last = false) => {
+    const now = performance.now();
+    if (!last && now - written < REWRITTEN_EVERY_MS) return;
+    written = now;
+    write(text, last);
+  };
+}
+
+function textWriter(): (text: string, last: boolean) => void {
   const tslab = (globalThis as TslabGlobal).__tslab__?.require?.('tslab');
   if (tslab) {
     const place = tslab.newDisplay();
     return (text) => place.text(text);
   }
   if (!process.stderr.isTTY) return () => {};
-  return (text, last = false) => process.stderr.write(`\r${text}\u001b[K${last ? '\n' : ''}`);
+  return (text, last) => process.stderr.write(`\r${text}\u001b[K${last ? '\n' : ''}`);
 }

@@ -103,7 +103,7 @@ const printing = ({ log, error }) => ({ log, error: (...what) => error(...what.m
 /** Takes a message to interrupt as the signal, if it is signed with the connection's key as Jupyter's protocol has it. */
 function interruptByMessage({ prototype }) {
   const { handleShellMessage } = prototype;
-  prototype.handleShellMessage = function (socket, ...frames) {
+  prototype.handleShellMessage = async function (socket, ...frames) {
     const [signature, ...parts] = frames.slice(frames.findIndex((frame) => frame.equals(DELIMITER)) + 1);
     if (JSON.parse(parts[0]).msg_type !== 'interrupt_request') return handleShellMessage.call(this, socket, ...frames);
     const expected = createHmac('sha256', this.connInfo.key).update(Buffer.concat(parts)).digest('hex');

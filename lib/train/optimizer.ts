@@ -60,7 +60,7 @@ export class AdamW {
   }
 }
 
-/** Shapes of what a run keeps for each parameter that it trains: first the sums of gradients, which come first, then the moments. */
+/** Shapes of what a run keeps for the parameters that it trains, as it comes to need them: the sums of gradients, then the moments. */
 export function shapesOfState(parameters: ReadonlyMap<string, tf.Variable>): number[][] {
   const shapes = [...parameters.values()].filter(({ trainable }) => trainable).map(({ shape }) => shape);
   return [...shapes, ...shapes.flatMap((shape) => [shape, shape])];

@@ -113,23 +113,26 @@ export function notebookProgress(area: NotebookArea = newArea()): TrainerCallbac
   let last: LogRecord | undefined;
   const long = new LongStep();
   let drawn = 0;
-  const draw = (state: TrainerState, ending?: string, always = true) => {
-    // the notebook keeps every message that it gets; four a second are enough
-    if (!always && performance.now() - drawn < 250) return;
+  const draw = (state: TrainerState, ending?: string) => {
     drawn = performance.now();
     area.html(notebookHtml(state, { notes, last, long: long.describe(state), ending }));
+  };
+  // the notebook keeps every message that it gets; four a second are enough
+  const drawAgain = (state: TrainerState) => {
+    if (performance.now() - drawn >= 250) draw(state);
   };
   return {
     onNote: (note) => void notes.push(note),
     onTrainBegin: (state) => draw(state),
     onStepBegin: () => long.begin(),
-    onSubstepEnd: (state) => draw(state, undefined, false),
-    onPredictionStep: (state) => draw(state, undefined, false),
-    onStepEnd: (state) => draw(state, undefined, false),
+    onSubstepEnd: drawAgain,
+    onPredictionStep: drawAgain,
+    onStepEnd: drawAgain,
     onLog: (state, record) => {
       last = record;
       // after an evaluation in any case: the next drawing may be long in coming
-      draw(state, undefined, record.eval_loss !== undefined);
+      if (record.eval_loss === undefined) drawAgain(state);
+      else draw(state);
     },
     onTrainEnd: (state, { metrics, stopped }) =>
       draw(

@@ -41,9 +41,11 @@ def run(cell):
         reply = client.get_shell_msg(timeout=PATIENCE)
         if reply["parent_header"].get("msg_id") == request:
             break
-    # What is sent in the moment after a failure is refused, as cells that waited behind the failed one.
-    time.sleep(1)
-    return {"status": reply["content"]["status"], "text": text}
+    status = reply["content"]["status"]
+    if status == "error":
+        # What is sent in the moment after a failure is refused, as cells that waited behind the failed one.
+        time.sleep(1)
+    return {"status": status, "text": text}
 
 
 try:

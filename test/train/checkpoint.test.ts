@@ -75,7 +75,8 @@ describe('a resumed run', () => {
       const stop: TrainerCallback = { onStepEnd: (state) => void (state.step === step && state.stop()) };
       const stopped = await makeTrainer(t, parted, {}, [stop]);
       await stopped.train();
-      assert.deepEqual(stopped.log.at(-1)?.eval_loss, undefined);
+      const isOwed = !stopped.log.some((record) => record.step === step && record.eval_loss !== undefined);
+      assert.ok(isOwed && reference.log.some((record) => record.step === step && record.eval_loss !== undefined));
       const resumed = await makeTrainer(t, parted);
       await resumed.train({ resumeFromCheckpoint: true });
       assert.deepEqual(resumed.log, reference.log);

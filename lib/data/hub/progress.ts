@@ -16,15 +16,11 @@ export interface DownloadProgress {
 export function progressLine(id: string): (progress: DownloadProgress) => void {
   const show = createLiveText();
   const started = Date.now();
-  let shown = 0;
   let before: number | undefined;
   return ({ file, totalLoaded, totalSize }) => {
     before ??= totalLoaded;
-    const now = Date.now();
     const done = totalLoaded >= totalSize;
-    if (!done && now - shown < 250) return;
-    shown = now;
-    const speed = (totalLoaded - before) / Math.max(1, now - started) / 1000;
+    const speed = (totalLoaded - before) / Math.max(1, Date.now() - started) / 1000;
     const percent = totalSize > 0 ? Math.floor((100 * totalLoaded) / totalSize) : 100;
     show(
       `${id}: ${megabytes(totalLoaded)} of ${megabytes(totalSize)} MB (${percent}%), ${speed.toFixed(1)} MB/s, ${done ? 'complete' : file}`,
