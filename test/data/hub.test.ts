@@ -101,8 +101,55 @@ test('a Hub model is downloaded into the layout of the Hugging Face cache', asyn
     assert.equal(folder, path.join(cache, 'models--tester--tiny-model', 'snapshots', COMMIT));
     assert.equal(fs.readFileSync(path.join(repository, 'refs/main'), 'utf8'), COMMIT);
     assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
-    assert.equal(fs.readlinkSync(path.join(folder, 'model.safetensors')), `../../blobs/${sha256(weights)}`);
-    assert.equal(fs.readlinkSync(path.join(folder, 'config.json')), `../../blobs/${gitSha1(config)}`);
+    assertShows(path.join(folder, 'model.safetensors'), path.join(repository, 'blobs', sha256(weights)));
+    assertShows(path.join(folder, 'config.json'), path.join(repository, 'blobs', gitSha1(config)));
+  });
+});
+
+/** A file of a snapshot is its blob: by a relative symbolic link, or by a hard one, on a Windows that does not allow these. */
+function assertShows(file: string, blob: string): void {
+  if (process.platform === 'win32') assert.equal(fs.statSync(file).ino, fs.statSync(blob).ino);
+  else assert.equal(fs.readlinkSync(file), path.relative(path.dirname(file), blob));
+}
+
+const notAllowed = (): never => {
+  throw Object.assign(new Error('operation not permitted'), { code: 'EPERM' });
+};
+
+for (const [what, fails] of [
+  ['are not allowed', notAllowed],
+  ['are said to be made but are not', () => undefined],
+] as const) {
+  test(`where symbolic links ${what}, as on Windows, the cache holds every content once all the same`, async (t) => {
+    await withHub(model, async ({ repository, hub }) => {
+      t.mock.method(fs, 'symlinkSync', fails);
+      const folder = await resolveModel(ID);
+      assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
+      assert.equal(
+        fs.statSync(path.join(folder, 'model.safetensors')).ino,
+        fs.statSync(path.join(repository, 'blobs', sha256(weights))).ino,
+      );
+      hub.seen.length = 0;
+      assert.equal(await resolveModel(ID, { revision: COMMIT }), folder);
+      assert.deepEqual(hub.seen, []);
+    });
+  });
+}
+
+test('where there are no links at all, contents are copied, and a copy that was cut off does not pass for the file', async (t) => {
+  await withHub(model, async () => {
+    t.mock.method(fs, 'symlinkSync', notAllowed);
+    t.mock.method(fs, 'linkSync', notAllowed);
+    const half = t.mock.method(fs, 'copyFileSync', (_: string, target: string) => {
+      fs.writeFileSync(target, 'half');
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+    });
+    await assert.rejects(resolveModel(ID), /^UserError: The disk is full/);
+    half.mock.restore();
+    const folder = await resolveModel(ID);
+    for (const file of ['config.json', 'model.safetensors'] as const)
+      assert.deepEqual(fs.readFileSync(path.join(folder, file)), model[file]);
+    assert.deepEqual(fs.readdirSync(folder).sort(), ['config.json', 'model.safetensors', 'tokenizer.json']);
   });
 });
 
@@ -351,7 +398,7 @@ test('a mirror without the API is asked for each known file', async () => {
     hub.faults.noApi = true;
     const folder = await resolveModel(ID);
     assert.deepEqual(fs.readFileSync(path.join(folder, 'model.safetensors')), weights);
-    assert.equal(fs.readlinkSync(path.join(folder, 'config.json')), `../../blobs/${gitSha1(config)}`);
+    assertShows(path.join(folder, 'config.json'), path.join(repository, 'blobs', gitSha1(config)));
     assert.equal(fs.readFileSync(path.join(repository, 'refs/main'), 'utf8'), COMMIT);
     await assert.rejects(resolveModel('tester/other'), says(/neither a folder here nor a model/));
   });

@@ -37,21 +37,45 @@ export class RepositoryCache {
     if (!isCommit(revision) && this.commitOf(revision) !== commit) writeFileAtomic(path.join(this.folder, 'refs', revision), commit);
   }
 
-  /** Makes a file of a snapshot show a blob: by a link, or where links are not allowed (Windows) by a copy. */
+  /**
+   * Makes a file of a snapshot show a blob: by a symbolic link; where these are not allowed (Windows), by a hard one, which needs no more
+   * room either; where there are no links, by a copy.
+   */
   link(commit: string, file: string, hash: string): void {
     const target = path.join(this.snapshot(commit), file);
+    const blob = this.blob(hash);
     try {
       if (fs.existsSync(target)) return;
       fs.mkdirSync(path.dirname(target), { recursive: true });
       fs.rmSync(target, { force: true });
-      try {
-        fs.symlinkSync(path.relative(path.dirname(target), this.blob(hash)), target);
-      } catch {
-        fs.copyFileSync(this.blob(hash), target);
-      }
+      const isLinked =
+        isThere(target, () => fs.symlinkSync(path.relative(path.dirname(target), blob), target)) ||
+        isThere(target, () => fs.linkSync(blob, target));
+      if (!isLinked) copyWhole(blob, target);
     } catch (error) {
       throw writeError(target, error);
     }
+  }
+}
+
+/** Whether a file can be read after something has made it, or tried to. */
+function isThere(file: string, make: () => void): boolean {
+  try {
+    make();
+  } catch {
+    return false;
+  }
+  return fs.existsSync(file);
+}
+
+/** Copies a file so that half a copy never has its name. */
+function copyWhole(source: string, target: string): void {
+  const partial = `${target}.incomplete`;
+  try {
+    fs.copyFileSync(source, partial);
+    fs.renameSync(partial, target);
+  } finally {
+    fs.rmSync(partial, { force: true });
   }
 }
 
