@@ -11,7 +11,7 @@ defaultCallbackMakers.push(() => new LiveTrainingPlot({ curves: ['loss', 'accura
 
 export { type ChatMessage, Dataset, type Example, loadDataset, mixDatasets } from './data';
 export { displayHtml } from './display';
-export { currentDevice, type DeviceInfo, type DeviceName, useDevice } from './engine';
+export { currentDevice, type DeviceInfo, type DeviceName, type DeviceOptions, useDevice } from './engine';
 export { UserError } from './errors';
 export { type CompareOptions, type Comparison, compareModels, exactMatch, perplexity } from './evaluate';
 export { Interrupted } from './interruption';

@@ -14,11 +14,11 @@ const COMMAND = 'tunebook compare';
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), compareFlags, COMMAND);
-  const { device, output: file, max_new_tokens: maxNewTokens } = flags;
+  const { device, threads, output: file, max_new_tokens: maxNewTokens } = flags;
   checkWritable(file);
   const questions = await loadQuestions(flags.questions);
-  const base = await loadModelOn({ device, model: flags.base });
-  const tuned = await loadModelOn({ device, model: flags.tuned });
+  const base = await loadModelOn({ device, threads, model: flags.base });
+  const tuned = await loadModelOn({ device, threads, model: flags.tuned });
   output.note(`Asking both models ${questions.length} questions ...`);
   const found = await compareModels({ base, tuned, questions, output: file, maxNewTokens });
   const json = {

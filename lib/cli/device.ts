@@ -1,23 +1,29 @@
 /** Loads models as every verb does: on the asked-for device, with progress on standard error. */
 import { existsSync } from 'node:fs';
 import { resolveModel } from '../data';
-import { useDevice } from '../engine';
+import { type DeviceName, useDevice } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { type CausalLM, loadModel } from '../model';
 
+/** What every verb computes with. */
+export interface DeviceFlags {
+  device: string;
+  threads: number | null;
+}
+
 /** @throws UserError when the device does not work here */
-export async function chooseDevice(name: string): Promise<void> {
+async function chooseDevice({ device, threads }: DeviceFlags): Promise<void> {
   try {
-    await useDevice(name as Parameters<typeof useDevice>[0]);
+    await useDevice(device as DeviceName, { threads: threads ?? undefined });
   } catch (error) {
     throw new UserError(messageOf(error), { cause: error });
   }
 }
 
 /** Loads a model; the argument is the flags that all verbs share. */
-export async function loadModelOn(flags: { device: string; model: string; model_revision?: string }): Promise<CausalLM> {
-  const { device, model, model_revision: revision } = flags;
-  await chooseDevice(device);
+export async function loadModelOn(flags: DeviceFlags & { model: string; model_revision?: string }): Promise<CausalLM> {
+  const { model, model_revision: revision } = flags;
+  await chooseDevice(flags);
   if (!existsSync(model)) await findOnHub(model, revision);
   return loadModel(model, { revision });
 }

@@ -3,6 +3,7 @@ import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { fieldList, parseConfig, type SFTConfig } from '../train/config';
+import type { DeviceFlags } from './device';
 import { type GivenFlag, oneValue, readFlags, splitWords } from './flags';
 import { readScriptArguments, type ScriptArguments, scriptKeys } from './script-fields';
 import { sftFlags } from './verbs';
@@ -11,7 +12,7 @@ import { sftFlags } from './verbs';
 export interface Recipe {
   config: SFTConfig;
   script: ScriptArguments & { model_name_or_path: string };
-  device: string;
+  device: DeviceFlags;
   notes: string[];
 }
 
@@ -42,7 +43,7 @@ export function readRecipe(words: readonly string[]): Recipe {
   return {
     config: { ...config, outputDir: config.outputDir ?? OUTPUT_DIR },
     script: { ...script, model_name_or_path: model },
-    device: own.device,
+    device: { device: own.device, threads: own.threads },
     notes,
   };
 }

@@ -13,13 +13,14 @@ export interface VerbResult {
 }
 
 const device = flag('DEVICE', choice('auto', ['auto', 'cpu', 'webgpu', 'tfjs-node-gpu', 'tfjs-node'], 'What to compute on.'));
+const threads = flag('N', optional(integer(8, { min: 1 }, 'Threads to compute with on the CPU. Default: one for each processor.')));
 const revision = flag('REVISION', text('main', 'Branch, tag or commit of a model on the Hub.'));
 const json = flag('', onOff(false, 'Standard output is one JSON object and nothing else.'));
 const help = flag('', onOff(false, 'Show this help.'));
 const model = needed('DIR_OR_ID', text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.'));
 
 /** Flags that every verb has. */
-export const commonFlags = { device, json, help } satisfies Flags;
+export const commonFlags = { device, threads, json, help } satisfies Flags;
 
 export const sftFlags = {
   config: flag('FILE', optional(text('', "Recipe in YAML with TRL's keys; flags win over it."))),

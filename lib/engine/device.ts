@@ -3,6 +3,7 @@ import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { OrtBackend, type VaryingSize } from './ort/backend';
+import { onnxRuntime } from './ort/native';
 import type { Precision } from './ort/onnx';
 import { registerOrtBackend } from './ort/register';
 import { probe, type SessionSettings } from './ort/session';
@@ -11,6 +12,18 @@ import { type TfjsNodeName, useLibtensorflow } from './tfjs-node';
 
 /** Devices a user may ask for; `auto` takes the fastest that works here. */
 export type DeviceName = 'auto' | 'cpu' | 'webgpu' | 'tfjs-node-gpu' | 'tfjs-node';
+
+/** How a device computes. */
+export interface DeviceOptions {
+  /**
+   * Threads that ONNX Runtime computes with on the CPU; without it, one for each processor that the system offers. Fewer leave processors to other
+   * programs. Sums may be taken apart differently with another number, so the last bits of results may differ.
+   */
+  threads?: number;
+}
+
+/** More is a mistake. */
+const MOST_THREADS = 1024;
 
 /** The device in use. */
 export interface DeviceInfo {
@@ -33,9 +46,9 @@ let current: Promise<DeviceInfo> | undefined;
  * Tensors made before stay usable: tfjs moves them over when they are next used.
  * @throws a sentence that says what is missing, if the device does not work here
  */
-export function useDevice(name: DeviceName = 'auto'): Promise<DeviceInfo> {
+export function useDevice(name: DeviceName = 'auto', options: DeviceOptions = {}): Promise<DeviceInfo> {
   const before = current;
-  const choice = choose(name).catch((error: unknown) => {
+  const choice = choose(name, options).catch((error: unknown) => {
     // a device that does not work leaves the one in use as it was
     if (current === choice) current = before;
     throw error;
@@ -49,22 +62,25 @@ export function currentDevice(): Promise<DeviceInfo> {
   return current ?? useDevice('auto');
 }
 
-async function choose(name: DeviceName): Promise<DeviceInfo> {
+async function choose(name: DeviceName, { threads = os.availableParallelism() }: DeviceOptions): Promise<DeviceInfo> {
   if (!NAMES.includes(name)) throw new UserError(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
+  if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS)
+    throw new UserError(`threads is ${threads}; give a whole number from 1 to ${MOST_THREADS}, or leave it out for all processors.`);
   if (name === 'tfjs-node' || name === 'tfjs-node-gpu') return useTfjsNode(name);
-  return useOnnxRuntime(name === 'webgpu' ? 'webgpu' : 'cpu');
+  return useOnnxRuntime(name === 'webgpu' ? 'webgpu' : 'cpu', threads);
 }
 
-async function useOnnxRuntime(name: 'cpu' | 'webgpu'): Promise<DeviceInfo> {
-  const settings = { threads: os.availableParallelism(), executionProviders: [name] };
+async function useOnnxRuntime(name: 'cpu' | 'webgpu', threads: number): Promise<DeviceInfo> {
+  onnxRuntime();
+  const settings = { threads, executionProviders: [name] };
   if (name === 'webgpu') checkWebGpu(settings);
   const backend = name === 'cpu' ? 'onnxruntime' : 'onnxruntime-webgpu';
   registerOrtBackend(backend, settings);
   await tf.setBackend(backend);
   await tf.ready();
+  ortBackend()?.setThreads(threads);
   const { version } = require('onnxruntime-node/package.json') as { version: string };
-  const threads = settings.threads === 1 ? '1 thread' : `${settings.threads} threads`;
-  const place = name === 'cpu' ? `${processor()}, ${threads}` : 'GPU through WebGPU';
+  const place = name === 'cpu' ? `${processor()}, ${threads} ${threads === 1 ? 'thread' : 'threads'}` : 'GPU through WebGPU';
   return { name, backend, description: `${place}, ONNX Runtime ${version}`, float16: name === 'webgpu' && hasFloat16(settings) };
 }
 

@@ -220,7 +220,8 @@ for (const vocabulary of [6000, 5003]) {
       const actual = of(engine);
       const expected = of(composed);
       assertClose(actual.nll, expected.nll, 2e-6, 'nll');
-      assertClose(actual.entropy, expected.entropy, 1e-5, 'entropy');
+      // the difference of two larger numbers, and ARM's kernel sums the second without pairing: 2.7e-5 there
+      assertClose(actual.entropy, expected.entropy, 5e-5, 'entropy');
       assert.deepEqual([...actual.argmax.dataSync()], [...expected.argmax.dataSync()]);
       for (const [index, gradient] of actual.gradients.entries())
         assertClose(gradient, expected.gradients[index], 2e-6, `gradient ${index}`);

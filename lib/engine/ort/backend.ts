@@ -60,7 +60,7 @@ export class OrtBackend extends KernelBackend {
   private target: Target;
   private has8Bits?: boolean;
 
-  constructor(private readonly settings: SessionSettings) {
+  constructor(private settings: SessionSettings) {
     super();
     const isDevice = settings.executionProviders[0] !== 'cpu';
     this.storage = isDevice ? new DeviceMemory(settings, this.statistics) : new HostMemory();
@@ -77,6 +77,14 @@ export class OrtBackend extends KernelBackend {
 
   get precision(): Precision {
     return this.target.precision;
+  }
+
+  /** Graphs are computed by so many threads from now on; those compiled already go. */
+  setThreads(threads: number): void {
+    if (threads === this.settings.threads) return;
+    this.flush();
+    this.releaseMemory();
+    this.settings = { ...this.settings, threads };
   }
 
   /** See device.ts. Sizes of 1 are never varying: they mean broadcasting. */

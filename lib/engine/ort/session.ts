@@ -1,7 +1,7 @@
 /** The door to ONNX Runtime: compile a model, run it at once on memory that we own. */
 import { type InferenceSession, Tensor } from 'onnxruntime-common';
-import { binding, initOrt } from 'onnxruntime-node/dist/binding';
 import { undisturbed } from '../zeros';
+import { onnxRuntime } from './native';
 import { ELEMENT_TYPES, GraphBuilder, type Precision } from './onnx';
 import type { HostArray } from './value';
 
@@ -17,16 +17,6 @@ export interface SessionSettings {
 
 /** Where a session leaves a result: in main memory, or on the GPU. */
 export type OutputPlace = 'cpu' | 'gpu-buffer';
-
-/**
- * Starts ONNX Runtime, once. From version 1.29 on its Linux and macOS binaries keep a device id and usage events in the user's
- * cache folder and upload them to Microsoft, unless this variable is set by then; whoever sets it otherwise wants that.
- * (On Windows they hand events to the system's tracing, and the binding has no call that stops them.)
- */
-function openRuntime(): void {
-  process.env.ORT_DISABLE_TELEMETRY ??= '1';
-  initOrt();
-}
 
 /** Name of an output that nobody reads, and what the binding says when it comes to it. */
 const END = 'end';
@@ -45,13 +35,12 @@ export function leaveResults(graph: GraphBuilder): void {
 export class Session {
   /** Inputs, which they are as a whole too, and outputs that are bound in pieces (pieces.ts). */
   readonly inPieces: ReadonlySet<string>;
-  private readonly native: InstanceType<typeof binding.InferenceSession>;
+  private readonly native: InstanceType<ReturnType<typeof onnxRuntime>['InferenceSession']>;
 
   /** @param places where each output goes, by name; without them, into the tensors that `run` is given */
   constructor(graph: GraphBuilder, settings: SessionSettings, places?: Record<string, OutputPlace>) {
-    openRuntime();
     this.inPieces = graph.inPieces;
-    this.native = new binding.InferenceSession();
+    this.native = new (onnxRuntime().InferenceSession)();
     const options: InferenceSession.SessionOptions = {
       executionProviders: settings.executionProviders,
       intraOpNumThreads: settings.threads,
