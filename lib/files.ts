@@ -25,7 +25,7 @@ export function writeFileAtomic(file: string, content: FileContent): void {
     } finally {
       fs.closeSync(handle);
     }
-    fs.renameSync(temporary, file);
+    rename(temporary, file);
     syncFolder(path.dirname(file));
   } catch (error) {
     removeQuietly(temporary);
@@ -35,9 +35,42 @@ export function writeFileAtomic(file: string, content: FileContent): void {
 
 let written = 0;
 
+/** How long Windows may keep a name busy, in milliseconds. */
+const PATIENCE = 10_000;
+
+/** What Windows says of a file that another program has open. */
+const BUSY = ['EPERM', 'EACCES', 'EBUSY'];
+
+/**
+ * Renames a file or folder. Windows refuses that while another program has it open, as virus scanners and indexers do with whatever is
+ * new: there it is tried again for some seconds.
+ * @throws the system's error
+ */
+export function rename(from: string, to: string): void {
+  const end = Date.now() + PATIENCE;
+  for (let pause = 10; ; pause = Math.min(pause + 10, 100)) {
+    try {
+      fs.renameSync(from, to);
+      return;
+    } catch (error) {
+      if (process.platform !== 'win32' || !BUSY.includes(codeOf(error) ?? '') || Date.now() > end) throw error;
+      sleep(pause);
+    }
+  }
+}
+
+function sleep(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+/** Removes a file, or a folder with all that is in it, if it is there; for some seconds tried again where the system says that it is busy. */
+export function remove(path: string): void {
+  fs.rmSync(path, { recursive: true, force: true, maxRetries: 10 });
+}
+
 function removeQuietly(file: string): void {
   try {
-    fs.rmSync(file, { force: true });
+    remove(file);
   } catch {
     // what made the write fail is told; that its leftovers could not be removed either is no news
   }

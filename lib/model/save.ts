@@ -1,19 +1,8 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { parseJson, writeError } from '../files';
+import { parseJson, remove, rename, writeError } from '../files';
 import { ConfigReader, isObject } from './config';
 import { architectureOf } from './families';
 import { writeSafetensors } from './safetensors';
@@ -42,13 +31,13 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
     writeFileSync(path.join(staging, 'config.json'), configJson(model, dtype));
     // config.json last: a folder without it is no model, so a half-moved one is never taken for one
     for (const file of readdirSync(staging).sort((a, b) => Number(a === 'config.json') - Number(b === 'config.json'))) {
-      renameSync(path.join(staging, file), path.join(directory, file));
+      rename(path.join(staging, file), path.join(directory, file));
     }
   } catch (error) {
     // told of the folder that was asked for, not of the place in between
     throw writeError(directory, error instanceof UserError ? (error.cause ?? error) : error);
   } finally {
-    rmSync(staging, { recursive: true, force: true });
+    remove(staging);
   }
 }
 

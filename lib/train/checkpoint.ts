@@ -6,8 +6,8 @@
 import fs from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { UserError } from '../errors';
-import { readJson, writeError, writeFileAtomic } from '../files';
+import { codeOf, UserError } from '../errors';
+import { readJson, remove, rename, writeError, writeFileAtomic } from '../files';
 import { type CausalLM, saveModel } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
@@ -66,8 +66,7 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
 export function removeUnfinished(outputDir: string): void {
   if (!fs.existsSync(outputDir)) return;
   for (const name of fs.readdirSync(outputDir)) {
-    if (name.startsWith(UNFINISHED) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name))
-      fs.rmSync(path.join(outputDir, name), { recursive: true, force: true });
+    if (name.startsWith(UNFINISHED) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name)) remove(path.join(outputDir, name));
   }
 }
 
@@ -86,14 +85,14 @@ export async function writeCheckpoint(
   const folder = path.join(outputDir, `checkpoint-${state.step}`);
   const unfinished = path.join(outputDir, `${UNFINISHED}checkpoint-${state.step}`);
   try {
-    fs.rmSync(unfinished, { recursive: true, force: true });
+    remove(unfinished);
     await saveModel(model, unfinished, { dtype: 'float32' });
     await writeMoments(path.join(unfinished, OPTIMIZER_FILE), optimizer);
     const content: StateFile = { format: 1, state, identity };
     writeFileAtomic(path.join(unfinished, STATE_FILE), `${JSON.stringify(content, undefined, 1)}\n`);
     replaceFolder(unfinished, folder);
   } catch (error) {
-    fs.rmSync(unfinished, { recursive: true, force: true });
+    remove(unfinished);
     throw writeError(folder, error);
   }
   return folder;
@@ -101,11 +100,22 @@ export async function writeCheckpoint(
 
 /** Renames `from` to `to`; an older `to` makes way first, because a folder cannot be renamed over another. */
 function replaceFolder(from: string, to: string): void {
-  const old = path.join(path.dirname(to), `${UNFINISHED}old-${path.basename(to)}`);
-  fs.rmSync(old, { recursive: true, force: true });
-  if (fs.existsSync(to)) fs.renameSync(to, old);
-  fs.renameSync(from, to);
-  fs.rmSync(old, { recursive: true, force: true });
+  const old = fs.existsSync(to) ? setAside(to) : undefined;
+  rename(from, to);
+  if (old) remove(old);
+}
+
+/** Removes a checkpoint; at no moment does a part of it pass for the whole. */
+export function removeCheckpoint(folder: string): void {
+  remove(setAside(folder));
+}
+
+/** Gives a checkpoint a name that makes it none; what is left of it there goes when the next run starts. */
+function setAside(folder: string): string {
+  const old = path.join(path.dirname(folder), `${UNFINISHED}old-${path.basename(folder)}`);
+  remove(old);
+  rename(folder, old);
+  return old;
 }
 
 async function writeMoments(file: string, optimizer: AdamW): Promise<void> {
@@ -228,5 +238,14 @@ export function pruneCheckpoints(outputDir: string, limit: number | null, best: 
   const first = kept ? [kept] : [];
   const rest = all.filter((checkpoint) => checkpoint !== kept).reverse();
   const keep = new Set([...first, ...rest].slice(0, Math.max(allowed, 1)));
-  for (const checkpoint of all) if (!keep.has(checkpoint)) fs.rmSync(checkpoint.folder, { recursive: true, force: true });
+  for (const checkpoint of all) if (!keep.has(checkpoint)) removeIfPossible(checkpoint.folder);
+}
+
+/** What another program keeps from being removed is no reason to end a run: it is tried again after the next save. */
+function removeIfPossible(folder: string): void {
+  try {
+    removeCheckpoint(folder);
+  } catch (error) {
+    if (!codeOf(error)) throw error;
+  }
 }

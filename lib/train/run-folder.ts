@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { readError, readJson, readText, writeError, writeFileAtomic } from '../files';
 import { projectRoot } from '../project';
-import { listCheckpoints, removeUnfinished } from './checkpoint';
+import { listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
 import { type Examples, fingerprint, type Item } from './examples';
 import type { LogRecord } from './metrics';
 
@@ -45,7 +45,7 @@ export function claimFolder(folder: string, { resuming, overwrite }: { resuming:
   const found = entries(folder);
   if (found.length > 0 && !overwrite) checkOwner(folder, found, resuming);
   removeUnfinished(folder);
-  if (!resuming) for (const checkpoint of listCheckpoints(folder)) fs.rmSync(checkpoint.folder, { recursive: true, force: true });
+  if (!resuming) for (const checkpoint of listCheckpoints(folder)) removeCheckpoint(checkpoint.folder);
   try {
     fs.mkdirSync(folder, { recursive: true });
   } catch (error) {

@@ -4,7 +4,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeEach, mock, test } from 'node:test';
 import { UserError } from '../../lib/errors';
-import { parseJson, readJson, readText, writeFileAtomic } from '../../lib/files';
+import { parseJson, readJson, readText, rename, writeFileAtomic } from '../../lib/files';
 
 let folder = '';
 
@@ -55,6 +55,27 @@ test('a full disk is said in one sentence, the old file stays and the temporary 
   assert.equal(readFileSync(target, 'utf8'), 'old');
   assert.deepEqual(readdirSync(folder), ['model.bin']);
 });
+
+for (const [platform, calls] of [
+  ['win32', 3],
+  ['linux', 1],
+] as const) {
+  test(`a name that another program keeps busy is ${calls > 1 ? 'tried again' : 'an error at once'} on ${platform}`, (t) => {
+    const [from, to] = [file('new.bin', 'new'), file('model.bin', 'old')];
+    const actual = Object.getOwnPropertyDescriptor(process, 'platform') as PropertyDescriptor;
+    Object.defineProperty(process, 'platform', { ...actual, value: platform });
+    t.after(() => Object.defineProperty(process, 'platform', actual));
+    const { renameSync } = fs;
+    const renames = t.mock.method(fs, 'renameSync', (...names: [string, string]) => {
+      if (renames.mock.callCount() < 2) throw systemError('EPERM');
+      renameSync(...names);
+    });
+    if (calls > 1) rename(from, to);
+    else assert.throws(() => rename(from, to), { code: 'EPERM' });
+    assert.equal(renames.mock.callCount(), calls);
+    assert.equal(readFileSync(to, 'utf8'), calls > 1 ? 'new' : 'old');
+  });
+}
 
 test('a writer that fails half-way leaves the old file', () => {
   const target = file('model.bin', 'old');

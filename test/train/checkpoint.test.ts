@@ -209,6 +209,25 @@ describe('checkpoints', () => {
     assert.deepEqual(checkpointsIn(folder), ['checkpoint-10', 'checkpoint-8']);
   });
 
+  test('that another program keeps from being removed do not end the run, stay whole, and go after the next save', async (t) => {
+    const folder = temporaryFolder(t);
+    const { renameSync } = fs;
+    let refusals = 0;
+    t.mock.method(fs, 'renameSync', (from: string, to: string) => {
+      // the second checkpoint is to go when the fourth has been written
+      if (path.basename(from) === 'checkpoint-4' && refusals++ === 0) throw Object.assign(new Error('busy'), { code: 'EBUSY' });
+      renameSync(from, to);
+    });
+    const seen: string[][] = [];
+    const looking: TrainerCallback = { onSave: () => void seen.push(checkpointsIn(folder)) };
+    await (await makeTrainer(t, folder, {}, [looking])).train();
+    assert.deepEqual(seen.slice(3), [
+      ['checkpoint-4', 'checkpoint-6', 'checkpoint-8'],
+      ['checkpoint-10', 'checkpoint-8'],
+    ]);
+    assert.equal(refusals, 2);
+  });
+
   test('are written once an epoch, or never', async (t) => {
     const [byEpoch, never] = [temporaryFolder(t), temporaryFolder(t)];
     await (await makeTrainer(t, byEpoch, { saveStrategy: 'epoch', saveTotalLimit: null })).train();

@@ -7,7 +7,7 @@
 import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
-import { readError, readText, writeError, writeFileAtomic } from '../../files';
+import { readError, readText, remove, rename, writeError, writeFileAtomic } from '../../files';
 import { parseJson } from '../../json';
 
 /** A repository's place in the cache. */
@@ -47,7 +47,7 @@ export class RepositoryCache {
     try {
       if (fs.existsSync(target)) return;
       fs.mkdirSync(path.dirname(target), { recursive: true });
-      fs.rmSync(target, { force: true });
+      remove(target);
       const isLinked =
         isThere(target, () => fs.symlinkSync(path.relative(path.dirname(target), blob), target)) ||
         isThere(target, () => fs.linkSync(blob, target));
@@ -73,9 +73,9 @@ function copyWhole(source: string, target: string): void {
   const partial = `${target}.incomplete`;
   try {
     fs.copyFileSync(source, partial);
-    fs.renameSync(partial, target);
+    rename(partial, target);
   } finally {
-    fs.rmSync(partial, { force: true });
+    remove(partial);
   }
 }
 

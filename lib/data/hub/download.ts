@@ -3,7 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
-import { writeError } from '../../files';
+import { remove, rename, writeError } from '../../files';
 import { HubUnreachable, PATIENCE_MS, pause, reasonOf, refusal, request } from './client';
 import type { RemoteFile } from './listing';
 import type { HubSettings } from './settings';
@@ -29,17 +29,17 @@ export async function downloadBlob(
   let found = await hashMismatch(partial, file);
   if (found && resumed) {
     // what an interrupted run had left may be what is damaged
-    fs.rmSync(partial, { force: true });
+    remove(partial);
     await fetchAll(file, partial, repository, settings, onBytes);
     found = await hashMismatch(partial, file);
   }
   if (found) {
-    fs.rmSync(partial, { force: true });
+    remove(partial);
     throw new UserError(
       `${file.name} of ${repository.id} arrived damaged: its hash is ${found}, but ${file.hash} was expected; it has been thrown away, so run again, and if it happens again check HF_ENDPOINT (${settings.endpoint}).`,
     );
   }
-  fs.renameSync(partial, blob);
+  rename(partial, blob);
 }
 
 async function fetchAll(
@@ -52,7 +52,7 @@ async function fetchAll(
   mkdir(path.dirname(partial));
   for (let fruitless = 0; ; ) {
     const before = sizeOf(partial);
-    if (file.size !== undefined && before > file.size) fs.rmSync(partial);
+    if (file.size !== undefined && before > file.size) remove(partial);
     else if (file.size !== undefined && before === file.size && before > 0) return;
     try {
       await fetchRest(file, partial, repository, settings, onBytes);
@@ -86,7 +86,7 @@ async function fetchRest(
     // without "identity" a server may compress, and then sizes and ranges are those of the compressed form
     const response = await request(file.url, settings, { headers: { ...range, 'accept-encoding': 'identity' }, signal: watch.signal });
     if (response.status === 416) {
-      fs.rmSync(partial, { force: true });
+      remove(partial);
       throw new Error('the server holds less than what an earlier run has left');
     }
     if (!response.ok || !response.body) throw refusal(response, repository.id, repository.revision, settings);
