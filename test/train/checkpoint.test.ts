@@ -215,7 +215,7 @@ describe('checkpoints', () => {
     let refusals = 0;
     t.mock.method(fs, 'renameSync', (from: string, to: string) => {
       // the second checkpoint is to go when the fourth has been written
-      if (path.basename(from) === 'checkpoint-4' && refusals++ === 0) throw Object.assign(new Error('busy'), { code: 'EBUSY' });
+      if (path.basename(from) === 'checkpoint-4' && refusals++ === 0) throw Object.assign(new Error('busy'), { code: 'ENOTEMPTY' });
       renameSync(from, to);
     });
     const seen: string[][] = [];
