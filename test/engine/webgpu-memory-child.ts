@@ -1,7 +1,7 @@
 /** Run by webgpu.test.ts in a process of its own: what the engine leaves on the device and what it reads back, as JSON. */
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { engineStatistics, useDevice } from '../../lib/engine';
+import { engineStatistics, tokenLoss, useDevice } from '../../lib/engine';
 import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import { generateBatch, loadModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
@@ -19,6 +19,21 @@ async function changes(work: () => unknown): Promise<Partial<EngineStatistics>> 
     downloadedBytes: statistics.downloadedBytes - downloadedBytes,
     deviceTensors: statistics.deviceTensors - deviceTensors,
   };
+}
+
+/** Kernels that take a tensor apart into more parts than a shader has buffers for: loss and gradients of a large vocabulary, and the rows of a matrix. */
+function manyParts(): number[][] {
+  return tf.tidy(() => {
+    const numbers = (...shape: number[]) => tf.sin(tf.range(1, 1 + tf.util.sizeFromShape(shape))).reshape(shape);
+    const [hidden, weight, targets] = [numbers(5, 4), numbers(40_000, 4), tf.tensor1d([0, 39_999, 2047, 2048, 20_000], 'int32')];
+    const { value, grads } = tf.valueAndGrads((h, w) => tf.sum(tokenLoss(h as tf.Tensor2D, w as tf.Tensor2D, targets).nll))([
+      hidden,
+      weight,
+    ]);
+    const rows = numbers(20, 3);
+    const parts = [value, ...grads, ...tf.unstack(rows), ...tf.split(rows, 20)];
+    return parts.map((part) => [...part.dataSync()]);
+  });
 }
 
 async function main(): Promise<void> {
@@ -60,7 +75,9 @@ async function main(): Promise<void> {
   found.generated = await generate(false);
   found.passes = passes;
   found.generatedWithGuesses = await generate(true);
+  found.parts = manyParts();
   await useDevice('cpu');
+  found.partsOnCpu = manyParts();
   found.generatedOnCpu = await generate(false);
   found.movedToCpu = [...tf.tidy(() => tf.add(held[0], 1).dataSync()).slice(0, 3)];
   tf.dispose([x, ...held]);

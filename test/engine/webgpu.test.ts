@@ -31,6 +31,16 @@ async function run<T>(t: TestContext, program: string, ...args: string[]): Promi
   return JSON.parse(output) as T;
 }
 
+/** The largest difference of two lists of lists. */
+function farthest(found: number[][], expected: number[][]): number {
+  assert.deepEqual(
+    found.map(({ length }) => length),
+    expected.map(({ length }) => length),
+  );
+  const others = found.flat();
+  return expected.flat().reduce((most, value, index) => Math.max(most, Math.abs(others[index] - value)), 0);
+}
+
 for (const family of families) {
   test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, async (t) => {
     const found = await run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
@@ -55,7 +65,7 @@ test('fp16 on WebGPU loses what float32 does within 1%, or says that the GPU can
   t.diagnostic(found.float16 ? 'computed in float16' : refusal);
 });
 
-test('results stay on the device until somebody reads them, and leave it when they are disposed', async (t) => {
+test('results stay on the device until somebody reads them, and leave it when they are disposed; tensors fall into any number of parts', async (t) => {
   const found = await run<Record<string, unknown>>(t, 'webgpu-memory-child.js');
   if (!found) return;
   // three numbers of 4 bytes cross beside x, which has 4000
@@ -75,5 +85,6 @@ test('results stay on the device until somebody reads them, and leave it when th
   assert.equal(found.passes, 2, 'one recorded for the prompt, one for all tokens');
   assert.deepEqual(found.generatedWithGuesses, found.generatedOnCpu);
   assert.deepEqual(found.movedToCpu, [1, 3, 5]);
+  assert.ok(farthest(found.parts as number[][], found.partsOnCpu as number[][]) < 1e-5);
   assert.deepEqual(found.leftOnDevice, { tensors: 0, bytes: 0 });
 });

@@ -57,6 +57,9 @@ const EXTERNAL = 1;
 
 const OPSET = 21;
 
+/** As many as every WebGPU adapter has at least (maxStorageBuffersPerShaderStage); Split takes one for each part, and one more. */
+const BUFFERS_OF_A_SHADER = 8;
+
 /** ONNX Runtime's own domains; the second is of operators on channels in blocks (blocked-products.ts). */
 const CONTRIB = 'com.microsoft';
 const BLOCKED = 'com.microsoft.nchwc';
@@ -179,6 +182,21 @@ export class GraphBuilder {
     };
     const hasBody = Object.values(attributes).some((value) => value instanceof GraphBuilder);
     return hasBody ? add() : this.once(`${op} of ${inputs} ${JSON.stringify(attributes)}`, add);
+  }
+
+  /** Parts of a tensor, of these sizes along an axis. */
+  split(x: string, sizes: number[], axis: number): string[] {
+    if (sizes.length === 1) return [x];
+    const buffers = 1 + sizes.length;
+    if (this.target.device === 'cpu' || buffers <= BUFFERS_OF_A_SHADER)
+      return this.ops('Split', [x, this.ints(sizes)], sizes.length, { axis });
+    let first = 0;
+    return sizes.map((size) => {
+      const behind = first + size;
+      const part = this.op('Slice', [x, this.ints([first]), this.ints([behind]), this.ints([axis])]);
+      first = behind;
+      return part;
+    });
   }
 
   /** Adds a node whose outputs have given names. */

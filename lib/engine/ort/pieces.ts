@@ -60,7 +60,7 @@ export function outputInPieces(graph: GraphBuilder, name: string, { shape, dtype
 /** Pieces of a matrix that the graph computes, as copies. */
 export function split(graph: GraphBuilder, { name }: Operand, [rows]: readonly number[]): string[] {
   const sizes = piecesOf(rows).map(({ size }) => size);
-  return sizes.length === 1 ? [name] : graph.ops('Split', [name, graph.ints(sizes)], sizes.length, { axis: 0 });
+  return graph.split(name, sizes, 0);
 }
 
 /** A tensor in main memory as its pieces, by their names. */

@@ -147,8 +147,8 @@ const tokenLossGrad: OrtKernel = {
     const ids = column(graph, inputs[2].name);
     const scale = column(graph, inputs[3].name);
     const scaled = graph.op('Mul', [shares, scale]);
-    const count = pieces.length;
-    const factors = count === 1 ? [scaled] : graph.ops('Split', [scaled], count, { axis: 1, num_outputs: count });
+    const ones = pieces.map(() => 1);
+    const factors = graph.split(scaled, ones, 1);
     return piecesOf(concrete[1][0]).map((piece, index) => {
       const { place, isInside } = placesIn(graph, ids, piece);
       const { probabilities } = pieces[index];

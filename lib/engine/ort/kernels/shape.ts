@@ -105,7 +105,7 @@ export const shapeKernels: OrtKernel[] = [
     },
     emit: ({ graph, inputs: [x], attrs, concrete }) => {
       const { axis, sizes } = splitOf(concrete[0], attrs);
-      return graph.ops('Split', [x.name, graph.ints(sizes)], sizes.length, { axis });
+      return graph.split(x.name, sizes, axis);
     },
   },
   {
@@ -119,8 +119,8 @@ export const shapeKernels: OrtKernel[] = [
     key: ({ axis }, [x]) => `${axisOf(x.shape, axis)}`,
     emit: ({ graph, inputs: [x], outputs, attrs, concrete }) => {
       const axis = axisOf(concrete[0], attrs.axis);
-      const pieces = graph.ops('Split', [x.name, graph.ints(outputs.map(() => 1))], outputs.length, { axis });
-      return pieces.map((piece) => graph.op('Squeeze', [piece, graph.ints([axis])]));
+      const ones = outputs.map(() => 1);
+      return graph.split(x.name, ones, axis).map((piece) => graph.op('Squeeze', [piece, graph.ints([axis])]));
     },
     supports: ([x], { axis }) => x.shape[axisOf(x.shape, axis)] > 0,
   },
