@@ -165,6 +165,14 @@ test('a row whose segment does not exist counts for nothing', async () => {
 });
 
 test('softmax of infinities', async () => {
-  const values = [1, Number.NaN, 2, Number.POSITIVE_INFINITY, 1, 2, ...Array(3).fill(Number.NEGATIVE_INFINITY), 1e30, -1e30, 0];
-  await compare('Softmax', () => run('Softmax', { logits: tf.tensor2d(values, [4, 3]) }, { dim: 1 }));
+  const [least, most] = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
+  const rows = [
+    [1, Number.NaN, 2],
+    [most, 1, 2],
+    [least, 0, 1],
+    [1e30, -1e30, 0],
+    // Infinity instead of NaN by ONNX Runtime's kernel for ARM
+    ...(process.arch === 'arm64' ? [] : [[least, least, least]]),
+  ];
+  await compare('Softmax', () => run('Softmax', { logits: tf.tensor2d(rows) }, { dim: 1 }));
 });

@@ -24,7 +24,12 @@ async function changes(work: () => unknown): Promise<Partial<EngineStatistics>> 
 /** Kernels that take a tensor apart into more parts than a shader has buffers for: loss and gradients of a large vocabulary, and the rows of a matrix. */
 function manyParts(): number[][] {
   return tf.tidy(() => {
-    const numbers = (...shape: number[]) => tf.sin(tf.range(1, 1 + tf.util.sizeFromShape(shape))).reshape(shape);
+    // not by tf.sin, which a GPU may compute roughly
+    const numbers = (...shape: number[]) =>
+      tf.tensor(
+        Float32Array.from({ length: tf.util.sizeFromShape(shape) }, (_, i) => Math.sin(i + 1)),
+        shape,
+      );
     const [hidden, weight, targets] = [numbers(5, 4), numbers(40_000, 4), tf.tensor1d([0, 39_999, 2047, 2048, 20_000], 'int32')];
     const { value, grads } = tf.valueAndGrads((h, w) => tf.sum(tokenLoss(h as tf.Tensor2D, w as tf.Tensor2D, targets).nll))([
       hidden,

@@ -57,8 +57,11 @@ const EXTERNAL = 1;
 
 const OPSET = 21;
 
-/** As many as every WebGPU adapter has at least (maxStorageBuffersPerShaderStage); Split takes one for each part, and one more. */
-const BUFFERS_OF_A_SHADER = 8;
+/**
+ * Tensors that Split and Concat may have on WebGPU, on their side that has many. Adapters let a shader have 8 buffers at least
+ * (maxStorageBuffersPerShaderStage), and a large tensor may take several.
+ */
+const MOST_PARTS = 7;
 
 /** ONNX Runtime's own domains; the second is of operators on channels in blocks (blocked-products.ts). */
 const CONTRIB = 'com.microsoft';
@@ -187,9 +190,7 @@ export class GraphBuilder {
   /** Parts of a tensor, of these sizes along an axis. */
   split(x: string, sizes: number[], axis: number): string[] {
     if (sizes.length === 1) return [x];
-    const buffers = 1 + sizes.length;
-    if (this.target.device === 'cpu' || buffers <= BUFFERS_OF_A_SHADER)
-      return this.ops('Split', [x, this.ints(sizes)], sizes.length, { axis });
+    if (this.target.device === 'cpu' || sizes.length <= MOST_PARTS) return this.ops('Split', [x, this.ints(sizes)], sizes.length, { axis });
     let first = 0;
     return sizes.map((size) => {
       const behind = first + size;
@@ -197,6 +198,19 @@ export class GraphBuilder {
       first = behind;
       return part;
     });
+  }
+
+  /** The reverse of it. */
+  concat(parts: readonly string[], axis: number): string {
+    if (parts.length === 1) return parts[0];
+    if (this.target.device === 'cpu' || parts.length <= MOST_PARTS) return this.op('Concat', [...parts], { axis });
+    const groups = Array.from({ length: Math.ceil(parts.length / MOST_PARTS) }, (_, i) =>
+      parts.slice(MOST_PARTS * i, MOST_PARTS * (i + 1)),
+    );
+    return this.concat(
+      groups.map((group) => this.concat(group, axis)),
+      axis,
+    );
   }
 
   /** Adds a node whose outputs have given names. */
@@ -242,7 +256,7 @@ export class GraphBuilder {
   shape(dims: readonly Dim[]): string {
     if (dims.every((dim) => typeof dim === 'number')) return this.ints(dims as number[]);
     const parts = dims.map((dim) => (typeof dim === 'number' ? this.ints([dim]) : this.size(dim)));
-    return parts.length === 1 ? parts[0] : this.op('Concat', parts, { axis: 0 });
+    return this.concat(parts, 0);
   }
 
   /** Reshape; at most one varying size is left for ONNX to infer. */

@@ -108,13 +108,10 @@ function after(graph: GraphBuilder, hidden: string, { probabilities: _, likelies
 function joinPieces(graph: GraphBuilder, pieces: readonly PieceOfLogits[]): LossInGraph {
   const last = graph.ints([-1]);
   const all = (field: keyof PieceOfLogits): string =>
-    pieces.length === 1
-      ? pieces[0][field]
-      : graph.op(
-          'Concat',
-          pieces.map((piece) => piece[field]),
-          { axis: 1 },
-        );
+    graph.concat(
+      pieces.map((piece) => piece[field]),
+      1,
+    );
   const over = (op: string, x: string): string => graph.op(op, [x, last], { keepdims: 1 });
   const vector = (x: string): string => graph.op('Squeeze', [x, last]);
   const largest = all('largest');
@@ -184,7 +181,7 @@ const tokenLossWeightGrad: OrtKernel = {
   key: (_, [, ...pieces]) => widthsOf(pieces),
   emit: ({ graph, inputs: [hidden, ...dLogits] }) => {
     const pieces = dLogits.map(({ name }) => matrixProduct(graph, name, hidden.name, { ranks: [2, 2], transA: true }));
-    return pieces.length === 1 ? pieces[0] : graph.op('Concat', pieces, { axis: 0 });
+    return graph.concat(pieces, 0);
   },
   emitOntoPieces: ({ graph, inputs: [hidden, ...dLogits] }, bases) =>
     bases.map((base, index) => matrixProduct(graph, dLogits[index].name, hidden.name, { ranks: [2, 2], transA: true, base })),

@@ -42,10 +42,9 @@ export const shapeKernels: OrtKernel[] = [
     },
     key: ({ axis }, inputs) => `${util.parseAxisParam(axis, inputs[0].shape)[0]}`,
     emit: ({ graph, inputs, attrs }) =>
-      graph.op(
-        'Concat',
+      graph.concat(
         inputs.map((x) => x.name),
-        { axis: attrs.axis },
+        attrs.axis,
       ),
     supports: ofOneType,
   },
@@ -63,10 +62,9 @@ export const shapeKernels: OrtKernel[] = [
     key: ({ axis }) => `${axis}`,
     emit: ({ graph, inputs, attrs }) => {
       const axes = graph.ints([attrs.axis]);
-      return graph.op(
-        'Concat',
+      return graph.concat(
         inputs.map((x) => graph.op('Unsqueeze', [x.name, axes])),
-        { axis: attrs.axis },
+        attrs.axis,
       );
     },
   },
