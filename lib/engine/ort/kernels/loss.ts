@@ -5,6 +5,9 @@ import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import { indicator, type Piece, piecesOf, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
 
+/** Ids are float32 in the graph, which holds all whole numbers up to here. */
+const LARGEST_ID = 2 ** 24;
+
 /** What one piece of the vocabulary says of each target; columns of float32, [targets, 1]. */
 interface PieceOfLogits {
   /** Softmax within the piece, [targets, entries of the piece]. */
@@ -12,7 +15,7 @@ interface PieceOfLogits {
   /** The largest logit, and its probability within the piece. */
   largest: string;
   largestProbability: string;
-  /** Id of the largest logit, the first of equal ones, int64. */
+  /** Id of the largest logit, the first of equal ones, float32. */
   likeliest: string;
   /** Σ probability · logit. */
   expected: string;
@@ -74,15 +77,37 @@ function pieceOfLogits(graph: GraphBuilder, logits: string, ids: string, piece: 
   const last = graph.ints([-1]);
   const probabilities = graph.op('Softmax', [logits], { axis: -1 });
   const { place, isInside } = placesIn(graph, ids, piece);
-  const likeliest = graph.op('ArgMax', [logits], { axis: -1, keepdims: 1 });
+  const largest = graph.op('ReduceMax', [logits, last], { keepdims: 1 });
   return {
     probabilities,
-    largest: graph.op('ReduceMax', [logits, last], { keepdims: 1 }),
+    largest,
     largestProbability: graph.op('ReduceMax', [probabilities, last], { keepdims: 1 }),
-    likeliest: graph.op('Add', [likeliest, graph.scalar('int64', piece.first)]),
+    likeliest: likeliestIn(graph, logits, largest, piece),
     expected: expectedLogits(graph, probabilities, logits),
     target: graph.op('Mul', [graph.op('GatherElements', [logits, place], { axis: 1 }), indicator(graph, isInside)]),
   };
+}
+
+/** The id of each target's largest logit. */
+function likeliestIn(graph: GraphBuilder, logits: string, largest: string, { first, size }: Piece): string {
+  const places = (): string =>
+    graph.constant(
+      'float32',
+      Array.from({ length: size }, (_, place) => place),
+      [1, size],
+    );
+  const place =
+    graph.target.device === 'webgpu'
+      ? smallestOfLargest(graph, logits, largest, places())
+      : graph.op('Cast', [graph.op('ArgMax', [logits], { axis: -1, keepdims: 1 })], { to: ELEMENT_TYPES.float32 });
+  return graph.op('Add', [place, graph.scalar('float32', first)]);
+}
+
+/** The smallest of the ids, [1 or targets, entries], whose value is the largest; as ArgMax does it, whose int64 WebGPU can only pass on to the CPU. */
+function smallestOfLargest(graph: GraphBuilder, values: string, largest: string, ids: string): string {
+  const others = graph.scalar('float32', LARGEST_ID);
+  const candidates = graph.op('Where', [graph.op('Equal', [values, largest]), ids, others]);
+  return graph.op('ReduceMin', [candidates, graph.ints([-1])], { keepdims: 1 });
 }
 
 /** Σ p·logit of each target; on the CPU as a product of a row and a column: one pass over both. WebGPU has no kernel for that. */
@@ -98,9 +123,13 @@ function expectedLogits(graph: GraphBuilder, probabilities: string, logits: stri
  * The same hidden states, but not before all is known of a piece. ONNX Runtime would compute the logits of every piece first, and
  * their memory be needed at once.
  */
-function after(graph: GraphBuilder, hidden: string, { probabilities: _, likeliest, ...columns }: PieceOfLogits): string {
-  const known = [...Object.values(columns), graph.op('Cast', [likeliest], { to: ELEMENT_TYPES.float32 })];
-  const none = graph.op('Slice', [graph.op('Concat', known, { axis: 1 }), graph.ints([0]), graph.ints([0]), graph.ints([1])]);
+function after(graph: GraphBuilder, hidden: string, { probabilities: _, ...columns }: PieceOfLogits): string {
+  const none = graph.op('Slice', [
+    graph.op('Concat', Object.values(columns), { axis: 1 }),
+    graph.ints([0]),
+    graph.ints([0]),
+    graph.ints([1]),
+  ]);
   return graph.op('Concat', [hidden, none], { axis: 1 });
 }
 
@@ -123,8 +152,11 @@ function joinPieces(graph: GraphBuilder, pieces: readonly PieceOfLogits[]): Loss
   const logDenominator = graph.op('Add', [top, graph.op('Log', [sum])]);
   const nll = graph.op('Sub', [logDenominator, over('ReduceSum', all('target'))]);
   const entropy = graph.op('Sub', [logDenominator, over('ReduceSum', graph.op('Mul', [all('expected'), shares]))]);
-  const piece = graph.op('ArgMax', [largest], { axis: -1, keepdims: 1 });
-  const argmax = graph.op('Cast', [graph.op('GatherElements', [all('likeliest'), piece], { axis: 1 })], { to: ELEMENT_TYPES.int32 });
+  const likeliest =
+    graph.target.device === 'webgpu'
+      ? smallestOfLargest(graph, largest, over('ReduceMax', largest), all('likeliest'))
+      : graph.op('GatherElements', [all('likeliest'), graph.op('ArgMax', [largest], { axis: -1, keepdims: 1 })], { axis: 1 });
+  const argmax = graph.op('Cast', [likeliest], { to: ELEMENT_TYPES.int32 });
   return { pieces, nll: vector(nll), argmax: vector(argmax), entropy: vector(entropy), shares };
 }
 
