@@ -35,8 +35,9 @@ function manyParts(): number[][] {
       hidden,
       weight,
     ]);
+    const likeliest = [weight, tf.zerosLike(weight)].map((w) => tokenLoss(hidden as tf.Tensor2D, w as tf.Tensor2D, targets).argmax);
     const rows = numbers(20, 3);
-    const parts = [value, ...grads, ...tf.unstack(rows), ...tf.split(rows, 20)];
+    const parts = [value, ...grads, ...likeliest, ...tf.unstack(rows), ...tf.split(rows, 20)];
     return parts.map((part) => [...part.dataSync()]);
   });
 }

@@ -90,20 +90,17 @@ function pieceOfLogits(graph: GraphBuilder, logits: string, ids: string, piece: 
 
 /** The id of each target's largest logit. */
 function likeliestIn(graph: GraphBuilder, logits: string, largest: string, { first, size }: Piece): string {
-  const places = (): string =>
-    graph.constant(
-      'float32',
-      Array.from({ length: size }, (_, place) => place),
-      [1, size],
-    );
   const place =
     graph.target.device === 'webgpu'
-      ? smallestOfLargest(graph, logits, largest, places())
+      ? smallestOfLargest(graph, logits, largest, graph.constant('float32', [...Array(size).keys()], [1, size]))
       : graph.op('Cast', [graph.op('ArgMax', [logits], { axis: -1, keepdims: 1 })], { to: ELEMENT_TYPES.float32 });
   return graph.op('Add', [place, graph.scalar('float32', first)]);
 }
 
-/** The smallest of the ids, [1 or targets, entries], whose value is the largest; as ArgMax does it, whose int64 WebGPU can only pass on to the CPU. */
+/**
+ * Of each row the smallest of the ids, [1 or rows, entries], whose value is the largest. ArgMax does the same, but its int64 numbers
+ * WebGPU can only hand to the CPU.
+ */
 function smallestOfLargest(graph: GraphBuilder, values: string, largest: string, ids: string): string {
   const others = graph.scalar('float32', LARGEST_ID);
   const candidates = graph.op('Where', [graph.op('Equal', [values, largest]), ids, others]);
