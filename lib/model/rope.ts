@@ -97,7 +97,7 @@ function llama3Frequency(frequency: number, { factor, lowFreqFactor, highFreqFac
   return f32(f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency));
 }
 
-/** Fewest rows of a table: one size for most texts, so that tables seldom change. */
+/** About the fewest rows of a table: one size for most texts, so that tables seldom change. */
 const SMALLEST_TABLE = 1024;
 
 /** Cosines and sines by position, as tables that grow with the longest text seen; each token's row is looked up. */
@@ -128,7 +128,8 @@ export class RotaryEmbedding {
   private prepare(length: number): void {
     const stretchedFor = this.rope.type === 'dynamic' ? Math.max(length, this.rope.maxPositionEmbeddings) : 0;
     if (length <= this.rows && stretchedFor === this.stretchedFor) return;
-    const rows = Math.max(SMALLEST_TABLE, this.rows, 2 ** Math.ceil(Math.log2(length)));
+    // One more than a round number: a compiled graph could not tell the table's size from that of a row with as many tokens.
+    const rows = Math.max(SMALLEST_TABLE, 2 ** Math.ceil(Math.log2(length))) + 1;
     const frequencies = ropeFrequencies(this.rope, length);
     const half = frequencies.length;
     const cos = new Float32Array(rows * half);
