@@ -61,23 +61,26 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
 
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
   return tf.tidy(() => {
-    let start = 0;
-    const outputs = segments.lengths.map((length) => {
-      const rows = (x: tf.Tensor2D) => tf.slice(x, [start, 0], [length, x.shape[1]]) as tf.Tensor2D;
-      const output = segmentAttention(rows(q), rows(k), rows(v), options);
-      start += length;
-      return output;
+    const outputs = segments.list.map(({ start, length, prefix }) => {
+      const rows = (x: tf.Tensor2D, from: number, count: number) => tf.slice(x, [from, 0], [count, x.shape[1]]) as tf.Tensor2D;
+      const seen = (x: tf.Tensor2D): tf.Tensor2D => {
+        const own = rows(x, start, length);
+        return prefix.tokens === 0 ? own : (tf.concat([rows(x, prefix.start, prefix.tokens), own], 0) as tf.Tensor2D);
+      };
+      return segmentAttention(rows(q, start, length), seen(k), seen(v), options);
     });
     return outputs.length === 1 ? outputs[0] : (tf.concat(outputs, 0) as tf.Tensor2D);
   });
 }
 
+/** Attention of the last tokens of a segment, as many as there are queries, to all of its tokens up to themselves. */
 function segmentAttention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttentionOptions): tf.Tensor2D {
-  const length = q.shape[0];
+  const [length, tokens] = [q.shape[0], k.shape[0]];
   const queries = splitHeads(q, options.heads);
   const keys = repeatHeads(splitHeads(k, options.kvHeads), options);
   const values = repeatHeads(splitHeads(v, options.kvHeads), options);
-  const scores = tf.add(tf.mul(tf.matMul(queries, keys, false, true), options.scale), causalMask(length, options.window));
+  const mask = tf.slice(causalMask(tokens, options.window), [tokens - length, 0], [length, tokens]);
+  const scores = tf.add(tf.mul(tf.matMul(queries, keys, false, true), options.scale), mask);
   const mixed = tf.matMul(tf.softmax(scores), values) as tf.Tensor3D;
   return tf.reshape(tf.transpose(mixed, [1, 0, 2]), [length, q.shape[1]]) as tf.Tensor2D;
 }

@@ -2,15 +2,33 @@
  * Segments: several examples laid end to end in one row of tokens.
  *
  * Attention never crosses the border between two segments, so a row of examples computes what a padded
- * batch of the same examples computes, without the padding.
+ * batch of the same examples computes, without the padding. Segments that begin alike may share that beginning: it is computed
+ * once, in the segment where it lies, and the others see it as if it lay before their own tokens.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { ortBackend } from './device';
 
+/** The tokens that one segment borrows from another as its own beginning. */
+export interface SharedPrefix {
+  /** Index of the segment in which they lie, as its first tokens; it borrows nothing itself. */
+  segment: number;
+  tokens: number;
+}
+
+/** Where a segment's tokens lie in the row. */
+export interface Segment {
+  /** Place of the first of its own tokens. */
+  start: number;
+  /** Number of its own tokens. */
+  length: number;
+  /** What it sees before them: as many tokens from a place on, in another segment. */
+  prefix: { start: number; tokens: number };
+}
+
 /** The borders of the examples in one packed row. The owner calls `dispose`. */
 export interface Segments {
-  /** Tokens in each segment, in row order; they add up to the row's length. */
-  readonly lengths: readonly number[];
+  /** In row order; their own tokens add up to the row. */
+  readonly list: readonly Segment[];
   /** How attention goes through the row. */
   readonly tables: AttentionTables;
   dispose(): void;
@@ -18,10 +36,14 @@ export interface Segments {
 
 /**
  * The segments cut into blocks of about equal length, and the blocks put into groups that are computed together, filled up to the width
- * of the longest. A block with others of its segment before it is a group of its own, and comes before them.
+ * of the longest. A block with others of its segment before it is a group of its own, and comes before them. Blocks in a group see
+ * prefixes of one length, and all that see a part of a segment as their prefix come before its blocks, those that see least of it first.
  */
 export interface AttentionTables extends tf.NamedTensorMap {
-  /** Where each block's segment starts in the row, where the block starts, where it ends: int32 [blocks, 3], group by group. */
+  /**
+   * Of each block the place and number of the tokens in its prefix, where its segment starts in the row, where the block starts, where it
+   * ends: int32 [blocks, 5], group by group.
+   */
   blocks: tf.Tensor2D;
   /** Which blocks a group has, from the first up to but without the last: int32 [groups, 2]. */
   groups: tf.Tensor2D;
@@ -33,7 +55,7 @@ export interface AttentionTables extends tf.NamedTensorMap {
 }
 
 interface Block {
-  segment: number;
+  segment: Segment;
   start: number;
   end: number;
 }
@@ -48,42 +70,79 @@ const LONGEST_BLOCK = 128;
 const GROUP_COST = 4096;
 
 /**
- * @param lengths tokens in each segment, every one at least 1
- * @throws if a length is not a positive integer
+ * @param lengths own tokens of each segment, every one at least 1
+ * @param prefixes what segments share, by their index
+ * @throws if a length is not a positive integer, or a prefix does not lie in a segment without one
  */
-export function makeSegments(lengths: readonly number[]): Segments {
+export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray<SharedPrefix | undefined> = []): Segments {
+  const list: Segment[] = [];
+  let start = 0;
   for (const length of lengths) {
     if (!Number.isInteger(length) || length < 1) {
       throw new Error(`A segment has length ${length}; every segment needs at least one token.`);
     }
+    list.push({ start, length, prefix: { start: 0, tokens: 0 } });
+    start += length;
   }
-  const tables = tablesOf(groupsOf(lengths));
-  return { lengths: [...lengths], tables, dispose: () => tf.dispose(tables) };
+  for (const [index, prefix] of prefixes.entries()) {
+    if (!prefix) continue;
+    if (prefixes[prefix.segment] || !(prefix.tokens >= 1 && prefix.tokens <= lengths[prefix.segment])) {
+      throw new Error(`Segment ${index} shares ${prefix.tokens} tokens of segment ${prefix.segment}, which does not have them itself.`);
+    }
+    list[index].prefix = { start: list[prefix.segment].start, tokens: prefix.tokens };
+  }
+  const tables = tablesOf(groupsOf(list));
+  return { list, tables, dispose: () => tf.dispose(tables) };
 }
 
-function groupsOf(lengths: readonly number[]): Block[][] {
-  const groups: Block[][] = [];
-  const whole: Block[] = [];
-  let segment = 0;
-  for (const length of lengths) {
-    const count = Math.ceil(length / LONGEST_BLOCK);
-    const border = (i: number): number => segment + Math.floor((i * length) / count);
-    const blocks = Array.from({ length: count }, (_, i) => ({ segment, start: border(i), end: border(i + 1) }));
-    if (count === 1) whole.push(...blocks);
-    else groups.push(...blocks.reverse().map((block) => [block]));
-    segment += length;
+function groupsOf(segments: readonly Segment[]): Block[][] {
+  const borrowers = new Map<number, Segment[]>();
+  for (const segment of segments) {
+    const { start, tokens } = segment.prefix;
+    if (tokens > 0) borrowers.set(start, [...(borrowers.get(start) ?? []), segment]);
   }
-  return [...groups, ...grouped(whole)];
+  const families = segments
+    .filter(({ start }) => borrowers.has(start))
+    .flatMap((lender) => [...borrowersFirst(borrowers.get(lender.start) as Segment[]), ...inParts(lender)]);
+  const alone = segments.filter(({ start, prefix }) => prefix.tokens === 0 && !borrowers.has(start));
+  return [...families, ...groupsOfEqual(alone)];
+}
+
+/** Groups of segments that share the beginning of one other: those that share least of it first. */
+function borrowersFirst(segments: readonly Segment[]): Block[][] {
+  const prefixes = [...new Set(segments.map(({ prefix }) => prefix.tokens))].sort((a, b) => a - b);
+  return prefixes.flatMap((tokens) => groupsOfEqual(segments.filter(({ prefix }) => prefix.tokens === tokens)));
+}
+
+/** Groups of segments with prefixes of one length. */
+function groupsOfEqual(segments: readonly Segment[]): Block[][] {
+  const long = segments.filter(({ length }) => length > LONGEST_BLOCK);
+  const short = segments.filter(({ length }) => length <= LONGEST_BLOCK);
+  return [...long.flatMap(inParts), ...grouped(short.flatMap(blocksOf))];
+}
+
+/** Each block of a segment as a group, the last one first. */
+function inParts(segment: Segment): Block[][] {
+  return blocksOf(segment)
+    .reverse()
+    .map((block) => [block]);
+}
+
+function blocksOf(segment: Segment): Block[] {
+  const count = Math.ceil(segment.length / LONGEST_BLOCK);
+  const border = (i: number): number => segment.start + Math.floor((i * segment.length) / count);
+  return Array.from({ length: count }, (_, i) => ({ segment, start: border(i), end: border(i + 1) }));
 }
 
 /** Puts blocks of similar length together, so that filling them up and the number of groups cost least. */
 function grouped(blocks: readonly Block[]): Block[][] {
   const width = ({ start, end }: Block): number => end - start;
+  const scores = (block: Block): number => width(block) * (width(block) + block.segment.prefix.tokens);
   const sorted = [...blocks].sort((a, b) => width(b) - width(a));
   /** For each number of blocks the least cost of groups of them, and where the last of those groups begins. */
   const best = [{ cost: 0, first: 0 }];
   for (let count = 1; count <= sorted.length; count++) {
-    const options = best.map(({ cost }, first) => ({ cost: cost + (count - first) * width(sorted[first]) ** 2 + GROUP_COST, first }));
+    const options = best.map(({ cost }, first) => ({ cost: cost + (count - first) * scores(sorted[first]) + GROUP_COST, first }));
     best.push(options.reduce((a, b) => (b.cost < a.cost ? b : a)));
   }
   const groups: Block[][] = [];
@@ -107,7 +166,7 @@ function tablesOf(groups: readonly Block[][]): AttentionTables {
     block += group.length;
   }
   return {
-    blocks: table(blocks.map(({ segment, start, end }) => [segment, start, end])),
+    blocks: table(blocks.map(({ segment, start, end }) => [segment.prefix.start, segment.prefix.tokens, segment.start, start, end])),
     groups: table(bounds),
     slots: table(slots),
   };

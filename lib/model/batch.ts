@@ -1,26 +1,35 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, makeSegments } from '../engine';
+import { attention, makeSegments, type SharedPrefix } from '../engine';
 import { UserError } from '../errors';
 import type { ForwardPass, ModelConfig, TokenBatch } from './types';
 
-/** Lays sequences end to end. The caller frees the batch with `disposeBatch`. */
-export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>): TokenBatch {
-  const lengths = sequences.map(({ length }) => length);
-  const tokens = lengths.reduce((sum, length) => sum + length, 0);
+/**
+ * Lays sequences end to end. The caller frees the batch with `disposeBatch`.
+ * @param prefixes by sequence, what it leaves out because another one has it (shared-prefixes.ts)
+ */
+export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>, prefixes: ReadonlyArray<SharedPrefix | undefined> = []): TokenBatch {
+  const shared = sequences.map((_, i) => prefixes[i]?.tokens ?? 0);
+  const segments = makeSegments(
+    sequences.map(({ length }, i) => length - shared[i]),
+    prefixes,
+  );
+  const tokens = segments.list.reduce((sum, { length }) => sum + length, 0);
   const ids = new Int32Array(tokens);
   const positions = new Int32Array(tokens);
-  let start = 0;
-  for (const sequence of sequences) {
-    ids.set(sequence, start);
-    for (let i = 0; i < sequence.length; i++) positions[start + i] = i;
-    start += sequence.length;
+  for (const [index, { start, length }] of segments.list.entries()) {
+    for (let i = 0; i < length; i++) {
+      ids[start + i] = sequences[index][shared[index] + i];
+      positions[start + i] = shared[index] + i;
+    }
   }
-  return {
-    ids: tf.keep(tf.tensor1d(ids, 'int32')),
-    positions: tf.keep(tf.tensor1d(positions, 'int32')),
-    segments: makeSegments(lengths),
-  };
+  return { ids: tf.keep(tf.tensor1d(ids, 'int32')), positions: tf.keep(tf.tensor1d(positions, 'int32')), segments };
+}
+
+/** Where a token of a sequence, counted from 0, is in the row. */
+export function placeOf({ segments }: TokenBatch, sequence: number, token: number): number {
+  const { start, prefix } = segments.list[sequence];
+  return token < prefix.tokens ? prefix.start + token : start + token - prefix.tokens;
 }
 
 export function disposeBatch({ ids, positions, segments }: TokenBatch): void {
@@ -33,7 +42,7 @@ export function packedPass({ ids, positions, segments }: TokenBatch): ForwardPas
   return {
     ids,
     positions,
-    length: Math.max(...segments.lengths),
+    length: Math.max(...segments.list.map(({ length, prefix }) => prefix.tokens + length)),
     attend: (_layer, q, k, v, options) => attention(q, k, v, segments, options),
   };
 }

@@ -29,7 +29,7 @@ export class DecodingState {
   static prefill(model: CausalLM, prompts: ReadonlyArray<ArrayLike<number>>, capacity: number): DecodingState {
     const lengths = Int32Array.from(prompts, ({ length }) => length);
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
-    varyingSizes({ tokens, segments: prompts.length, batch: prompts.length, capacity });
+    varyingSizes({ tokens, batch: prompts.length, capacity });
     const batch = makeBatch(prompts);
     const caches: tf.Tensor4D[] = [];
     const logits = tf.tidy(() => {

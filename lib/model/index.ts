@@ -1,10 +1,11 @@
 /** Language models: loading, saving, generating, scoring. Knows nothing of training. */
 
-export { checkTokenIds, disposeBatch, makeBatch, packedPass } from './batch';
+export { checkTokenIds, disposeBatch, makeBatch, packedPass, placeOf } from './batch';
 export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
 export { checkOutputFolder, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';
+export { findFamilies, type PrefixFamily, sharedPrefixes } from './shared-prefixes';
 export * from './types';

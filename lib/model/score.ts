@@ -23,7 +23,7 @@ export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise
   checkTokenIds(ids, model.config);
   checkLength(ids.length, model.config);
   const { length } = ids;
-  varyingSizes({ tokens: length, targets: length, segments: 1 });
+  varyingSizes({ tokens: length, targets: length });
   const batch = makeBatch([ids]);
   const [nll, argmax] = tf.tidy(() => {
     // the last place has no token to predict; any will do, as its loss is not used

@@ -11,7 +11,7 @@ export type Family = 'llama' | 'gpt_neox' | 'opt' | 'qwen3';
 export interface TokenBatch {
   /** int32 [tokens] */
   ids: tf.Tensor1D;
-  /** int32 [tokens]; starts again at 0 in each segment. */
+  /** int32 [tokens]; starts again in each segment: at 0, or behind the prefix that it borrows. */
   positions: tf.Tensor1D;
   segments: Segments;
 }

@@ -1,6 +1,7 @@
 /** Which examples make which optimizer step, and how a step's examples are cut into rows for computing. */
 
 import { UserError } from '../errors';
+import { findFamilies, type PrefixFamily } from '../model';
 import { createRandom, shuffled } from '../random';
 import type { SFTConfig } from './config';
 import { countTokens, type Item, type Sequence } from './examples';
@@ -78,30 +79,110 @@ export interface RowPart {
 }
 
 /**
- * Cuts micro-batches into rows of at most `budget` tokens that are computed at once; a longer sequence is a row alone.
+ * Cuts micro-batches into rows of at most `budget` tokens that are computed at once; a longer sequence is a row alone. What sequences
+ * of a row share at their beginning counts once, and of a beginning longer than half of the budget only that half counts.
  * Rows are as few and as even as a simple rule makes them. Gradients do not depend on the cut, because the loss is
  * divided by the targets of the whole step.
  */
 export function cutIntoRows(microBatches: readonly MicroBatch[], budget: number): RowPart[][] {
   const parts = microBatches.flatMap((items, microBatch) => items.flat().map((sequence) => ({ sequence, microBatch })));
-  const longestFirst = parts.sort((a, b) => b.sequence.inputIds.length - a.sequence.inputIds.length);
-  const tokens = parts.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0);
-  for (let count = Math.ceil(tokens / budget); ; count++) {
-    const rows = spread(longestFirst, count);
-    if (rows.every((row) => row.length === 1 || row.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0) <= budget))
-      return rows;
+  const longestFirst = withPrefixes(parts.sort((a, b) => b.sequence.inputIds.length - a.sequence.inputIds.length));
+  for (let count = fewestRows(longestFirst, budget); ; count += Math.ceil(count / 64)) {
+    const rows = spread(longestFirst, count, budget);
+    if (rows.every((row) => row.parts.length === 1 || !row.isTooLong)) return rows.map((row) => row.parts);
   }
 }
 
-/** Deals parts out to `count` rows, each to the row with the fewest tokens. */
-function spread(parts: readonly RowPart[], count: number): RowPart[][] {
-  const rows = Array.from({ length: Math.min(count, parts.length) }, () => ({ parts: [] as RowPart[], tokens: 0 }));
-  for (const part of parts) {
-    const shortest = rows.reduce((best, row) => (row.tokens < best.tokens ? row : best));
-    shortest.parts.push(part);
-    shortest.tokens += part.sequence.inputIds.length;
+/** A part with the family of those that begin alike, if there are others. */
+interface PartWithPrefix {
+  part: RowPart;
+  family?: PrefixFamily;
+}
+
+function withPrefixes(parts: readonly RowPart[]): PartWithPrefix[] {
+  const list: PartWithPrefix[] = parts.map((part) => ({ part }));
+  for (const family of findFamilies(parts.map(({ sequence }) => sequence.inputIds))) {
+    for (const member of family.members) list[member].family = family;
   }
-  return rows.map((row) => row.parts);
+  return list;
+}
+
+/** How many rows it takes at least. */
+function fewestRows(parts: readonly PartWithPrefix[], budget: number): number {
+  const share = ({ part, family: { tokens } = NO_FAMILY }: PartWithPrefix): number =>
+    (part.sequence.inputIds.length - tokens) / (rowLimit(tokens, budget) - tokens);
+  return Math.ceil(parts.reduce((sum, part) => sum + share(part), 0));
+}
+
+const NO_FAMILY: PrefixFamily = { members: [], tokens: 0 };
+
+/** Tokens that a row may have in which several parts share a prefix of so many. */
+function rowLimit(prefix: number, budget: number): number {
+  return Math.max(budget, prefix + budget / 2);
+}
+
+/** A row that is being filled. */
+class Row {
+  readonly parts: RowPart[] = [];
+  /** Tokens to compute, at most: those that share a family's prefix in this row may share more. */
+  length = 0;
+  private readonly families = new Set<PrefixFamily>();
+  /** Tokens of the longest prefix that several parts share. */
+  private longestPrefix = 0;
+
+  constructor(private readonly budget: number) {}
+
+  get isTooLong(): boolean {
+    return this.length > rowLimit(this.longestPrefix, this.budget);
+  }
+
+  fits(part: PartWithPrefix): boolean {
+    return this.length + this.added(part) <= rowLimit(Math.max(this.longestPrefix, this.sharedWith(part)), this.budget);
+  }
+
+  add(part: PartWithPrefix): void {
+    this.longestPrefix = Math.max(this.longestPrefix, this.sharedWith(part));
+    this.length += this.added(part);
+    this.parts.push(part.part);
+    if (part.family) this.families.add(part.family);
+  }
+
+  /** Tokens of the part that the row has already. */
+  sharedWith({ family }: PartWithPrefix): number {
+    return family && this.families.has(family) ? family.tokens : 0;
+  }
+
+  private added(part: PartWithPrefix): number {
+    return part.part.sequence.inputIds.length - this.sharedWith(part);
+  }
+}
+
+/** How much fuller a row may be than another, in tokens for each token that a sequence shares with it, to get the sequence nevertheless. */
+const WORTH_OF_SHARING = 8;
+
+/** Deals parts out to `count` rows, each to the row with the fewest tokens, unless another one with its prefix has room for it. */
+function spread(parts: readonly PartWithPrefix[], count: number, budget: number): Row[] {
+  const rows = Array.from({ length: Math.min(count, parts.length) }, () => new Row(budget));
+  const holders = new Map<PrefixFamily, Set<Row>>();
+  for (const part of parts) {
+    const { family } = part;
+    let row = shortest(rows) as Row;
+    if (family) {
+      const others = holders.get(family) ?? new Set();
+      const sharing = shortest([...others].filter((other) => other.fits(part)));
+      if (sharing && sharing.length < row.length + WORTH_OF_SHARING * family.tokens) row = sharing;
+      holders.set(family, others.add(row));
+    }
+    row.add(part);
+  }
+  return rows;
+}
+
+/** The row with the fewest tokens, the first of several. */
+function shortest(rows: readonly Row[]): Row | undefined {
+  let best = rows[0];
+  for (const row of rows) if (row.length < best.length) best = row;
+  return best;
 }
 
 /** Slices of `size`, the last one possibly shorter. */

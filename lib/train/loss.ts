@@ -1,7 +1,7 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
 import { checkpointedGradients, embedding, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
-import { type CausalLM, disposeBatch, makeBatch, packedPass, type TokenBatch } from '../model';
+import { type CausalLM, disposeBatch, makeBatch, packedPass, placeOf, sharedPrefixes, type TokenBatch } from '../model';
 import type { RowPart } from './batches';
 import type { GradientSums } from './gradients';
 
@@ -31,9 +31,9 @@ const ROW_MULTIPLE = 16;
 /**
  * Segments that fill up a row: its length is then a multiple of 16, and none of the model's own sizes, from which a compiled graph
  * could not tell it. None is longer than the row's longest sequence, so the model can read them.
+ * @param lengths tokens that each sequence adds to the row
  */
-export function fillerOf(sequences: readonly Int32Array[], model: CausalLM): Int32Array[] {
-  const lengths = sequences.map(({ length }) => length);
+export function fillerOf(lengths: readonly number[], model: CausalLM): Int32Array[] {
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
   const sizes = new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
   let length = ROW_MULTIPLE * Math.ceil(tokens / ROW_MULTIPLE);
@@ -45,26 +45,25 @@ export function fillerOf(sequences: readonly Int32Array[], model: CausalLM): Int
 
 /** Lays sequences end to end on the device and finds their targets. What fills up the row has no targets. */
 function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
+  const examples = parts.map(({ sequence }) => sequence.inputIds);
+  const prefixes = sharedPrefixes(examples);
+  const own = examples.map(({ length }, i) => length - (prefixes[i]?.tokens ?? 0));
+  const batch = makeBatch([...examples, ...fillerOf(own, model)], prefixes);
   const predictors: number[] = [];
   const targets: number[] = [];
   const owners: number[] = [];
-  let start = 0;
-  for (const { sequence, microBatch } of parts) {
+  for (const [index, { sequence, microBatch }] of parts.entries()) {
     const { inputIds, lossMask } = sequence;
     // nothing predicts the first token of an example
     for (let i = 1; i < inputIds.length; i++) {
       if (lossMask[i] === 0) continue;
-      predictors.push(start + i - 1);
+      predictors.push(placeOf(batch, index, i - 1));
       targets.push(inputIds[i]);
       owners.push(microBatch);
     }
-    start += inputIds.length;
   }
-  const examples = parts.map(({ sequence }) => sequence.inputIds);
-  const sequences = [...examples, ...fillerOf(examples, model)];
-  const batch = makeBatch(sequences);
   const tokens = { size: batch.ids.size, multipleOf: ROW_MULTIPLE };
-  varyingSizes({ tokens, targets: targets.length, segments: sequences.length });
+  varyingSizes({ tokens, targets: targets.length });
   return {
     batch,
     predictors: tf.tensor1d(predictors, 'int32'),

@@ -1,6 +1,7 @@
 /**
  * Floating-point operations that a training step needs, whatever an engine really does: padding, products whose result
- * nobody reads, and recomputation do not count. A multiplication and an addition are two operations.
+ * nobody reads, and recomputation do not count, and what examples share counts once. A multiplication and an addition are two
+ * operations.
  *
  * - Linear layers: 2 for each weight and token forward, twice that backward (gradients of the input and of the weight),
  *   so 6 · weights · tokens.
@@ -8,6 +9,7 @@
  * - Attention: query-key products and the mixing of values are each 2 · headDim for each head and each pair of a token with
  *   one that it sees. An example of n tokens has n(n+1)/2 such pairs. Forward and twice that backward: 6 · width · n(n+1)
  *   in a layer, where width is heads · headDim. Sliding windows are not considered.
+ * - Of an example whose first p tokens are computed with another example: n − p tokens, and n(n+1)/2 − p(p+1)/2 pairs.
  *
  * The same count without attention is the 6·N·D of Kaplan et al. 2020 (arXiv:2001.08361).
  */
@@ -25,16 +27,18 @@ export interface ModelSizes {
 /** An example as far as the count needs it. */
 export interface ExampleSizes {
   tokens: number;
+  /** How many of them, at the beginning, another example has too, with which they are computed. */
+  shared?: number;
   /** Tokens that carry loss. */
   targets: number;
 }
 
 /** Operations of forward and backward pass over some examples. */
 export function trainingFlops(model: ModelSizes, examples: readonly ExampleSizes[]): number {
-  return examples.reduce((sum, { tokens, targets }) => {
-    const linear = 6 * model.linearParameters * tokens;
+  return examples.reduce((sum, { tokens, shared = 0, targets }) => {
+    const linear = 6 * model.linearParameters * (tokens - shared);
     const head = 6 * model.headParameters * targets;
-    const attention = 6 * model.layers * model.attentionWidth * tokens * (tokens + 1);
+    const attention = 6 * model.layers * model.attentionWidth * (tokens * (tokens + 1) - shared * (shared + 1));
     return sum + linear + head + attention;
   }, 0);
 }

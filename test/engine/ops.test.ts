@@ -229,16 +229,19 @@ for (const vocabulary of [6000, 5003]) {
   });
 }
 
+interface AttentionShape extends engine.AttentionOptions {
+  headDim: number;
+  keyScale?: number;
+  /** What the segments share, by index. */
+  prefixes?: Array<engine.SharedPrefix | undefined>;
+}
+
 /** Values and gradients of attention over segments are those of plain operations. */
-function assertAttention(
-  lengths: number[],
-  shape: engine.AttentionOptions & { headDim: number; keyScale?: number },
-  tolerance: number,
-): void {
-  const { headDim, keyScale = 1, ...options } = shape;
+function assertAttention(lengths: number[], shape: AttentionShape, tolerance: number): void {
+  const { headDim, keyScale = 1, prefixes, ...options } = shape;
   tf.tidy(() => {
     const tokens = lengths.reduce((a, b) => a + b);
-    const rows = engine.makeSegments(lengths);
+    const rows = engine.makeSegments(lengths, prefixes);
     const [q, k, v] = [options.heads, options.kvHeads, options.kvHeads].map((count) => random([tokens, count * headDim]));
     const inputs = { q, k: tf.mul(k, keyScale), v };
     const direction = random(q.shape);
@@ -267,6 +270,58 @@ for (const [window, headDim] of [
 test('attention over scores far apart: hidden ones do not count however large, and the smallest of those seen do not disturb', () => {
   assertAttention([6, 150, 5, 70], { heads: 2, kvHeads: 1, scale: 1, headDim: 8, keyScale: 100 }, 8e-6);
 });
+
+for (const window of [undefined, 60]) {
+  const kind = `attention of segments with shared prefixes${window ? ' in a window' : ''}`;
+  const options = { heads: 4, kvHeads: 2, scale: 0.4, window, headDim: 8 };
+  // Lenders of one block and of several, borrowers of one and of several, prefixes of several lengths, two families and loners.
+  const lengths = [300, 1, 129, 128, 37, 2, 40, 100, 2, 41];
+  const prefix = (segment: number, tokens: number): engine.SharedPrefix => ({ segment, tokens });
+  const prefixes = [
+    undefined,
+    prefix(0, 150),
+    prefix(0, 40),
+    prefix(0, 40),
+    prefix(0, 40),
+    undefined,
+    undefined,
+    prefix(6, 40),
+    prefix(6, 7),
+  ];
+
+  test(`${kind}: value and gradients equal plain operations`, () => {
+    assertAttention(lengths, { ...options, prefixes }, 2e-6);
+  });
+
+  test(`${kind}: value and gradients are those of whole segments`, () => {
+    tf.tidy(() => {
+      const tokens = lengths.reduce((a, b) => a + b);
+      const starts = lengths.map((_, i) => lengths.slice(0, i).reduce((a, b) => a + b, 0));
+      const places = lengths.map((length, i) => Array.from({ length }, (_, j) => starts[i] + j));
+      const shared = prefixes.map((prefix) => (prefix ? places[prefix.segment].slice(0, prefix.tokens) : []));
+      const whole = places.map((own, i) => [...(shared[i] ?? []), ...own]);
+      const inWhole = tf.tensor1d(whole.flat(), 'int32');
+      // Where the whole rows have the tokens that the shared row has, in its order.
+      const ends = whole.map((_, i) => whole.slice(0, i + 1).reduce((sum, { length }) => sum + length, 0));
+      const ownPlaces = lengths.flatMap((length, i) => Array.from({ length }, (_, j) => ends[i] - length + j));
+      const inputs = { q: random([tokens, 32]), k: random([tokens, 16]), v: random([tokens, 16]) };
+      const direction = random([tokens, 32]);
+      const rows = engine.makeSegments(lengths, prefixes);
+      const wholeRows = engine.makeSegments(whole.map(({ length }) => length));
+      const of = (run: (q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D) => tf.Tensor2D) =>
+        evaluate(({ q, k, v }) => run(two(q), two(k), two(v)), inputs, ['q', 'k', 'v'], direction);
+      const actual = of((q, k, v) => engine.attention(q, k, v, rows, options));
+      const spread = (x: tf.Tensor2D) => two(tf.gather(x, inWhole));
+      const expected = of((q, k, v) =>
+        two(tf.gather(composed.attention(spread(q), spread(k), spread(v), wholeRows, options), tf.tensor1d(ownPlaces, 'int32'))),
+      );
+      assertClose(actual.value, expected.value, 2e-6, 'value');
+      for (const [index, gradient] of actual.gradients.entries()) assertClose(gradient, expected.gradients[index], 5e-6, 'qkv'[index]);
+      rows.dispose();
+      wholeRows.dispose();
+    });
+  });
+}
 
 for (const window of [undefined, 3]) {
   test(`cachedAttention${window ? ' in a window' : ''}: token after token equals attention over the whole sequence`, () => {

@@ -19,7 +19,7 @@ function groupsOf(lengths: number[]): { groups: Block[][]; slots: number[][] } {
   const segments = makeSegments(lengths);
   const [blocks, bounds, slots] = [segments.tables.blocks, segments.tables.groups, segments.tables.slots].map((x) => x.arraySync());
   segments.dispose();
-  const groups = bounds.map(([first, behind]) => blocks.slice(first, behind).map(([segment, start, end]) => ({ segment, start, end })));
+  const groups = bounds.map(([first, behind]) => blocks.slice(first, behind).map(([, , segment, start, end]) => ({ segment, start, end })));
   return { groups, slots };
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { currentPrecision, makeSegments, useDevice, usePrecision } from '../../lib/engine';
+import { currentPrecision, makeSegments, type SharedPrefix, useDevice, usePrecision } from '../../lib/engine';
 import { HostMemory } from '../../lib/engine/ort/host-memory';
 import type { Attrs, NumericType, Output } from '../../lib/engine/ort/kernel';
 import type { Target } from '../../lib/engine/ort/onnx';
@@ -25,9 +25,9 @@ const floats = (...shape: number[]): Operand => {
 };
 const integers = (...data: number[]): Operand => ({ shape: [data.length], dtype: 'int32', data: Int32Array.from(data) });
 
-/** The tables of a row whose segments have these lengths (segments.ts). */
-function tablesOf(...lengths: number[]): Operand[] {
-  const segments = makeSegments(lengths);
+/** The tables of a row whose segments have these lengths, and share these prefixes (segments.ts). */
+function tablesOf(lengths: number[], prefixes?: Array<SharedPrefix | undefined>): Operand[] {
+  const segments = makeSegments(lengths, prefixes);
   const { blocks, groups, slots } = segments.tables;
   const operands = [blocks, groups, slots].map(
     (table): Operand => ({ shape: table.shape, dtype: 'int32', data: table.dataSync<'int32'>() }),
@@ -60,7 +60,9 @@ function close(found: HostArray[], expected: HostArray[], tolerance: number): vo
   }
 }
 
-const tables = tablesOf(3, 1, 5);
+const tables = tablesOf([3, 1, 5]);
+/** The second segment begins with the first token of the first, the third with the first two. */
+const sharing = tablesOf([3, 1, 5], [undefined, { segment: 0, tokens: 1 }, { segment: 0, tokens: 2 }]);
 const [q, k, v] = [floats(9, 32), floats(9, 16), floats(9, 16)];
 const heads = { heads: 4, kvHeads: 2, scale: 0.5 };
 const large = [floats(5, 8), floats(2500, 8), integers(1, 0, 2499, 1263, 1264)];
@@ -68,10 +70,18 @@ const plain: Target = { device: 'cpu', precision: 'float32' };
 
 for (const [what, name, operands, attrs] of [
   ['attention', 'SegmentAttention', [q, k, v, ...tables], heads],
+  ['attention with a shared prefix', 'SegmentAttention', [q, k, v, ...sharing], heads],
+  ['attention with a shared prefix in a window', 'SegmentAttention', [q, k, v, ...sharing], { ...heads, window: 3 }],
   ['attention in a window', 'SegmentAttention', [q, k, v, ...tables], { ...heads, window: 2 }],
-  ['attention of a single segment', 'SegmentAttention', [q, k, v, ...tablesOf(9)], heads],
+  ['attention of a single segment', 'SegmentAttention', [q, k, v, ...tablesOf([9])], heads],
   ['attention with as many key heads', 'SegmentAttention', [q, floats(9, 32), floats(9, 32), ...tables], { ...heads, kvHeads: 4 }],
-  ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), ...tablesOf(20, 270)], heads],
+  ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), ...tablesOf([20, 270])], heads],
+  [
+    'gradients of attention with a shared prefix',
+    'SegmentAttentionGrad',
+    [floats(9, 32), q, k, v, floats(9, 32), ...sharing],
+    { ...heads, window: 3 },
+  ],
   ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
   ['losses over a large vocabulary', 'TokenLoss', large, {}],

@@ -25,7 +25,7 @@ export async function logitsOf(model: CausalLM, ids: number[]): Promise<number[]
 
 /** Logits of several sequences computed in one packed row. */
 export async function packedLogits(model: CausalLM, sequences: number[][]): Promise<number[][][]> {
-  varyingSizes({ tokens: sequences.flat().length, segments: sequences.length });
+  varyingSizes({ tokens: sequences.flat().length });
   const batch = makeBatch(sequences);
   const logits = tf.tidy(() => tf.matMul(model.hiddenStates(batch), model.outputHead, false, true) as tf.Tensor2D);
   const rows = await logits.array();

@@ -17,6 +17,8 @@ test('operations of a step are those of linear layers, head and causal pairs, co
   assert.equal(trainingFlops(model, [{ tokens: 3, targets: 1 }]), 180 + 600 + 576);
   // examples do not see each other: two of them need twice as much, not four times
   assert.equal(trainingFlops(model, Array(2).fill({ tokens: 3, targets: 1 })), 2 * (180 + 600 + 576));
+  // of one whose first two tokens are another's, the last one is left, which sees 3
+  assert.equal(trainingFlops(model, [{ tokens: 3, shared: 2, targets: 1 }]), 60 + 600 + 288);
 });
 
 const step = (loss: number, rest: Partial<StepRecord> = {}): StepRecord => ({ seconds: 2, loss, tokens: 100, ...rest });

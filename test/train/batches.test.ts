@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { sharedPrefixes } from '../../lib/model';
 import { parseConfig } from '../../lib/train';
-import { cutIntoRows, groupByLength, orderOfEpoch, planRun, stepsOfEpoch } from '../../lib/train/batches';
-import { countTokens } from '../../lib/train/examples';
+import { cutIntoRows, groupByLength, orderOfEpoch, planRun, type RowPart, stepsOfEpoch } from '../../lib/train/batches';
+import { countTokens, type Item } from '../../lib/train/examples';
 import { fillerOf } from '../../lib/train/loss';
 import { sequence, tinyModel } from './support';
 
@@ -90,14 +91,52 @@ describe('rows for computing', () => {
   });
 });
 
+describe('rows of sequences that begin alike', () => {
+  /** Items that begin with `shared` tokens of their family and have `own` tokens more. */
+  const family = (count: number, shared: number, own: number, first = 0): Item[] =>
+    Array.from({ length: count }, (_, i) => {
+      const inputIds = Int32Array.from({ length: shared + own }, (_, j) => (j < shared ? first + j : 1000 * (first + i + 1) + j));
+      return [{ inputIds, lossMask: new Uint8Array(shared + own).fill(1) }];
+    });
+  const computed = (row: RowPart[]): number => {
+    const sequences = row.map(({ sequence }) => sequence.inputIds);
+    const prefixes = sharedPrefixes(sequences);
+    return sequences.reduce((sum, { length }, i) => sum + length - (prefixes[i]?.tokens ?? 0), 0);
+  };
+
+  test('count what is shared once', () => {
+    const rows = cutIntoRows([family(10, 100, 10)], 200);
+    assert.deepEqual(rows.map(computed), [200]);
+  });
+  test('bring families together, within the budget', () => {
+    const rows = cutIntoRows([[...family(8, 40, 20), ...family(8, 40, 22, 500)]], 250);
+    assert.equal(rows.length, 2);
+    assert.deepEqual(rows.map(computed), [40 + 8 * 22, 40 + 8 * 20]);
+  });
+  test('may exceed the budget by what is shared beyond its half', () => {
+    const rows = cutIntoRows([family(16, 900, 50)], 1000);
+    assert.ok(rows.every((row) => computed(row) <= 900 + 500));
+    assert.equal(rows.length, 2);
+    // without others that share it, a long sequence is no reason to
+    const alone = cutIntoRows([[...family(1, 900, 50), ...family(5, 0, 90, 100)]], 1000);
+    assert.ok(alone.every((row) => computed(row) <= 1000));
+  });
+  test('hold each sequence once, whatever there is', () => {
+    const items = [...family(30, 26, 60), ...family(20, 300, 5, 40), ...family(9, 0, 120, 80)];
+    for (const budget of [1, 50, 333, 1280, 100_000]) {
+      const rows = cutIntoRows([items], budget);
+      assert.deepEqual(new Set(rows.flat().map(({ sequence }) => sequence)), new Set(items.flat()));
+      assert.equal(rows.flat().length, items.length);
+      for (const row of rows) assert.ok(row.length === 1 || computed(row) <= Math.max(budget, 300 + budget / 2));
+    }
+  });
+});
+
 test('a row is filled up to a multiple of 16 tokens that is no size of the model, with segments that the model can read', async (t) => {
   const model = await tinyModel(t);
   const sizes = new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
   for (const lengths of [[5], [7, 3], [16], [60], [64], [100, 27], [128]]) {
-    const filler = fillerOf(
-      lengths.map((length) => new Int32Array(length)),
-      model,
-    ).map(({ length }) => length);
+    const filler = fillerOf(lengths, model).map(({ length }) => length);
     const sum = (list: number[]): number => list.reduce((a, b) => a + b, 0);
     const total = sum(lengths) + sum(filler);
     assert.equal(total % 16, 0);

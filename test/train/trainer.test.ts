@@ -64,6 +64,10 @@ describe('results do not depend on how examples lie in rows', () => {
   test('a budget of one token, which computes every example alone, gives the losses of one long row', async (t) => {
     agree(await run(t, { tokensPerMicroBatch: 1 }), await run(t, { tokensPerMicroBatch: 100_000 }));
   });
+  test('nor do they where the tokens that examples share at their beginning carry loss', async (t) => {
+    const config = { completionOnlyLoss: false };
+    agree(await run(t, { ...config, tokensPerMicroBatch: 1 }), await run(t, { ...config, tokensPerMicroBatch: 100_000 }));
+  });
   test('micro-batches of 1 x 4 give the losses and norms of 4 x 1', async (t) => {
     const one = await run(t, { perDeviceTrainBatchSize: 1, gradientAccumulationSteps: 4 });
     const four = await run(t, { perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 1 });

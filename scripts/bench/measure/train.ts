@@ -2,8 +2,8 @@
 
 import { engineStatistics } from '../../../lib/engine';
 import { loadDataset, loadModel, SFTTrainer, type TrainerCallback } from '../../../lib/index';
-import type { CausalLM } from '../../../lib/model';
-import { stepsOfEpoch } from '../../../lib/train/batches';
+import { type CausalLM, sharedPrefixes } from '../../../lib/model';
+import { cutIntoRows, type RowPart, stepsOfEpoch } from '../../../lib/train/batches';
 import { countTargets } from '../../../lib/train/examples';
 import { peakBytes, serve } from '../child';
 import { type ExampleSizes, type ModelSizes, trainingFlops } from '../flops';
@@ -31,7 +31,7 @@ serve(async ({ engine, model: folder, rows, recipe, steps }: TrainJob): Promise<
     },
   });
   const examples = stepsOfEpoch(trainer.trainItems, trainer.config, 0).map((step) =>
-    step.flat(2).map((sequence): ExampleSizes => ({ tokens: sequence.inputIds.length, targets: countTargets(sequence) })),
+    cutIntoRows(step, trainer.config.tokensPerMicroBatch).flatMap(sizesOfRow),
   );
   const sizes = sizesOf(model);
   await trainer.train();
@@ -45,6 +45,15 @@ serve(async ({ engine, model: folder, rows, recipe, steps }: TrainJob): Promise<
   );
   return { steps: records, peakBytes: peakBytes() };
 });
+
+function sizesOfRow(row: readonly RowPart[]): ExampleSizes[] {
+  const prefixes = sharedPrefixes(row.map(({ sequence }) => sequence.inputIds));
+  return row.map(({ sequence }, i) => ({
+    tokens: sequence.inputIds.length,
+    shared: prefixes[i]?.tokens,
+    targets: countTargets(sequence),
+  }));
+}
 
 type StepTimes = Pick<StepRecord, 'seconds' | 'runSeconds' | 'compileSeconds'>;
 

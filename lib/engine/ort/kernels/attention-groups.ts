@@ -41,8 +41,9 @@ export class Group {
   /** Keys or values, [count·kvHeads, places, headDim], of a tensor [tokens·kvHeads, headDim]. */
   keys(x: string): string {
     const { graph } = this;
-    const steps = graph.op('Mul', [this.keyPlaces, graph.scalar('int32', this.heads.kvHeads)]);
-    const rows = graph.op('Add', [this.own(this.tables.firstKeys), steps]);
+    const isPrefix = graph.op('Less', [this.keyPlaces, this.own(this.tables.prefixCount)]);
+    const first = graph.op('Where', [isPrefix, this.own(this.tables.prefixKeys), this.own(this.tables.firstKeys)]);
+    const rows = graph.op('Add', [first, graph.op('Mul', [this.keyPlaces, graph.scalar('int32', this.heads.kvHeads)])]);
     return graph.op('Gather', [x, graph.op('Min', [rows, this.tables.lastKey])], { axis: 0 });
   }
 
@@ -59,23 +60,30 @@ export class Group {
   }
 
   /**
-   * Adds to gradients of keys or values what later blocks of the segment gave, and parts the result: the block's own, and those before.
+   * Adds to gradients of keys or values what earlier groups gave, which come later in the segment or share its beginning, and parts the
+   * result: the blocks' own keys, and those before them, which are one segment's.
    * @param gradient [count·kvHeads, keys, headDim]
-   * @param carried [1, kvHeads, earlier keys, headDim]
+   * @param carried [1, kvHeads, keys before the own ones of the earlier group, headDim]
    */
   settle(gradient: string, carried: string): { own: string; before: string } {
     const { graph, keyCount } = this;
     const { kvHeads, headDim } = this.heads;
-    const byBlock = graph.op('Concat', [graph.ints([-1, kvHeads]), keyCount, graph.ints([headDim])], { axis: 0 });
-    // What the segment's last block gets is no keys: those before the segment that went before.
+    const byBlock = graph.op('Reshape', [
+      gradient,
+      graph.op('Concat', [graph.ints([-1, kvHeads]), keyCount, graph.ints([headDim])], { axis: 0 }),
+    ]);
+    // The last tokens have got nothing yet.
     const missing = graph.op('Sub', [keyCount, graph.sizeOf(carried, 2)]);
     const pads = graph.op('Concat', [graph.ints([0, 0, 0, 0, 0, 0]), missing, graph.ints([0])], { axis: 0 });
-    const total = graph.op('Add', [graph.op('Reshape', [gradient, byBlock]), graph.op('Pad', [carried, pads])]);
-    const before = graph.op('Sub', [keyCount, graph.sizeOf(this.own(this.tables.queryPlaces), 0)]);
-    const ends = graph.op('Concat', [graph.ints([1]), before], { axis: 0 });
+    const earlier = graph.op('Pad', [carried, pads]);
+    const border = graph.op('Sub', [keyCount, graph.sizeOf(this.own(this.tables.queryPlaces), 0)]);
+    const parts = (x: string): string[] =>
+      graph.ops('Split', [x, graph.op('Concat', [border, graph.op('Sub', [keyCount, border])], { axis: 0 })], 2, { axis: 2 });
+    const [before, own] = parts(byBlock);
+    const [earlierBefore, earlierOwn] = parts(earlier);
     return {
-      own: graph.op('Slice', [total, before, keyCount, graph.ints([2])]),
-      before: graph.op('Slice', [total, graph.ints([0, 0]), ends, graph.ints([0, 2])]),
+      own: graph.op('Add', [own, earlierOwn]),
+      before: graph.op('Add', [graph.op('ReduceSum', [before, graph.ints([0])], { keepdims: 1 }), earlierBefore]),
     };
   }
 
@@ -91,7 +99,7 @@ export class Group {
     return graph.op('Where', [graph.op('Less', [keys, first]), hidden, past]);
   }
 
-  /** Where in the segment the longest block's keys are, int32 [keys]. */
+  /** Where in the segment, its prefix included, the longest block's keys are, int32 [keys]. */
   private get keyPlaces(): string {
     return upTo(this.graph, this.own(this.tables.keyCount));
   }

@@ -5,8 +5,8 @@ import { loop } from './loop';
 
 /**
  * Sequences with a tensor for each group. What fills up a group's shorter blocks comes after all tokens of the block, so no query of the
- * block sees it. All blocks of a segment have its first tokens as keys, so no list of each block's keys is kept: together they would grow
- * with the square of the row's length.
+ * block sees it. All blocks of a segment have its prefix and its first tokens as keys, so no list of each block's keys is kept: together
+ * they would grow with the square of the row's length.
  */
 export interface GroupTables {
   /** Number of groups, []; no sequence. */
@@ -17,13 +17,17 @@ export interface GroupTables {
    */
   queries: string;
   ownQueries: string;
-  /** Where in the segment the longest block's queries are, int32 [places, 1]. */
+  /** Where in the segment, its prefix included, the longest block's queries are, int32 [places, 1]. */
   queryPlaces: string;
-  /** Rows of the first keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, 1]. */
+  /** Tokens in the blocks' prefixes, int32 []. */
+  prefixCount: string;
+  /** Rows of the prefix's first keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, 1]. */
+  prefixKeys: string;
+  /** The same of the segment's own, less those of as many tokens as the prefix has: where the first would be if it did not lie elsewhere. */
   firstKeys: string;
   /** The last such row, [1], for what fills up beyond it; no sequence. */
   lastKey: string;
-  /** Keys of the longest block, int32 []. */
+  /** Keys of the longest block, those of the prefix included, int32 []. */
   keyCount: string;
 }
 
@@ -41,33 +45,36 @@ export function groupTables(graph: GraphBuilder, row: Row, heads: AttentionOptio
     const tokens = graph.op('Cast', [graph.sizeOf(row.tokens, 0)], { to: ELEMENT_TYPES.int32 });
     const keyRows = graph.op('Mul', [tokens, graph.scalar('int32', heads.kvHeads)]);
     const lastKey = graph.op('Sub', [keyRows, graph.scalar('int32', 1)]);
-    const plan = { count, sequences: ['int32', 'int32', 'int32', 'int32', 'int32'] } as const;
-    const [queries, ownQueries, queryPlaces, firstKeys, keyCount] = loop(graph, plan, (body, iteration) => ({
+    const plan = { count, sequences: new Array<'int32'>(7).fill('int32') };
+    const [queries, ownQueries, queryPlaces, prefixCount, prefixKeys, firstKeys, keyCount] = loop(graph, plan, (body, iteration) => ({
       items: tablesOf(body, { ...row, tokens }, heads, iteration),
     }));
-    return { count, queries, ownQueries, queryPlaces, firstKeys, lastKey, keyCount };
+    return { count, queries, ownQueries, queryPlaces, prefixCount, prefixKeys, firstKeys, lastKey, keyCount };
   });
 }
 
 /** The tables of one group, in the order of `groupTables`; `tokens` is the number of the row's tokens, [1]. */
 function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads, kvHeads }: AttentionOptions, iteration: string): string[] {
   const bounds = graph.op('Gather', [groups, iteration], { axis: 0 });
-  const [first, behind] = graph.ops('Split', [bounds], 2, { axis: 0, num_outputs: 2 });
-  const own = graph.op('Slice', [blocks, first, behind, graph.constant('int32', [0], [1])]);
-  const [segment, start, end] = graph.ops('Split', [own], 3, { axis: 1, num_outputs: 3 });
-  const longestFrom = (from: string): string => graph.op('ReduceMax', [graph.op('Sub', [end, from]), graph.ints([0, 1])], { keepdims: 0 });
-  const [queryCount, keyCount] = [longestFrom(start), longestFrom(segment)];
+  const [from, behind] = graph.ops('Split', [bounds], 2, { axis: 0, num_outputs: 2 });
+  const own = graph.op('Slice', [blocks, from, behind, graph.constant('int32', [0], [1])]);
+  const [prefix, prefixTokens, segment, start, end] = graph.ops('Split', [own], 5, { axis: 1, num_outputs: 5 });
+  const largest = (of: string): string => graph.op('ReduceMax', [of, graph.ints([0, 1])], { keepdims: 0 });
+  const first = graph.op('Sub', [segment, prefixTokens]);
+  const [queryCount, keyCount] = [start, first].map((from) => largest(graph.op('Sub', [end, from])));
   const upToQueries = upTo(graph, queryCount);
   const places = graph.op('Add', [start, upToQueries]);
   const inRow = graph.op('Min', [places, graph.op('Sub', [tokens, graph.scalar('int32', 1)])]);
   const ownOnly = graph.op('Where', [graph.op('Less', [places, end]), places, tokens]);
-  // Several blocks are a group only where none of their segments' tokens come before.
+  // Several blocks are a group only where nothing but prefixes of one length comes before.
   const before = graph.op('Sub', [keyCount, queryCount]);
   return [
     rowsOf(graph, inRow, kvHeads, heads / kvHeads),
     rowsOf(graph, ownOnly, kvHeads, heads / kvHeads),
     graph.op('Unsqueeze', [graph.op('Add', [upToQueries, before]), graph.ints([1])]),
-    rowsOf(graph, segment, kvHeads, 1),
+    largest(prefixTokens),
+    rowsOf(graph, prefix, kvHeads, 1),
+    rowsOf(graph, first, kvHeads, 1),
     keyCount,
   ];
 }

@@ -2,7 +2,7 @@
  * Causal attention inside the segments of a packed row, and its gradient.
  *
  * A Loop takes one group of blocks of queries after the other (segments.ts), each block with the keys from the start of its segment to
- * its own end. So the work is about that of each example's own length, and scores exist for one group at a time: memory grows
+ * its own end, and those of a prefix that the segment shares with others before them. So the work is about that of each example's own length, and scores exist for one group at a time: memory grows
  * with the row's length, not with its square. The gradient computes them again.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
@@ -65,7 +65,8 @@ const attention: OrtKernel = {
 /**
  * With P the probabilities and o = P·v: dv = Pᵀ·do, dP = do·vᵀ, dS = P∘(dP − rowsum(do∘o)), dq = scale·dS·k,
  * dk = scale·dSᵀ·q (as in FlashAttention; Dao et al. 2022). A segment of several blocks comes last block first, and the Loop carries along
- * the gradients of the keys and values before the block: what a block adds to its own keys and values is their last part.
+ * the gradients of the keys and values before the block: what a block adds to its own keys and values is their last part. What is left
+ * before a segment's first block is its prefix: it is carried on to the next segment that shares it, and last to the one where it lies.
  */
 const attentionGrad: OrtKernel = {
   name: 'SegmentAttentionGrad',

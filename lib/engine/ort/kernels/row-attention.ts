@@ -17,7 +17,7 @@ interface Operands {
   q: Operand;
   k: Operand;
   v: Operand;
-  /** Borders of the segments' blocks, int32 [blocks, 3]; see segments.ts. */
+  /** Borders of the segments' blocks, int32 [blocks, 5]; see segments.ts. */
   blocks: Operand;
 }
 
@@ -68,28 +68,47 @@ function probabilitiesOf(graph: GraphBuilder, q: string, k: string, mask: string
 /** [tokens, tokens]: 0 where a token (row) may look, HIDDEN elsewhere. The same for all layers. */
 function maskOf(graph: GraphBuilder, x: string, blocks: string, window?: number): string {
   return graph.once(`mask of ${blocks}, ${window}`, () => {
-    const { places, first } = visibleRange(graph, x, blocks, window);
-    const [row, column] = [graph.ints([1]), graph.ints([0])];
-    const columns = graph.op('Unsqueeze', [places, column]);
+    const { places, first, prefix, prefixEnd } = visibleRange(graph, x, blocks, window);
+    const columns = graph.op('Unsqueeze', [places, graph.ints([0])]);
     const [shown, hidden] = [graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)];
-    const past = graph.op('Where', [graph.op('LessOrEqual', [columns, graph.op('Unsqueeze', [places, row])]), shown, hidden]);
-    return graph.op('Where', [graph.op('Less', [columns, graph.op('Unsqueeze', [first, row])]), hidden, past]);
+    const before = (bound: string): string => graph.op('Less', [columns, graph.op('Unsqueeze', [bound, graph.ints([1])])]);
+    const past = graph.op('Where', [graph.op('LessOrEqual', [columns, graph.op('Unsqueeze', [places, graph.ints([1])])]), shown, hidden]);
+    const own = graph.op('Where', [before(first), hidden, past]);
+    return graph.op('Where', [before(prefix), own, graph.op('Where', [before(prefixEnd), shown, own])]);
   });
 }
 
-/** For each token its place in the row and the first place that it may look at: float32 [tokens]. As integers these would be left to the CPU. */
-function visibleRange(graph: GraphBuilder, x: string, blocks: string, window?: number): { places: string; first: string } {
+/** What a token sees, float32 [tokens] each. As integers these would be left to the CPU. */
+interface VisibleRange {
+  /** Each token's place in the row. */
+  places: string;
+  /** The first place of its own segment that it sees. */
+  first: string;
+  /** The first place of its prefix that it sees, and the one behind the last; equal where there is none. */
+  prefix: string;
+  prefixEnd: string;
+}
+
+function visibleRange(graph: GraphBuilder, x: string, blocks: string, window?: number): VisibleRange {
   const wide = graph.op('Cast', [blocks], { to: ELEMENT_TYPES.int64 });
-  const [segments, starts] = graph
-    .ops('Split', [wide], 3, { axis: 1, num_outputs: 3 })
-    .map((x) => graph.op('Reshape', [x, graph.ints([1, -1])]));
+  const columns = graph.ops('Split', [wide], 5, { axis: 1, num_outputs: 5 }).map((x) => graph.op('Reshape', [x, graph.ints([1, -1])]));
   const tokens = graph.op('Squeeze', [graph.sizeOf(x, 0)]);
   const places = graph.op('Range', [graph.scalar('int64', 0), tokens, graph.scalar('int64', 1)]);
-  // a token's segment: the last of those of the blocks that start before it
-  const reached = graph.op('LessOrEqual', [starts, graph.op('Unsqueeze', [places, graph.ints([1])])]);
-  const candidates = graph.op('Where', [reached, segments, graph.scalar('int64', 0)]);
-  let first = graph.op('ReduceMax', [candidates, graph.ints([1])], { keepdims: 0 });
-  if (window !== undefined) first = graph.op('Max', [first, graph.op('Sub', [places, graph.scalar('int64', window - 1)])]);
-  const [placesOut, firstOut] = [places, first].map((list) => graph.op('Cast', [list], { to: ELEMENT_TYPES.float32 }));
-  return { places: placesOut, first: firstOut };
+  const place = graph.op('Unsqueeze', [places, graph.ints([1])]);
+  const inBlock = graph.op('And', [graph.op('LessOrEqual', [columns[3], place]), graph.op('Less', [place, columns[4]])]);
+  const [prefix, prefixTokens, segment] = columns
+    .slice(0, 3)
+    .map((column) =>
+      graph.op('ReduceMax', [graph.op('Where', [inBlock, column, graph.scalar('int64', 0)]), graph.ints([1])], { keepdims: 0 }),
+    );
+  const range = { places, first: segment, prefix, prefixEnd: graph.op('Add', [prefix, prefixTokens]) };
+  if (window !== undefined) {
+    // Where the window begins; tokens of a prefix count as if they lay right before the segment.
+    const from = graph.op('Sub', [places, graph.scalar('int64', window - 1)]);
+    range.first = graph.op('Max', [segment, from]);
+    const hidden = graph.op('Max', [graph.op('Sub', [graph.op('Add', [from, prefixTokens]), segment]), graph.scalar('int64', 0)]);
+    range.prefix = graph.op('Min', [graph.op('Add', [prefix, hidden]), range.prefixEnd]);
+  }
+  const asFloat = (list: string): string => graph.op('Cast', [list], { to: ELEMENT_TYPES.float32 });
+  return { places: asFloat(range.places), first: asFloat(range.first), prefix: asFloat(range.prefix), prefixEnd: asFloat(range.prefixEnd) };
 }
