@@ -1,9 +1,10 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
 import { attention, borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
-import { disposeBatch, makeBatch } from './batch';
+import { disposeBatch, makeBatch, placeOf } from './batch';
 import type { Linear } from './layers';
-import type { Attend, CausalLM } from './types';
+import { sharedPrefixes } from './shared-prefixes';
+import type { Attend, CausalLM, TokenBatch } from './types';
 
 /** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
 export class DecodingState {
@@ -28,19 +29,21 @@ export class DecodingState {
    */
   static prefill(model: CausalLM, prompts: ReadonlyArray<ArrayLike<number>>, capacity: number): DecodingState {
     const lengths = Int32Array.from(prompts, ({ length }) => length);
-    const tokens = lengths.reduce((sum, length) => sum + length, 0);
-    varyingSizes({ tokens, batch: prompts.length, capacity });
-    const batch = makeBatch(prompts);
+    const batch = makeBatch(prompts, sharedPrefixes(prompts));
+    varyingSizes({ tokens: batch.ids.size, batch: prompts.length, capacity });
     const caches: tf.Tensor4D[] = [];
     const logits = tf.tidy(() => {
-      const places = tf.tensor2d(cachePlaces(lengths, capacity), [prompts.length, capacity], 'int32');
+      const places = tf.tensor2d(cachePlaces(batch, lengths, capacity), [prompts.length, capacity], 'int32');
       const attend: Attend = (layer, q, k, v, options) => {
         const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
         [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
         return attention(q, k, v, batch.segments, options);
       };
       const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend });
-      const last = tf.tensor1d(lastPlaces(lengths), 'int32');
+      const last = tf.tensor1d(
+        lengths.map((length, sequence) => placeOf(batch, sequence, length - 1)),
+        'int32',
+      );
       return tf.matMul(tf.gather(hidden, last), model.outputHead, false, true) as tf.Tensor2D;
     });
     readWeights(model);
@@ -151,21 +154,10 @@ function intoCache(x: tf.Tensor2D, places: tf.Tensor2D, heads: number): tf.Tenso
 }
 
 /** For each place of each cache the packed token that goes there; places beyond a prompt repeat a token, unseen and later overwritten. */
-function cachePlaces(lengths: Int32Array, capacity: number): Int32Array {
+function cachePlaces(batch: TokenBatch, lengths: Int32Array, capacity: number): Int32Array {
   const places = new Int32Array(lengths.length * capacity);
-  let start = 0;
-  for (let sequence = 0; sequence < lengths.length; sequence++) {
-    for (let i = 0; i < capacity; i++) places[sequence * capacity + i] = start + Math.min(i, lengths[sequence] - 1);
-    start += lengths[sequence];
+  for (const [sequence, length] of lengths.entries()) {
+    for (let i = 0; i < capacity; i++) places[sequence * capacity + i] = placeOf(batch, sequence, Math.min(i, length - 1));
   }
   return places;
-}
-
-/** Where each sequence's last token lies in the packed row. */
-function lastPlaces(lengths: Int32Array): Int32Array {
-  let end = -1;
-  return lengths.map((length) => {
-    end += length;
-    return end;
-  });
 }

@@ -91,10 +91,13 @@ test('the same seed gives the same text, another seed another', async () => {
   assert.notEqual(await generate(model, prompts[0], { ...sampled, seed: 8 }), text);
 });
 
-test('a prompt gets the same text in a batch as alone, sampled and greedy', async () => {
-  for (const options of [sampled, { maxNewTokens: 16 }]) {
-    const together = await generate(model, prompts, options);
-    for (const [i, prompt] of prompts.entries()) assert.equal(await generate(model, prompt, options), together[i]);
+test('a prompt gets the same text in a batch as alone, sampled and greedy, with a preface that the batch shares and without', async () => {
+  for (const preface of ['', 'Here is an instruction. Answer it in one short sentence, as well as you can.\n\n']) {
+    const texts = prompts.map((prompt) => `${preface}${prompt}`);
+    for (const options of [sampled, { maxNewTokens: 16 }]) {
+      const together = await generate(model, texts, options);
+      for (const [i, text] of texts.entries()) assert.equal(await generate(model, text, options), together[i]);
+    }
   }
 });
 
