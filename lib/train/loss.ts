@@ -8,15 +8,17 @@ import type { GradientSums } from './gradients';
 /** A row on the device: its tokens, and which positions predict which targets. */
 interface DeviceRow {
   batch: TokenBatch;
-  /** int32 [targets]: places in the row whose next token carries loss. */
+  /** int32 [targets]: places in the row whose next token carries loss; the first one is repeated to fill up. */
   predictors: tf.Tensor1D;
   /** int32 [targets]: that next token. */
   targets: tf.Tensor1D;
-  /** For each target, the micro-batch that it belongs to. */
+  /** float32 [targets]: 1 for each target, 0 for what fills up. */
+  counts: tf.Tensor1D;
+  /** For each target, without those that fill up, the micro-batch that it belongs to. */
   owners: number[];
 }
 
-/** What a row's forward pass found for each target, on the host. */
+/** What a row's forward pass found for each target, on the host. Behind the last of `owners` is what fills up. */
 export interface RowScores {
   nll: Float32Array;
   argmax: Int32Array;
@@ -25,19 +27,28 @@ export interface RowScores {
   owners: readonly number[];
 }
 
-/** Rows have a multiple of so many tokens: the products that give the gradients of weights are faster over them. */
+/** Rows have a multiple of so many tokens and targets: the products that give the gradients of weights are faster over them. */
 const ROW_MULTIPLE = 16;
 
+/** The next multiple of 16 that is none of the given sizes, from which a compiled graph could not tell it. */
+function filledUp(count: number, sizes: ReadonlySet<number>): number {
+  let filled = ROW_MULTIPLE * Math.ceil(count / ROW_MULTIPLE);
+  while (sizes.has(filled)) filled += ROW_MULTIPLE;
+  return filled;
+}
+
+function sizesOf(model: CausalLM): Set<number> {
+  return new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
+}
+
 /**
- * Segments that fill up a row: its length is then a multiple of 16, and none of the model's own sizes, from which a compiled graph
- * could not tell it. None is longer than the row's longest sequence, so the model can read them.
+ * Segments that fill up a row: its length is then a multiple of 16, and none of the model's own sizes. None is longer than the row's
+ * longest sequence, so the model can read them.
  * @param lengths tokens that each sequence adds to the row
  */
 export function fillerOf(lengths: readonly number[], model: CausalLM): Int32Array[] {
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  const sizes = new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
-  let length = ROW_MULTIPLE * Math.ceil(tokens / ROW_MULTIPLE);
-  while (sizes.has(length)) length += ROW_MULTIPLE;
+  const length = filledUp(tokens, sizesOf(model));
   const longest = Math.max(...lengths);
   const count = Math.ceil((length - tokens) / longest);
   return Array.from({ length: count }, (_, i) => new Int32Array(Math.min(longest, length - tokens - i * longest)));
@@ -62,24 +73,36 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
       owners.push(microBatch);
     }
   }
-  const tokens = { size: batch.ids.size, multipleOf: ROW_MULTIPLE };
-  varyingSizes({ tokens, targets: targets.length });
+  const filled = filledUp(targets.length, sizesOf(model).add(batch.ids.size));
+  const fill = (list: readonly number[], value: number): number[] => [...list, ...new Array<number>(filled - list.length).fill(value)];
+  varyingSizes({ tokens: { size: batch.ids.size, multipleOf: ROW_MULTIPLE }, targets: { size: filled, multipleOf: ROW_MULTIPLE } });
   return {
     batch,
-    predictors: tf.tensor1d(predictors, 'int32'),
-    targets: tf.tensor1d(targets, 'int32'),
+    predictors: tf.tensor1d(fill(predictors, predictors[0]), 'int32'),
+    targets: tf.tensor1d(fill(targets, targets[0]), 'int32'),
+    counts: tf.tensor1d(
+      fill(
+        targets.map(() => 1),
+        0,
+      ),
+    ),
     owners,
   };
 }
 
-function disposeRow({ batch, predictors, targets }: DeviceRow): void {
-  tf.dispose([predictors, targets]);
+function disposeRow({ batch, predictors, targets, counts }: DeviceRow): void {
+  tf.dispose([predictors, targets, counts]);
   disposeBatch(batch);
 }
 
 /** Loss of each target of a row, from its final hidden states, inside the caller's tidy. */
 function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { predictors, targets }: DeviceRow): TokenLoss {
   return tokenLoss(embedding(hidden, predictors), model.outputHead, targets);
+}
+
+/** (Sum of the row's losses) · share. */
+function sharedLoss({ nll }: TokenLoss, { counts }: DeviceRow, share: tf.Scalar): tf.Scalar {
+  return tf.mul(tf.sum(tf.mul(nll, counts)), share);
 }
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
@@ -135,7 +158,7 @@ function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums:
   let loss: TokenLoss | undefined;
   const { value, grads } = tf.variableGrads(() => {
     loss = keepLoss(rowLoss(model.hiddenStates(row.batch), model, row));
-    return tf.mul(tf.sum(loss.nll), share) as tf.Scalar;
+    return sharedLoss(loss, row, share);
   }, [...trained.values()]);
   value.dispose();
   for (const [name, variable] of trained) {
@@ -151,7 +174,7 @@ function checkpointedBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar,
     const { embed, layers, finish } = model.stages(packedPass(row.batch));
     const last = (x: tf.Tensor2D) => {
       loss = keepLoss(rowLoss(finish(x), model, row));
-      return tf.mul(tf.sum(loss.nll), share) as tf.Scalar;
+      return sharedLoss(loss, row, share);
     };
     checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), (name, gradient) => sums.add(name, gradient));
   });

@@ -9,6 +9,7 @@ import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import { loadModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { SFTTrainer } from '../../lib/train';
+import type { Sequence } from '../../lib/train/examples';
 import { GradientSums } from '../../lib/train/gradients';
 import { backwardRow } from '../../lib/train/loss';
 import { rows, sequence, short, tinyModel } from './support';
@@ -34,17 +35,28 @@ for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
   });
 }
 
-test('rows of 1024 tokens, as many as the tables of rotary angles have rows for, need no graph of their own', async (t) => {
+test("rows with as many tokens as the tables of rotary angles, or as many targets as one of the model's sizes, need no graph of their own", async (t) => {
   const model = await loadModel(path.join(projectRoot, 'test', 'model', 'fixtures', 'llama-biases'));
   t.after(() => model.dispose());
   const statistics = engineStatistics() as EngineStatistics;
   const sums = new GradientSums();
   const share = tf.scalar(1);
-  const parts = (count: number) => Array.from({ length: count }, (_, i) => ({ sequence: sequence(32, i), microBatch: 0 }));
-  await backwardRow(model, parts(24), sums, { share, gradientCheckpointing: false });
-  const { compilations } = statistics;
-  await backwardRow(model, parts(32), sums, { share, gradientCheckpointing: false });
-  assert.equal(statistics.compilations, compilations);
+  const compilations = async (sequences: Sequence[]): Promise<number> => {
+    const before = statistics.compilations;
+    const parts = sequences.map((sequence) => ({ sequence, microBatch: 0 }));
+    await backwardRow(model, parts, sums, { share, gradientCheckpointing: false });
+    return statistics.compilations - before;
+  };
+  const sequences = (count: number) => Array.from({ length: count }, (_, i) => sequence(32, i));
+  assert.equal(await compilations(sequences(24)), 1);
+  assert.equal(await compilations(sequences(32)), 0, '1024 tokens');
+  assert.equal(model.config.vocabSize, 64);
+  const lastOnly = sequences(24).map(({ inputIds }, i) => ({ inputIds, lossMask: new Uint8Array(32).fill(1, i < 16 ? 29 : 30) }));
+  assert.equal(
+    lastOnly.reduce((sum, { lossMask }) => sum + lossMask.reduce((a, b) => a + b), 0),
+    64,
+  );
+  assert.equal(await compilations(lastOnly), 0, '64 targets');
   sums.dispose();
   share.dispose();
 });

@@ -1,9 +1,9 @@
 /**
  * Causal attention inside the segments of a packed row, and its gradient.
  *
- * A Loop takes one group of blocks of queries after the other (segments.ts), each block with the keys from the start of its segment to
- * its own end, and those of a prefix that the segment shares with others before them. So the work is about that of each example's own length, and scores exist for one group at a time: memory grows
- * with the row's length, not with its square. The gradient computes them again.
+ * A Loop takes one group of blocks of queries after the other (segments.ts), each block with the keys from the start of its segment to its
+ * own end, and those of a prefix that the segment shares with others before them. So the work is about that of each example's own length,
+ * and scores exist for one group at a time: memory grows with the row's length, not with its square. The gradient computes them again.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';

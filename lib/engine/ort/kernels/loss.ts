@@ -1,6 +1,6 @@
 /** Cross-entropy over a vocabulary, which is gone through in pieces (pieces.ts): the loss of each target, and its gradients. */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Emission, OrtKernel } from '../kernel';
+import type { Emission, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import { indicator, type Piece, piecesOf, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
@@ -208,13 +208,20 @@ const tokenLossWeightGrad: OrtKernel = {
   }),
   inPieces: true,
   key: (_, [, ...pieces]) => widthsOf(pieces),
-  emit: ({ graph, inputs: [hidden, ...dLogits] }) => {
-    const pieces = dLogits.map(({ name }) => matrixProduct(graph, name, hidden.name, { ranks: [2, 2], transA: true }));
-    return graph.concat(pieces, 0);
-  },
+  emit: ({ graph, inputs: [hidden, ...dLogits] }) =>
+    graph.concat(
+      dLogits.map((piece) => weightGradient(graph, hidden, piece)),
+      0,
+    ),
   emitOntoPieces: ({ graph, inputs: [hidden, ...dLogits] }, bases) =>
-    bases.map((base, index) => matrixProduct(graph, dLogits[index].name, hidden.name, { ranks: [2, 2], transA: true, base })),
+    bases.map((base, index) => weightGradient(graph, hidden, dLogits[index], base)),
 };
+
+/** The gradient of a piece of the weight, [entries of the piece, features], on top of a base. */
+function weightGradient(graph: GraphBuilder, hidden: Operand, { name, shape: [targets, entries] }: Operand, base?: string): string {
+  const sizes = { rows: entries, inner: targets, columns: hidden.shape[1] };
+  return matrixProduct(graph, name, hidden.name, { ranks: [2, 2], transA: true, base, sizes });
+}
 
 const widthsOf = (pieces: TensorInfo[]): string => pieces.map(({ shape }) => shape[1]).join();
 
