@@ -7,6 +7,8 @@ export interface Bench {
   /** Threads of every engine. */
   threads: number;
   steps: number;
+  /** How many times this engine and the peer train, in turn. */
+  rounds: number;
   /** Python of the peer's environment; absent: no peer is measured. */
   python?: string;
   /** Seconds after which a run on one of tfjs's own backends is ended. */

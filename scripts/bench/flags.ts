@@ -20,6 +20,8 @@ export interface BenchOptions {
   /** Python of the peer's environment; absent: no peer is measured. */
   python?: string;
   steps: number;
+  /** How many times this engine and the peer train, in turn; odd. */
+  rounds: number;
   only: ReadonlySet<Work>;
   /** Where the results go as JSON. */
   json?: string;
@@ -35,6 +37,7 @@ const FLAGS = {
   shapes: text,
   python: text,
   steps: text,
+  rounds: text,
   only: text,
   json: text,
   'tfjs-limit': text,
@@ -53,6 +56,7 @@ export function readFlags(words: readonly string[]): BenchOptions {
     shapes: choices('shapes', values.shapes, shapeNames, isShapeName),
     python: values.python === undefined ? undefined : existing('python', values.python),
     steps: count('steps', values.steps ?? '6'),
+    rounds: oddCount('rounds', values.rounds ?? '1'),
     only: new Set(choices('only', values.only, WORKS, (name): name is Work => (WORKS as readonly string[]).includes(name))),
     json: values.json === undefined ? undefined : path.resolve(values.json),
     tfjsLimit: count('tfjs-limit', values['tfjs-limit'] ?? '300'),
@@ -84,6 +88,13 @@ function count(flag: string, given: string): number {
   const value = Number(given);
   if (Number.isInteger(value) && value >= 1) return value;
   throw new UserError(`--${flag} is ${JSON.stringify(given)}; give a whole number of at least 1.`);
+}
+
+/** A number of repetitions of which one is in the middle. */
+function oddCount(flag: string, given: string): number {
+  const value = count(flag, given);
+  if (value % 2 === 1) return value;
+  throw new UserError(`--${flag} is ${value}; give an odd number, of which one is in the middle.`);
 }
 
 /** A list of names with commas between them; all of them where the flag is absent. */

@@ -26,9 +26,9 @@ async function main(): Promise<number> {
   const workspace = await openWorkspace(options);
   const threads = os.availableParallelism();
   const ceilings = await measureCeilings(models, threads, options.python);
-  const { steps, python, tfjsLimit } = options;
+  const { steps, rounds, python, tfjsLimit } = options;
   print(machineText(ceilings, options));
-  const bench: Bench = { workspace, threads, steps, python, tfjsLimit, ceilings };
+  const bench: Bench = { workspace, threads, steps, rounds, python, tfjsLimit, ceilings };
   const sections: Section[] = [];
   for (const [index, model] of models.entries()) {
     const works = worksFor(index, options);

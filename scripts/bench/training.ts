@@ -1,9 +1,9 @@
 /** Training: the same steps on every engine, one after the other. */
 import { type Bench, type Ceilings, say } from './bench';
 import { type Outcome, resultOf } from './child';
-import { type EngineName, RECIPE, type ScoreJob, type ScoreResult, type TrainJob, type TrainResult } from './jobs';
+import { RECIPE, type ScoreJob, type ScoreResult, type TrainJob, type TrainResult } from './jobs';
 import { runOwn, runPeer } from './peers';
-import { disagreements, secondsOf, steadyStep, tokensOf, tokensPerSecond } from './summary';
+import { disagreements, median, secondsOf, steadyStep, tokensOf, tokensPerSecond } from './summary';
 import { fixed, gigabytes, percent, type Row, type Section } from './table';
 import { type Measure, ratio, TARGETS, TRAINING_SPEED, verdictRow } from './targets';
 import type { BenchModel } from './workspace';
@@ -29,27 +29,60 @@ const WASM_EXAMPLES = 8;
 export async function measureTraining(bench: Bench, folder: string): Promise<TrainingRun[]> {
   const { workspace, threads, steps, python, tfjsLimit } = bench;
   const base: TrainJob = { engine: 'tunebook', model: folder, rows: workspace.rows, threads, recipe: RECIPE, steps, precision: 'float32' };
-  const own = async (name: string, engine: EngineName, limit?: number): Promise<TrainingRun> => {
-    say(`training with ${name}`);
-    return { engine: name, precision: 'float32', outcome: await runOwn('train', { ...base, engine }, { limit }) };
+  const runs = middleRound(await trainInRounds(bench, base));
+  const tfjsNode = async (): Promise<TrainingRun> => {
+    say('training with tfjs-node');
+    const outcome = await runOwn<TrainResult>('train', { ...base, engine: 'tfjs-node' }, { limit: tfjsLimit });
+    return { engine: 'tfjs-node', precision: 'float32', outcome };
   };
   return [
-    await own(OWN, 'tunebook'),
-    ...(python === undefined ? [] : await trainPeers(python, base)),
-    await own('tfjs-node', 'tfjs-node', tfjsLimit),
+    ...runs,
+    ...(python === undefined ? [] : [await trainInBf16(python, base, runs)]),
+    await tfjsNode(),
     await trainOnWasm(bench, folder),
   ];
 }
 
-/** TRL in float32, then in bf16. */
-async function trainPeers(python: string, base: TrainJob): Promise<TrainingRun[]> {
-  const peer = async (engine: string, precision: TrainJob['precision'], limit?: number): Promise<TrainingRun> => {
-    say(`training with ${engine}`);
-    return { engine, precision, outcome: await runPeer(python, 'train', { ...base, precision }, { limit }) };
-  };
-  const float32 = await peer(PEER, 'float32');
-  const result = resultOf(float32.outcome);
-  return [float32, await peer('TRL bf16', 'bf16', result && Math.ceil(PATIENCE * secondsOf(result.steps)))];
+/** This engine and TRL in float32, in turn: a machine that others use, too, is not equally fast all the time. */
+async function trainInRounds({ python, rounds }: Bench, base: TrainJob): Promise<TrainingRun[][]> {
+  const done: TrainingRun[][] = [];
+  for (let round = 1; round <= rounds; round++) {
+    const which = rounds === 1 ? '' : `, round ${round} of ${rounds}`;
+    say(`training with ${OWN}${which}`);
+    const runs: TrainingRun[] = [{ engine: OWN, precision: 'float32', outcome: await runOwn('train', base) }];
+    if (python !== undefined) {
+      say(`training with ${PEER}${which}`);
+      runs.push({ engine: PEER, precision: 'float32', outcome: await runPeer(python, 'train', base) });
+    }
+    done.push(runs);
+  }
+  return done;
+}
+
+/**
+ * The round whose ratio of the engines' speeds is in the middle, and what the ratios were; without a peer, the one of middle speed.
+ * Where a run failed, its round is the one to show.
+ * @param rounds an odd number of them
+ */
+export function middleRound(rounds: readonly TrainingRun[][]): TrainingRun[] {
+  const speeds = rounds.map((runs) => runs.map(({ outcome }) => speedOf(resultOf(outcome))));
+  const ratios = speeds.map(([own, peer]) => (peer === undefined ? own : ratio(own, peer)));
+  const failed = rounds.find((_, i) => speeds[i].includes(undefined));
+  if (failed || rounds.length === 1) return failed ?? rounds[0];
+  const [own, ...peers] = rounds[ratios.indexOf(median(ratios as number[]))];
+  const inOrder = ratios.map((value) => fixed(value, peers.length > 0 ? 2 : 1)).join(', ');
+  const note =
+    peers.length > 0 ? `times ${PEER} in ${rounds.length} rounds: ${inOrder}` : `tokens/s in ${rounds.length} rounds: ${inOrder}`;
+  return [{ ...own, note }, ...peers];
+}
+
+/** TRL in bf16, which is ended where it takes much longer than in float32. */
+async function trainInBf16(python: string, base: TrainJob, runs: readonly TrainingRun[]): Promise<TrainingRun> {
+  const engine = 'TRL bf16';
+  say(`training with ${engine}`);
+  const float32 = resultOf(runs.find((run) => run.engine === PEER)?.outcome);
+  const limit = float32 && Math.ceil(PATIENCE * secondsOf(float32.steps));
+  return { engine, precision: 'bf16', outcome: await runPeer(python, 'train', { ...base, precision: 'bf16' }, { limit }) };
 }
 
 /** One step on tfjs's WebAssembly backend; where that fails, the loss of a few examples without gradients. */
@@ -106,11 +139,10 @@ function engineRow({ engine, outcome, note = '' }: TrainingRun, ceilings: Ceilin
 function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: BenchModel['shape']): Measure[] {
   const resultFor = (name: string) => resultOf(runs.find(({ engine }) => engine === name)?.outcome);
   const own = resultFor(OWN);
-  const speed = (result: TrainResult | undefined) => result && tokensPerSecond(result);
   const timesPeer = (peer: string): Pick<Measure, 'value' | 'isBound'> => {
-    const known = speed(resultFor(peer));
+    const known = speedOf(resultFor(peer));
     const fastest = fastestPossible(runs.find(({ engine }) => engine === peer)?.outcome, resultFor(PEER));
-    return { value: ratio(speed(own), known ?? fastest), isBound: known === undefined };
+    return { value: ratio(speedOf(own), known ?? fastest), isBound: known === undefined };
   };
   const targets = shape === undefined ? {} : TRAINING_SPEED[shape];
   const peers = new Set([...Object.keys(targets), ...runs.filter(({ outcome }) => 'result' in outcome).map(({ engine }) => engine)]);
@@ -140,6 +172,8 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
     { name: 'JavaScript in a steady step', unit: 'share', value: steady?.javascript, target: TARGETS.javascriptShare },
   ];
 }
+
+const speedOf = (result: TrainResult | undefined): number | undefined => result && tokensPerSecond(result);
 
 /** Tokens per second that a run did not reach, which was ended before it had done the same work as another. */
 function fastestPossible(outcome: TrainingRun['outcome'] | undefined, same: TrainResult | undefined): number | undefined {

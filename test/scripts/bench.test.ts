@@ -8,7 +8,7 @@ import { SHAPES, shapeOf } from '../../scripts/bench/shapes';
 import { disagreements, steadyStep, tokensPerSecond } from '../../scripts/bench/summary';
 import { sectionText } from '../../scripts/bench/table';
 import { verdictRow } from '../../scripts/bench/targets';
-import { trainingSection } from '../../scripts/bench/training';
+import { middleRound, type TrainingRun, trainingSection } from '../../scripts/bench/training';
 
 test('operations of a step are those of linear layers, head and causal pairs, counted by hand', () => {
   const model = { linearParameters: 10, headParameters: 100, layers: 2, attentionWidth: 4 };
@@ -90,6 +90,26 @@ test('a peer that was ended is as slow as the work it did not do', () => {
   assert.match(sectionText(section), /times TRL bf16\s+over 4\.50 ×\s+at least 1\.40 ×\s+met/);
 });
 
+test('of several rounds the one with the ratio in the middle is shown, with all ratios', () => {
+  const run = (engine: string, seconds: number): TrainingRun => ({
+    ...{ engine, precision: 'float32' },
+    outcome: { result: result(step(10, { seconds })) },
+  });
+  const round = (own: number, peer: number) => [run('Tunebook', own), run('TRL float32', peer)];
+  const [own, peer] = middleRound([round(1, 3), round(4, 4), round(2, 4)]);
+  assert.deepEqual(
+    [own, peer],
+    [{ ...run('Tunebook', 2), note: 'times TRL float32 in 3 rounds: 3.00, 1.00, 2.00' }, run('TRL float32', 4)],
+  );
+  assert.equal(
+    middleRound([[run('Tunebook', 1)], [run('Tunebook', 3)], [run('Tunebook', 2)]])[0].note,
+    'tokens/s in 3 rounds: 100.0, 33.3, 50.0',
+  );
+  assert.deepEqual(middleRound([round(1, 3)]), round(1, 3));
+  const failure: TrainingRun = { engine: 'TRL float32', precision: 'float32', outcome: { failure: 'It was killed.' } };
+  assert.equal(middleRound([round(1, 3), [run('Tunebook', 1), failure], round(1, 2)])[1], failure);
+});
+
 test('a checkpoint is recognized as one of the shapes by its sizes', () => {
   assert.equal(shapeOf({ ...SHAPES['pythia-410m'] }), 'pythia-410m');
   assert.equal(shapeOf({ ...SHAPES['pythia-410m'], num_hidden_layers: 6 }), undefined);
@@ -98,6 +118,7 @@ test('a checkpoint is recognized as one of the shapes by its sizes', () => {
 test('flags that are wrong are refused with one sentence', () => {
   assert.deepEqual([...readFlags(['--only', 'score,train']).only], ['score', 'train']);
   assert.throws(() => readFlags(['--steps', '0']), /--steps is "0"; give a whole number of at least 1\.$/);
+  assert.throws(() => readFlags(['--rounds', '2']), /--rounds is 2; give an odd number/);
   assert.throws(() => readFlags(['--shapes', 'gpt2']), /--shapes names "gpt2"; choose among smollm2-135m, pythia-410m/);
   assert.throws(() => readFlags(['--python', '/no/such/python']), /--python names \/no\/such\/python, which does not exist/);
   assert.throws(() => readFlags(['--data']), /--data.*; the flags are --data, /);
