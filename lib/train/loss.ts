@@ -8,9 +8,9 @@ import type { GradientSums } from './gradients';
 /** A row on the device: its tokens, and which positions predict which targets. */
 interface DeviceRow {
   batch: TokenBatch;
-  /** int32 [targets]: places in the row whose next token carries loss; the first one is repeated to fill up. */
+  /** int32 [targets]: places in the row whose next token carries loss, and the first of them again to fill up. */
   predictors: tf.Tensor1D;
-  /** int32 [targets]: that next token. */
+  /** int32 [targets]: those next tokens. */
   targets: tf.Tensor1D;
   /** float32 [targets]: 1 for each target, 0 for what fills up. */
   counts: tf.Tensor1D;
@@ -18,7 +18,7 @@ interface DeviceRow {
   owners: number[];
 }
 
-/** What a row's forward pass found for each target, on the host. Behind the last of `owners` is what fills up. */
+/** What a row's forward pass found for each target, on the host. */
 export interface RowScores {
   nll: Float32Array;
   argmax: Int32Array;
@@ -74,18 +74,13 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
     }
   }
   const filled = filledUp(targets.length, sizesOf(model).add(batch.ids.size));
-  const fill = (list: readonly number[], value: number): number[] => [...list, ...new Array<number>(filled - list.length).fill(value)];
+  const fill = (list: readonly number[]): number[] => [...list, ...new Array<number>(filled - list.length).fill(list[0])];
   varyingSizes({ tokens: { size: batch.ids.size, multipleOf: ROW_MULTIPLE }, targets: { size: filled, multipleOf: ROW_MULTIPLE } });
   return {
     batch,
-    predictors: tf.tensor1d(fill(predictors, predictors[0]), 'int32'),
-    targets: tf.tensor1d(fill(targets, targets[0]), 'int32'),
-    counts: tf.tensor1d(
-      fill(
-        targets.map(() => 1),
-        0,
-      ),
-    ),
+    predictors: tf.tensor1d(fill(predictors), 'int32'),
+    targets: tf.tensor1d(fill(targets), 'int32'),
+    counts: tf.tensor1d(new Float32Array(filled).fill(1, 0, targets.length)),
     owners,
   };
 }
@@ -107,7 +102,8 @@ function sharedLoss({ nll }: TokenLoss, { counts }: DeviceRow, share: tf.Scalar)
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
 async function readScores(loss: TokenLoss, row: DeviceRow): Promise<RowScores> {
-  const [nll, argmax, entropy, targets] = await Promise.all([loss.nll.data(), loss.argmax.data(), loss.entropy.data(), row.targets.data()]);
+  const read = [loss.nll.data(), loss.argmax.data(), loss.entropy.data(), row.targets.data()];
+  const [nll, argmax, entropy, targets] = (await Promise.all(read)).map((data) => data.subarray(0, row.owners.length));
   return { nll, argmax, entropy, targets, owners: row.owners } as RowScores;
 }
 
