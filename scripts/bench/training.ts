@@ -14,6 +14,8 @@ export interface TrainingRun {
   /** The losses of all float32 runs must be the same. */
   precision: TrainJob['precision'];
   outcome: Outcome<TrainResult>;
+  /** Of several rounds, the outcomes of all of them. */
+  rounds?: Array<Outcome<TrainResult>>;
   /** What is worth saying beside its figures. */
   note?: string;
 }
@@ -30,50 +32,45 @@ export async function measureTraining(bench: Bench, folder: string): Promise<Tra
   const { workspace, threads, steps, python, tfjsLimit } = bench;
   const base: TrainJob = { engine: 'tunebook', model: folder, rows: workspace.rows, threads, recipe: RECIPE, steps, precision: 'float32' };
   const runs = middleRound(await trainInRounds(bench, base));
-  const tfjsNode = async (): Promise<TrainingRun> => {
-    say('training with tfjs-node');
-    const outcome = await runOwn<TrainResult>('train', { ...base, engine: 'tfjs-node' }, { limit: tfjsLimit });
-    return { engine: 'tfjs-node', precision: 'float32', outcome };
-  };
   return [
     ...runs,
     ...(python === undefined ? [] : [await trainInBf16(python, base, runs)]),
-    await tfjsNode(),
+    await train('tfjs-node', '', runOwn('train', { ...base, engine: 'tfjs-node' }, { limit: tfjsLimit })),
     await trainOnWasm(bench, folder),
   ];
 }
 
-/** This engine and TRL in float32, in turn: a machine that others use, too, is not equally fast all the time. */
+/** This engine and TRL in float32, in turn: a machine that others use, too, is not equally fast all the time. Ends at a round that fails. */
 async function trainInRounds({ python, rounds }: Bench, base: TrainJob): Promise<TrainingRun[][]> {
   const done: TrainingRun[][] = [];
-  for (let round = 1; round <= rounds; round++) {
-    const which = rounds === 1 ? '' : `, round ${round} of ${rounds}`;
-    say(`training with ${OWN}${which}`);
-    const runs: TrainingRun[] = [{ engine: OWN, precision: 'float32', outcome: await runOwn('train', base) }];
-    if (python !== undefined) {
-      say(`training with ${PEER}${which}`);
-      runs.push({ engine: PEER, precision: 'float32', outcome: await runPeer(python, 'train', base) });
-    }
-    done.push(runs);
+  while (done.length < rounds && done.flat().every(({ outcome }) => 'result' in outcome)) {
+    const which = rounds === 1 ? '' : `, round ${done.length + 1} of ${rounds}`;
+    const round = [await train(OWN, which, runOwn('train', base))];
+    if (python !== undefined) round.push(await train(PEER, which, runPeer(python, 'train', base)));
+    done.push(round);
   }
   return done;
 }
 
+/** A run in float32 that has just been started. */
+async function train(engine: string, which: string, outcome: Promise<Outcome<TrainResult>>): Promise<TrainingRun> {
+  say(`training with ${engine}${which}`);
+  return { engine, precision: 'float32', outcome: await outcome };
+}
+
 /**
- * The round whose ratio of the engines' speeds is in the middle, and what the ratios were; without a peer, the one of middle speed.
- * Where a run failed, its round is the one to show.
- * @param rounds an odd number of them
+ * The round whose ratio of the engines' speeds is in the middle, with the outcomes and ratios of all; without a peer, the one of middle
+ * speed. If the last one failed, it is the one to show.
+ * @param rounds an odd number of them, or so many that the last one failed
  */
 export function middleRound(rounds: readonly TrainingRun[][]): TrainingRun[] {
-  const speeds = rounds.map((runs) => runs.map(({ outcome }) => speedOf(resultOf(outcome))));
-  const ratios = speeds.map(([own, peer]) => (peer === undefined ? own : ratio(own, peer)));
-  const failed = rounds.find((_, i) => speeds[i].includes(undefined));
-  if (failed || rounds.length === 1) return failed ?? rounds[0];
-  const [own, ...peers] = rounds[ratios.indexOf(median(ratios as number[]))];
-  const inOrder = ratios.map((value) => fixed(value, peers.length > 0 ? 2 : 1)).join(', ');
-  const note =
-    peers.length > 0 ? `times ${PEER} in ${rounds.length} rounds: ${inOrder}` : `tokens/s in ${rounds.length} rounds: ${inOrder}`;
-  return [{ ...own, note }, ...peers];
+  const last = rounds[rounds.length - 1];
+  if (rounds.length === 1 || last.some(({ outcome }) => 'failure' in outcome)) return last;
+  const speeds = rounds.map((runs) => runs.map(({ outcome }) => speedOf(resultOf(outcome)) as number));
+  const [what, figures] = last.length > 1 ? [`times ${PEER}`, speeds.map(([own, peer]) => own / peer)] : ['tokens/s', speeds.flat()];
+  const note = `${what} in ${rounds.length} rounds: ${figures.map((figure) => fixed(figure, 2)).join(', ')}`;
+  const middle = rounds[figures.indexOf(median(figures))];
+  return middle.map((run, i) => ({ ...run, rounds: rounds.map((runs) => runs[i].outcome), ...(i === 0 && { note }) }));
 }
 
 /** TRL in bf16, which is ended where it takes much longer than in float32. */
@@ -191,12 +188,16 @@ function lossRows(runs: readonly TrainingRun[]): Row[] {
   }));
 }
 
+/** What the losses of all runs in float32 have against those of this engine's. */
 function problemsOf(model: string, own: TrainingRun, runs: readonly TrainingRun[]): string[] {
   if ('failure' in own.outcome) return [`${model}: ${OWN} did not train. ${own.outcome.failure}`];
   const { result } = own.outcome;
-  return runs.flatMap(({ engine, precision, outcome }) =>
-    precision === 'float32' && engine !== OWN && 'result' in outcome
-      ? disagreements(result, outcome.result).map((what) => `${model}, ${OWN} and ${engine}: ${what}.`)
-      : [],
-  );
+  const found = runs
+    .filter(({ precision }) => precision === 'float32')
+    .flatMap(({ engine, outcome, rounds = [outcome] }) =>
+      rounds.flatMap((other) =>
+        'result' in other ? disagreements(result, other.result).map((what) => `${model}, ${OWN} and ${engine}: ${what}.`) : [],
+      ),
+    );
+  return [...new Set(found)];
 }

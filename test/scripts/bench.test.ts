@@ -90,24 +90,39 @@ test('a peer that was ended is as slow as the work it did not do', () => {
   assert.match(sectionText(section), /times TRL bf16\s+over 4\.50 ×\s+at least 1\.40 ×\s+met/);
 });
 
-test('of several rounds the one with the ratio in the middle is shown, with all ratios', () => {
+const round = (own: number, peer?: number): TrainingRun[] => {
   const run = (engine: string, seconds: number): TrainingRun => ({
-    ...{ engine, precision: 'float32' },
+    engine,
+    precision: 'float32',
     outcome: { result: result(step(10, { seconds })) },
   });
-  const round = (own: number, peer: number) => [run('Tunebook', own), run('TRL float32', peer)];
-  const [own, peer] = middleRound([round(1, 3), round(4, 4), round(2, 4)]);
+  return [run('Tunebook', own), ...(peer === undefined ? [] : [run('TRL float32', peer)])];
+};
+
+test('of several rounds the one with the ratio in the middle is shown, with what all of them gave', () => {
+  const rounds = [round(1, 3), round(4, 4), round(2, 4)];
+  const [own, peer] = middleRound(rounds);
+  assert.deepEqual([own.outcome, peer.outcome], [rounds[2][0].outcome, rounds[2][1].outcome]);
+  assert.equal(own.note, 'times TRL float32 in 3 rounds: 3.00, 1.00, 2.00');
   assert.deepEqual(
-    [own, peer],
-    [{ ...run('Tunebook', 2), note: 'times TRL float32 in 3 rounds: 3.00, 1.00, 2.00' }, run('TRL float32', 4)],
+    [own.rounds, peer.rounds],
+    [0, 1].map((engine) => rounds.map((runs) => runs[engine].outcome)),
   );
-  assert.equal(
-    middleRound([[run('Tunebook', 1)], [run('Tunebook', 3)], [run('Tunebook', 2)]])[0].note,
-    'tokens/s in 3 rounds: 100.0, 33.3, 50.0',
-  );
+  assert.equal(middleRound([round(1), round(3), round(2)])[0].note, 'tokens/s in 3 rounds: 100.00, 33.33, 50.00');
   assert.deepEqual(middleRound([round(1, 3)]), round(1, 3));
+});
+
+test('a round that failed is shown', () => {
   const failure: TrainingRun = { engine: 'TRL float32', precision: 'float32', outcome: { failure: 'It was killed.' } };
-  assert.equal(middleRound([round(1, 3), [run('Tunebook', 1), failure], round(1, 2)])[1], failure);
+  assert.equal(middleRound([round(1, 3), [...round(1), failure]])[1], failure);
+});
+
+test('losses that disagree are found in every round, and said once', () => {
+  const wrong: TrainingRun = { ...round(1)[0], engine: 'TRL float32', outcome: { result: result(step(11)) } };
+  const runs = middleRound([[...round(1), wrong], round(4, 4), [...round(1), wrong]]);
+  const { problems } = trainingSection({ name: 'smollm2-135m', shape: 'smollm2-135m' }, runs, {});
+  assert.equal(problems.length, 1);
+  assert.match(problems[0], /smollm2-135m, Tunebook and TRL float32: the losses of step 1 are 10 and 11/);
 });
 
 test('a checkpoint is recognized as one of the shapes by its sizes', () => {
