@@ -67,24 +67,32 @@ export class Group {
    */
   settle(gradient: string, carried: string): { own: string; before: string } {
     const { graph, keyCount } = this;
+    const byBlock = graph.op('Reshape', [gradient, this.shapeOfKeys(graph.ints([-1]), keyCount)]);
+    const blocks = graph.sizeOf(byBlock, 0);
+    const less = (a: string, b: string): string => graph.op('Sub', [a, b]);
+    // The last tokens have got nothing yet. Of several blocks only what they share has, and the first block takes it for all of them.
+    const missing = [less(blocks, graph.ints([1])), graph.ints([0]), less(keyCount, graph.sizeOf(carried, 2)), graph.ints([0])];
+    const earlier = graph.op('Pad', [carried, graph.op('Concat', [graph.ints([0, 0, 0, 0]), ...missing], { axis: 0 })]);
+    const ownCount = graph.sizeOf(this.own(this.tables.queryPlaces), 0);
+    const border = less(keyCount, ownCount);
+    const parts = graph.op('Concat', [border, ownCount], { axis: 0 });
+    const [before, own] = graph.ops('Split', [graph.op('Add', [byBlock, earlier]), parts], 2, { axis: 2 });
+    return { own, before: this.sumOfBlocks(before, blocks, border) };
+  }
+
+  /** [blocks, kvHeads, keys, headDim] as [1, kvHeads, keys, headDim]; as a product, because ReduceSum is slow over a single block. */
+  private sumOfBlocks(x: string, blocks: string, keys: string): string {
+    const { graph } = this;
+    const width = graph.op('Mul', [keys, graph.ints([this.heads.kvHeads * this.heads.headDim])]);
+    const rows = graph.op('Reshape', [x, graph.op('Concat', [blocks, width], { axis: 0 })], { allowzero: 1 });
+    const ones = graph.op('Expand', [graph.scalar('float32', 1), graph.op('Concat', [graph.ints([1]), blocks], { axis: 0 })]);
+    return graph.op('Reshape', [graph.op('MatMul', [ones, rows]), this.shapeOfKeys(graph.ints([1]), keys)], { allowzero: 1 });
+  }
+
+  /** The shape [blocks, kvHeads, keys, headDim]. */
+  private shapeOfKeys(blocks: string, keys: string): string {
     const { kvHeads, headDim } = this.heads;
-    const byBlock = graph.op('Reshape', [
-      gradient,
-      graph.op('Concat', [graph.ints([-1, kvHeads]), keyCount, graph.ints([headDim])], { axis: 0 }),
-    ]);
-    // The last tokens have got nothing yet.
-    const missing = graph.op('Sub', [keyCount, graph.sizeOf(carried, 2)]);
-    const pads = graph.op('Concat', [graph.ints([0, 0, 0, 0, 0, 0]), missing, graph.ints([0])], { axis: 0 });
-    const earlier = graph.op('Pad', [carried, pads]);
-    const border = graph.op('Sub', [keyCount, graph.sizeOf(this.own(this.tables.queryPlaces), 0)]);
-    const parts = (x: string): string[] =>
-      graph.ops('Split', [x, graph.op('Concat', [border, graph.op('Sub', [keyCount, border])], { axis: 0 })], 2, { axis: 2 });
-    const [before, own] = parts(byBlock);
-    const [earlierBefore, earlierOwn] = parts(earlier);
-    return {
-      own: graph.op('Add', [own, earlierOwn]),
-      before: graph.op('Add', [graph.op('ReduceSum', [before, graph.ints([0])], { keepdims: 1 }), earlierBefore]),
-    };
+    return this.graph.op('Concat', [blocks, this.graph.ints([kvHeads]), keys, this.graph.ints([headDim])], { axis: 0 });
   }
 
   /** [places, keys]: 0 where a query may look, HIDDEN elsewhere. */
