@@ -14,7 +14,6 @@ import {
   engine,
   KernelBackend,
   type TensorInfo,
-  type Variable,
 } from '@tensorflow/tfjs-core';
 import { findBlock } from './blocked-products';
 import { DeviceMemory } from './device-memory';
@@ -24,7 +23,7 @@ import type { Memory } from './memory';
 import { multipleName, type Precision, type Target } from './onnx';
 import { type Cut, cutOut, keyOf, sizesOf } from './program';
 import { multipliesIn8Bits } from './quantized-products';
-import { type Begun, isCurrent, type Recorded, type Recording, recordingOf } from './recording';
+import { type Begun, isCurrent, type Recorded, recordingOf, variablesOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
 import { SessionCache } from './session-cache';
@@ -266,18 +265,8 @@ export class OrtBackend extends KernelBackend {
     const recording = recordingOf(cut, inputs, values);
     const key = this.runAsItLies(cut);
     this.recycleLetGo();
-    return recording && { ...recording, key, precision: this.precision, variables: this.variablesOf(recording) };
-  }
-
-  /** Variables whose data a recording reads: an assignment gives them other data, while a copy may hold the old. */
-  private variablesOf({ feeds }: Recording): Recorded['variables'] {
-    const sources = new Set(feeds.map(({ source }) => source));
-    const isRead = ({ dataId }: Variable): boolean => {
-      const value = this.data.has(dataId) ? this.entry(dataId).value : undefined;
-      return value !== undefined && sources.has(value);
-    };
-    const variables = Object.values(engine().registeredVariables).filter(isRead);
-    return variables.map((variable) => ({ variable, dataId: variable.dataId }));
+    const valueBehind = (dataId: DataId): Value | undefined => (this.data.has(dataId) ? this.entry(dataId).value : undefined);
+    return recording && { ...recording, key, precision: this.precision, variables: variablesOf(recording, valueBehind) };
   }
 
   /** Runs a recorded graph on other inputs. @returns its outputs; undefined if it has to be recorded again */

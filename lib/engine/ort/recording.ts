@@ -1,5 +1,5 @@
 /** A graph that has been recorded once, kept in order to run it again on other data. */
-import type { DataId, Variable } from '@tensorflow/tfjs-core';
+import { type DataId, engine, type Variable } from '@tensorflow/tfjs-core';
 import { donorsOf } from './host-memory';
 import type { NumericType } from './kernel';
 import type { Precision } from './onnx';
@@ -58,6 +58,20 @@ export function recordingOf(cut: Cut, inputs: readonly Value[], outputs: readonl
     outputs: outputs.map((value) => fetchOf.get(value) as number),
     donors: [...donors].map(([result, input]) => [fetchOf.get(result) as number, placeOf.get(input) as number]),
   };
+}
+
+/**
+ * Variables whose data a recording reads: an assignment gives them other data, while a copy may hold the old.
+ * @param valueBehind the value of a tensor's data; undefined if it has none here
+ */
+export function variablesOf({ feeds }: Recording, valueBehind: (dataId: DataId) => Value | undefined): Recorded['variables'] {
+  const sources = new Set(feeds.map(({ source }) => source));
+  const isRead = ({ dataId }: Variable): boolean => {
+    const value = valueBehind(dataId);
+    return value !== undefined && sources.has(value);
+  };
+  const variables = Object.values(engine().registeredVariables).filter(isRead);
+  return variables.map((variable) => ({ variable, dataId: variable.dataId }));
 }
 
 /** Whether a recording computes what recording again would: its variables have not been assigned, nothing that it reads is gone. */
