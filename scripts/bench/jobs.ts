@@ -28,6 +28,8 @@ export interface TrainJob extends ModelJob {
   steps: number;
   /** Number format of a peer's products. */
   precision: 'float32' | 'bf16';
+  /** What the machine can do between the steps is measured by this product; only this project's engine does. */
+  beside?: ProductWay;
 }
 
 /** One optimizer step. */
@@ -38,6 +40,11 @@ export interface StepRecord {
   tokens: number;
   /** Floating-point operations that the step needs (flops.ts); absent for peers. */
   flops?: number;
+  /**
+   * The speed of the product beside, in 10⁹ operations a second: its fastest run just before and just after the step (of
+   * the first step, after it).
+   */
+  besideGflops?: number;
   /** Seconds inside ONNX Runtime's runs; absent on other engines. */
   runSeconds?: number;
   /** Seconds of compiling graphs; absent on other engines. */
@@ -91,6 +98,12 @@ export interface ScoreResult {
 /** Sizes of a matrix product: [m, k] times [k, n]. */
 export type Product = readonly [m: number, k: number, n: number];
 
+/** A product, and the operator of ONNX Runtime that computes it. */
+export interface ProductWay {
+  product: Product;
+  op: 'MatMul' | 'Conv';
+}
+
 export interface CeilingJob {
   products: readonly Product[];
   threads: number;
@@ -100,6 +113,8 @@ export interface CeilingResult {
   /** The fastest product, in 10⁹ floating-point operations a second, a multiplication and an addition counted as two. */
   gflops: number;
   product: Product;
+  /** Absent for a peer. */
+  op?: ProductWay['op'];
   /** Versions of the packages that were measured. */
   versions: Record<string, string>;
 }

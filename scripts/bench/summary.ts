@@ -1,5 +1,6 @@
 /** From the records of a run to the figures of the tables. */
 import type { StepRecord, TrainResult } from './jobs';
+import { ratio } from './targets';
 
 /** Relative difference up to which two float32 losses count as equal. */
 export const LOSS_TOLERANCE = 1e-4;
@@ -27,8 +28,15 @@ export interface SteadyStep {
   seconds: number;
   /** Operations that the step needs, in 10⁹ a second; absent for peers. */
   gflops?: number;
+  /** What the product that was timed beside the steps would have reached, likewise. */
+  besideGflops?: number;
   /** Share of the time outside of ONNX Runtime's runs and compilations: recording, the optimizer, and all other JavaScript. */
   javascript?: number;
+}
+
+/** A step's speed as a share of that of the product beside it; undefined where one of both was not measured. */
+export function shareOfProduct({ seconds, flops, besideGflops }: StepRecord): number | undefined {
+  return ratio(flops && flops / seconds / 1e9, besideGflops);
 }
 
 /** Undefined when there was one step only. */
@@ -37,11 +45,13 @@ export function steadyStep({ steps }: TrainResult): SteadyStep | undefined {
   if (steady.length === 0) return undefined;
   const seconds = secondsOf(steady);
   const hasFlops = steady.every(({ flops }) => flops !== undefined);
+  const wasBeside = steady.every(({ besideGflops }) => besideGflops !== undefined);
   const hasCounters = steady.every(({ runSeconds }) => runSeconds !== undefined);
   const inside = total(steady, ({ runSeconds = 0, compileSeconds = 0 }) => runSeconds + compileSeconds);
   return {
     seconds: seconds / steady.length,
     gflops: hasFlops ? total(steady, ({ flops = 0 }) => flops) / seconds / 1e9 : undefined,
+    besideGflops: wasBeside ? total(steady, (step) => step.seconds * (step.besideGflops ?? 0)) / seconds : undefined,
     javascript: hasCounters ? (seconds - inside) / seconds : undefined,
   };
 }

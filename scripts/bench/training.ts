@@ -3,7 +3,7 @@ import { type Bench, type Ceilings, say } from './bench';
 import { type Outcome, resultOf } from './child';
 import { RECIPE, type ScoreJob, type ScoreResult, type TrainJob, type TrainResult } from './jobs';
 import { runOwn, runPeer } from './peers';
-import { disagreements, median, secondsOf, steadyStep, tokensOf, tokensPerSecond } from './summary';
+import { disagreements, median, secondsOf, shareOfProduct, steadyStep, tokensOf, tokensPerSecond } from './summary';
 import { fixed, gigabytes, percent, type Row, type Section } from './table';
 import { type Measure, ratio, TARGETS, TRAINING_SPEED, verdictRow } from './targets';
 import type { BenchModel } from './workspace';
@@ -29,9 +29,11 @@ const WASM_EXAMPLES = 8;
 
 /** Measures every engine, one after the other; one that fails says why, and the others go on. */
 export async function measureTraining(bench: Bench, folder: string): Promise<TrainingRun[]> {
-  const { workspace, threads, steps, python, tfjsLimit } = bench;
+  const { workspace, threads, steps, python, tfjsLimit, ceilings } = bench;
   const base: TrainJob = { engine: 'tunebook', model: folder, rows: workspace.rows, threads, recipe: RECIPE, steps, precision: 'float32' };
-  const runs = middleRound(await trainInRounds(bench, base));
+  const { product, op } = ceilings.onnxruntime ?? {};
+  const own: TrainJob = { ...base, ...(product && op && { beside: { product, op } }) };
+  const runs = middleRound(await trainInRounds(bench, own));
   return [
     ...runs,
     ...(python === undefined ? [] : [await trainInBf16(python, base, runs)]),
@@ -126,8 +128,9 @@ function engineRow({ engine, outcome, note = '' }: TrainingRun, ceilings: Ceilin
     'steady step, s': fixed(steady?.seconds, 2),
     'peak GB': gigabytes(result?.peakBytes),
     'compilation, s': fixed(result?.steps[0].compileSeconds, 2),
-    "of ONNX Runtime's product": percent(ratio(steady?.gflops, ceilings.onnxruntime?.gflops)),
-    "of torch's product": percent(ratio(steady?.gflops, ceilings.torch?.gflops)),
+    'of the product beside': percent(ratio(steady?.gflops, steady?.besideGflops)),
+    "of ONNX Runtime's best": percent(ratio(steady?.gflops, ceilings.onnxruntime?.gflops)),
+    "of torch's best": percent(ratio(steady?.gflops, ceilings.torch?.gflops)),
     JavaScript: percent(steady?.javascript),
     note: [failure, note].filter((text) => text !== '').join(' '),
   };
@@ -161,7 +164,13 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
       target: TARGETS.peakMemory,
     },
     {
-      name: "steady step, of ONNX Runtime's matrix product",
+      name: "steady steps, of ONNX Runtime's matrix product beside them",
+      unit: 'share',
+      value: ratio(steady?.gflops, steady?.besideGflops),
+      target: TARGETS.ceilingShare,
+    },
+    {
+      name: "steady steps, of ONNX Runtime's fastest run before all",
       unit: 'share',
       value: ratio(steady?.gflops, ceilings.onnxruntime?.gflops),
       target: TARGETS.ceilingShare,
@@ -178,13 +187,15 @@ function fastestPossible(outcome: TrainingRun['outcome'] | undefined, same: Trai
   return ratio(same && tokensOf(same.steps), seconds);
 }
 
-/** The losses of each step side by side. */
+/** The losses of each step side by side, and how close each of this engine's came to the product beside it. */
 function lossRows(runs: readonly TrainingRun[]): Row[] {
   const found = runs.flatMap(({ engine, outcome }) => ('result' in outcome ? [{ engine, steps: outcome.result.steps }] : []));
+  const own = found.find(({ engine }) => engine === OWN)?.steps;
   const steps = Math.max(0, ...found.map((run) => run.steps.length));
   return Array.from({ length: steps }, (_, i) => ({
     'loss of step': String(i + 1),
     ...Object.fromEntries(found.map((run) => [run.engine, fixed(run.steps[i]?.loss, 6)])),
+    ...(own && { [`${OWN}, of the product beside`]: percent(own[i] && shareOfProduct(own[i])) }),
   }));
 }
 

@@ -5,7 +5,7 @@ import { readFlags } from '../../scripts/bench/flags';
 import { trainingFlops } from '../../scripts/bench/flops';
 import type { StepRecord, TrainResult } from '../../scripts/bench/jobs';
 import { SHAPES, shapeOf } from '../../scripts/bench/shapes';
-import { disagreements, steadyStep, tokensPerSecond } from '../../scripts/bench/summary';
+import { disagreements, shareOfProduct, steadyStep, tokensPerSecond } from '../../scripts/bench/summary';
 import { sectionText } from '../../scripts/bench/table';
 import { verdictRow } from '../../scripts/bench/targets';
 import { middleRound, type TrainingRun, trainingSection } from '../../scripts/bench/training';
@@ -35,6 +35,21 @@ test('speed counts every step, the steady step leaves out the first', () => {
   assert.equal(steadyStep(result(step(3))), undefined);
 });
 
+test('a share of the product beside weighs each step with its time, as that product would have gone on for as long', () => {
+  const slow = step(2, { seconds: 3, flops: 3e9, besideGflops: 2 });
+  const fast = step(1, { seconds: 1, flops: 3e9, besideGflops: 4 });
+  assert.deepEqual([slow, fast, step(1, { flops: 3e9 }), step(1, { besideGflops: 4 })].map(shareOfProduct), [
+    0.5,
+    0.75,
+    undefined,
+    undefined,
+  ]);
+  const steady = steadyStep(result(step(3), slow, fast));
+  // 6 operations of the 3 · 2 + 1 · 4 that would have been possible
+  assert.equal((steady?.gflops ?? 0) / (steady?.besideGflops ?? 0), 0.6);
+  assert.equal(steadyStep(result(step(3), slow, step(1)))?.besideGflops, undefined);
+});
+
 test('runs disagree when a loss differs by more than 1e-4 of itself, is no number, or tokens differ', () => {
   assert.deepEqual(disagreements(result(step(10)), result(step(10.0009))), []);
   assert.match(disagreements(result(step(3), step(10)), result(step(3), step(10.0011))).join(), /losses of step 2/);
@@ -62,7 +77,7 @@ test('the table of a training shows ratios, losses side by side, and why an engi
   const section = trainingSection(
     { name: 'smollm2-135m', shape: 'smollm2-135m' },
     [
-      { engine: 'Tunebook', precision: 'float32', outcome: { result: result(step(10), step(9)) } },
+      { engine: 'Tunebook', precision: 'float32', outcome: { result: result(step(10), step(9, { flops: 3e9, besideGflops: 2 })) } },
       { engine: 'TRL float32', precision: 'float32', outcome: { result: result(step(10, { seconds: 6 }), step(9.5, { seconds: 6 })) } },
       { engine: 'TRL bf16', precision: 'bf16', outcome: { failure: 'It ended with code 1: no bf16.' } },
     ],
@@ -71,7 +86,8 @@ test('the table of a training shows ratios, losses side by side, and why an engi
   const text = sectionText(section);
   assert.match(text, /times TRL float32\s+3\.00 ×\s+at least 2\.20 ×\s+met/);
   assert.match(text, /times TRL bf16\s+not measured\s+at least 1\.40 ×\s+not measured/);
-  assert.match(text, /^2\s+9\.000000\s+9\.500000$/m);
+  assert.match(text, /product beside them\s+75\.0%\s+at least 80\.0%\s+not met/);
+  assert.match(text, /^2\s+9\.000000\s+9\.500000\s+75\.0%$/m);
   assert.match(text, /TRL bf16\s+It ended with code 1: no bf16\./);
   assert.equal(section.problems.length, 1);
   assert.match(section.problems[0], /smollm2-135m, Tunebook and TRL float32: the losses of step 2/);

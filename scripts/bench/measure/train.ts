@@ -9,11 +9,12 @@ import { peakBytes, serve } from '../child';
 import { type ExampleSizes, type ModelSizes, trainingFlops } from '../flops';
 import type { StepRecord, TrainJob, TrainResult } from '../jobs';
 import { useEngine } from './engine';
+import { TimedProduct } from './product';
 
-serve(async ({ engine, model: folder, rows, recipe, steps }: TrainJob): Promise<TrainResult> => {
+serve(async ({ engine, model: folder, rows, recipe, steps, beside }: TrainJob): Promise<TrainResult> => {
   await useEngine(engine);
   const model = await loadModel(folder);
-  const clock = new StepClock();
+  const clock = new StepClock(beside && new TimedProduct(beside));
   const trainer = new SFTTrainer({
     model,
     trainDataset: await loadDataset(rows),
@@ -38,6 +39,7 @@ serve(async ({ engine, model: folder, rows, recipe, steps }: TrainJob): Promise<
   const records = clock.times.map(
     (times, step): StepRecord => ({
       ...times,
+      besideGflops: clock.besideStep(step),
       loss: trainer.log[step].loss ?? Number.NaN,
       tokens: examples[step].reduce((sum, { tokens }) => sum + tokens, 0),
       flops: trainingFlops(sizes, examples[step]),
@@ -57,10 +59,16 @@ function sizesOfRow(row: readonly RowPart[]): ExampleSizes[] {
 
 type StepTimes = Pick<StepRecord, 'seconds' | 'runSeconds' | 'compileSeconds'>;
 
-/** Takes the time of each step, and how much of it the engine's own counters explain. */
+/** Seconds after each step in which the product beside the steps is run. */
+const BESIDE_SECONDS = 1;
+
+/** Takes the time of each step, and how much of it the engine's own counters explain; between them, the speed of a product. */
 class StepClock implements TrainerCallback {
   readonly times: StepTimes[] = [];
+  private readonly products: number[] = [];
   private begun = readClocks();
+
+  constructor(private readonly product: TimedProduct | undefined) {}
 
   onStepBegin(): void {
     this.begun = readClocks();
@@ -71,6 +79,12 @@ class StepClock implements TrainerCallback {
     const since = (name: 'now' | 'runMs' | 'compileMs') => (ended[name] - this.begun[name]) / 1000;
     const counters = engineStatistics() ? { runSeconds: since('runMs'), compileSeconds: since('compileMs') } : {};
     this.times.push({ seconds: since('now'), ...counters });
+    if (this.product) this.products.push(this.product.fastest(BESIDE_SECONDS));
+  }
+
+  /** The product's best speed before and after a step. */
+  besideStep(step: number): number | undefined {
+    return this.product && Math.max(...this.products.slice(Math.max(0, step - 1), step + 1));
   }
 }
 
