@@ -28,7 +28,7 @@ export interface TrainJob extends ModelJob {
   steps: number;
   /** Number format of a peer's products. */
   precision: 'float32' | 'bf16';
-  /** What the machine can do between the steps is measured by this product; only this project's engine does. */
+  /** What the machine can do is measured by this product between the steps; only this project's engine does. */
   beside?: ProductWay;
 }
 
@@ -41,7 +41,7 @@ export interface StepRecord {
   /** Floating-point operations that the step needs (flops.ts); absent for peers. */
   flops?: number;
   /**
-   * The speed of the product beside, in 10⁹ operations a second: its fastest run just before and just after the step (of
+   * The speed of the product beside, in 10⁹ operations a second, over some seconds just before and just after the step (of
    * the first step, after it).
    */
   besideGflops?: number;

@@ -28,7 +28,7 @@ export interface SteadyStep {
   seconds: number;
   /** Operations that the step needs, in 10⁹ a second; absent for peers. */
   gflops?: number;
-  /** What the product that was timed beside the steps would have reached, likewise. */
+  /** What the product beside the steps would have reached in the same time, likewise. */
   besideGflops?: number;
   /** Share of the time outside of ONNX Runtime's runs and compilations: recording, the optimizer, and all other JavaScript. */
   javascript?: number;

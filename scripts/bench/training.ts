@@ -170,7 +170,7 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
       target: TARGETS.ceilingShare,
     },
     {
-      name: "steady steps, of ONNX Runtime's fastest run before all",
+      name: 'steady steps, of its best half second before all',
       unit: 'share',
       value: ratio(steady?.gflops, ceilings.onnxruntime?.gflops),
       target: TARGETS.ceilingShare,

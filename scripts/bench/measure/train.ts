@@ -9,12 +9,12 @@ import { peakBytes, serve } from '../child';
 import { type ExampleSizes, type ModelSizes, trainingFlops } from '../flops';
 import type { StepRecord, TrainJob, TrainResult } from '../jobs';
 import { useEngine } from './engine';
-import { TimedProduct } from './product';
+import { TimedProducts } from './products';
 
 serve(async ({ engine, model: folder, rows, recipe, steps, beside }: TrainJob): Promise<TrainResult> => {
   await useEngine(engine);
   const model = await loadModel(folder);
-  const clock = new StepClock(beside && new TimedProduct(beside));
+  const clock = new StepClock(beside && new TimedProducts(beside));
   const trainer = new SFTTrainer({
     model,
     trainDataset: await loadDataset(rows),
@@ -59,16 +59,17 @@ function sizesOfRow(row: readonly RowPart[]): ExampleSizes[] {
 
 type StepTimes = Pick<StepRecord, 'seconds' | 'runSeconds' | 'compileSeconds'>;
 
-/** Seconds after each step in which the product beside the steps is run. */
-const BESIDE_SECONDS = 1;
+/** Seconds after each step that products are computed for. */
+const BESIDE_SECONDS = 2;
 
-/** Takes the time of each step, and how much of it the engine's own counters explain; between them, the speed of a product. */
+/** Takes the time of each step, and how much of it the engine's own counters explain; between them, the speed of products. */
 class StepClock implements TrainerCallback {
   readonly times: StepTimes[] = [];
-  private readonly products: number[] = [];
+  /** After each step, the seconds of the runs. */
+  private readonly beside: number[][] = [];
   private begun = readClocks();
 
-  constructor(private readonly product: TimedProduct | undefined) {}
+  constructor(private readonly products: TimedProducts | undefined) {}
 
   onStepBegin(): void {
     this.begun = readClocks();
@@ -79,12 +80,12 @@ class StepClock implements TrainerCallback {
     const since = (name: 'now' | 'runMs' | 'compileMs') => (ended[name] - this.begun[name]) / 1000;
     const counters = engineStatistics() ? { runSeconds: since('runMs'), compileSeconds: since('compileMs') } : {};
     this.times.push({ seconds: since('now'), ...counters });
-    if (this.product) this.products.push(this.product.fastest(BESIDE_SECONDS));
+    if (this.products) this.beside.push(this.products.timeRuns(BESIDE_SECONDS));
   }
 
-  /** The product's best speed before and after a step. */
+  /** The speed of the products just before and just after a step. */
   besideStep(step: number): number | undefined {
-    return this.product && Math.max(...this.products.slice(Math.max(0, step - 1), step + 1));
+    return this.products?.gflops(this.beside.slice(Math.max(0, step - 1), step + 1).flat());
   }
 }
 

@@ -6,20 +6,24 @@ import torch
 
 from common import answer, read_job
 
-BUDGET = 0.25
+# As in measure/: seconds for each product, and operations of which each of its runs consists, at least.
+BUDGET = 2
+OPERATIONS = 8e10
 
 
 def gflops_of(m: int, k: int, n: int) -> float:
     """The best of as many runs as the budget allows."""
+    times = -(-int(OPERATIONS) // (2 * m * k * n))
     a, b = torch.rand(m, k) - 0.5, torch.rand(k, n) - 0.5
     out = a @ b
     best = float("inf")
     begun = time.perf_counter()
     while time.perf_counter() - begun < BUDGET:
         started = time.perf_counter()
-        torch.matmul(a, b, out=out)
+        for _ in range(times):
+            torch.matmul(a, b, out=out)
         best = min(best, time.perf_counter() - started)
-    return 2 * m * k * n / best / 1e9
+    return times * 2 * m * k * n / best / 1e9
 
 
 def main() -> None:
