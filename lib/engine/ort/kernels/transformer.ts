@@ -30,9 +30,15 @@ const rmsNorm: OrtKernel = {
     graph.op('SimplifiedLayerNormalization', [x.name, weight.name], { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
 };
 
+/** Mean over the last axis of rows times a vector: a product with it, which reads the rows once and writes next to nothing. */
+function meanAlong(graph: GraphBuilder, rows: string, vector: string, features: number): string {
+  const share = graph.op('Mul', [vector, float32(graph, 1 / features)]);
+  return graph.op('MatMul', [rows, graph.op('Reshape', [share, graph.ints([features, 1])])]);
+}
+
 /**
- * dx = r·(g − x̂·mean(g·x̂)) with g = dy·weight, x̂ = x·r, r = 1/rms(x); dweight = Σ dy·x̂. r is computed again: the WebGPU
- * kernel of the norm has it as a second output, but leaves that output unwritten.
+ * With r = 1/rms(x) and p = dy·x: dx = r·dy·weight − x·r³·mean(p·weight); dweight = Σ r·p. r is computed again: the WebGPU kernel of
+ * the norm has it as a second output, but leaves that output unwritten.
  */
 const rmsNormGrad: OrtKernel = {
   name: 'RmsNormGrad',
@@ -40,14 +46,13 @@ const rmsNormGrad: OrtKernel = {
   infer: ([dy, , weight]) => [like([dy]), like([weight])],
   key: ({ eps }, [, , weight]) => `${eps},${weight.shape[0]}`,
   emit: ({ graph, inputs: [dy, x, weight], attrs, concrete: [, , [features]] }) => {
-    const squares = graph.op('ReduceSumSquare', [x.name, graph.ints([-1])], { keepdims: 1 });
-    const meanSquare = graph.op('Mul', [squares, float32(graph, 1 / features)]);
+    const mul = (a: string, b: string): string => graph.op('Mul', [a, b]);
+    const meanSquare = mean(graph, mul(x.name, x.name));
     const inverse = graph.op('Reciprocal', [graph.op('Sqrt', [graph.op('Add', [meanSquare, float32(graph, attrs.eps)])])]);
-    const normalized = graph.op('Mul', [x.name, inverse]);
-    const weighted = graph.op('Mul', [dy.name, weight.name]);
-    const along = mean(graph, graph.op('Mul', [weighted, normalized]));
-    const dx = graph.op('Mul', [graph.op('Sub', [weighted, graph.op('Mul', [normalized, along])]), inverse]);
-    return [dx, sumRows(graph, graph.op('Mul', [dy.name, normalized]), dy.shape.length)];
+    const product = mul(dy.name, x.name);
+    const along = mul(meanAlong(graph, product, weight.name, features), mul(inverse, mul(inverse, inverse)));
+    const dx = graph.op('Sub', [mul(mul(dy.name, weight.name), inverse), mul(x.name, along)]);
+    return [dx, sumRows(graph, mul(product, inverse), dy.shape.length)];
   },
 };
 
@@ -61,19 +66,20 @@ const layerNorm: OrtKernel = {
     graph.ops('LayerNormalization', [x.name, weight.name, bias.name], 3, { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
 };
 
-/** dx = r·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·weight; dweight = Σ dy·x̂; dbias = Σ dy. */
+/** With p = dy·x̂: dx = r·(dy·weight − mean(dy·weight) − x̂·mean(p·weight)); dweight = Σ p; dbias = Σ dy. */
 const layerNormGrad: OrtKernel = {
   name: 'LayerNormGrad',
   inputs: ['dy', 'x', 'weight', 'mean', 'inverse'],
   infer: ([dy, , weight]) => [like([dy]), like([weight]), like([weight])],
-  emit: ({ graph, inputs: [dy, x, weight, average, inverse] }) => {
-    const rank = dy.shape.length;
-    const normalized = graph.op('Mul', [graph.op('Sub', [x.name, average.name]), inverse.name]);
-    const weighted = graph.op('Mul', [dy.name, weight.name]);
-    const along = mean(graph, graph.op('Mul', [weighted, normalized]));
-    const centred = graph.op('Sub', [weighted, mean(graph, weighted)]);
-    const dx = graph.op('Mul', [graph.op('Sub', [centred, graph.op('Mul', [normalized, along])]), inverse.name]);
-    return [dx, sumRows(graph, graph.op('Mul', [dy.name, normalized]), rank), sumRows(graph, dy.name, rank)];
+  key: (_, [, , weight]) => `${weight.shape[0]}`,
+  emit: ({ graph, inputs: [dy, x, weight, average, inverse], concrete: [, , [features]] }) => {
+    const mul = (a: string, b: string): string => graph.op('Mul', [a, b]);
+    const normalized = mul(graph.op('Sub', [x.name, average.name]), inverse.name);
+    const product = mul(dy.name, normalized);
+    const along = mul(normalized, meanAlong(graph, product, weight.name, features));
+    const rest = graph.op('Add', [along, meanAlong(graph, dy.name, weight.name, features)]);
+    const dx = mul(graph.op('Sub', [mul(dy.name, weight.name), rest]), inverse.name);
+    return [dx, sumRows(graph, product, dy.shape.length), sumRows(graph, dy.name, dy.shape.length)];
   },
 };
 
