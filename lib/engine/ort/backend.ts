@@ -28,7 +28,7 @@ import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
 import { SessionCache } from './session-cache';
 import type { EngineMemory, EngineStatistics } from './statistics';
-import { type HostArray, type Layout, Node, sameShape, sizeOf, Value, valueOver } from './value';
+import { type HostArray, inShape, type Layout, Node, sameShape, sizeOf, Value, valueOver } from './value';
 
 /** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
 interface Entry {
@@ -120,8 +120,7 @@ export class OrtBackend extends KernelBackend {
   private operandOf(info: TensorInfo): Value {
     const value = this.entry(info.dataId).value;
     if (!value) throw new Error('A tensor of strings cannot take part in a computation.');
-    if (sameShape(value.shape, info.shape)) return value;
-    return value.view(info.shape, () => new Node(RESHAPE, [value], {}, '', [{ shape: info.shape, dtype: value.dtype }]).outputs[0]);
+    return inShape(value, info.shape);
   }
 
   private infoOf(value: Value): TensorInfo {
@@ -498,10 +497,3 @@ export class OrtBackend extends KernelBackend {
     return this.data.get(dataId);
   }
 }
-
-/** The node behind a tensor that is seen in another shape than its data was computed in. */
-const RESHAPE: OrtKernel = {
-  name: 'View',
-  infer: () => [],
-  emit: ({ graph, inputs, outputs }) => graph.reshape(inputs[0].name, outputs[0].shape),
-};

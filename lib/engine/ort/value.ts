@@ -92,6 +92,19 @@ export class Node {
   }
 }
 
+/** A tensor of another shape than its data was computed in. */
+const VIEW: OrtKernel = {
+  name: 'View',
+  infer: () => [],
+  emit: ({ graph, inputs, outputs }) => graph.reshape(inputs[0].name, outputs[0].shape),
+};
+
+/** A value in a shape of the same size. */
+export function inShape(value: Value, shape: number[]): Value {
+  if (sameShape(value.shape, shape)) return value;
+  return value.view(shape, () => new Node(VIEW, [value], {}, '', [{ shape, dtype: value.dtype }]).outputs[0]);
+}
+
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
