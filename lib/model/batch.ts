@@ -1,8 +1,8 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, makeSegments, type SharedPrefix } from '../engine';
+import { attention, embedding, makeSegments, type SharedPrefix } from '../engine';
 import { UserError } from '../errors';
-import type { ForwardPass, ModelConfig, TokenBatch } from './types';
+import type { Carry, ForwardPass, ModelConfig, TokenBatch } from './types';
 
 /**
  * Lays sequences end to end. The caller frees the batch with `disposeBatch`.
@@ -37,13 +37,22 @@ export function disposeBatch({ ids, positions, segments }: TokenBatch): void {
   segments.dispose();
 }
 
+/** All tokens go through all layers. */
+export const carryAll: Carry = (_layer, x) => x;
+
+/** Only the tokens at some places go on past the last layer's attention. */
+export function carryOnly(places: tf.Tensor1D, { numHiddenLayers }: ModelConfig): Carry {
+  return (layer, x) => (layer === numHiddenLayers - 1 ? embedding(x, places) : x);
+}
+
 /** A pass in which each token of a packed row sees those before it in its own segment. */
-export function packedPass({ ids, positions, segments }: TokenBatch): ForwardPass {
+export function packedPass({ ids, positions, segments }: TokenBatch, carry = carryAll): ForwardPass {
   return {
     ids,
     positions,
     length: Math.max(...segments.list.map(({ length, prefix }) => prefix.tokens + length)),
-    attend: (_layer, q, k, v, options) => attention(q, k, v, segments, options),
+    attend: (layer, q, k, v, options) => carry(layer, attention(q, k, v, segments, options)),
+    carry,
   };
 }
 

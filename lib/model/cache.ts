@@ -1,7 +1,7 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
 import { attention, borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
-import { disposeBatch, makeBatch, placeOf } from './batch';
+import { carryAll, carryOnly, disposeBatch, makeBatch, placeOf } from './batch';
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
 import type { Attend, CausalLM, TokenBatch } from './types';
@@ -34,17 +34,18 @@ export class DecodingState {
     const caches: tf.Tensor4D[] = [];
     const logits = tf.tidy(() => {
       const places = tf.tensor2d(cachePlaces(batch, lengths, capacity), [prompts.length, capacity], 'int32');
-      const attend: Attend = (layer, q, k, v, options) => {
-        const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-        [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
-        return attention(q, k, v, batch.segments, options);
-      };
-      const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend });
       const last = tf.tensor1d(
         lengths.map((length, sequence) => placeOf(batch, sequence, length - 1)),
         'int32',
       );
-      return tf.matMul(tf.gather(hidden, last), model.outputHead, false, true) as tf.Tensor2D;
+      const carry = carryOnly(last, model.config);
+      const attend: Attend = (layer, q, k, v, options) => {
+        const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
+        [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
+        return carry(layer, attention(q, k, v, batch.segments, options));
+      };
+      const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend, carry });
+      return tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D;
     });
     readWeights(model);
     disposeBatch(batch);
@@ -107,7 +108,7 @@ export class DecodingState {
         return output;
       };
       const pass = (): tf.Tensor2D => {
-        const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend });
+        const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend, carry: carryAll });
         return weights === 'exact'
           ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
           : quantizedProduct(hidden, model.outputHead);

@@ -90,7 +90,7 @@ class Block {
 
   constructor(
     private readonly config: GptNeoXConfig,
-    layer: number,
+    private readonly layer: number,
     parameters: ParameterList,
   ) {
     const name = `gpt_neox.layers.${layer}`;
@@ -100,9 +100,10 @@ class Block {
     this.mlp = new Mlp(config, parameters, `${name}.mlp`);
   }
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const attended: tf.Tensor2D = tf.add(x, this.attention.apply(this.inputNorm.apply(x), angles, attend));
-    const mlpInput = this.config.useParallelResidual ? x : attended;
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const carried = carry(this.layer, x);
+    const attended: tf.Tensor2D = tf.add(carried, this.attention.apply(this.inputNorm.apply(x), angles, attend));
+    const mlpInput = this.config.useParallelResidual ? carried : attended;
     return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(mlpInput)));
   }
 }
@@ -130,11 +131,11 @@ export class GptNeoX extends Decoder {
     return this.embedOut.tensor;
   }
 
-  stages({ ids, positions, length, attend }: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(positions, length);
+  stages(pass: ForwardPass): Stages {
+    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
     return {
-      embed: () => this.embedIn.apply(ids),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, attend)),
+      embed: () => this.embedIn.apply(pass.ids),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
       finish: (x) => this.finalNorm.apply(x),
     };
   }

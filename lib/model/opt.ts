@@ -81,7 +81,7 @@ class Block {
 
   constructor(
     private readonly config: OptConfig,
-    layer: number,
+    private readonly layer: number,
     parameters: ParameterList,
   ) {
     const name = `model.decoder.layers.${layer}`;
@@ -93,13 +93,18 @@ class Block {
     this.mlpNorm = parameters.layerNorm(`${name}.final_layer_norm`, hiddenSize, LAYER_NORM_EPS);
   }
 
-  apply(x: tf.Tensor2D, attend: Attend): tf.Tensor2D {
-    const attended = this.sublayer(x, this.attentionNorm, (input) => this.attention.apply(input, attend));
-    return this.sublayer(attended, this.mlpNorm, (input) => this.mlp(input));
+  apply(x: tf.Tensor2D, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const mixed = this.attention.apply(this.before(x, this.attentionNorm), attend);
+    const attended = this.after(tf.add(carry(this.layer, x), mixed), this.attentionNorm);
+    return this.after(tf.add(attended, this.mlp(this.before(attended, this.mlpNorm))), this.mlpNorm);
   }
 
-  private sublayer(x: tf.Tensor2D, norm: LayerNorm, compute: (input: tf.Tensor2D) => tf.Tensor2D): tf.Tensor2D {
-    return this.config.normBefore ? tf.add(x, compute(norm.apply(x))) : norm.apply(tf.add(x, compute(x)));
+  private before(x: tf.Tensor2D, norm: LayerNorm): tf.Tensor2D {
+    return this.config.normBefore ? norm.apply(x) : x;
+  }
+
+  private after(x: tf.Tensor2D, norm: LayerNorm): tf.Tensor2D {
+    return this.config.normBefore ? x : norm.apply(x);
   }
 
   private mlp(x: tf.Tensor2D): tf.Tensor2D {
@@ -139,8 +144,9 @@ export class Opt extends Decoder {
     return this.head.tensor;
   }
 
-  stages({ ids, positions, length, attend }: ForwardPass): Stages {
+  stages(pass: ForwardPass): Stages {
     const { maxPositionEmbeddings } = this.config;
+    const { ids, positions, length } = pass;
     if (length > maxPositionEmbeddings) {
       throw new UserError(
         `A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`,
@@ -148,7 +154,7 @@ export class Opt extends Decoder {
     }
     return {
       embed: () => this.embed(ids, positions),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, attend)),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, pass)),
       finish: (x) => {
         const normalized = this.finalNorm?.apply(x) ?? x;
         return this.projectOut?.apply(normalized) ?? normalized;

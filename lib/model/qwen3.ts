@@ -80,7 +80,11 @@ class Block {
   private readonly postAttentionNorm: RmsNorm;
   private readonly mlp: GatedMlp;
 
-  constructor(config: Qwen3Config, layer: number, parameters: ParameterList) {
+  constructor(
+    config: Qwen3Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+  ) {
     const name = `model.layers.${layer}`;
     this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
     this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
@@ -88,8 +92,8 @@ class Block {
     this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
   }
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const attended: tf.Tensor2D = tf.add(x, this.attention.apply(this.inputNorm.apply(x), angles, attend));
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.attention.apply(this.inputNorm.apply(x), angles, attend));
     return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
   }
 }
@@ -117,11 +121,11 @@ export class Qwen3 extends Decoder {
     return this.head.tensor;
   }
 
-  stages({ ids, positions, length, attend }: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(positions, length);
+  stages(pass: ForwardPass): Stages {
+    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
     return {
-      embed: () => this.embedTokens.apply(ids),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, attend)),
+      embed: () => this.embedTokens.apply(pass.ids),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
       finish: (x) => this.norm.apply(x),
     };
   }

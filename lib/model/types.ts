@@ -45,6 +45,13 @@ export interface ModelConfig {
 /** Lets a layer's tokens look at each other: along a packed row, or in the cache of a generation. */
 export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttentionOptions) => tf.Tensor2D;
 
+/**
+ * What of a layer's tokens goes on past its attention: all of them, but in the last layer perhaps only those whose final states are
+ * read, since from there on no token looks at another.
+ * @param x [tokens, features]
+ */
+export type Carry = (layer: number, x: tf.Tensor2D) => tf.Tensor2D;
+
 /** One pass of tokens through a model. */
 export interface ForwardPass {
   /** int32 [tokens] */
@@ -53,7 +60,9 @@ export interface ForwardPass {
   positions: tf.Tensor1D;
   /** More than the largest position; the length of the longest text where positions stretch with it (dynamic RoPE). */
   length: number;
+  /** Returns what the tokens that `carry` takes on have seen. */
   attend: Attend;
+  carry: Carry;
 }
 
 /** A pass as a chain: each part reads the [tokens, features] that the one before it returned. Each runs inside the caller's `tf.tidy`. */
@@ -84,8 +93,10 @@ export interface CausalLM {
   /**
    * Final, normalized hidden states, [tokens, features]; logits are their products with `outputHead`.
    * Differentiable. Runs inside the caller's `tf.tidy`.
+   * @param places int32 [tokens]: the tokens of the row whose states are wanted; what only others need of the last layer is left out.
+   *   All of them where absent.
    */
-  hiddenStates(batch: TokenBatch): tf.Tensor2D;
+  hiddenStates(batch: TokenBatch, places?: tf.Tensor1D): tf.Tensor2D;
   /** The same with another way of attending; generation uses it. */
   forward(pass: ForwardPass): tf.Tensor2D;
   /** The same in parts, for who wants to do something between the layers. Runs inside the caller's `tf.tidy`. */

@@ -1,7 +1,7 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { checkpointedGradients, embedding, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
-import { type CausalLM, disposeBatch, makeBatch, packedPass, placeOf, sharedPrefixes, type TokenBatch } from '../model';
+import { checkpointedGradients, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
+import { type CausalLM, carryOnly, disposeBatch, makeBatch, packedPass, placeOf, sharedPrefixes, type TokenBatch } from '../model';
 import type { RowPart } from './batches';
 import type { GradientSums } from './gradients';
 
@@ -90,9 +90,9 @@ function disposeRow({ batch, predictors, targets, counts }: DeviceRow): void {
   disposeBatch(batch);
 }
 
-/** Loss of each target of a row, from its final hidden states, inside the caller's tidy. */
-function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { predictors, targets }: DeviceRow): TokenLoss {
-  return tokenLoss(embedding(hidden, predictors), model.outputHead, targets);
+/** Loss of each target of a row, from the final hidden states of what predicts them, inside the caller's tidy. */
+function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { targets }: DeviceRow): TokenLoss {
+  return tokenLoss(hidden, model.outputHead, targets);
 }
 
 /** (Sum of the row's losses) · share. */
@@ -117,7 +117,7 @@ export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Prom
   const row = placeRow(parts, model);
   let loss: TokenLoss | undefined;
   try {
-    loss = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch), model, row) }));
+    loss = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch, row.predictors), model, row) }));
     return await readScores(loss, row);
   } finally {
     if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
@@ -153,7 +153,7 @@ function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums:
   const trained = trainedParameters(model);
   let loss: TokenLoss | undefined;
   const { value, grads } = tf.variableGrads(() => {
-    loss = keepLoss(rowLoss(model.hiddenStates(row.batch), model, row));
+    loss = keepLoss(rowLoss(model.hiddenStates(row.batch, row.predictors), model, row));
     return sharedLoss(loss, row, share);
   }, [...trained.values()]);
   value.dispose();
@@ -167,7 +167,7 @@ function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums:
 function checkpointedBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums: GradientSums): TokenLoss {
   let loss: TokenLoss | undefined;
   tf.tidy(() => {
-    const { embed, layers, finish } = model.stages(packedPass(row.batch));
+    const { embed, layers, finish } = model.stages(packedPass(row.batch, carryOnly(row.predictors, model.config)));
     const last = (x: tf.Tensor2D) => {
       loss = keepLoss(rowLoss(finish(x), model, row));
       return sharedLoss(loss, row, share);

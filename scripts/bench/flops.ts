@@ -5,7 +5,8 @@
  *
  * - Linear layers: 2 for each weight and token forward, twice that backward (gradients of the input and of the weight),
  *   so 6 · weights · tokens.
- * - The output head the same, for targets only: 6 · head weights · targets.
+ * - The output head the same, for targets only: 6 · head weights · targets. So does what follows the last layer's attention,
+ *   from where no token looks at another.
  * - Attention: query-key products and the mixing of values are each 2 · headDim for each head and each pair of a token with
  *   one that it sees. An example of n tokens has n(n+1)/2 such pairs. Forward and twice that backward: 6 · width · n(n+1)
  *   in a layer, where width is heads · headDim. Sliding windows are not considered.
@@ -19,6 +20,8 @@ export interface ModelSizes {
   /** Weights of all linear layers, without biases, embeddings and the output head. */
   linearParameters: number;
   headParameters: number;
+  /** Of the linear layers' weights those behind the last layer's attention. */
+  lastParameters: number;
   layers: number;
   /** Query heads · headDim. */
   attentionWidth: number;
@@ -36,8 +39,8 @@ export interface ExampleSizes {
 /** Operations of forward and backward pass over some examples. */
 export function trainingFlops(model: ModelSizes, examples: readonly ExampleSizes[]): number {
   return examples.reduce((sum, { tokens, shared = 0, targets }) => {
-    const linear = 6 * model.linearParameters * (tokens - shared);
-    const head = 6 * model.headParameters * targets;
+    const linear = 6 * (model.linearParameters - model.lastParameters) * (tokens - shared);
+    const head = 6 * (model.lastParameters + model.headParameters) * targets;
     const attention = 6 * model.layers * model.attentionWidth * (tokens * (tokens + 1) - shared * (shared + 1));
     return sum + linear + head + attention;
   }, 0);

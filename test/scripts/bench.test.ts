@@ -11,7 +11,7 @@ import { verdictRow } from '../../scripts/bench/targets';
 import { middleRound, type TrainingRun, trainingSection } from '../../scripts/bench/training';
 
 test('operations of a step are those of linear layers, head and causal pairs, counted by hand', () => {
-  const model = { linearParameters: 10, headParameters: 100, layers: 2, attentionWidth: 4 };
+  const model = { linearParameters: 10, headParameters: 100, lastParameters: 0, layers: 2, attentionWidth: 4 };
   // linear: 6·10·3 = 180; head: 6·100·1 = 600; attention: 3 tokens see 1 + 2 + 3 = 6 others, each 2·2·4 operations in each
   // of 2 layers = 192 forward, three times that with the backward pass = 576
   assert.equal(trainingFlops(model, [{ tokens: 3, targets: 1 }]), 180 + 600 + 576);
@@ -19,6 +19,8 @@ test('operations of a step are those of linear layers, head and causal pairs, co
   assert.equal(trainingFlops(model, Array(2).fill({ tokens: 3, targets: 1 })), 2 * (180 + 600 + 576));
   // of one whose first two tokens are another's, the last one is left, which sees 3
   assert.equal(trainingFlops(model, [{ tokens: 3, shared: 2, targets: 1 }]), 60 + 600 + 288);
+  // 4 of the 10 weights lie behind the last attention, where only the target's token goes on: 6·6·3 + 6·4·1
+  assert.equal(trainingFlops({ ...model, lastParameters: 4 }, [{ tokens: 3, targets: 1 }]), 132 + 600 + 576);
 });
 
 const step = (loss: number, rest: Partial<StepRecord> = {}): StepRecord => ({ seconds: 2, loss, tokens: 100, ...rest });

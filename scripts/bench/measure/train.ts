@@ -95,9 +95,16 @@ function readClocks(): { now: number; runMs: number; compileMs: number } {
   return { now: performance.now(), runMs, compileMs };
 }
 
+/** Linear layers that come before attention. */
+const BEFORE_ATTENTION = /\.(q_proj|k_proj|v_proj|query_key_value)$/;
+
 function sizesOf({ linears, outputHead, config }: CausalLM): ModelSizes {
+  const inLastLayer = new RegExp(`\\.layers\\.${config.numHiddenLayers - 1}\\.`);
+  const all = [...linears.values()];
+  const weightsOf = (list: typeof all): number => list.reduce((sum, { weight }) => sum + weight.shape[0] * weight.shape[1], 0);
   return {
-    linearParameters: [...linears.values()].reduce((sum, { weight }) => sum + weight.shape[0] * weight.shape[1], 0),
+    linearParameters: weightsOf(all),
+    lastParameters: weightsOf(all.filter(({ name }) => inLastLayer.test(name) && !BEFORE_ATTENTION.test(name))),
     headParameters: outputHead.size,
     layers: config.numHiddenLayers,
     attentionWidth: config.numAttentionHeads * config.headDim,
