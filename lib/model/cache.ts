@@ -1,7 +1,7 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
-import { carryAll, carryOnly, disposeBatch, makeBatch, placeOf } from './batch';
+import { borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
+import { carryAll, carryOnly, disposeBatch, makeBatch, packedPass, placeOf } from './batch';
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
 import type { Attend, CausalLM, TokenBatch } from './types';
@@ -38,14 +38,13 @@ export class DecodingState {
         lengths.map((length, sequence) => placeOf(batch, sequence, length - 1)),
         'int32',
       );
-      const carry = carryOnly(last, model.config);
+      const pass = packedPass(batch, carryOnly(last, model.config));
       const attend: Attend = (layer, q, k, v, options) => {
         const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
         [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
-        return carry(layer, attention(q, k, v, batch.segments, options));
+        return pass.attend(layer, q, k, v, options);
       };
-      const hidden = model.forward({ ids: batch.ids, positions: batch.positions, length: Math.max(...lengths), attend, carry });
-      return tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D;
+      return tf.matMul(model.forward({ ...pass, attend }), model.outputHead, false, true) as tf.Tensor2D;
     });
     readWeights(model);
     disposeBatch(batch);

@@ -1,7 +1,7 @@
 /** What all families share: owning parameters, and reading packed rows. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Tokenizer } from '../text';
-import { carryAll, carryOnly, packedPass } from './batch';
+import { carryOnly, packedPass } from './batch';
 import type { Linear, ParameterList } from './layers';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
 
@@ -43,8 +43,7 @@ export abstract class Decoder implements CausalLM {
   }
 
   hiddenStates(batch: TokenBatch, places?: tf.Tensor1D): tf.Tensor2D {
-    const carry = places ? carryOnly(places, this.config) : carryAll;
-    return tf.tidy(() => this.forward(packedPass(batch, carry)));
+    return tf.tidy(() => this.forward(packedPass(batch, places && carryOnly(places, this.config))));
   }
 
   forward(pass: ForwardPass): tf.Tensor2D {

@@ -99,10 +99,12 @@ class Block {
     return this.after(tf.add(attended, this.mlp(this.before(attended, this.mlpNorm))), this.mlpNorm);
   }
 
+  /** What a sublayer reads: x normalized, unless that comes after it. */
   private before(x: tf.Tensor2D, norm: LayerNorm): tf.Tensor2D {
     return this.config.normBefore ? norm.apply(x) : x;
   }
 
+  /** What a sublayer and its residual connection give. */
   private after(x: tf.Tensor2D, norm: LayerNorm): tf.Tensor2D {
     return this.config.normBefore ? x : norm.apply(x);
   }

@@ -5,8 +5,8 @@
  *
  * - Linear layers: 2 for each weight and token forward, twice that backward (gradients of the input and of the weight),
  *   so 6 · weights · tokens.
- * - The output head the same, for targets only: 6 · head weights · targets. So does what follows the last layer's attention,
- *   from where no token looks at another.
+ * - The output head the same, for targets only: 6 · head weights · targets. So with the linear layers behind the
+ *   last attention, from where no token looks at another.
  * - Attention: query-key products and the mixing of values are each 2 · headDim for each head and each pair of a token with
  *   one that it sees. An example of n tokens has n(n+1)/2 such pairs. Forward and twice that backward: 6 · width · n(n+1)
  *   in a layer, where width is heads · headDim. Sliding windows are not considered.
