@@ -23,6 +23,10 @@ const floats = (...shape: number[]): Operand => {
   const data = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => 2 * random.next() - 1);
   return { shape, dtype: 'float32', data };
 };
+const scaled = ({ data, ...operand }: Operand, factor: number): Operand => ({
+  ...operand,
+  data: Float32Array.from(data, (x) => x * factor),
+});
 const integers = (...data: number[]): Operand => ({ shape: [data.length], dtype: 'int32', data: Int32Array.from(data) });
 
 /** The tables of a row whose segments have these lengths, and share these prefixes (segments.ts). */
@@ -76,11 +80,18 @@ for (const [what, name, operands, attrs] of [
   ['attention of a single segment', 'SegmentAttention', [q, k, v, ...tablesOf([9])], heads],
   ['attention with as many key heads', 'SegmentAttention', [q, floats(9, 32), floats(9, 32), ...tables], { ...heads, kvHeads: 4 }],
   ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), ...tablesOf([20, 270])], heads],
+  ['attention over scores far apart', 'SegmentAttention', [scaled(q, 100), k, v, ...tables], heads],
   [
     'gradients of attention with a shared prefix',
     'SegmentAttentionGrad',
     [floats(9, 32), q, k, v, floats(9, 32), ...sharing],
     { ...heads, window: 3 },
+  ],
+  [
+    'gradients of attention of blocks',
+    'SegmentAttentionGrad',
+    [floats(290, 32), floats(290, 32), floats(290, 16), floats(290, 16), floats(290, 32), ...tablesOf([20, 270])],
+    heads,
   ],
   ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
@@ -88,12 +99,15 @@ for (const [what, name, operands, attrs] of [
   ['gradients of logits', 'TokenLossGrad', [...large, floats(5)], {}],
   ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5, 1264), floats(5, 1236)], {}],
   ['gradients of the output head', 'TokenLossWeightGrad', [floats(5, 8), floats(5, 1264), floats(5, 1236)], {}],
+  ['sums of rows by id', 'ScatterRows', [floats(7, 8), integers(1, 0, 4, 1, 1, 3, 0)], { count: 6 }],
+  ['sums of rows with ids of their own', 'ScatterRows', [floats(3, 8), integers(4, 0, 2)], { count: 6 }],
   ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
   ['products with a turned operand', 'BatchMatMul', [floats(8, 5), floats(8, 3)], { transposeA: true }],
   ['batched products', 'BatchMatMul', [floats(2, 3, 5, 8), floats(3, 4, 8)], { transposeB: true }],
 ] as [string, string, Operand[], Attrs][]) {
-  test(`${what}: written for WebGPU or in float16, the graph computes the same`, () => {
+  test(`${what}: written for WebGPU, in float16 or with fused attention, the graph computes the same`, () => {
     const expected = compute(name, operands, attrs, plain);
+    close(compute(name, operands, attrs, { ...plain, fusesAttention: true }), expected, 1e-5);
     close(compute(name, operands, attrs, { device: 'webgpu', precision: 'float32' }), expected, 1e-5);
     close(compute(name, operands, attrs, { device: 'cpu', precision: 'float16' }), expected, 1e-2);
     close(compute(name, operands, attrs, { device: 'webgpu', precision: 'float16' }), expected, 1e-2);

@@ -15,7 +15,6 @@ import {
   KernelBackend,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
-import { findBlock } from './blocked-products';
 import { DeviceMemory } from './device-memory';
 import { HostMemory } from './host-memory';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
@@ -28,6 +27,7 @@ import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
 import { SessionCache } from './session-cache';
 import type { EngineMemory, EngineStatistics } from './statistics';
+import { targetOf } from './target';
 import { type HostArray, inShape, type Layout, Node, sameShape, sizeOf, Value, valueOver } from './value';
 
 /** Data of a tfjs tensor: a value of the record, two of them (real and imaginary parts), or strings, which stay outside of it. */
@@ -61,9 +61,8 @@ export class OrtBackend extends KernelBackend {
 
   constructor(private settings: SessionSettings) {
     super();
-    const isDevice = settings.executionProviders[0] !== 'cpu';
-    this.storage = isDevice ? new DeviceMemory(settings, this.statistics) : new HostMemory();
-    this.target = { device: isDevice ? 'webgpu' : 'cpu', precision: 'float32', block: isDevice ? undefined : findBlock(settings) };
+    this.target = targetOf(settings);
+    this.storage = this.target.device === 'cpu' ? new HostMemory() : new DeviceMemory(settings, this.statistics);
     this.data = new DataStorage(this, engine());
   }
 

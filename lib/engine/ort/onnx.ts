@@ -55,7 +55,8 @@ const IR_VERSION = 10;
 /** Where the data of a constant is (TensorProto.DataLocation). */
 const EXTERNAL = 1;
 
-const OPSET = 21;
+/** Versions of ONNX's operators. Attention came with 23; of versions after 21 the WebGPU provider lacks some, which would compute on the CPU. */
+const OPSETS = { cpu: 23, webgpu: 21 } as const;
 
 /**
  * Tensors that Split and Concat may have on WebGPU, on their side that has many. Adapters let a shader have 8 buffers at least
@@ -83,6 +84,8 @@ export interface Target {
   precision: Precision;
   /** Channels that lie together in the processor's own layout of matrices (blocked-products.ts); absent where it has none. */
   block?: number;
+  /** Whether attention is one operator (fused-attention.ts). */
+  fusesAttention?: boolean;
 }
 
 /** A graph under construction. Every method that adds a node returns the names of its outputs. */
@@ -307,7 +310,7 @@ export class GraphBuilder {
     this.writeTo(writer, { inputs: [...this.inputs, ...this.openShapes()] });
     writer.ldelim();
     for (const [domain, version] of [
-      ['', OPSET],
+      ['', OPSETS[this.target.device]],
       [CONTRIB, 1],
       [BLOCKED, 1],
     ] as const) {

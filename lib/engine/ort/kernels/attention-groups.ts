@@ -1,5 +1,6 @@
 /** Groups of blocks of a packed row (segments.ts), as the Loops of attention take one after the other. */
 import type { AttentionOptions } from '../../ops';
+import { type AttentionOperands, fusedAttention, fusedProbabilities, HIDDEN } from '../fused-attention';
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 import { type GroupTables, upTo } from './attention-tables';
@@ -10,14 +11,10 @@ export interface Heads extends AttentionOptions {
 }
 
 /**
- * How far below the largest score of a query the hidden ones stay in the softmax. Their probability, e⁻⁴⁰ = 4·10⁻¹⁸, is nothing beside
- * float32's rounding. Of much smaller scores the exponential, or what a gradient multiplies by it, would be a denormal number, on which
- * processors take many times as long.
+ * How far below the largest score of a query the hidden ones stay, where the softmax would make denormal numbers of them, on which
+ * processors take many times as long. Their probability, e⁻⁴⁰ = 4·10⁻¹⁸, is nothing beside float32's rounding.
  */
 const DEPTH = 40;
-
-/** Added to a score to hide it; finite, so that differences of hidden scores are numbers. */
-const HIDDEN = -1e30;
 
 /** One group inside a Loop's body: blocks side by side, filled up to the longest. */
 export class Group {
@@ -47,16 +44,42 @@ export class Group {
     return graph.op('Gather', [x, graph.op('Min', [rows, this.tables.lastKey])], { axis: 0 });
   }
 
+  /** softmax(scale·q·kᵀ)·v over what each query sees, [count·kvHeads·group·places, headDim]. */
+  output(queries: string, keys: string, values: string): string {
+    const { graph } = this;
+    const output = graph.target.fusesAttention
+      ? fusedAttention(graph, this.operands(queries, keys), this.byBlock(values), this.heads.scale)
+      : graph.op('MatMul', [this.probabilities(queries, keys), values]);
+    return graph.op('Reshape', [output, graph.ints([-1, this.heads.headDim])]);
+  }
+
   /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, group·places, keys]. */
   probabilities(queries: string, keys: string): string {
     const { graph } = this;
-    const scores = matrixProduct(graph, queries, keys, { ranks: [3, 3], transB: true, alpha: this.heads.scale });
+    const probabilities = graph.target.fusesAttention
+      ? fusedProbabilities(graph, this.operands(queries, keys), this.heads.scale)
+      : this.raisedSoftmax(matrixProduct(graph, queries, keys, { ranks: [3, 3], transB: true, alpha: this.heads.scale }));
+    return graph.op('Reshape', [
+      probabilities,
+      graph.op('Concat', [graph.ints([-1]), graph.sizeOf(queries, 1), this.keyCount], { axis: 0 }),
+    ]);
+  }
+
+  private operands(queries: string, keys: string): AttentionOperands {
+    const { graph } = this;
+    const places = graph.sizeOf(this.own(this.tables.queryPlaces), 0);
+    const shape = graph.op('Concat', [graph.ints([-1, this.heads.heads]), places, graph.ints([this.heads.headDim])], { axis: 0 });
+    return { queries: graph.op('Reshape', [queries, shape]), keys: this.byBlock(keys), mask: this.mask() };
+  }
+
+  /** The softmax of what each query sees of its scores [count·kvHeads, group·places, keys], as [count·kvHeads, group, places, keys]. */
+  private raisedSoftmax(scores: string): string {
+    const { graph } = this;
     const byHead = graph.op('Concat', [graph.ints([0, this.heads.heads / this.heads.kvHeads, -1]), this.keyCount], { axis: 0 });
     const masked = graph.op('Add', [graph.op('Reshape', [scores, byHead]), this.mask()]);
     const highest = graph.op('ReduceMax', [masked, graph.ints([-1])], { keepdims: 1 });
     const raised = graph.op('Max', [masked, graph.op('Sub', [highest, graph.scalar('float32', DEPTH)])]);
-    const grouped = graph.op('Concat', [graph.ints([0, -1]), this.keyCount], { axis: 0 });
-    return graph.op('Reshape', [graph.op('Softmax', [raised], { axis: -1 }), grouped]);
+    return graph.op('Softmax', [raised], { axis: -1 });
   }
 
   /**
@@ -67,7 +90,7 @@ export class Group {
    */
   settle(gradient: string, carried: string): { own: string; before: string } {
     const { graph, keyCount } = this;
-    const byBlock = graph.op('Reshape', [gradient, this.shapeOfKeys(graph.ints([-1]), keyCount)]);
+    const byBlock = this.byBlock(gradient);
     const blocks = graph.sizeOf(byBlock, 0);
     const less = (a: string, b: string): string => graph.op('Sub', [a, b]);
     // The last tokens have got nothing yet. Of several blocks only what they share has, and the first block takes it for all of them.
@@ -87,6 +110,11 @@ export class Group {
     const rows = graph.op('Reshape', [x, graph.op('Concat', [blocks, width], { axis: 0 })], { allowzero: 1 });
     const ones = graph.op('Expand', [graph.scalar('float32', 1), graph.op('Concat', [graph.ints([1]), blocks], { axis: 0 })]);
     return graph.op('Reshape', [graph.op('MatMul', [ones, rows]), this.shapeOfKeys(graph.ints([1]), keys)], { allowzero: 1 });
+  }
+
+  /** [count·kvHeads, keys, headDim] as [count, kvHeads, keys, headDim]. */
+  private byBlock(x: string): string {
+    return this.graph.op('Reshape', [x, this.shapeOfKeys(this.graph.ints([-1]), this.keyCount)]);
   }
 
   /** The shape [blocks, kvHeads, keys, headDim]. */

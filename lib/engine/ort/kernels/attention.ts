@@ -55,8 +55,7 @@ const attention: OrtKernel = {
     const [qRows, kRows, vRows] = [q, k, v].map(({ name }) => headRows(graph, name, heads));
     const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
       const group = new Group(body, tables, heads, iteration);
-      const probabilities = group.probabilities(group.queries(qRows), group.keys(kRows));
-      return { items: [headRows(body, body.op('MatMul', [probabilities, group.keys(vRows)]), heads)] };
+      return { items: [group.output(group.queries(qRows), group.keys(kRows), group.keys(vRows))] };
     });
     return inTokenOrder(graph, sequence, slots.name, heads.heads, heads);
   },

@@ -6,7 +6,7 @@ import type { Emission, OrtKernel } from '../kernel';
 import { float, type GraphBuilder } from '../onnx';
 import { scatterRowsIntoPieces } from '../pieces';
 import { blockedRows } from '../resting-layout';
-import { scatterRows } from './shape';
+import { scatterRows, sumsOfRows } from './shape';
 
 const like = ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: 'float32' as const });
 const rowsOf = (x: TensorInfo): number[] => [...x.shape.slice(0, -1), 1];
@@ -204,10 +204,7 @@ const scatter: OrtKernel = {
   name: 'ScatterRows',
   inputs: ['rows', 'ids'],
   infer: ([rows], { count }) => ({ shape: [count, rows.shape[1]], dtype: 'float32' }),
-  emit: (emission) => {
-    const { graph, outputs } = emission;
-    return onto(emission, graph.op('Expand', [graph.constant('float32', [0], [1]), graph.shape(outputs[0].shape)]));
-  },
+  emit: ({ graph, inputs: [rows, ids], outputs: [output] }) => sumsOfRows(graph, rows, ids.name, output.shape),
   emitOnto: onto,
   emitOntoPieces: (emission, bases) =>
     bases.length === 1 ? [onto(emission, bases[0])] : scatterRowsIntoPieces(emission, bases, emission.attrs.count),

@@ -1,0 +1,78 @@
+/**
+ * ONNX's Attention as ONNX Runtime computes it on the CPU: its threads take head after head, whose scores stay in the cache from the
+ * product through the softmax. Where its softmax leaves something of hidden scores, `hidesScores` says so, and steps serve instead.
+ */
+import { float, GraphBuilder } from './onnx';
+import { ortTensor, Session, type SessionSettings } from './session';
+
+/** Added to a score to hide it; finite, so that differences of hidden scores are numbers. */
+export const HIDDEN = -1e30;
+
+/** Which of its results Attention gives as the fourth: the probabilities. */
+const PROBABILITIES = 3;
+
+/** Operands of an attention: [count, heads, queries, headDim], [count, kvHeads, keys, headDim], and what is added to scores, [queries, keys]. */
+export interface AttentionOperands {
+  queries: string;
+  keys: string;
+  mask: string;
+}
+
+/** softmax(scale·q·kᵀ + mask)·v, [count, heads, queries, …], with values [count, kvHeads, keys, …]. */
+export function fusedAttention(graph: GraphBuilder, { queries, keys, mask }: AttentionOperands, values: string, scale: number): string {
+  return graph.op('Attention', [queries, keys, values, mask], { scale: float(scale) });
+}
+
+/** softmax(scale·q·kᵀ + mask), [count, heads, queries, keys]. */
+export function fusedProbabilities(graph: GraphBuilder, { queries, keys, mask }: AttentionOperands, scale: number): string {
+  // The operator always multiplies by values, so it gets the fewest that there can be.
+  const shape = graph.op('Concat', [graph.op('Shape', [keys], { end: 3 }), graph.ints([1])], { axis: 0 });
+  const values = graph.op('Expand', [graph.scalar('float32', 0), shape]);
+  const [output, probabilities] = [graph.freshName(), graph.freshName()];
+  // Its copies of keys and values are not asked for.
+  graph.node('Attention', [queries, keys, values, mask], [output, '', '', probabilities], {
+    scale: float(scale),
+    qk_matmul_output_mode: PROBABILITIES,
+  });
+  return probabilities;
+}
+
+/** One visible key, and hidden ones for every lane of a vector and some behind them. */
+const KEYS = 71;
+
+let hides: boolean | undefined;
+
+/**
+ * Whether Attention runs here, and hidden scores get a probability of exactly 0. With AVX-512 the exponential of what is far below is not 0 but
+ * the smallest that there is, a denormal number, on which processors take many times as long.
+ */
+export function hidesScores(settings: SessionSettings): boolean {
+  hides ??= tryToHide({ ...settings, threads: 1 });
+  return hides;
+}
+
+function tryToHide(settings: SessionSettings): boolean {
+  const graph = new GraphBuilder();
+  const operands = {
+    queries: graph.input('queries', 'float32', [1, 1, 1, 1]),
+    keys: graph.input('keys', 'float32', [1, 1, KEYS, 1]),
+    mask: graph.input('mask', 'float32', [1, KEYS]),
+  };
+  graph.outputAs('y', fusedProbabilities(graph, operands, 1), 'float32', [1, 1, 1, KEYS]);
+  const mask = new Float32Array(KEYS).fill(HIDDEN);
+  mask[0] = 0;
+  const y = new Float32Array(KEYS);
+  try {
+    const session = new Session(graph, settings);
+    const feeds = {
+      queries: ortTensor('float32', Float32Array.of(1), [1, 1, 1, 1]),
+      keys: ortTensor('float32', new Float32Array(KEYS).fill(1), [1, 1, KEYS, 1]),
+      mask: ortTensor('float32', mask, [1, KEYS]),
+    };
+    session.run(feeds, { y: ortTensor('float32', y, [1, 1, 1, KEYS]) });
+    session.dispose();
+  } catch {
+    return false;
+  }
+  return y.every((probability, key) => probability === (key === 0 ? 1 : 0));
+}
