@@ -62,13 +62,13 @@ function tryToHide(settings: SessionSettings): boolean {
   const mask = new Float32Array(KEYS).fill(HIDDEN);
   mask[0] = 0;
   const y = new Float32Array(KEYS);
+  const feeds = {
+    queries: ortTensor('float32', Float32Array.of(1), [1, 1, 1, 1]),
+    keys: ortTensor('float32', new Float32Array(KEYS).fill(1), [1, 1, KEYS, 1]),
+    mask: ortTensor('float32', mask, [1, KEYS]),
+  };
   try {
     const session = new Session(graph, settings);
-    const feeds = {
-      queries: ortTensor('float32', Float32Array.of(1), [1, 1, 1, 1]),
-      keys: ortTensor('float32', new Float32Array(KEYS).fill(1), [1, 1, KEYS, 1]),
-      mask: ortTensor('float32', mask, [1, KEYS]),
-    };
     session.run(feeds, { y: ortTensor('float32', y, [1, 1, 1, KEYS]) });
     session.dispose();
   } catch {

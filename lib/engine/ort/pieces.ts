@@ -7,6 +7,7 @@
  */
 import type { Tensor } from 'onnxruntime-common';
 import type { Emission, Operand, Output } from './kernel';
+import { addRows } from './kernels/row-sums';
 import { ELEMENT_TYPES, type GraphBuilder } from './onnx';
 import { ortTensor } from './session';
 
@@ -74,14 +75,12 @@ export function tensorsOfPieces(name: string, { type, data, dims }: Tensor): Rec
   return Object.fromEntries(tensors);
 }
 
-/** Adds rows to those of a matrix in pieces that their ids name; one after the other, so that sums do not depend on threads. */
-export function scatterRowsIntoPieces({ graph, inputs: [rows, ids] }: Emission, bases: readonly string[], total: number): string[] {
+/** Adds rows to those of a matrix in pieces that their ids name. */
+export function addRowsToPieces({ graph, inputs: [rows, ids] }: Emission, bases: readonly string[], total: number): string[] {
   return piecesOf(total).map((piece, index) => {
     const { place, isInside } = placesIn(graph, ids.name, piece);
-    const own = graph.op('Compress', [rows.name, isInside], { axis: 0 });
-    const column = graph.op('Unsqueeze', [graph.op('Compress', [place, isInside], { axis: 0 }), graph.ints([1])]);
-    const indices = graph.op('Expand', [column, graph.op('Shape', [own])]);
-    return graph.op('ScatterElements', [bases[index], indices, own], { axis: 0, reduction: 'add' });
+    const [ownIds, own] = [place, rows.name].map((x) => graph.op('Compress', [x, isInside], { axis: 0 }));
+    return addRows(graph, bases[index], ownIds, own, rows.shape.length);
   });
 }
 

@@ -1,7 +1,8 @@
 /** Operations that move elements without computing on them. */
 import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Attrs, NumericType, Operand, OrtKernel } from '../kernel';
-import { type Dim, ELEMENT_TYPES, type GraphBuilder } from '../onnx';
+import type { Attrs, NumericType, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES } from '../onnx';
+import { sumsOfRows } from './row-sums';
 
 const ofOneType = (inputs: TensorInfo[]): boolean => inputs.every(({ dtype }) => dtype === inputs[0].dtype);
 const typeOf = (x: TensorInfo): NumericType => x.dtype as NumericType;
@@ -193,7 +194,6 @@ export const shapeKernels: OrtKernel[] = [
     inputs: ['x', 'segmentIds'],
     infer: ([x, ids], { numSegments }) => ({ shape: [numSegments, ...x.shape.slice(ids.shape.length)], dtype: 'float32' }),
     emit: ({ graph, inputs: [x, ids], outputs: [output] }) => {
-      const zeros = graph.op('Expand', [graph.scalar('float32', 0), graph.shape(output.shape)]);
       // A row whose id is no segment counts for nothing: it is added as zeros to segment 0.
       const end = graph.op('Cast', [graph.shape(output.shape.slice(0, 1))], { to: ELEMENT_TYPES.int32 });
       const inRange = graph.op('Less', [ids.name, end]);
@@ -203,37 +203,8 @@ export const shapeKernels: OrtKernel[] = [
         x.name,
         graph.scalar('float32', 0),
       ]);
-      return scatterRows(graph, zeros, graph.op('Where', [valid, ids.name, graph.scalar('int32', 0)]), rows, x.shape);
+      return sumsOfRows(graph, rows, graph.op('Where', [valid, ids.name, graph.scalar('int32', 0)]), output.shape);
     },
     supports: ([x, ids], { numSegments }) => x.dtype === 'float32' && ids.dtype === 'int32' && ids.shape.length === 1 && numSegments > 0,
   },
 ];
-
-/**
- * Of each id the sum of its rows, zeros where it has none, as adding one row after the other gives it. Scattering goes from number to number,
- * gathering from row to row, at fifty times the speed: so the first row of each id is gathered, and only what repeats an id is scattered.
- */
-export function sumsOfRows(graph: GraphBuilder, rows: Operand, ids: string, shape: Dim[]): string {
-  const [count, ...width] = shape;
-  const zeros = (shape: Dim[]): string => graph.op('Expand', [graph.scalar('float32', 0), graph.shape(shape)]);
-  if (graph.target.device !== 'cpu') return scatterRows(graph, zeros(shape), ids, rows.name, rows.shape);
-  const end = graph.op('Cast', [graph.op('Squeeze', [graph.sizeOf(ids, 0)])], { to: ELEMENT_TYPES.int32 });
-  const places = graph.op('Range', [graph.scalar('int32', 0), end, graph.scalar('int32', 1)]);
-  const first = graph.op('ScatterElements', [graph.op('Expand', [end, graph.shape([count])]), ids, places], { axis: 0, reduction: 'min' });
-  const withZeros = graph.op('Concat', [rows.name, zeros([1, ...width])], { axis: 0 });
-  const firstRows = graph.op('Gather', [withZeros, first], { axis: 0 });
-  const repeats = graph.op('Greater', [places, graph.op('Gather', [first, ids], { axis: 0 })]);
-  const [others, otherIds] = [rows.name, ids].map((x) => graph.op('Compress', [x, repeats], { axis: 0 }));
-  const column = graph.op('Reshape', [otherIds, graph.ints([-1, ...width.map(() => 1)])]);
-  return graph.op('ScatterElements', [firstRows, graph.op('Expand', [column, graph.op('Shape', [others])]), others], {
-    axis: 0,
-    reduction: 'add',
-  });
-}
-
-/** base with rows[i] added to its row ids[i]; one after the other, so that sums do not depend on threads. */
-export function scatterRows(graph: GraphBuilder, base: string, ids: string, rows: string, shape: Dim[]): string {
-  const column = graph.reshape(ids, [shape[0], ...shape.slice(1).map(() => 1)]);
-  const indices = graph.op('Expand', [column, graph.shape(shape)]);
-  return graph.op('ScatterElements', [base, indices, rows], { axis: 0, reduction: 'add' });
-}

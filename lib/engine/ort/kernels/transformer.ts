@@ -4,9 +4,9 @@ import type { Activation } from '../../ops';
 import { elementwise, isBlocked } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { float, type GraphBuilder } from '../onnx';
-import { scatterRowsIntoPieces } from '../pieces';
+import { addRowsToPieces } from '../pieces';
 import { blockedRows } from '../resting-layout';
-import { scatterRows, sumsOfRows } from './shape';
+import { addRows, sumsOfRows } from './row-sums';
 
 const like = ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: 'float32' as const });
 const rowsOf = (x: TensorInfo): number[] => [...x.shape.slice(0, -1), 1];
@@ -204,14 +204,14 @@ const scatter: OrtKernel = {
   name: 'ScatterRows',
   inputs: ['rows', 'ids'],
   infer: ([rows], { count }) => ({ shape: [count, rows.shape[1]], dtype: 'float32' }),
-  emit: ({ graph, inputs: [rows, ids], outputs: [output] }) => sumsOfRows(graph, rows, ids.name, output.shape),
+  emit: ({ graph, inputs: [rows, ids], outputs: [output] }) => sumsOfRows(graph, rows.name, ids.name, output.shape),
   emitOnto: onto,
   emitOntoPieces: (emission, bases) =>
-    bases.length === 1 ? [onto(emission, bases[0])] : scatterRowsIntoPieces(emission, bases, emission.attrs.count),
+    bases.length === 1 ? [onto(emission, bases[0])] : addRowsToPieces(emission, bases, emission.attrs.count),
 };
 
 function onto({ graph, inputs: [rows, ids] }: Emission, base: string): string {
-  return scatterRows(graph, base, ids.name, rows.name, rows.shape);
+  return addRows(graph, base, ids.name, rows.name, rows.shape.length);
 }
 
 export const transformerKernels = [
