@@ -47,6 +47,22 @@ test('a shape with a size to be inferred is no constant to ONNX Runtime, but an 
   assert.deepEqual(threes.dims, [2, 3]);
 });
 
+test('what is computed does not depend on how large the graph is, from where on ONNX Runtime does not look for better operations', () => {
+  const steps = (from: typeof x, count: number): typeof x => {
+    const graph = new GraphBuilder();
+    let value = graph.input('x', 'float32', ['n']);
+    for (let i = 0; i < count; i++) value = graph.op(i % 2 ? 'Sin' : 'Mul', i % 2 ? [value] : [value, graph.scalar('float32', 1.1)]);
+    graph.outputAs('y', value, 'float32', ['n']);
+    assert.equal(graph.nodeCount, count);
+    const session = new Session(graph, settings);
+    const { y } = session.run({ x: from }, { y: null });
+    session.dispose();
+    return y as typeof x;
+  };
+  const inPieces = [1000, 1000, 1000].reduce(steps, x);
+  assert.deepEqual(steps(x, 3000).data, inPieces.data);
+});
+
 /** Names of the inputs that a model declares (onnx.proto: ModelProto.graph is field 7, GraphProto.input 11, ValueInfoProto.name 1). */
 function inputNames(model: Uint8Array): string[] {
   const [graph] = fieldsOf(model, 7);

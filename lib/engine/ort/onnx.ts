@@ -111,6 +111,11 @@ export class GraphBuilder {
     private readonly counter = { next: 0 },
   ) {}
 
+  /** How many operations it has, without those in the bodies of its loops. */
+  get nodeCount(): number {
+    return this.nodes.length;
+  }
+
   /** A graph for the body of a Loop; it sees the values of this one by name. */
   subgraph(): GraphBuilder {
     return new GraphBuilder(this.target, this, this.counter);

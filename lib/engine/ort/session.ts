@@ -18,6 +18,13 @@ export interface SessionSettings {
 /** Where a session leaves a result: in main memory, or on the GPU. */
 export type OutputPlace = 'cpu' | 'gpu-buffer';
 
+/**
+ * Operations of a graph for the processor from which on ONNX Runtime does not look for better ones. Its passes over a graph take as long
+ * as the rest of compiling. A large one is a whole model, written as it is to be computed: of the 10,000 operations of a training step
+ * they replaced six, on constants. In a small one, of somebody's convolutions perhaps, they may find much.
+ */
+const TOO_MANY_TO_OPTIMIZE = 2000;
+
 /** Name of an output that nobody reads, and what the binding says when it comes to it. */
 const END = 'end';
 const AT_THE_END = 'Non tensor type is temporarily not supported';
@@ -41,10 +48,11 @@ export class Session {
   constructor(graph: GraphBuilder, settings: SessionSettings, places?: Record<string, OutputPlace>) {
     this.inPieces = graph.inPieces;
     this.native = new (onnxRuntime().InferenceSession)();
+    const isLarge = graph.target.device === 'cpu' && graph.nodeCount >= TOO_MANY_TO_OPTIMIZE;
     const options: InferenceSession.SessionOptions = {
       executionProviders: settings.executionProviders,
       intraOpNumThreads: settings.threads,
-      graphOptimizationLevel: 'basic',
+      graphOptimizationLevel: isLarge ? 'disabled' : 'basic',
       // Shapes vary from run to run; a pattern for each would be kept forever.
       enableMemPattern: false,
       enableCpuMemArena: !settings.frugal,
