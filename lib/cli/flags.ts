@@ -1,7 +1,7 @@
 /** Command-line words to typed values: the grammar of flags, and tables that say which flags a verb has. */
 import { UserError } from '../errors';
 import { type Field, text } from '../train/fields';
-import { nearest } from '../train/nearest';
+import { orNearest } from '../train/nearest';
 
 /** A flag as it was written, with the words that follow it. */
 export interface GivenFlag {
@@ -107,7 +107,8 @@ function readFlag(name: string, { many, placeholder, range, parse }: Flag<unknow
 }
 
 export function unknownFlag(name: string, known: readonly string[], command: string): UserError {
-  return new UserError(`--${name} is not a flag of ${command}; the nearest is --${nearest(name, known)}.`);
+  const flags = known.map((flag) => `--${flag}`);
+  return new UserError(`--${name} is not a flag of ${command}; ${orNearest(`--${name}`, flags, `${command} --help lists them all`)}.`);
 }
 
 export function lowerFirst(sentence: string): string {

@@ -29,11 +29,12 @@ async function run([first, ...rest]: readonly string[], output: Output): Promise
   if (verb) return say(verbHelp(verb));
   if (wantsHelp(first)) return say(programHelp());
   if (first === undefined) throw new UserError(`tunebook needs a verb: ${names()}; tunebook --help explains them.`);
+  const near = nearest(
+    first,
+    verbs.map(({ name }) => name),
+  );
   throw new UserError(
-    `${JSON.stringify(first)} is no verb of tunebook; the nearest is ${nearest(
-      first,
-      verbs.map(({ name }) => name),
-    )}, and there are ${names()}.`,
+    `${JSON.stringify(first)} is no verb of tunebook; ${near ? `the nearest is ${near}, and ` : ''}there are ${names()}.`,
   );
 }
 

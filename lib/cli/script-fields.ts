@@ -106,7 +106,8 @@ function mixture(help: string): Field<MixtureEntry[] | null> {
   return {
     default: null,
     help,
-    range: 'a list of datasets such as {path: data.jsonl, split: train, fraction: 0.5} (name, data_dir and columns are not supported)',
+    range:
+      'a list of datasets such as {path: data.jsonl, split: train, fraction: 0.5} (name, data_dir and columns are not supported); a single one is dataset_name',
     parse,
   };
 }

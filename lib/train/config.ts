@@ -7,7 +7,7 @@
 import { UserError } from '../errors';
 import { choice, either, type Field, flag, integer, interval, number, numbers, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
-import { nearest } from './nearest';
+import { orNearest } from './nearest';
 
 export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
 
@@ -180,7 +180,7 @@ function settleUnknown(key: string, value: unknown, otherKeys: readonly string[]
   }
   const camel = /[A-Z]/.test(key);
   const names = camel ? fieldList.map((field) => field.name) : [...fieldList.map((field) => field.key), ...otherKeys, ...foreignKeys];
-  throw new UserError(`${where}${key} is not a known setting; the nearest is ${nearest(key, names)}.`);
+  throw new UserError(`${where}${key} is not a known setting; ${orNearest(key, names, 'tunebook sft --help lists them all')}.`);
 }
 
 /** What no single field can know. */

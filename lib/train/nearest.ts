@@ -1,14 +1,23 @@
 /** Finding what a misspelt name was meant to be. */
 
-/** The known name nearest to `name` (fewest inserted, deleted, changed or swapped letters), case and separators aside; undefined when none is known. */
+/**
+ * The known name nearest to `name` (fewest inserted, deleted, changed or swapped letters), case and separators aside; undefined when each
+ * would take more than half of the name's letters.
+ */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
-  let fewest = Number.POSITIVE_INFINITY;
+  let fewest = Math.floor(plain(name).length / 2) + 1;
   for (const candidate of known) {
     const distance = edits(plain(name), plain(candidate));
     if (distance < fewest) [best, fewest] = [candidate, distance];
   }
   return best;
+}
+
+/** The end of a sentence that refuses a name: the nearest known one, or where all of them are listed. */
+export function orNearest(name: string, known: readonly string[], list: string): string {
+  const found = nearest(name, known);
+  return found === undefined ? list : `the nearest is ${found}`;
 }
 
 function plain(name: string): string {

@@ -100,8 +100,12 @@ describe('an unknown or misspelt name brings the nearest known one', () => {
   test('of a flag', async () => {
     await refuses(['score', '--modle', goldenModel], /--modle is not a flag of tunebook score; the nearest is --model\.$/);
   });
+  test('of a flag, or where they are listed if none is near', async () => {
+    await refuses(['score', '--frobnicate', '1'], /--frobnicate is not a flag of tunebook score; tunebook score --help lists them all\.$/);
+  });
   test('of a verb', async () => {
     await refuses(['evalaute'], /"evalaute" is no verb of tunebook; the nearest is evaluate/);
+    await refuses(['frobnicate'], /"frobnicate" is no verb of tunebook; there are sft, evaluate, score, generate and compare\.$/);
   });
 });
 

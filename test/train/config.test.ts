@@ -74,6 +74,8 @@ describe('an unknown key is refused with the nearest known one', () => {
   ]) {
     test(wrong, () => refuses({ [wrong]: 1 }, new RegExp(`^${wrong} is not a known setting; the nearest is (${right})\\.$`)));
   }
+  test('or, where none is near, with where they are listed', () =>
+    refuses({ train_data: 1 }, /^train_data is not a known setting; tunebook sft --help lists them all\.$/));
   test('offering keys that the caller reads itself', () => {
     assert.throws(() => parseConfig({ dataset_nam: 'x' }, { otherKeys: ['dataset_name'] }), /nearest is dataset_name/);
     assert.doesNotThrow(() => parseConfig({ dataset_name: 'x' }, { otherKeys: ['dataset_name'] }));
