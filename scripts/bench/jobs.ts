@@ -42,7 +42,7 @@ export interface StepRecord {
   flops?: number;
   /**
    * The speed of the product beside, in 10⁹ operations a second, over some seconds just before and just after the step (of
-   * the first step, after it).
+   * the first step, after it), and for a moment between its rows.
    */
   besideGflops?: number;
   /** Seconds inside ONNX Runtime's runs; absent on other engines. */

@@ -59,33 +59,49 @@ function sizesOfRow(row: readonly RowPart[]): ExampleSizes[] {
 
 type StepTimes = Pick<StepRecord, 'seconds' | 'runSeconds' | 'compileSeconds'>;
 
-/** Seconds after each step that products are computed for. */
+/** Seconds after each step that products are computed for; between two of its rows it is one run of them. */
 const BESIDE_SECONDS = 2;
 
-/** Takes the time of each step, and how much of it the engine's own counters explain; between them, the speed of products. */
+/**
+ * Takes the time of each step, and how much of it the engine's own counters explain; between steps and between the rows of a step, the
+ * speed of products, as a shared machine may change its own while a long step runs. Their time is none of the step's.
+ */
 class StepClock implements TrainerCallback {
   readonly times: StepTimes[] = [];
   /** After each step, the seconds of the runs. */
   private readonly beside: number[][] = [];
+  /** Inside of each step, likewise. */
+  private readonly inside: number[][] = [];
   private begun = readClocks();
+  /** Milliseconds of the step's runs of products so far. */
+  private pausedMs = 0;
 
   constructor(private readonly products: TimedProducts | undefined) {}
 
   onStepBegin(): void {
+    this.inside.push([]);
+    this.pausedMs = 0;
     this.begun = readClocks();
+  }
+
+  onSubstepEnd(): void {
+    if (!this.products) return;
+    const started = performance.now();
+    this.inside[this.inside.length - 1].push(...this.products.timeRuns(0));
+    this.pausedMs += performance.now() - started;
   }
 
   onStepEnd(): void {
     const ended = readClocks();
     const since = (name: 'now' | 'runMs' | 'compileMs') => (ended[name] - this.begun[name]) / 1000;
     const counters = engineStatistics() ? { runSeconds: since('runMs'), compileSeconds: since('compileMs') } : {};
-    this.times.push({ seconds: since('now'), ...counters });
+    this.times.push({ seconds: since('now') - this.pausedMs / 1000, ...counters });
     if (this.products) this.beside.push(this.products.timeRuns(BESIDE_SECONDS));
   }
 
-  /** The speed of the products just before and just after a step. */
+  /** The speed of the products just before a step, between its rows and just after it. */
   besideStep(step: number): number | undefined {
-    return this.products?.gflops(this.beside.slice(Math.max(0, step - 1), step + 1).flat());
+    return this.products?.gflops([...this.beside.slice(Math.max(0, step - 1), step + 1), this.inside[step]].flat());
   }
 }
 
