@@ -2,6 +2,7 @@
  * ONNX's Attention as ONNX Runtime computes it on the CPU: its threads take head after head, whose scores stay in the cache from the
  * product through the softmax. Where its softmax leaves something of hidden scores, `hidesScores` says so, and steps serve instead.
  */
+import type { AttentionOptions } from '../ops';
 import { float, GraphBuilder } from './onnx';
 import { ortTensor, Session, type SessionSettings } from './session';
 
@@ -11,19 +12,27 @@ export const HIDDEN = -1e30;
 /** Which of its results Attention gives as the fourth: the probabilities. */
 const PROBABILITIES = 3;
 
-/** Operands of an attention: [count, heads, queries, headDim], [count, kvHeads, keys, headDim], and what is added to scores, [queries, keys]. */
+/** Operands of an attention, and what is added to scores, [queries, keys]. */
 export interface AttentionOperands {
   queries: string;
   keys: string;
   mask: string;
 }
 
-/** softmax(scale·q·kᵀ + mask)·v, [count, heads, queries, …], with values [count, kvHeads, keys, …]. */
-export function fusedAttention(graph: GraphBuilder, { queries, keys, mask }: AttentionOperands, values: string, scale: number): string {
-  return graph.op('Attention', [queries, keys, values, mask], { scale: float(scale) });
+/**
+ * softmax(scale·q·kᵀ + mask)·v of whole tokens: queries [count, queries, heads·headDim], keys and values [count, keys, kvHeads·headDim]
+ * give [count, queries, heads·headDim].
+ */
+export function fusedAttention(
+  graph: GraphBuilder,
+  { queries, keys, mask }: AttentionOperands,
+  values: string,
+  { heads, kvHeads, scale }: AttentionOptions,
+): string {
+  return graph.op('Attention', [queries, keys, values, mask], { scale: float(scale), q_num_heads: heads, kv_num_heads: kvHeads });
 }
 
-/** softmax(scale·q·kᵀ + mask), [count, heads, queries, keys]. */
+/** softmax(scale·q·kᵀ + mask) of operands head by head, [count, heads, queries, headDim] and [count, kvHeads, keys, headDim]: [count, heads, queries, keys]. */
 export function fusedProbabilities(graph: GraphBuilder, { queries, keys, mask }: AttentionOperands, scale: number): string {
   // The operator always multiplies by values, so it gets the fewest that there can be.
   const shape = graph.op('Concat', [graph.op('Shape', [keys], { end: 3 }), graph.ints([1])], { axis: 0 });

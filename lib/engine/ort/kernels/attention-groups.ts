@@ -1,6 +1,6 @@
 /** Groups of blocks of a packed row (segments.ts), as the Loops of attention take one after the other. */
 import type { AttentionOptions } from '../../ops';
-import { type AttentionOperands, fusedAttention, fusedProbabilities, HIDDEN } from '../fused-attention';
+import { type AttentionOperands, fusedProbabilities, HIDDEN } from '../fused-attention';
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 import { type GroupTables, upTo } from './attention-tables';
@@ -42,15 +42,6 @@ export class Group {
     const first = graph.op('Where', [isPrefix, this.own(this.tables.prefixKeys), this.own(this.tables.firstKeys)]);
     const rows = graph.op('Add', [first, graph.op('Mul', [this.keyPlaces, graph.scalar('int32', this.heads.kvHeads)])]);
     return graph.op('Gather', [x, graph.op('Min', [rows, this.tables.lastKey])], { axis: 0 });
-  }
-
-  /** softmax(scale·q·kᵀ)·v over what each query sees, [count·kvHeads·group·places, headDim]. */
-  output(queries: string, keys: string, values: string): string {
-    const { graph } = this;
-    const output = graph.target.fusesAttention
-      ? fusedAttention(graph, this.operands(queries, keys), this.byBlock(values), this.heads.scale)
-      : graph.op('MatMul', [this.probabilities(queries, keys), values]);
-    return graph.op('Reshape', [output, graph.ints([-1, this.heads.headDim])]);
   }
 
   /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, group·places, keys]. */
@@ -124,7 +115,7 @@ export class Group {
   }
 
   /** [places, keys]: 0 where a query may look, HIDDEN elsewhere. */
-  private mask(): string {
+  mask(): string {
     const { graph } = this;
     const [queries, keys] = [this.own(this.tables.queryPlaces), this.keyPlaces];
     const [shown, hidden] = [graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)];

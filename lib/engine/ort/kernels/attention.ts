@@ -7,6 +7,7 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
+import { fusedAttention } from '../fused-attention';
 import type { Attrs, OrtKernel } from '../kernel';
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct, type ProductOptions } from '../products';
@@ -31,6 +32,13 @@ function canLoop({ target }: GraphBuilder): boolean {
   return target.device === 'cpu' && target.precision === 'float32';
 }
 
+/** Names of the tables by which attention goes through a row (segments.ts). */
+interface RowTables {
+  blocks: string;
+  groups: string;
+  slots: string;
+}
+
 /** [tokens, heads·headDim] as [tokens·heads, headDim], as groups gather it. */
 function headRows(graph: GraphBuilder, x: string, { headDim }: Heads): string {
   return graph.op('Reshape', [x, graph.ints([-1, headDim])]);
@@ -51,15 +59,41 @@ const attention: OrtKernel = {
   emit: ({ graph, inputs: [q, k, v, blocks, groups, slots], attrs, concrete }) => {
     const heads = headsOf(attrs, concrete[0][1]);
     if (!canLoop(graph)) return rowAttention(graph, { q, k, v, blocks }, heads);
-    const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
-    const [qRows, kRows, vRows] = [q, k, v].map(({ name }) => headRows(graph, name, heads));
-    const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
-      const group = new Group(body, tables, heads, iteration);
-      return { items: [group.output(group.queries(qRows), group.keys(kRows), group.keys(vRows))] };
-    });
-    return inTokenOrder(graph, sequence, slots.name, heads.heads, heads);
+    const write = graph.target.fusesAttention ? fusedOutput : steppedOutput;
+    return write(graph, { q: q.name, k: k.name, v: v.name }, { blocks: blocks.name, groups: groups.name, slots: slots.name }, heads);
   },
 };
+
+/** Names of [tokens, …·headDim] each. */
+interface Operands {
+  q: string;
+  k: string;
+  v: string;
+}
+
+/** Group by group with ONNX Runtime's one operator, which reads whole tokens. */
+function fusedOutput(graph: GraphBuilder, { q, k, v }: Operands, { blocks, groups, slots }: RowTables, heads: Heads): string {
+  const whole = { ...heads, heads: 1, kvHeads: 1, headDim: heads.heads * heads.headDim };
+  const tables = groupTables(graph, { tokens: q, blocks, groups }, whole);
+  const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
+    const group = new Group(body, tables, whole, iteration);
+    const operands = { queries: group.queries(q), keys: group.keys(k), mask: group.mask() };
+    return { items: [headRows(body, fusedAttention(body, operands, group.keys(v), heads), whole)] };
+  });
+  return inTokenOrder(graph, sequence, slots, whole.heads, whole);
+}
+
+/** Group by group, head by head. */
+function steppedOutput(graph: GraphBuilder, { q, k, v }: Operands, { blocks, groups, slots }: RowTables, heads: Heads): string {
+  const tables = groupTables(graph, { tokens: q, blocks, groups }, heads);
+  const [qRows, kRows, vRows] = [q, k, v].map((x) => headRows(graph, x, heads));
+  const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
+    const group = new Group(body, tables, heads, iteration);
+    const probabilities = group.probabilities(group.queries(qRows), group.keys(kRows));
+    return { items: [headRows(body, body.op('MatMul', [probabilities, group.keys(vRows)]), heads)] };
+  });
+  return inTokenOrder(graph, sequence, slots, heads.heads, heads);
+}
 
 /**
  * With P the probabilities and o = P·v: dv = Pᵀ·do, dP = do·vᵀ, dS = P∘(dP − rowsum(do∘o)), dq = scale·dS·k,
