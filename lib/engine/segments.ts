@@ -36,7 +36,7 @@ export interface Segments {
 
 /**
  * The segments cut into blocks of about equal length, and the blocks put into groups that are computed together, filled up to the width
- * of the longest. A block with others of its segment before it is a group of its own, and comes before them. Blocks in a group see
+ * of the longest, or the next even one. A block with others of its segment before it is a group of its own, and comes before them. Blocks in a group see
  * prefixes of one length, and all that see a part of a segment as their prefix come before its blocks, those that see least of it first.
  */
 export interface AttentionTables extends tf.NamedTensorMap {
@@ -157,7 +157,7 @@ function tablesOf(groups: readonly Block[][]): AttentionTables {
   let block = 0;
   let before = 0;
   for (const group of groups) {
-    const width = Math.max(...group.map(({ start, end }) => end - start));
+    const width = 2 * Math.ceil(Math.max(...group.map(({ start, end }) => end - start)) / 2);
     for (const { start, end } of group) {
       for (let token = start; token < end; token++) slots[token] = [before, width, token - start];
       before += width;

@@ -23,7 +23,8 @@ function groupsOf(lengths: number[]): { groups: Block[][]; slots: number[][] } {
   return { groups, slots };
 }
 
-const widthOf = (group: Block[]): number => Math.max(...group.map(({ start, end }) => end - start));
+/** The longest block's length, or the next even number. */
+const widthOf = (group: Block[]): number => 2 * Math.ceil(Math.max(...group.map(({ start, end }) => end - start)) / 2);
 
 test('every token is in one block, in its own segment, at the place that the table says', () => {
   const random = createRandom(11);

@@ -69,6 +69,8 @@ const tables = tablesOf([3, 1, 5]);
 const sharing = tablesOf([3, 1, 5], [undefined, { segment: 0, tokens: 1 }, { segment: 0, tokens: 2 }]);
 const [q, k, v] = [floats(9, 32), floats(9, 16), floats(9, 16)];
 const heads = { heads: 4, kvHeads: 2, scale: 0.5 };
+const ofThree = [floats(9, 48), floats(9, 24), floats(9, 24)];
+const threeHeads = { heads: 6, kvHeads: 3, scale: 0.4 };
 const large = [floats(5, 8), floats(2500, 8), integers(1, 0, 2499, 1263, 1264)];
 const plain: Target = { device: 'cpu', precision: 'float32' };
 
@@ -79,6 +81,7 @@ for (const [what, name, operands, attrs] of [
   ['attention in a window', 'SegmentAttention', [q, k, v, ...tables], { ...heads, window: 2 }],
   ['attention of a single segment', 'SegmentAttention', [q, k, v, ...tablesOf([9])], heads],
   ['attention with as many key heads', 'SegmentAttention', [q, floats(9, 32), floats(9, 32), ...tables], { ...heads, kvHeads: 4 }],
+  ['attention with an odd number of key heads', 'SegmentAttention', [...ofThree, ...sharing], threeHeads],
   ['attention of blocks', 'SegmentAttention', [floats(290, 32), floats(290, 16), floats(290, 16), ...tablesOf([20, 270])], heads],
   ['attention over scores far apart', 'SegmentAttention', [scaled(q, 100), k, v, ...tables], heads],
   [
@@ -92,6 +95,18 @@ for (const [what, name, operands, attrs] of [
     'SegmentAttentionGrad',
     [floats(290, 32), floats(290, 32), floats(290, 16), floats(290, 16), floats(290, 32), ...tablesOf([20, 270])],
     heads,
+  ],
+  [
+    'gradients of attention with an odd number of key heads',
+    'SegmentAttentionGrad',
+    [floats(9, 48), ...ofThree, floats(9, 48), ...sharing],
+    threeHeads,
+  ],
+  [
+    'gradients of attention of blocks with an odd number of key heads',
+    'SegmentAttentionGrad',
+    [floats(290, 48), floats(290, 48), floats(290, 24), floats(290, 24), floats(290, 48), ...tablesOf([5, 270, 15])],
+    threeHeads,
   ],
   ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],

@@ -1,6 +1,7 @@
 /**
  * ONNX's Attention as ONNX Runtime computes it on the CPU: its threads take head after head, whose scores stay in the cache from the
- * product through the softmax. Where its softmax leaves something of hidden scores, `hidesScores` says so, and steps serve instead.
+ * product through the softmax. Where its softmax is slow over hidden scores, or leaves something of them, `fusesFast` says so, and steps serve
+ * instead.
  */
 import type { AttentionOptions } from '../ops';
 import { float, GraphBuilder } from './onnx';
@@ -46,21 +47,27 @@ export function fusedProbabilities(graph: GraphBuilder, { queries, keys, mask }:
   return probabilities;
 }
 
+/** Channels in a block of the processor's own layout where it has AVX-512. */
+const BLOCK_OF_AVX512 = 16;
+
 /** One visible key, and hidden ones for every lane of a vector and some behind them. */
 const KEYS = 71;
 
 let hides: boolean | undefined;
 
 /**
- * Whether Attention runs here, and hidden scores get a probability of exactly 0. With AVX-512 the exponential of what is far below is not 0 but
- * the smallest that there is, a denormal number, on which processors take many times as long.
+ * Whether Attention runs here, as fast over hidden scores as over others. With AVX-512 their exponentials are denormal on the way to 0, on
+ * which processors take many times as long: 128 tokens that see each other took half as long there as 128 of which each sees those before it.
+ * @param block channels in a block of the processor's own layout (blocked-products.ts)
  */
-export function hidesScores(settings: SessionSettings): boolean {
-  hides ??= tryToHide({ ...settings, threads: 1 });
+export function fusesFast(settings: SessionSettings, block: number | undefined): boolean {
+  if (block === BLOCK_OF_AVX512) return false;
+  hides ??= hidesScores({ ...settings, threads: 1 });
   return hides;
 }
 
-function tryToHide(settings: SessionSettings): boolean {
+/** Whether Attention runs, and hidden scores get a probability of exactly 0, not the smallest number that there is. */
+function hidesScores(settings: SessionSettings): boolean {
   const graph = new GraphBuilder();
   const operands = {
     queries: graph.input('queries', 'float32', [1, 1, 1, 1]),

@@ -25,7 +25,7 @@ export class Group {
     private readonly iteration: string,
   ) {}
 
-  /** Queries, [count·kvHeads, group·places, headDim], of a tensor [tokens·heads, headDim]. Heads of a group share their keys. */
+  /** Queries, [count·kvHeads, parts, group·places / parts, headDim], of a tensor [tokens·heads, headDim]. Heads of a group share their keys. */
   queries(x: string): string {
     return this.graph.op('Gather', [x, this.own(this.tables.queries)], { axis: 0 });
   }
@@ -35,7 +35,7 @@ export class Group {
     return this.graph.op('Gather', [x, this.own(this.tables.ownQueries)], { axis: 0 });
   }
 
-  /** Keys or values, [count·kvHeads, places, headDim], of a tensor [tokens·kvHeads, headDim]. */
+  /** Keys or values, [count·kvHeads, 1, places, headDim], of a tensor [tokens·kvHeads, headDim]. */
   keys(x: string): string {
     const { graph } = this;
     const isPrefix = graph.op('Less', [this.keyPlaces, this.own(this.tables.prefixCount)]);
@@ -44,16 +44,13 @@ export class Group {
     return graph.op('Gather', [x, graph.op('Min', [rows, this.tables.lastKey])], { axis: 0 });
   }
 
-  /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, group·places, keys]. */
+  /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, parts, group·places / parts, keys]. */
   probabilities(queries: string, keys: string): string {
     const { graph } = this;
     const probabilities = graph.target.fusesAttention
       ? fusedProbabilities(graph, this.operands(queries, keys), this.heads.scale)
-      : this.raisedSoftmax(matrixProduct(graph, queries, keys, { ranks: [3, 3], transB: true, alpha: this.heads.scale }));
-    return graph.op('Reshape', [
-      probabilities,
-      graph.op('Concat', [graph.ints([-1]), graph.sizeOf(queries, 1), this.keyCount], { axis: 0 }),
-    ]);
+      : this.raisedSoftmax(matrixProduct(graph, queries, keys, { ranks: [4, 4], transB: true, alpha: this.heads.scale }));
+    return graph.op('Reshape', [probabilities, graph.op('Concat', [graph.op('Shape', [queries], { end: 3 }), this.keyCount], { axis: 0 })]);
   }
 
   private operands(queries: string, keys: string): AttentionOperands {
@@ -63,7 +60,7 @@ export class Group {
     return { queries: graph.op('Reshape', [queries, shape]), keys: this.byBlock(keys), mask: this.mask() };
   }
 
-  /** The softmax of what each query sees of its scores [count·kvHeads, group·places, keys], as [count·kvHeads, group, places, keys]. */
+  /** The softmax of what each query sees of its scores, as [count·kvHeads, group, places, keys]. */
   private raisedSoftmax(scores: string): string {
     const { graph } = this;
     const byHead = graph.op('Concat', [graph.ints([0, this.heads.heads / this.heads.kvHeads, -1]), this.keyCount], { axis: 0 });
@@ -76,12 +73,12 @@ export class Group {
   /**
    * Adds to gradients of keys or values what earlier groups gave, which come later in the segment or share its beginning, and parts the
    * result: the blocks' own keys, and those before them, which are one segment's.
-   * @param gradient [count·kvHeads, keys, headDim]
+   * @param gradient [count·kvHeads, parts, keys, headDim], the sum of the parts
    * @param carried [1, kvHeads, keys before the own ones of the earlier group, headDim]
    */
   settle(gradient: string, carried: string): { own: string; before: string } {
     const { graph, keyCount } = this;
-    const byBlock = this.byBlock(gradient);
+    const byBlock = this.byBlock(this.sumOfParts(gradient));
     const blocks = graph.sizeOf(byBlock, 0);
     const less = (a: string, b: string): string => graph.op('Sub', [a, b]);
     // The last tokens have got nothing yet. Of several blocks only what they share has, and the first block takes it for all of them.
@@ -94,6 +91,16 @@ export class Group {
     return { own, before: this.sumOfBlocks(before, blocks, border) };
   }
 
+  /** [count·kvHeads, parts, keys, headDim] as [count·kvHeads, 1, keys · headDim]. */
+  private sumOfParts(x: string): string {
+    const { graph, heads } = this;
+    if (heads.kvHeads % 2 === 0) return x;
+    const width = graph.op('Mul', [this.keyCount, graph.ints([heads.headDim])]);
+    const parts = graph.sizeOf(x, 1);
+    const ones = graph.op('Expand', [graph.scalar('float32', 1), graph.op('Concat', [graph.ints([1]), parts], { axis: 0 })]);
+    return graph.op('MatMul', [ones, graph.op('Reshape', [x, graph.op('Concat', [graph.ints([0, 0]), width], { axis: 0 })])]);
+  }
+
   /** [blocks, kvHeads, keys, headDim] as [1, kvHeads, keys, headDim]; as a product, because ReduceSum is slow over a single block. */
   private sumOfBlocks(x: string, blocks: string, keys: string): string {
     const { graph } = this;
@@ -103,7 +110,7 @@ export class Group {
     return graph.op('Reshape', [graph.op('MatMul', [ones, rows]), this.shapeOfKeys(graph.ints([1]), keys)], { allowzero: 1 });
   }
 
-  /** [count·kvHeads, keys, headDim] as [count, kvHeads, keys, headDim]. */
+  /** What has [count·kvHeads, keys, headDim] numbers as [count, kvHeads, keys, headDim]. */
   private byBlock(x: string): string {
     return this.graph.op('Reshape', [x, this.shapeOfKeys(this.graph.ints([-1]), this.keyCount)]);
   }

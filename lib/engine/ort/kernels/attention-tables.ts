@@ -12,8 +12,8 @@ export interface GroupTables {
   /** Number of groups, []; no sequence. */
   count: string;
   /**
-   * Rows of queries in [tokens·heads, …], int32 [blocks·kvHeads, group·places], where `group` heads share their keys. What fills up are
-   * any tokens; for `ownQueries` it is one behind the last.
+   * Rows of queries in [tokens·heads, …], int32 [blocks·kvHeads, parts, group·places / parts], where `group` heads share their keys.
+   * What fills up are any tokens; for `ownQueries` it is one behind the last.
    */
   queries: string;
   ownQueries: string;
@@ -21,7 +21,7 @@ export interface GroupTables {
   queryPlaces: string;
   /** Tokens in the blocks' prefixes, int32 []. */
   prefixCount: string;
-  /** Rows of the prefix's first keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, 1]. */
+  /** Rows of the prefix's first keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, 1, 1]. */
   prefixKeys: string;
   /** The same of the segment's own, less those of as many tokens as the prefix has: where the first would be if it did not lie elsewhere. */
   firstKeys: string;
@@ -61,21 +61,25 @@ function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads,
   const [prefix, prefixTokens, segment, start, end] = graph.ops('Split', [own], 5, { axis: 1, num_outputs: 5 });
   const largest = (of: string): string => graph.op('ReduceMax', [of, graph.ints([0, 1])], { keepdims: 0 });
   const first = graph.op('Sub', [segment, prefixTokens]);
-  const [queryCount, keyCount] = [start, first].map((from) => largest(graph.op('Sub', [end, from])));
+  const [longest, longestWithKeys] = [start, first].map((from) => largest(graph.op('Sub', [end, from])));
+  // Several blocks are a group only where nothing but prefixes of one length comes before.
+  const before = graph.op('Sub', [longestWithKeys, longest]);
+  const queryCount = evenly(graph, longest);
   const upToQueries = upTo(graph, queryCount);
   const places = graph.op('Add', [start, upToQueries]);
   const inRow = graph.op('Min', [places, graph.op('Sub', [tokens, graph.scalar('int32', 1)])]);
   const ownOnly = graph.op('Where', [graph.op('Less', [places, end]), places, tokens]);
-  // Several blocks are a group only where nothing but prefixes of one length comes before.
-  const before = graph.op('Sub', [keyCount, queryCount]);
+  const group = heads / kvHeads;
+  const parts = partsOf(graph, own, kvHeads);
+  const whole = graph.ints([1]);
   return [
-    rowsOf(graph, inRow, kvHeads, heads / kvHeads),
-    rowsOf(graph, ownOnly, kvHeads, heads / kvHeads),
+    rowsOf(graph, inRow, { kvHeads, group, parts }),
+    rowsOf(graph, ownOnly, { kvHeads, group, parts }),
     graph.op('Unsqueeze', [graph.op('Add', [upToQueries, before]), graph.ints([1])]),
     largest(prefixTokens),
-    rowsOf(graph, prefix, kvHeads, 1),
-    rowsOf(graph, first, kvHeads, 1),
-    keyCount,
+    rowsOf(graph, prefix, { kvHeads, group: 1, parts: whole }),
+    rowsOf(graph, first, { kvHeads, group: 1, parts: whole }),
+    graph.op('Add', [before, queryCount]),
   ];
 }
 
@@ -84,12 +88,29 @@ export function upTo(graph: GraphBuilder, size: string): string {
   return graph.op('Range', [graph.scalar('int32', 0), size, graph.scalar('int32', 1)]);
 }
 
-/** The rows in [tokens·heads, …] of tokens [count, places], with `group` heads for each of keys: [count·kvHeads, group·places]. */
-function rowsOf(graph: GraphBuilder, tokens: string, kvHeads: number, group: number): string {
+/** The next even number. */
+function evenly(graph: GraphBuilder, count: string): string {
+  return graph.op('Add', [count, graph.op('Mod', [count, graph.scalar('int32', 2)])]);
+}
+
+/**
+ * Into how many parts the queries of blocks are cut, int64 [1]. Each product of a block's queries with the keys of a head is a thread's;
+ * an odd number of them leaves one of two threads idle while the other computes the last.
+ */
+function partsOf(graph: GraphBuilder, blocks: string, kvHeads: number): string {
+  const one = graph.ints([1]);
+  return kvHeads % 2 === 0 ? one : graph.op('Add', [one, graph.op('Mod', [graph.sizeOf(blocks, 0), graph.ints([2])])]);
+}
+
+/**
+ * The rows in [tokens·heads, …] of tokens [count, places], an even number of them, with `group` heads for each of keys:
+ * [count·kvHeads, parts, group·places / parts].
+ */
+function rowsOf(graph: GraphBuilder, tokens: string, { kvHeads, group, parts }: { kvHeads: number; group: number; parts: string }): string {
   const ofToken = graph.op('Mul', [graph.op('Unsqueeze', [tokens, graph.ints([1, 2])]), graph.scalar('int32', kvHeads * group)]);
   const rows = graph.op('Add', [ofToken, numbers(graph, kvHeads * group, [1, kvHeads, group, 1])]);
-  const width = graph.op('Mul', [graph.sizeOf(tokens, 1), graph.ints([group])]);
-  return graph.op('Reshape', [rows, graph.op('Concat', [graph.ints([-1]), width], { axis: 0 })]);
+  const width = graph.op('Div', [graph.op('Mul', [graph.sizeOf(tokens, 1), graph.ints([group])]), parts]);
+  return graph.op('Reshape', [rows, graph.op('Concat', [graph.ints([-1]), parts, width], { axis: 0 })]);
 }
 
 /**

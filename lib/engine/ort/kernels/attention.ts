@@ -77,8 +77,9 @@ function fusedOutput(graph: GraphBuilder, { q, k, v }: Operands, { blocks, group
   const tables = groupTables(graph, { tokens: q, blocks, groups }, whole);
   const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
     const group = new Group(body, tables, whole, iteration);
-    const operands = { queries: group.queries(q), keys: group.keys(k), mask: group.mask() };
-    return { items: [headRows(body, fusedAttention(body, operands, group.keys(v), heads), whole)] };
+    const queries = body.op('Reshape', [group.queries(q), body.ints([0, -1, whole.headDim])]);
+    const [keys, values] = [k, v].map((x) => body.op('Squeeze', [group.keys(x), body.ints([1])]));
+    return { items: [headRows(body, fusedAttention(body, { queries, keys, mask: group.mask() }, values, heads), whole)] };
   });
   return inTokenOrder(graph, sequence, slots, whole.heads, whole);
 }
@@ -149,10 +150,10 @@ function gradientOperands(graph: GraphBuilder, [dy, q, k, v, y]: string[], heads
   };
 }
 
-/** dq of the group's queries, and what they add to dk and dv of the keys that they see: [count·kvHeads, …, headDim] each. */
+/** dq of the group's queries, and what each part of them adds to dk and dv of the keys that they see: [count·kvHeads, parts, …, headDim] each. */
 function groupGradients(graph: GraphBuilder, group: Group, row: GradientOperands, heads: Heads): string[] {
   const product = (a: string, b: string, options: Omit<ProductOptions, 'ranks'>): string =>
-    matrixProduct(graph, a, b, { ...options, ranks: [3, 3] });
+    matrixProduct(graph, a, b, { ...options, ranks: [4, 4] });
   const queries = group.queries(row.q);
   const [keys, values] = [group.keys(row.k), group.keys(row.v)];
   const probabilities = group.probabilities(queries, keys);
