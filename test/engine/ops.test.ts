@@ -229,6 +229,70 @@ for (const vocabulary of [6000, 5003]) {
   });
 }
 
+/** Three pieces whose weights are large enough for the processor's own layout, where it has one. */
+const LARGE = { vocabulary: 4112, features: 400, targets: 32 };
+
+for (const scale of [1, 40]) {
+  test(`tokenLoss over large pieces, with logits of up to about ${3 * scale}: values and gradients equal plain operations`, () => {
+    const { vocabulary, features, targets } = LARGE;
+    engine.varyingSizes({ targets: { size: targets, multipleOf: 16 } });
+    tf.tidy(() => {
+      const ids = tf.tensor1d(
+        Int32Array.from({ length: targets }, (_, i) => (i * 1237) % vocabulary),
+        'int32',
+      );
+      const inputs = { hidden: random([targets, features]), weight: random([vocabulary, features], scale * features ** -0.5) };
+      const direction = random([targets]);
+      const of = ({ tokenLoss }: Pick<typeof engine, 'tokenLoss'>) => {
+        const alone = tokenLoss(two(inputs.hidden), two(inputs.weight), ids);
+        const kept: engine.TokenLoss[] = [];
+        const f = ({ hidden, weight }: Inputs): tf.Tensor => {
+          const loss = tokenLoss(two(hidden), two(weight), ids);
+          kept.push(loss);
+          return loss.nll;
+        };
+        return { alone, kept, ...evaluate(f, inputs, ['hidden', 'weight'], direction) };
+      };
+      const [actual, expected] = [of(engine), of(composed)];
+      for (const loss of [actual.alone, actual.kept[0]]) {
+        assertClose(loss.nll, expected.alone.nll, 2e-6, 'nll');
+        assertClose(loss.entropy, expected.alone.entropy, 5e-5, 'entropy');
+        assert.deepEqual([...loss.argmax.dataSync()], [...expected.alone.argmax.dataSync()]);
+      }
+      for (const [index, gradient] of actual.gradients.entries())
+        assertClose(gradient, expected.gradients[index], 5e-6, `gradient ${index}`);
+    });
+    engine.varyingSizes({});
+  });
+}
+
+test('values and gradients of tokenLoss over large pieces come from one graph, and of equal logits the first is the likeliest', () => {
+  const { vocabulary, features, targets } = LARGE;
+  engine.varyingSizes({ targets: { size: targets, multipleOf: 16 } });
+  tf.tidy(() => {
+    const hidden = tf.variable(tf.ones([targets, features]));
+    const data = new Float32Array(vocabulary * features).fill(-0.1);
+    // in one block, in one lane of two blocks, and in two pieces
+    for (const id of [1205, 1206, 1214, 1230, 3000]) data.fill(0.1, id * features, (id + 1) * features);
+    const weight = engine.ownedVariable<tf.Rank.R2>(data, [vocabulary, features]);
+    let loss: engine.TokenLoss | undefined;
+    const { value, grads } = tf.variableGrads(() => {
+      loss = engine.tokenLoss(two(hidden), weight, tf.zeros([targets], 'int32') as tf.Tensor1D);
+      tf.keep(loss.argmax);
+      tf.keep(loss.entropy);
+      return tf.sum(loss.nll) as tf.Scalar;
+    }, [hidden, weight]);
+    const runs = engine.engineStatistics()?.runs as number;
+    assert.deepEqual([...(loss as engine.TokenLoss).argmax.dataSync()], new Array(targets).fill(1205));
+    // the difference of the target's logit and the expected one is 80, to seven digits
+    assertClose((loss as engine.TokenLoss).entropy, tf.tensor1d(new Array(targets).fill(Math.log(5))), 1e-4, 'entropy');
+    for (const gradient of Object.values(grads)) gradient.dataSync();
+    assert.equal(engine.engineStatistics()?.runs, runs + 1);
+    tf.dispose([value, ...Object.values(grads), hidden, weight, loss?.argmax as tf.Tensor, loss?.entropy as tf.Tensor]);
+  });
+  engine.varyingSizes({});
+});
+
 interface AttentionShape extends engine.AttentionOptions {
   headDim: number;
   keyScale?: number;

@@ -111,9 +111,8 @@ for (const [what, name, operands, attrs] of [
   ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
   ['losses over a large vocabulary', 'TokenLoss', large, {}],
-  ['gradients of logits', 'TokenLossGrad', [...large, floats(5)], {}],
-  ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5, 1264), floats(5, 1236)], {}],
-  ['gradients of the output head', 'TokenLossWeightGrad', [floats(5, 8), floats(5, 1264), floats(5, 1236)], {}],
+  ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],
+  ['gradients of the output head', 'TokenLossWeightGrad', [floats(5, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],
   ['sums of rows by id', 'ScatterRows', [floats(7, 8), integers(1, 0, 4, 1, 1, 3, 0)], { count: 6 }],
   ['sums of rows with ids of their own', 'ScatterRows', [floats(3, 8), integers(4, 0, 2)], { count: 6 }],
   ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
@@ -131,6 +130,28 @@ for (const [what, name, operands, attrs] of [
       close(compute(name, operands, attrs, { ...plain, fusesAttention: true }), compute(name, operands, attrs, plain), 1e-5);
     });
 }
+
+test('the gradient of the logits is the product of its parts, p − e, also in float16', () => {
+  const [hidden, weight, targets] = large;
+  const [dNll] = [floats(5)];
+  const scores = compute('BatchMatMul', [hidden, weight], { transposeB: true }, plain)[0] as Float32Array;
+  const logits = tf.tensor2d(scores, [5, 2500]);
+  const unit = tf.oneHot(tf.tensor1d(targets.data as Int32Array, 'int32'), 2500);
+  const expected = tf.mul(tf.sub(tf.softmax(logits), unit), tf.tensor2d(dNll.data as Float32Array, [5, 1])).dataSync<'float32'>();
+  for (const [target, tolerance] of [
+    [plain, 1e-6],
+    [{ device: 'webgpu', precision: 'float32' }, 1e-6],
+    [{ device: 'cpu', precision: 'float16' }, 1e-3],
+  ] as [Target, number][]) {
+    const [factor, ...pieces] = compute('TokenLossGrad', [...large, dNll], {}, target);
+    const entries = pieces.map(({ length }) => length / 5);
+    const found = [0, 1, 2, 3, 4].flatMap((row) =>
+      pieces.flatMap((piece, i) => Array.from(piece.subarray(row * entries[i], (row + 1) * entries[i]), (x) => x * factor[row])),
+    );
+    close([Float32Array.from(found)], [expected], tolerance);
+    if (target.precision === 'float16') for (const piece of pieces) assert.ok(piece.every((x) => Math.abs(x) <= 1.001));
+  }
+});
 
 test('in float16, operands and products are rounded to float16, and what it cannot hold is infinite', async () => {
   await useDevice('cpu');

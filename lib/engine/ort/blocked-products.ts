@@ -28,11 +28,12 @@ const SMALLEST_GRADIENT = 1 << 14;
 /** Into how many lines of pixels an image is cut at most: lines and groups of 64 channels are what threads share. */
 const MOST_LINES = 8;
 
-/** Which operands are turned, and a vector that is added to each row of the product. */
+/** Which operands are turned, and what is added to the product: a vector to each of its rows, or a matrix. */
 interface ProductForm {
   transA: boolean;
   transB: boolean;
   bias?: string;
+  base?: string;
 }
 
 /**
@@ -43,22 +44,41 @@ export function blockedProduct(
   graph: GraphBuilder,
   [a, b]: [string, string],
   { rows, inner, columns }: ProductSizes,
-  { transA, transB, bias }: ProductForm,
+  { transA, transB, bias, base }: ProductForm,
 ): string | undefined {
   const { block } = graph.target;
   const fits = (...dims: Dim[]): boolean => block !== undefined && dims.every((dim) => isMultiple(dim, block));
+  const biasLast = bias === undefined ? undefined : () => bias;
   if (typeof columns !== 'number') return undefined;
-  if (isBlocked(graph, b)) return straightProduct(graph, a, b, { rows, inner: inner as number, columns, transB, bias });
+  if (isBlocked(graph, b)) return straightProduct(graph, a, b, { rows, inner: inner as number, columns, transB, bias: biasLast, base });
   if (transA) {
     if (transB || typeof rows !== 'number' || rows * columns < SMALLEST_GRADIENT || !fits(rows, inner)) return undefined;
     const isOutside = (x: string): boolean => graph.made(columnsKey(x)) === undefined || !graph.isUnwritten(x);
     const byFirst = isOutside(b) || !isOutside(a) || !fits(columns);
     const product = (byFirst ? turnedProduct : turnedBySecond)(graph, a, b, { rows, inner, columns });
-    return bias ? graph.op('Add', [product, bias]) : product;
+    return plus(graph, product, base ?? bias);
   }
   if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
     return undefined;
-  return straightProduct(graph, a, b, { rows, inner, columns, transB, bias });
+  return straightProduct(graph, a, b, { rows, inner, columns, transB, bias: biasLast, base });
+}
+
+/**
+ * Writes a·bᵀ with a bias, if it can lie in the blocked layout and is large enough to be faster there.
+ * @param bias writes a vector that is added to each row, or says '' for none; its operands are computed before the product's
+ * @returns undefined, with nothing written, if it cannot
+ */
+export function productInBlocks(
+  graph: GraphBuilder,
+  a: string,
+  b: string,
+  { rows, inner, columns }: ProductSizes & { inner: number; columns: number },
+  bias: () => string,
+): string | undefined {
+  const { block } = graph.target;
+  if (block === undefined || inner * columns < LARGE_WEIGHT || ![rows, inner, columns].every((dim) => isMultiple(dim, block)))
+    return undefined;
+  return straightProduct(graph, a, b, { rows, inner, columns, transB: true, bias });
 }
 
 /**
@@ -75,15 +95,22 @@ export function elementwise(graph: GraphBuilder, operands: readonly Operand[], c
 
 /** Writes the sum of the rows of a matrix in the blocked layout; undefined if it is not in it. */
 export function sumOfRows(graph: GraphBuilder, matrix: Operand): string | undefined {
-  const cells = cellsOf(graph, matrix);
-  return cells && graph.op('Reshape', [graph.op('ReduceSum', [cells, graph.ints([1])], { keepdims: 0 }), graph.ints([-1])]);
+  const blocks = blocksOf(graph, matrix);
+  if (blocks === undefined) return undefined;
+  const cells = graph.op('Reshape', [blocks, graph.ints([0, -1, graph.target.block as number])]);
+  return graph.op('Reshape', [graph.op('ReduceSum', [cells, graph.ints([1])], { keepdims: 0 }), graph.ints([-1])]);
 }
 
-/** A matrix in the blocked layout as [columns / block, rows, block]. */
-function cellsOf(graph: GraphBuilder, { name, shape: [, columns] }: Operand): string | undefined {
+/** A matrix that lies in the blocked layout as [columns / block, rows · block]; undefined if it does not. */
+export function blocksOf(graph: GraphBuilder, { name, shape: [, columns] }: Operand): string | undefined {
   const blocked = graph.made(columnsKey(name));
   const block = graph.target.block as number;
-  return blocked && typeof columns === 'number' ? graph.op('Reshape', [blocked, graph.ints([columns / block, -1, block])]) : undefined;
+  return blocked && typeof columns === 'number' ? graph.op('Reshape', [blocked, graph.ints([columns / block, -1])]) : undefined;
+}
+
+/** A matrix whose numbers lie as [columns / block, rows · block]. */
+export function matrixOfBlocks(graph: GraphBuilder, blocks: string, [rows, columns]: [Dim, number]): string {
+  return inBlocks(graph, graph.op('Reshape', [blocks, graph.ints([1, columns, linesOf(graph, rows), -1])]), [rows, columns]);
 }
 
 /** A matrix that lies in the blocked layout, with its columns as channels; it is brought out of it when something else reads it. */
@@ -96,19 +123,36 @@ function inBlocks(graph: GraphBuilder, blocked: string, [rows, columns]: [Dim, n
   return name;
 }
 
-/** a·b, or a·bᵀ; the result lies in the blocked layout. */
-function straightProduct(
-  graph: GraphBuilder,
-  a: string,
-  b: string,
-  { rows, inner, columns, transB, bias = '' }: { rows: Dim; inner: number; columns: number; transB: boolean; bias?: string },
-): string {
+/** What a product has beside its operands; the bias is written last (see `again` in onnx.ts). */
+interface StraightForm {
+  rows: Dim;
+  inner: number;
+  columns: number;
+  transB: boolean;
+  bias?: () => string;
+  base?: string;
+}
+
+/** a·b, or a·bᵀ; the result lies in the blocked layout. A base that lies there too is what the product goes onto. */
+function straightProduct(graph: GraphBuilder, a: string, b: string, form: StraightForm): string {
+  const { rows, inner, columns, transB, bias = () => '', base } = form;
   const channels = (): string => (transB ? byRows(graph, b, [columns, inner]) : byColumns(graph, b, [inner, columns], MOST_LINES));
   const filter = isBlocked(graph, b) ? b : asFilter(graph, channels(), columns);
-  if (rows === 1) return rowProduct(graph, a, [filter, bias], inner, columns);
-  const image = byColumns(graph, a, [rows, inner], linesOf(graph, rows));
-  return inBlocks(graph, graph.op('Conv', [image, filter, bias], { kernel_shape: [1, 1] }), [rows, columns]);
+  if (rows === 1) return plus(graph, rowProduct(graph, a, [filter, bias()], inner, columns), base);
+  const lines = linesOf(graph, rows);
+  const laid = byColumns(graph, a, [rows, inner], lines);
+  const image = isBlocked(graph, b) ? laid : graph.again(laid, [1, inner, lines, -1]);
+  const convolution = (...others: string[]): string => graph.op('Conv', [image, filter, ...others], { kernel_shape: [1, 1] });
+  const blockedBase = base !== undefined && graph.isUnwritten(base) ? graph.made(columnsKey(base)) : undefined;
+  if (blockedBase === undefined) return plus(graph, inBlocks(graph, convolution(bias()), [rows, columns]), base);
+  const described = (x: string): string =>
+    graph.describe(x, [1, columns, lines, typeof rows === 'number' ? rows / lines : `${rows}/${lines}`]);
+  const sum = described(convolution(bias(), described(graph.again(described(blockedBase), [1, columns, lines, -1]))));
+  return inBlocks(graph, sum, [rows, columns]);
 }
+
+const plus = (graph: GraphBuilder, product: string, base?: string): string =>
+  base === undefined ? product : graph.op('Add', [base, product]);
 
 /** The product of a single row, which lies the same in both layouts. */
 function rowProduct(graph: GraphBuilder, row: string, weights: [filter: string, bias: string], inner: number, columns: number): string {

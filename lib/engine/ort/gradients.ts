@@ -66,10 +66,10 @@ export function registerFusedGradients(): void {
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
     gradFunc: (dy, [hidden, weight, targets]) => {
-      const dLogits = run<tf.Tensor[]>('TokenLossGrad', { hidden, weight, targets, dNll: firstOf(dy) });
+      const [factor, ...residuals] = run<tf.Tensor[]>('TokenLossGrad', { hidden, weight, targets, dNll: firstOf(dy) });
       return {
-        hidden: () => run('TokenLossHiddenGrad', { weight, ...numbered(dLogits) }),
-        weight: () => run('TokenLossWeightGrad', { hidden, ...numbered(dLogits) }),
+        hidden: () => run('TokenLossHiddenGrad', { weight, factor, ...numbered(residuals) }),
+        weight: () => run('TokenLossWeightGrad', { hidden, factor, ...numbered(residuals) }),
       };
     },
   });

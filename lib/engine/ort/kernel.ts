@@ -28,6 +28,8 @@ export interface Emission {
   concrete: (readonly number[])[];
   /** The pieces of an input, a matrix, by its position (pieces.ts). */
   pieces(input: number): string[];
+  /** Whether the graph has a call of this kernel too. */
+  isWith(kernel: string): boolean;
 }
 
 // The attributes of tfjs kernels have no common type; each kernel reads its own.

@@ -97,6 +97,7 @@ export class GraphBuilder {
   private readonly outside = new Map<string, { type: ElementType; dims: number[]; data: Uint8Array }>();
   private readonly inputs: ValueInfo[] = [];
   private readonly outputs: ValueInfo[] = [];
+  private readonly described = new Map<string, ValueInfo>();
   private readonly computed = new Set<string>();
   private readonly renamed = new Map<string, string>();
   private readonly sizes = new Map<string, () => string>();
@@ -129,8 +130,8 @@ export class GraphBuilder {
   }
 
   /** What `once` has made under the key. */
-  made(key: string): string | undefined {
-    return this.shared.get(key) as string | undefined;
+  made<T = string>(key: string): T | undefined {
+    return this.shared.get(key) as T | undefined;
   }
 
   /** A value whose nodes are written when the first node reads it, if ever. */
@@ -161,6 +162,15 @@ export class GraphBuilder {
     shape?.forEach((dim, axis) => {
       if (typeof dim === 'string' && !this.sizes.has(dim)) this.sizes.set(dim, () => this.sizeOf(name, axis));
     });
+    return name;
+  }
+
+  /**
+   * Says the shape of a value of float32, of which ONNX Runtime may know but a part: an operation on values that have the same shape for it
+   * can work in place. Any text names a size.
+   */
+  describe(name: string, shape: Dim[]): string {
+    this.described.set(name, { name, type: 'float32', shape });
     return name;
   }
 
@@ -267,6 +277,16 @@ export class GraphBuilder {
     return this.concat(parts, 0);
   }
 
+  /**
+   * The same value under a new name, in a shape that may leave a size to infer, without a copy. ONNX Runtime computes of a node's operands
+   * that first which was written last, with all that it needs: if that is not the one which takes longest, the others wait in memory.
+   */
+  again(x: string, shape: number[]): string {
+    const name = this.freshName();
+    this.node('Reshape', [x, this.ints(shape)], [name]);
+    return name;
+  }
+
   /** Reshape; at most one varying size is left for ONNX to infer. */
   reshape(x: string, dims: readonly Dim[]): string {
     return this.op('Reshape', [x, this.newShape(dims)], dims.includes(0) ? { allowzero: 1 } : {});
@@ -363,6 +383,7 @@ export class GraphBuilder {
     }
     for (const info of inputs) writeValueInfo(writer, 11, info);
     for (const info of this.outputs) writeValueInfo(writer, 12, info);
+    for (const [name, info] of this.described) if (!renamed.has(name)) writeValueInfo(writer, 13, info);
   }
 
   /** Writes this graph as an attribute of a node of another. */

@@ -40,8 +40,8 @@ export function matrixProduct(graph: GraphBuilder, a: string, b: string, options
 function plainProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
   const { ranks, transA = false, transB = false, alpha = 1, base, bias, sizes } = options;
   const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
-  const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias });
-  if (blocked) return plus(graph, blocked, base);
+  const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias, base });
+  if (blocked) return blocked;
   const addend = base ?? bias;
   if (ranks[0] === 2 && ranks[1] === 2) return graph.op('Gemm', addend ? [a, b, addend] : [a, b], attributes);
   const product =

@@ -247,6 +247,7 @@ class Emitter {
       inputs: node.inputs.map((input) => (input ? this.operand(input) : { name: '', shape: [], dtype: 'float32' })),
       outputs: node.outputs.map((output) => ({ shape: dimsOf(output, this.sizes), dtype: output.dtype })),
       pieces: (input) => this.namesOfPieces(node.inputs[input] as Value),
+      isWith: (kernel) => this.cut.nodes.some((other) => other.kernel.name === kernel),
     };
   }
 

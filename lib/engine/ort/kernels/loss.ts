@@ -1,37 +1,36 @@
 /** Cross-entropy over a vocabulary, which is gone through in pieces (pieces.ts): the loss of each target, and its gradients. */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Emission, Operand, OrtKernel } from '../kernel';
-import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
-import { indicator, type Piece, piecesOf, placesIn } from '../pieces';
+import type { Emission, Operand, OrtKernel, Output } from '../kernel';
+import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
+import { indicator, piecesOf, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
+import { column, logitsTable, smallestOfLargest, type Table } from './logits';
 
-/** Ids are float32 in the graph, which holds all whole numbers up to here. */
-const LARGEST_ID = 2 ** 24;
-
-/** What one piece of the vocabulary says of each target; columns of float32, [targets, 1]. */
+/** What one piece of the vocabulary says of each target; vectors [targets], float32 but for the place. */
 interface PieceOfLogits {
-  /** Softmax within the piece, [targets, entries of the piece]. */
-  probabilities: string;
-  /** The largest logit, and its probability within the piece. */
+  logits: Table;
+  /** The target's entry in the piece, any for targets elsewhere, and 1 for targets in the piece, 0 for others. */
+  place: string;
+  inside: string;
+  /** The largest logit, its id, the first of equal ones, and the target's logit, 0 if it is elsewhere. */
   largest: string;
-  largestProbability: string;
-  /** Id of the largest logit, the first of equal ones, float32. */
   likeliest: string;
-  /** Σ probability · logit. */
-  expected: string;
-  /** The target's logit if it is in this piece, else 0. */
   target: string;
 }
 
-/** What is known of a loss in a graph. */
+/** What is known of a loss in a graph; vectors [targets]. */
 interface LossInGraph {
-  pieces: readonly PieceOfLogits[];
-  /** [targets]. */
   nll: string;
   argmax: string;
   entropy: string;
-  /** The share of each piece in the whole distribution, [targets, pieces]. */
-  shares: string;
+}
+
+/** The gradient of the logits, p − e with the probabilities p and the targets' unit rows e, is a factor times the residuals. */
+interface GradientFactors {
+  /** [targets]. */
+  factor: string;
+  /** A matrix [targets, entries] of each piece, written by the first call. */
+  residuals(): string[];
 }
 
 const tokenLoss: OrtKernel = {
@@ -49,183 +48,200 @@ const tokenLoss: OrtKernel = {
     util.assert(wrong === undefined, () => `TokenLoss: the target ${wrong} is not in [0, ${vocabulary - 1}]`);
   },
   emit: (emission) => {
-    const { nll, argmax, entropy } = lossIn(emission);
+    const { nll, argmax, entropy } = emission.isWith('TokenLossGrad') ? lossWithGradient(emission) : lossAlone(emission);
     return [nll, argmax, entropy];
   },
 };
 
-/** The loss, from hidden states, weight and targets as the first inputs; written once in a graph, for the gradient too. */
-function lossIn({ graph, inputs: [hidden, weight, targets], concrete: [, [vocabulary]], pieces }: Emission): LossInGraph {
-  const operands = [hidden, weight, targets].map(({ name }) => name);
-  return graph.once(`loss of ${operands}`, () =>
-    joinPieces(graph, piecesOfLogits(graph, [hidden.name, targets.name], vocabulary, pieces(1))),
-  );
-}
-
-function piecesOfLogits(graph: GraphBuilder, [hidden, targets]: string[], vocabulary: number, weights: string[]): PieceOfLogits[] {
-  const ids = column(graph, targets);
-  const found: PieceOfLogits[] = [];
-  for (const [index, piece] of piecesOf(vocabulary).entries()) {
-    const x = index === 0 ? hidden : after(graph, hidden, found[index - 1]);
-    const logits = matrixProduct(graph, x, weights[index], { ranks: [2, 2], transB: true });
-    found.push(pieceOfLogits(graph, logits, ids, piece));
+/** Of a piece nothing is kept but vectors; its exponentials are of the distance to its own largest logit. */
+function lossAlone(emission: Emission): LossInGraph {
+  const { graph, concrete } = emission;
+  const pieces: Array<PieceOfLogits & { sum: string; expected: string }> = [];
+  for (const index of piecesOf(concrete[1][0]).keys()) {
+    const piece = pieceOfLogits(emission, index, vectorsOf(pieces[index - 1]));
+    const exponentials = piece.logits.exponentials(piece.largest);
+    pieces.push({ ...piece, sum: exponentials.sum(), expected: exponentials.dot(piece.logits) });
   }
-  return found;
+  const top = along(graph, 'ReduceMax', sideBySide(graph, pieces, 'largest'));
+  const factors = graph.op('Exp', [graph.op('Sub', [sideBySide(graph, pieces, 'largest'), column(graph, top)])]);
+  const total = (of: 'sum' | 'expected'): string => along(graph, 'ReduceSum', graph.op('Mul', [sideBySide(graph, pieces, of), factors]));
+  const sum = total('sum');
+  return joined(graph, pieces, { top, sum, expected: graph.op('Div', [total('expected'), sum]) });
 }
 
-function pieceOfLogits(graph: GraphBuilder, logits: string, ids: string, piece: Piece): PieceOfLogits {
-  const last = graph.ints([-1]);
-  const probabilities = graph.op('Softmax', [logits], { axis: -1 });
-  const { place, isInside } = placesIn(graph, ids, piece);
-  const largest = graph.op('ReduceMax', [logits, last], { keepdims: 1 });
+/** All logits are kept until the largest of them is known, then their exponentials. Written once in a graph, for the gradient too. */
+function lossWithGradient(emission: Emission): LossInGraph & GradientFactors {
+  const { graph, inputs, concrete } = emission;
+  const [hidden, weight, targets] = inputs.map(({ name }) => name);
+  return graph.once(`loss of ${[hidden, weight, targets]}`, () => {
+    const pieces: PieceOfLogits[] = [];
+    for (const index of piecesOf(concrete[1][0]).keys()) pieces.push(pieceOfLogits(emission, index, vectorsOf(pieces[index - 1])));
+    const top = along(graph, 'ReduceMax', sideBySide(graph, pieces, 'largest'));
+    const parts = pieces.map((piece) => ({ ...piece, exponentials: piece.logits.exponentials(top) }));
+    const sums = parts.map(({ exponentials }) => ({ sum: exponentials.sum() }));
+    const sum = along(graph, 'ReduceSum', sideBySide(graph, sums, 'sum'));
+    const gradient = gradientFactors(graph, parts, sum);
+    const expected = graph.whenRead((name) => graph.node('Identity', [expectedLogits(graph, { hidden, parts, sum, gradient })], [name]));
+    return { ...joined(graph, pieces, { top, sum, expected }), ...gradient };
+  });
+}
+
+/** A piece whose exponentials are of the distance to the largest logit of all pieces. */
+type Part = PieceOfLogits & { exponentials: Table };
+
+/** 1 / Σ exponentials, and the exponentials, less their sum at the target. */
+function gradientFactors(graph: GraphBuilder, parts: readonly Part[], sum: string): GradientFactors {
+  const inverse = graph.op('Reciprocal', [sum]);
+  // The sum over a large vocabulary is more than float16 can hold.
+  const isHalf = graph.target.precision === 'float16';
+  const one = graph.scalar('float32', 1);
+  const [whole, factor] = isHalf ? [one, one] : [sum, inverse];
+  const write = (): string[] =>
+    parts.map(({ exponentials, place, inside }) => {
+      const numbers = isHalf ? exponentials.scaled(inverse) : exponentials;
+      return numbers.plus(place, graph.op('Neg', [graph.op('Mul', [inside, whole])])).matrix();
+    });
+  return { factor, residuals: () => graph.once(`residuals of ${sum}`, write) };
+}
+
+interface WithHidden {
+  hidden: string;
+  parts: readonly Part[];
+  sum: string;
+  gradient: GradientFactors;
+}
+
+/**
+ * Σ p·logit of each target. Where the gradient of the hidden states is computed too, residuals · weight are known: with the rows
+ * p·weight − weight[target], of which the hidden state makes Σ p·logit − the target's logit.
+ */
+function expectedLogits(graph: GraphBuilder, { hidden, parts, sum, gradient }: WithHidden): string {
+  const product = graph.made(productKey(gradient.residuals()[0]));
+  if (product && graph.target.precision === 'float32') {
+    const beyond = graph.op('Mul', [along(graph, 'ReduceSum', graph.op('Mul', [hidden, product])), gradient.factor]);
+    return graph.op('Add', [beyond, along(graph, 'ReduceSum', sideBySide(graph, parts, 'target'))]);
+  }
+  const expectations = parts.map(({ exponentials, logits }) => ({ expected: exponentials.dot(logits) }));
+  return graph.op('Div', [along(graph, 'ReduceSum', sideBySide(graph, expectations, 'expected')), sum]);
+}
+
+const productKey = (residual: string): string => `residuals ${residual} … times the weight`;
+
+/**
+ * A piece's logits.
+ * @param before vectors that are computed first, so that the pieces' logits come one after the other
+ */
+function pieceOfLogits({ graph, inputs: [hidden, , targets], concrete, pieces }: Emission, index: number, before: string[]): PieceOfLogits {
+  const piece = piecesOf(concrete[1][0])[index];
+  const logits = logitsTable(graph, { hidden, weight: pieces(1)[index], piece, before });
+  const { place, isInside } = placesIn(graph, targets.name, piece);
+  const inside = indicator(graph, isInside);
   return {
-    probabilities,
-    largest,
-    largestProbability: graph.op('ReduceMax', [probabilities, last], { keepdims: 1 }),
-    likeliest: likeliestIn(graph, logits, largest, piece),
-    expected: expectedLogits(graph, probabilities, logits),
-    target: graph.op('Mul', [graph.op('GatherElements', [logits, place], { axis: 1 }), indicator(graph, isInside)]),
+    ...{ logits, place, inside },
+    largest: logits.largest,
+    likeliest: graph.op('Add', [logits.likeliest, graph.scalar('float32', piece.first)]),
+    target: graph.op('Mul', [logits.at(place), inside]),
   };
 }
 
-/** The id of each target's largest logit. */
-function likeliestIn(graph: GraphBuilder, logits: string, largest: string, { first, size }: Piece): string {
-  const place =
-    graph.target.device === 'webgpu'
-      ? smallestOfLargest(graph, logits, largest, graph.constant('float32', [...Array(size).keys()], [1, size]))
-      : graph.op('Cast', [graph.op('ArgMax', [logits], { axis: -1, keepdims: 1 })], { to: ELEMENT_TYPES.float32 });
-  return graph.op('Add', [place, graph.scalar('float32', first)]);
+/** What is to be known of a piece before the next one. */
+function vectorsOf(piece?: PieceOfLogits): string[] {
+  if (!piece) return [];
+  const { logits: _, place: __, inside: ___, ...vectors } = piece;
+  return Object.values(vectors);
 }
+
+/** A vector of each piece, side by side: [targets, pieces]. */
+function sideBySide<K extends string>(graph: GraphBuilder, pieces: ReadonlyArray<Record<K, string>>, field: K): string {
+  const columns = pieces.map((piece) => column(graph, piece[field]));
+  return graph.concat(columns, 1);
+}
+
+/** A sum or the largest along the last axis. */
+const along = (graph: GraphBuilder, op: 'ReduceSum' | 'ReduceMax', x: string): string =>
+  graph.op(op, [x, graph.ints([-1])], { keepdims: 0 });
 
 /**
- * Of each row the smallest of the ids, [1 or rows, entries], whose value is the largest. ArgMax does the same, but its int64 numbers
- * WebGPU can only hand to the CPU.
+ * The loss over all pieces.
+ * @param known the largest logit, Σ exp(logit − that), and Σ p·logit
  */
-function smallestOfLargest(graph: GraphBuilder, values: string, largest: string, ids: string): string {
-  const others = graph.scalar('float32', LARGEST_ID);
-  const candidates = graph.op('Where', [graph.op('Equal', [values, largest]), ids, others]);
-  return graph.op('ReduceMin', [candidates, graph.ints([-1])], { keepdims: 1 });
-}
-
-/** Σ p·logit of each target; on the CPU as a product of a row and a column: one pass over both. WebGPU has no kernel for that. */
-function expectedLogits(graph: GraphBuilder, probabilities: string, logits: string): string {
-  if (graph.target.device === 'webgpu') {
-    return graph.op('ReduceSum', [graph.op('Mul', [probabilities, logits]), graph.ints([-1])], { keepdims: 1 });
-  }
-  const operands = [probabilities, logits].map((x) => graph.op('Unsqueeze', [x, graph.ints([1])]));
-  return graph.op('Squeeze', [graph.op('FusedMatMul', operands, { transB: 1, alpha: float(1) }), graph.ints([2])]);
-}
-
-/**
- * The same hidden states, but not before all is known of a piece. ONNX Runtime would compute the logits of every piece first, and
- * their memory be needed at once.
- */
-function after(graph: GraphBuilder, hidden: string, { probabilities: _, ...columns }: PieceOfLogits): string {
-  const none = graph.op('Slice', [
-    graph.op('Concat', Object.values(columns), { axis: 1 }),
-    graph.ints([0]),
-    graph.ints([0]),
-    graph.ints([1]),
-  ]);
-  return graph.op('Concat', [hidden, none], { axis: 1 });
-}
-
-/** The loss over all pieces. Within a piece, log Σ exp(logit) = logit_max − log p_max, which loses no precision. */
-function joinPieces(graph: GraphBuilder, pieces: readonly PieceOfLogits[]): LossInGraph {
-  const last = graph.ints([-1]);
-  const all = (field: keyof PieceOfLogits): string =>
-    graph.concat(
-      pieces.map((piece) => piece[field]),
-      1,
-    );
-  const over = (op: string, x: string): string => graph.op(op, [x, last], { keepdims: 1 });
-  const vector = (x: string): string => graph.op('Squeeze', [x, last]);
-  const largest = all('largest');
-  const within = graph.op('Sub', [largest, graph.op('Log', [all('largestProbability')])]);
-  const top = over('ReduceMax', within);
-  const relative = graph.op('Exp', [graph.op('Sub', [within, top])]);
-  const sum = over('ReduceSum', relative);
-  const shares = graph.op('Div', [relative, sum]);
+function joined(
+  graph: GraphBuilder,
+  pieces: readonly PieceOfLogits[],
+  { top, sum, expected }: { top: string; sum: string; expected: string },
+): LossInGraph {
   const logDenominator = graph.op('Add', [top, graph.op('Log', [sum])]);
-  const nll = graph.op('Sub', [logDenominator, over('ReduceSum', all('target'))]);
-  const entropy = graph.op('Sub', [logDenominator, over('ReduceSum', graph.op('Mul', [all('expected'), shares]))]);
-  const likeliest =
-    graph.target.device === 'webgpu'
-      ? smallestOfLargest(graph, largest, over('ReduceMax', largest), all('likeliest'))
-      : graph.op('GatherElements', [all('likeliest'), graph.op('ArgMax', [largest], { axis: -1, keepdims: 1 })], { axis: 1 });
-  const argmax = graph.op('Cast', [likeliest], { to: ELEMENT_TYPES.int32 });
-  return { pieces, nll: vector(nll), argmax: vector(argmax), entropy: vector(entropy), shares };
+  const target = along(graph, 'ReduceSum', sideBySide(graph, pieces, 'target'));
+  const [largest, ids] = [sideBySide(graph, pieces, 'largest'), sideBySide(graph, pieces, 'likeliest')];
+  return {
+    nll: graph.op('Sub', [logDenominator, target]),
+    argmax: graph.op('Cast', [smallestOfLargest(graph, largest, column(graph, top), ids)], { to: ELEMENT_TYPES.int32 }),
+    entropy: graph.whenRead((name) => graph.node('Sub', [logDenominator, expected], [name])),
+  };
 }
 
 /**
- * The gradient of the logits, dnll·(p − e) with the probabilities p and the targets' unit rows e, in pieces. In the graph that
- * computes the loss the probabilities are known; in another they are computed again.
+ * The gradient of the logits in two parts, whose product it is: one for each target, and one for each target and entry, in pieces. In the
+ * graph that computes the loss they are known; in another they are computed again.
  */
 const tokenLossGrad: OrtKernel = {
   name: 'TokenLossGrad',
   inputs: ['hidden', 'weight', 'targets', 'dNll'],
-  infer: ([hidden, weight]) => piecesOf(weight.shape[0]).map(({ size }) => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
-  list: true,
+  infer: ([hidden, weight, { shape }]) => [
+    { shape, dtype: 'float32' },
+    ...piecesOf(weight.shape[0]).map(({ size }): Output => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
+  ],
   key: (_, [, weight]) => weight.shape.join(),
   emit: (emission) => {
-    const { graph, inputs, concrete } = emission;
-    const { pieces, shares } = lossIn(emission);
-    const ids = column(graph, inputs[2].name);
-    const scale = column(graph, inputs[3].name);
-    const scaled = graph.op('Mul', [shares, scale]);
-    const ones = pieces.map(() => 1);
-    const factors = graph.split(scaled, ones, 1);
-    return piecesOf(concrete[1][0]).map((piece, index) => {
-      const { place, isInside } = placesIn(graph, ids, piece);
-      const { probabilities } = pieces[index];
-      const atTarget = graph.op('Neg', [graph.op('Mul', [indicator(graph, isInside), scale])]);
-      return graph.op('ScatterElements', [graph.op('Mul', [probabilities, factors[index]]), place, atTarget], {
-        axis: 1,
-        reduction: 'add',
-      });
-    });
+    const { factor, residuals } = lossWithGradient(emission);
+    return [emission.graph.op('Mul', [emission.inputs[3].name, factor]), ...residuals()];
   },
 };
 
-/** The gradient of the hidden states, from the weight and the pieces of the logits' gradient. */
+/** The gradient of the hidden states, from the weight and the parts of the logits' gradient. */
 const tokenLossHiddenGrad: OrtKernel = {
   name: 'TokenLossHiddenGrad',
-  infer: ([weight, piece]) => ({ shape: [piece.shape[0], weight.shape[1]], dtype: 'float32' }),
-  key: (_, [, ...pieces]) => widthsOf(pieces),
-  emit: ({ graph, inputs: [, ...dLogits], pieces }) => {
-    const sumOf = (base: string | undefined, weight: string, index: number): string =>
-      matrixProduct(graph, dLogits[index].name, weight, { ranks: [2, 2], base });
-    return pieces(0).reduce(sumOf, undefined as string | undefined) as string;
+  infer: ([weight, factor]) => ({ shape: [factor.shape[0], weight.shape[1]], dtype: 'float32' }),
+  key: (_, [, , ...pieces]) => widthsOf(pieces),
+  emit: ({ graph, inputs: [weight, factor, ...residuals], pieces }) => {
+    const weights = pieces(0);
+    const add = (base: string | undefined, { name, shape: [targets, entries] }: Operand, index: number): string => {
+      const sizes = { rows: targets, inner: entries, columns: weight.shape[1] };
+      return matrixProduct(graph, name, weights[index], { ranks: [2, 2], base, sizes });
+    };
+    const product = graph.once(productKey(residuals[0].name), () => residuals.reduce(add, undefined as string | undefined) as string);
+    return graph.op('Mul', [product, column(graph, factor.name)]);
   },
 };
 
-/** The gradient of the weight, from the hidden states and the pieces of the logits' gradient. */
+/** The gradient of the weight, from the hidden states and the parts of the logits' gradient. */
 const tokenLossWeightGrad: OrtKernel = {
   name: 'TokenLossWeightGrad',
-  infer: ([hidden, ...pieces]) => ({
+  infer: ([hidden, , ...pieces]) => ({
     shape: [pieces.reduce((rows, { shape }) => rows + shape[1], 0), hidden.shape[1]],
     dtype: 'float32',
   }),
   inPieces: true,
-  key: (_, [, ...pieces]) => widthsOf(pieces),
-  emit: ({ graph, inputs: [hidden, ...dLogits] }) =>
-    graph.concat(
-      dLogits.map((piece) => weightGradient(graph, hidden, piece)),
+  key: (_, [, , ...pieces]) => widthsOf(pieces),
+  emit: (emission) =>
+    emission.graph.concat(
+      emission.inputs.slice(2).map((residual) => weightGradient(emission, residual)),
       0,
     ),
-  emitOntoPieces: ({ graph, inputs: [hidden, ...dLogits] }, bases) =>
-    bases.map((base, index) => weightGradient(graph, hidden, dLogits[index], base)),
+  emitOntoPieces: (emission, bases) => bases.map((base, index) => weightGradient(emission, emission.inputs[index + 2], base)),
 };
 
 /** The gradient of a piece of the weight, [entries of the piece, features], on top of a base. */
-function weightGradient(graph: GraphBuilder, hidden: Operand, { name, shape: [targets, entries] }: Operand, base?: string): string {
+function weightGradient(
+  { graph, inputs: [hidden, factor] }: Emission,
+  { name, shape: [targets, entries] }: Operand,
+  base?: string,
+): string {
+  const scaled = graph.op('Mul', [hidden.name, column(graph, factor.name)]);
   const sizes = { rows: entries, inner: targets, columns: hidden.shape[1] };
-  return matrixProduct(graph, name, hidden.name, { ranks: [2, 2], transA: true, base, sizes });
+  return matrixProduct(graph, name, scaled, { ranks: [2, 2], transA: true, base, sizes });
 }
 
 const widthsOf = (pieces: TensorInfo[]): string => pieces.map(({ shape }) => shape[1]).join();
-
-/** A vector [targets] as a column [targets, 1]. */
-const column = (graph: GraphBuilder, vector: string): string => graph.op('Unsqueeze', [vector, graph.ints([1])]);
 
 export const lossKernels = [tokenLoss, tokenLossGrad, tokenLossHiddenGrad, tokenLossWeightGrad];
