@@ -95,7 +95,7 @@ export function embedding(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
  * @param weight [features]
  */
 export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: number): T {
-  return ortBackend() ? fused<T>('RmsNorm', { x, weight }, { eps }) : composed.rmsNorm(x, weight, eps);
+  return ortBackend() ? firstOf(fused<[T, tf.Tensor]>('RmsNorm', { x, weight }, { eps })) : composed.rmsNorm(x, weight, eps);
 }
 
 /**

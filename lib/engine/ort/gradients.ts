@@ -16,8 +16,9 @@ export function registerFusedGradients(): void {
   tf.registerGradient({
     kernelName: 'RmsNorm',
     inputsToSave: ['x', 'weight'],
-    gradFunc: (dy, [x, weight], attrs) => {
-      const gradients = run<tf.Tensor[]>('RmsNormGrad', { dy: firstOf(dy), x, weight }, attrs);
+    outputsToSave: [false, true],
+    gradFunc: (dy, [x, weight, inverse]) => {
+      const gradients = run<tf.Tensor[]>('RmsNormGrad', { dy: firstOf(dy), x, weight, inverse });
       return { x: () => gradients[0], weight: () => gradients[1] };
     },
   });

@@ -21,13 +21,23 @@ function mean(graph: GraphBuilder, x: string): string {
   return graph.op('ReduceMean', [x, graph.ints([-1])], { keepdims: 1 });
 }
 
+/** Outputs: the result, and 1/rms of each row for the gradient. */
 const rmsNorm: OrtKernel = {
   name: 'RmsNorm',
   inputs: ['x', 'weight'],
-  infer: like,
+  infer: ([x]) => [like([x]), { shape: rowsOf(x), dtype: 'float32' }],
   key: ({ eps }) => `${eps}`,
-  emit: ({ graph, inputs: [x, weight], attrs }) =>
-    graph.op('SimplifiedLayerNormalization', [x.name, weight.name], { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
+  emit: ({ graph, inputs: [x, weight], attrs: { eps } }) => {
+    const attributes = { axis: -1, epsilon: float(eps), stash_type: 1 };
+    const operands = [x.name, weight.name];
+    if (graph.target.device === 'cpu') return graph.ops('SimplifiedLayerNormalization', operands, 2, attributes);
+    // The WebGPU kernel leaves the second output unwritten.
+    const inverse = graph.whenRead((name) => {
+      const meanSquare = graph.op('Add', [mean(graph, graph.op('Mul', [x.name, x.name])), float32(graph, eps)]);
+      graph.node('Reciprocal', [graph.op('Sqrt', [meanSquare])], [name]);
+    });
+    return [graph.op('SimplifiedLayerNormalization', operands, attributes), inverse];
+  },
 };
 
 /** Mean over the last axis of rows times a vector: a product with it, which reads the rows once and writes next to nothing. */
@@ -36,23 +46,21 @@ function meanAlong(graph: GraphBuilder, rows: string, vector: string, features: 
   return graph.op('MatMul', [rows, graph.op('Reshape', [share, graph.ints([features, 1])])]);
 }
 
-/**
- * With r = 1/rms(x) and p = dy·x: dx = r·dy·weight − x·r³·mean(p·weight); dweight = Σ r·p. r is computed again: the WebGPU kernel of
- * the norm has it as a second output, but leaves that output unwritten.
- */
+/** With r = 1/rms(x) and p = dy·x: dx = r·dy·weight − x·r³·mean(p·weight); dweight = Σ r·p, a product of a row and a matrix. */
 const rmsNormGrad: OrtKernel = {
   name: 'RmsNormGrad',
-  inputs: ['dy', 'x', 'weight'],
+  inputs: ['dy', 'x', 'weight', 'inverse'],
   infer: ([dy, , weight]) => [like([dy]), like([weight])],
-  key: ({ eps }, [, , weight]) => `${eps},${weight.shape[0]}`,
-  emit: ({ graph, inputs: [dy, x, weight], attrs, concrete: [, , [features]] }) => {
+  key: (_, [, , weight]) => `${weight.shape[0]}`,
+  emit: ({ graph, inputs: [dy, x, weight, inverse], concrete: [, , [features]] }) => {
     const mul = (a: string, b: string): string => graph.op('Mul', [a, b]);
-    const meanSquare = mean(graph, mul(x.name, x.name));
-    const inverse = graph.op('Reciprocal', [graph.op('Sqrt', [graph.op('Add', [meanSquare, float32(graph, attrs.eps)])])]);
     const product = mul(dy.name, x.name);
-    const along = mul(meanAlong(graph, product, weight.name, features), mul(inverse, mul(inverse, inverse)));
-    const dx = graph.op('Sub', [mul(mul(dy.name, weight.name), inverse), mul(x.name, along)]);
-    return [dx, sumRows(graph, mul(product, inverse), dy.shape.length)];
+    const cube = mul(inverse.name, mul(inverse.name, inverse.name));
+    const along = mul(meanAlong(graph, product, weight.name, features), cube);
+    const dx = graph.op('Sub', [mul(mul(dy.name, weight.name), inverse.name), mul(x.name, along)]);
+    const inversesInRow = graph.op('Reshape', [inverse.name, graph.ints([1, -1])]);
+    const productInRows = graph.op('Reshape', [product, graph.ints([-1, features])]);
+    return [dx, graph.op('Reshape', [graph.op('MatMul', [inversesInRow, productInRows]), graph.ints([features])])];
   },
 };
 
