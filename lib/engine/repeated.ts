@@ -24,22 +24,26 @@ export class Repeated {
 
   /**
    * @param inputs what it reads
-   * @param spent what it reads after that and nobody else any more: disposed of here, so that outputs may take over its memory
+   * @param spent what it reads after that and nobody else any more: disposed of here, so that outputs may take over its memory, or
+   *   handed back as the output that it has become
    */
   run(inputs: readonly tf.Tensor[], spent: readonly tf.Tensor[]): tf.Tensor[] {
     const all = [...inputs, ...spent];
     const key = `${inputs.length}: ${all.map(({ dtype, shape }) => `${dtype} ${shape}`).join()}`;
+    let outputs: tf.Tensor[] = [];
     try {
-      return this.repeat(key, all) ?? this.record(key, all, spent);
+      outputs = this.repeat(key, all) ?? this.record(key, all, spent);
+      return outputs;
     } finally {
-      tf.dispose([...spent]);
+      const handedBack = new Set(outputs);
+      for (const tensor of spent) if (!handedBack.has(tensor)) tensor.dispose();
     }
   }
 
   private repeat(key: string, inputs: tf.Tensor[]): tf.Tensor[] | undefined {
     const recorded = this.recorded.get(key);
     const outputs = recorded && ortBackend()?.repeat(recorded, inputs);
-    return outputs?.map((info) => tf.engine().makeTensorFromTensorInfo(info));
+    return outputs?.map((output) => (output instanceof tf.Tensor ? output : tf.engine().makeTensorFromTensorInfo(output)));
   }
 
   private record(key: string, inputs: tf.Tensor[], spent: readonly tf.Tensor[]): tf.Tensor[] {

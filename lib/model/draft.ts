@@ -23,7 +23,7 @@ const SHARE_OF_MEMORY = 0.6;
 const FEWEST_TOKENS = 64;
 const FEWEST_IN_ALL = 250;
 
-/** Tokens guessed at once. As in transformers, 2 more when all were right, else one less. */
+/** Tokens guessed at once. As in transformers, 2 more when all were right, else one less; kept from text to text. */
 const FEWEST_GUESSES = 2;
 const FIRST_GUESSES = 6;
 const MOST_GUESSES = 12;
@@ -35,11 +35,16 @@ const PAUSE = 32;
 /** Share of the newest guesses in that. */
 const NEWEST = 0.25;
 
-/** What is known of a model: the versions of its weights, tokens written with them one by one, whether they have been rounded. */
+/** What is known of a model. */
 interface Usage {
+  /** Of its weights. */
   versions: string | undefined;
+  /** Tokens written with them one by one. */
   tokens: number;
+  /** Whether they have been rounded. */
   isRounded: boolean;
+  /** Tokens to guess at once. */
+  guesses: number;
 }
 
 const usages = new WeakMap<CausalLM, Usage>();
@@ -47,7 +52,6 @@ const usages = new WeakMap<CausalLM, Usage>();
 /** The guesses for one text. */
 export class Drafter {
   private readonly usage: Usage;
-  private count = FIRST_GUESSES;
   private guesses: readonly number[] = [];
   private rightLately = 1;
   private pause = 0;
@@ -58,7 +62,7 @@ export class Drafter {
     private readonly always: boolean,
   ) {
     const known = usages.get(model);
-    this.usage = known && known.versions === versions ? known : { versions, tokens: 0, isRounded: false };
+    this.usage = known && known.versions === versions ? known : { versions, tokens: 0, isRounded: false, guesses: FIRST_GUESSES };
     usages.set(model, this.usage);
   }
 
@@ -91,7 +95,7 @@ export class Drafter {
     this.usage.isRounded = true;
     const guesses: number[] = [];
     let read = 0;
-    for (let id: number | undefined = last; id !== undefined && read < Math.min(this.count, most); read++) {
+    for (let id: number | undefined = last; id !== undefined && read < Math.min(this.usage.guesses, most); read++) {
       state.append([[id]], 'quantized');
       id = choose(await state.nextLogits());
       if (id !== undefined) guesses.push(id);
@@ -103,15 +107,16 @@ export class Drafter {
 
   /** Notes that the model has read a token with guesses of its own, of the prompt's or none, and how many were right. */
   learn(guesses: readonly number[], right: number): void {
+    const { usage } = this;
     if (guesses.length === 0) {
-      this.usage.tokens++;
+      usage.tokens++;
       this.pause = Math.max(this.pause - 1, 0);
     } else if (guesses === this.guesses) {
-      this.count = right === guesses.length ? Math.min(this.count + 2, MOST_GUESSES) : Math.max(this.count - 1, FEWEST_GUESSES);
+      usage.guesses = right === guesses.length ? Math.min(usage.guesses + 2, MOST_GUESSES) : Math.max(usage.guesses - 1, FEWEST_GUESSES);
       this.rightLately += NEWEST * (right / guesses.length - this.rightLately);
       if (this.rightLately > WORTH_GUESSING) return;
       this.rightLately = 1;
-      this.count = FEWEST_GUESSES;
+      usage.guesses = FEWEST_GUESSES;
       this.pause = PAUSE;
     }
   }

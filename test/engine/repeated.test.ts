@@ -38,7 +38,7 @@ function call(repeated: engine.Repeated, first: number, { rows = 1, size = 2 } =
   const x = tf.tensor2d(Array(rows).fill([first, first + 1, first + 2]));
   const state = tf.fill([size], 7);
   const [y, sums] = repeated.run([x], [state]);
-  assert.ok(state.isDisposed);
+  assert.ok(state.isDisposed || state === sums, 'disposed of or handed back');
   const results = { y: [...y.dataSync()], sums: [...sums.dataSync()] };
   tf.dispose([x, y, sums]);
   return results;
@@ -136,6 +136,36 @@ test('a result takes over the memory of what is spent', () => {
     assert.equal(memoryOf(state), memory);
   }
   tf.dispose([state, amount]);
+});
+
+test('a state that becomes a result in its place is handed back, with another version', () => {
+  const repeated = new engine.Repeated(([amount, state]) => [tf.add(state, amount)]);
+  const amount = tf.scalar(1);
+  let [state] = repeated.run([amount], [tf.zeros([4])]);
+  for (let i = 2; i <= 4; i++) {
+    const version = engine.versionsOf([state]);
+    const [next] = repeated.run([amount], [state]);
+    assert.equal(next, state);
+    assert.notEqual(engine.versionsOf([next]), version);
+    assert.deepEqual([...next.dataSync()], [i, i, i, i]);
+    state = next;
+  }
+  tf.dispose([state, amount]);
+});
+
+test('two results that are one tensor do not become one that is disposed of with the other', () => {
+  const repeated = new engine.Repeated(([state]) => {
+    const more = tf.add(state, 1);
+    return [more, more.clone()];
+  });
+  let [state, twin] = repeated.run([], [tf.zeros([4])]);
+  for (let i = 2; i <= 4; i++) {
+    twin.dispose();
+    [state, twin] = repeated.run([], [state]);
+    assert.notEqual(state, twin);
+    assert.deepEqual([...state.dataSync(), ...twin.dataSync()], Array(8).fill(i));
+  }
+  tf.dispose([state, twin]);
 });
 
 test('what is spent is not overwritten while something else reads it', () => {

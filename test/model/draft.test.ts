@@ -149,6 +149,7 @@ test('a large model gets them when it has read some dozens of tokens, pauses whi
   const right = await guess();
   first.learn(right, right.length);
   assert.equal((await guess()).length, 8, 'more guesses after right ones');
+  assert.equal((await drafter().guess(state, 1, 100, () => 2)).length, 8, 'in the next text, too');
   for (let i = 0; i < 2; i++) first.learn(await guess(), 0);
   assert.equal(first.isWorthIt(100), false, 'a pause after wrong ones');
   readOneByOne(first, 32);

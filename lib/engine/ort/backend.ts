@@ -215,10 +215,10 @@ export class OrtBackend extends KernelBackend {
     return key;
   }
 
-  private runSession(session: Session, cut: Cut, donors?: ReadonlyMap<Value, Value>): void {
+  private runSession(session: Session, cut: Cut): void {
     const start = performance.now();
     this.events++;
-    this.storage.run(session, cut, donors);
+    this.storage.run(session, cut);
     this.statistics.runMs += performance.now() - start;
     this.statistics.runs++;
   }
@@ -267,24 +267,28 @@ export class OrtBackend extends KernelBackend {
     return recording && { ...recording, key, precision: this.precision, variables: variablesOf(recording, valueBehind) };
   }
 
-  /** Runs a recorded graph on other inputs. @returns its outputs; undefined if it has to be recorded again */
+  /**
+   * Runs a recorded graph on other inputs.
+   * @returns its outputs, inputs among them that have become outputs in their place; undefined if it has to be recorded again
+   */
   repeat(recorded: Recorded, inputs: readonly TensorInfo[]): TensorInfo[] | undefined {
     const { feeds, fetches, outputs, donors, key } = recorded;
     this.flush();
     if (!isCurrent(recorded, this.precision)) return undefined;
     const values = this.plainValues(inputs);
     if (!values?.every(({ isKnown }) => isKnown) || new Set(values).size < values.length) return undefined;
+    const inPlace = new Map(donors.filter(([, input]) => this.ownsAlone(inputs[input].dataId)));
+    const atPlace = <T>(list: readonly T[], fetch: number): T | undefined => list[inPlace.get(fetch) ?? -1];
     const cut: Cut = {
       nodes: [],
       feeds: feeds.map(({ source }) => (typeof source === 'number' ? values[source] : source)),
-      fetches: fetches.map(({ shape, dtype }) => new Value(shape, dtype)),
+      fetches: fetches.map(({ shape, dtype }, fetch) => atPlace(values, fetch) ?? new Value(shape, dtype)),
     };
     const session = new Set(cut.feeds).size === cut.feeds.length ? this.sessions.find(key) : undefined;
     if (!session) return undefined;
     for (const [index, feed] of cut.feeds.entries()) this.lay(feed, feeds[index].layout);
-    const willing = donors.filter(([, input]) => this.ownsAlone(inputs[input].dataId));
-    this.runSession(session, cut, new Map(willing.map(([fetch, input]) => [cut.fetches[fetch], values[input]])));
-    return outputs.map((fetch) => this.infoOf(cut.fetches[fetch]));
+    this.runSession(session, cut);
+    return outputs.map((fetch) => atPlace(inputs, fetch) ?? this.infoOf(cut.fetches[fetch]));
   }
 
   /** What is held at the moment. */

@@ -15,28 +15,23 @@ export class HostMemory implements Memory {
     return undefined;
   }
 
-  run(session: Session, cut: Cut, donors: ReadonlyMap<Value, Value> = donorsOf(cut)): void {
-    const feeds: Record<string, Tensor> = {};
-    for (const [index, value] of cut.feeds.entries()) {
-      const name = `i${index}`;
-      feeds[name] = tensorOf(value);
-      if (session.inPieces.has(name)) Object.assign(feeds, tensorsOfPieces(name, feeds[name]));
-    }
-    const results = cut.fetches.map((value) => {
-      const buffer = donors.get(value)?.data?.buffer ?? this.pool.take(value.size * bytesPerElement(value.dtype));
-      const data = arrayOver(buffer as ArrayBuffer, value.dtype, value.size);
-      return { value, data, tensor: ortTensor(value.dtype, data, value.shape) };
-    });
-    const fetches: Record<string, Tensor> = {};
-    for (const [index, { tensor }] of results.entries()) {
-      const name = `o${index}`;
-      if (session.inPieces.has(name)) Object.assign(fetches, tensorsOfPieces(name, tensor));
-      else fetches[name] = tensor;
-    }
+  run(session: Session, cut: Cut): void {
+    const feeds = feedsOf(cut, session);
+    const donors = donorsOf(cut);
+    const results = cut.fetches.map((value) => (value.isKnown ? tensorOf(value) : this.tensorFor(value, donors.get(value))));
     // Their memory belongs to the results from here on, also when the run fails half-way.
     for (const donor of donors.values()) forget(donor);
-    session.run(feeds, fetches);
-    for (const { value, data, tensor } of results) Object.assign(value, { data, tensor, pooled: true });
+    session.run(feeds, fetchesOf(results, session));
+    for (const [index, value] of cut.fetches.entries()) {
+      if (value.isKnown) value.change();
+      else hold(value, results[index]);
+    }
+  }
+
+  /** A tensor for a result, in the memory of one that is free or in the pool's. */
+  private tensorFor({ size, dtype, shape }: Value, donor: Value | undefined): Tensor {
+    const buffer = donor?.data?.buffer ?? this.pool.take(size * bytesPerElement(dtype));
+    return ortTensor(dtype, arrayOver(buffer as ArrayBuffer, dtype, size), shape);
   }
 
   read(value: Value): HostArray {
@@ -69,6 +64,43 @@ export class HostMemory implements Memory {
   clear(): void {
     this.pool.clear();
   }
+}
+
+/** Names of a graph's inputs and outputs (program.ts), made once. */
+const inputName = namesOf('i');
+const outputName = namesOf('o');
+
+function namesOf(letter: string): (index: number) => string {
+  const names: string[] = [];
+  return (index) => (names[index] ??= `${letter}${index}`);
+}
+
+/** The results by name; what the session writes in pieces, as these. */
+function fetchesOf(results: readonly Tensor[], { inPieces }: Session): Record<string, Tensor> {
+  const fetches: Record<string, Tensor> = {};
+  for (const [index, tensor] of results.entries()) {
+    const name = outputName(index);
+    if (inPieces.has(name)) Object.assign(fetches, tensorsOfPieces(name, tensor));
+    else fetches[name] = tensor;
+  }
+  return fetches;
+}
+
+/** The operands by name; what the session reads in pieces, so too. */
+function feedsOf({ feeds }: Cut, { inPieces }: Session): Record<string, Tensor> {
+  const bound: Record<string, Tensor> = {};
+  for (const [index, value] of feeds.entries()) {
+    const name = inputName(index);
+    bound[name] = tensorOf(value);
+    if (inPieces.has(name)) Object.assign(bound, tensorsOfPieces(name, bound[name]));
+  }
+  return bound;
+}
+
+function hold(value: Value, tensor: Tensor): void {
+  value.data = tensor.data as HostArray;
+  value.tensor = tensor;
+  value.pooled = true;
 }
 
 /** Whether nobody holds a value any more, and its memory is ours. */

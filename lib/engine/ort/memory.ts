@@ -11,10 +11,10 @@ export interface Memory {
   /** Where a session compiled for the cut is to leave each result; undefined: where the run says. */
   places(cut: Cut): OutputPlace[] | undefined;
   /**
-   * Runs a session on the data of a cut's feeds; its fetches have data afterwards.
-   * @param donors fetches that may take over the memory of a feed; by default those that follow from the cut's nodes
+   * Runs a session on the data of a cut's feeds; its fetches have data afterwards. What is fed and fetched changes in its place, where
+   * results lie in main memory.
    */
-  run(session: Session, cut: Cut, donors?: ReadonlyMap<Value, Value>): void;
+  run(session: Session, cut: Cut): void;
   /** The data of a value that has any, in main memory. May be the value's own: not to be changed or kept. */
   read(value: Value): HostArray;
   /** The same in an array of the caller's own. */

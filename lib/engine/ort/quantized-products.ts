@@ -1,16 +1,20 @@
 /**
  * Products with a matrix in 8 bits: a good quarter of the memory to read, and no more than an approximation (see model/draft.ts).
  *
- * Each row of the matrix is cut into blocks of 32 numbers, which share a scale, a 127th of their largest magnitude, and are rounded to
- * whole multiples of it (the Q8_0 of llama.cpp). ONNX Runtime's `MatMulNBits` rounds the other operand likewise and multiplies whole
+ * Each row of the matrix is cut into blocks of numbers, which share a scale, a 127th of their largest magnitude, and are rounded to
+ * whole multiples of it (the Q8_0 of llama.cpp, whose blocks have 32). ONNX Runtime's `MatMulNBits` rounds the other operand likewise and multiplies whole
  * numbers. It wants the matrix as a constant, which it brings into a layout of its own when the graph is compiled.
  */
 import { GraphBuilder } from './onnx';
 import { ortTensor, Session, type SessionSettings } from './session';
 import type { Value } from './value';
 
-/** Numbers that share a scale; the columns of a matrix are a multiple of it. */
+/** Numbers that share a scale: the columns of a matrix are a multiple of the smaller number, and where they can be of the larger. */
 export const SCALE_BLOCK = 32;
+const LARGE_SCALE_BLOCK = 64;
+
+/** Numbers of a row that share a scale. The fewer scales, the less is to be read. */
+export const scaleBlockOf = (columns: number): number => (columns % LARGE_SCALE_BLOCK === 0 ? LARGE_SCALE_BLOCK : SCALE_BLOCK);
 
 /** May round the other operand to 8 bits, too (an attribute of MatMulNBits). */
 const IN_WHOLE_NUMBERS = 4;
@@ -25,7 +29,7 @@ export type Matrix = Pick<Value, 'shape' | 'layout' | 'data'>;
 export interface QuantizedMatrix {
   /** The multiples plus ZERO, [rows, columns] */
   quants: Uint8Array;
-  /** [rows, columns / SCALE_BLOCK] */
+  /** [rows, columns / scaleBlockOf(columns)] */
   scales: Float32Array;
 }
 
@@ -34,13 +38,14 @@ export interface QuantizedMatrix {
  * @param block channels in a block of the processor's own layout
  */
 export function quantize(matrices: readonly Matrix[], block = 1): QuantizedMatrix {
+  const scaleBlock = scaleBlockOf(matrices[0].shape[1]);
   const size = matrices.reduce((sum, { shape: [rows, columns] }) => sum + rows * columns, 0);
   const quants = new Uint8Array(size);
-  const scales = new Float32Array(size / SCALE_BLOCK);
+  const scales = new Float32Array(size / scaleBlock);
   let first = 0;
   for (const matrix of matrices) {
     const count = matrix.shape[0] * matrix.shape[1];
-    const part = { quants: quants.subarray(first), scales: scales.subarray(first / SCALE_BLOCK) };
+    const part = { quants: quants.subarray(first), scales: scales.subarray(first / scaleBlock) };
     quantizeInto(part, matrix, matrix.layout === 'blocks' ? block : 1);
     first += count;
   }
@@ -53,20 +58,21 @@ const MAGNITUDE = 0x7fffffff;
 /** @param stride from a number of a row to the next */
 function quantizeInto({ quants, scales }: QuantizedMatrix, { shape, data }: Matrix, stride: number): void {
   const [rows, columns] = shape;
+  const scaleBlock = scaleBlockOf(columns);
   const weights = data as Float32Array;
   const pattern = new Int32Array(weights.buffer, weights.byteOffset, weights.length);
   let done = 0;
   for (let row = 0; row < rows; row++) {
     const inBlock = row % stride;
     const begin = (row - inBlock) * columns + inBlock;
-    for (let column = 0; column < columns; column += SCALE_BLOCK) {
+    for (let column = 0; column < columns; column += scaleBlock) {
       const start = begin + column * stride;
-      const end = start + SCALE_BLOCK * stride;
+      const end = start + scaleBlock * stride;
       let place = start;
       for (let at = start; at < end; at += stride) if ((pattern[at] & MAGNITUDE) > (pattern[place] & MAGNITUDE)) place = at;
       const largest = Math.abs(weights[place]);
       const perStep = largest > 0 ? LARGEST / largest : 0;
-      scales[(row * columns + column) / SCALE_BLOCK] = largest / LARGEST;
+      scales[(row * columns + column) / scaleBlock] = largest / LARGEST;
       for (let at = start; at < end; at += stride) quants[done++] = (weights[at] * perStep + ZERO + 0.5) | 0;
     }
   }
@@ -75,14 +81,15 @@ function quantizeInto({ quants, scales }: QuantizedMatrix, { shape, data }: Matr
 /** Writes x·Wᵀ for one or several W of as many columns, as their numbers are now. One product is faster than several small ones. */
 export function quantizedProducts(graph: GraphBuilder, x: string, weights: readonly Matrix[]): string[] {
   const columns = weights[0].shape[1];
+  const scaleBlock = scaleBlockOf(columns);
   const rows = weights.map(({ shape }) => shape[0]);
   const allRows = rows.reduce((sum, count) => sum + count, 0);
   const { quants, scales } = quantize(weights, graph.target.block);
   const constants = [
-    graph.data('uint8', quants, [allRows, columns / SCALE_BLOCK, SCALE_BLOCK]),
+    graph.data('uint8', quants, [allRows, columns / scaleBlock, scaleBlock]),
     graph.data('float32', scales, [scales.length]),
   ];
-  const attributes = { K: columns, N: allRows, bits: 8, block_size: SCALE_BLOCK, accuracy_level: IN_WHOLE_NUMBERS };
+  const attributes = { K: columns, N: allRows, bits: 8, block_size: scaleBlock, accuracy_level: IN_WHOLE_NUMBERS };
   const product = graph.op('MatMulNBits', [x, ...constants], attributes);
   return rows.length === 1 ? [product] : graph.ops('Split', [product, graph.ints(rows)], rows.length, { axis: 1 });
 }

@@ -20,7 +20,7 @@ export interface Recording {
   readonly fetches: ReadonlyArray<{ readonly shape: readonly number[]; readonly dtype: NumericType }>;
   /** The fetch that each output is. */
   readonly outputs: readonly number[];
-  /** Fetches that may take over the memory of an input, each with that input. */
+  /** Outputs that an input may become, in its place: the fetch, and the input. */
   readonly donors: ReadonlyArray<readonly [fetch: number, input: number]>;
 }
 
@@ -51,12 +51,13 @@ export function recordingOf(cut: Cut, inputs: readonly Value[], outputs: readonl
   const fetchOf = new Map(cut.fetches.map((value, index) => [value, index]));
   if (placeOf.size < inputs.length || fetchOf.size > new Set(outputs).size) return undefined;
   if (inputs.some(({ layout }) => layout !== 'rows')) return undefined;
-  const donors = donorsOf(cut, (feed) => placeOf.has(feed) && feed.handles === 0);
+  const isOnce = (value: Value): boolean => outputs.indexOf(value) === outputs.lastIndexOf(value);
+  const donors = [...donorsOf(cut, (feed) => placeOf.has(feed) && feed.handles === 0)].filter(([result]) => isOnce(result));
   return {
     feeds: cut.feeds.map((value) => ({ source: placeOf.get(value) ?? value, layout: value.layout, held: value.handles > 0 })),
     fetches: cut.fetches.map(({ shape, dtype }) => ({ shape, dtype })),
     outputs: outputs.map((value) => fetchOf.get(value) as number),
-    donors: [...donors].map(([result, input]) => [fetchOf.get(result) as number, placeOf.get(input) as number]),
+    donors: donors.map(([result, input]) => [fetchOf.get(result) as number, placeOf.get(input) as number]),
   };
 }
 
