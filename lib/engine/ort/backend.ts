@@ -22,7 +22,7 @@ import type { Memory } from './memory';
 import { multipleName, type Precision, type Target } from './onnx';
 import { type Cut, cutOut, keyOf, sizesOf } from './program';
 import { multipliesIn8Bits } from './quantized-products';
-import { type Begun, isCurrent, type Recorded, recordingOf, variablesOf } from './recording';
+import { type Begun, cutOf, isCurrent, type Recorded, recordingOf, variablesOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
 import type { Session, SessionSettings } from './session';
 import { SessionCache } from './session-cache';
@@ -272,23 +272,18 @@ export class OrtBackend extends KernelBackend {
    * @returns its outputs, inputs among them that have become outputs in their place; undefined if it has to be recorded again
    */
   repeat(recorded: Recorded, inputs: readonly TensorInfo[]): TensorInfo[] | undefined {
-    const { feeds, fetches, outputs, donors, key } = recorded;
+    const { feeds, outputs, key } = recorded;
     this.flush();
     if (!isCurrent(recorded, this.precision)) return undefined;
     const values = this.plainValues(inputs);
     if (!values?.every(({ isKnown }) => isKnown) || new Set(values).size < values.length) return undefined;
-    const inPlace = new Map(donors.filter(([, input]) => this.ownsAlone(inputs[input].dataId)));
-    const atPlace = <T>(list: readonly T[], fetch: number): T | undefined => list[inPlace.get(fetch) ?? -1];
-    const cut: Cut = {
-      nodes: [],
-      feeds: feeds.map(({ source }) => (typeof source === 'number' ? values[source] : source)),
-      fetches: fetches.map(({ shape, dtype }, fetch) => atPlace(values, fetch) ?? new Value(shape, dtype)),
-    };
+    const cut = cutOf(recorded, values, (input) => this.ownsAlone(inputs[input].dataId));
     const session = new Set(cut.feeds).size === cut.feeds.length ? this.sessions.find(key) : undefined;
     if (!session) return undefined;
     for (const [index, feed] of cut.feeds.entries()) this.lay(feed, feeds[index].layout);
     this.runSession(session, cut);
-    return outputs.map((fetch) => atPlace(inputs, fetch) ?? this.infoOf(cut.fetches[fetch]));
+    const inputOf = new Map(values.map((value, index) => [value, inputs[index]]));
+    return outputs.map((fetch) => inputOf.get(cut.fetches[fetch]) ?? this.infoOf(cut.fetches[fetch]));
   }
 
   /** What is held at the moment. */

@@ -151,8 +151,9 @@ function straightProduct(graph: GraphBuilder, a: string, b: string, form: Straig
   return inBlocks(graph, sum, [rows, columns]);
 }
 
-const plus = (graph: GraphBuilder, product: string, base?: string): string =>
-  base === undefined ? product : graph.op('Add', [base, product]);
+/** A product with something added, if there is something. */
+export const plus = (graph: GraphBuilder, product: string, addend?: string): string =>
+  addend === undefined ? product : graph.op('Add', [addend, product]);
 
 /** The product of a single row, which lies the same in both layouts. */
 function rowProduct(graph: GraphBuilder, row: string, weights: [filter: string, bias: string], inner: number, columns: number): string {

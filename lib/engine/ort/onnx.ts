@@ -130,8 +130,8 @@ export class GraphBuilder {
   }
 
   /** What `once` has made under the key. */
-  made<T = string>(key: string): T | undefined {
-    return this.shared.get(key) as T | undefined;
+  made(key: string): string | undefined {
+    return this.shared.get(key) as string | undefined;
   }
 
   /** A value whose nodes are written when the first node reads it, if ever. */
@@ -314,6 +314,11 @@ export class GraphBuilder {
   /** One size of a tensor as an int64 vector of length 1. */
   sizeOf(name: string, axis: number): string {
     return this.op('Shape', [name], { start: axis, end: axis + 1 });
+  }
+
+  /** The whole numbers below a size, int32 [size]. @param size int32, [] or [1] */
+  upTo(size: string): string {
+    return this.op('Range', [this.scalar('int32', 0), size, this.scalar('int32', 1)]);
   }
 
   private size(symbol: string): string {

@@ -1,5 +1,5 @@
 /** Products of matrices: the last two axes of tensors of two or more, batched over the others. */
-import { blockedProduct, type ProductSizes } from './blocked-products';
+import { blockedProduct, type ProductSizes, plus } from './blocked-products';
 import { ELEMENT_TYPES, float, type GraphBuilder } from './onnx';
 
 export interface ProductOptions {
@@ -51,10 +51,6 @@ function plainProduct(graph: GraphBuilder, a: string, b: string, options: Produc
         ? graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) })
         : graph.op('MatMul', [a, b]);
   return plus(graph, product, addend);
-}
-
-function plus(graph: GraphBuilder, product: string, addend?: string): string {
-  return addend ? graph.op('Add', [addend, product]) : product;
 }
 
 /** The operand that is smaller than the product, and in float32: a large product of unscaled operands could leave float16's range. */

@@ -2,8 +2,8 @@
  * Products with a matrix in 8 bits: a good quarter of the memory to read, and no more than an approximation (see model/draft.ts).
  *
  * Each row of the matrix is cut into blocks of numbers, which share a scale, a 127th of their largest magnitude, and are rounded to
- * whole multiples of it (the Q8_0 of llama.cpp, whose blocks have 32). ONNX Runtime's `MatMulNBits` rounds the other operand likewise and multiplies whole
- * numbers. It wants the matrix as a constant, which it brings into a layout of its own when the graph is compiled.
+ * whole multiples of it (the Q8_0 of llama.cpp, whose blocks have 32). ONNX Runtime's `MatMulNBits` rounds the other operand likewise and
+ * multiplies whole numbers. It wants the matrix as a constant, which it brings into a layout of its own when the graph is compiled.
  */
 import { GraphBuilder } from './onnx';
 import { ortTensor, Session, type SessionSettings } from './session';
@@ -14,7 +14,7 @@ export const SCALE_BLOCK = 32;
 const LARGE_SCALE_BLOCK = 64;
 
 /** Numbers of a row that share a scale. The fewer scales, the less is to be read. */
-export const scaleBlockOf = (columns: number): number => (columns % LARGE_SCALE_BLOCK === 0 ? LARGE_SCALE_BLOCK : SCALE_BLOCK);
+const scaleBlockOf = (columns: number): number => (columns % LARGE_SCALE_BLOCK === 0 ? LARGE_SCALE_BLOCK : SCALE_BLOCK);
 
 /** May round the other operand to 8 bits, too (an attribute of MatMulNBits). */
 const IN_WHOLE_NUMBERS = 4;

@@ -4,7 +4,7 @@ import { donorsOf } from './host-memory';
 import type { NumericType } from './kernel';
 import type { Precision } from './onnx';
 import type { Cut } from './program';
-import type { Layout, Value } from './value';
+import { type Layout, Value } from './value';
 
 interface RecordedFeed {
   readonly source: number | Value;
@@ -58,6 +58,19 @@ export function recordingOf(cut: Cut, inputs: readonly Value[], outputs: readonl
     fetches: cut.fetches.map(({ shape, dtype }) => ({ shape, dtype })),
     outputs: outputs.map((value) => fetchOf.get(value) as number),
     donors: donors.map(([result, input]) => [fetchOf.get(result) as number, placeOf.get(input) as number]),
+  };
+}
+
+/**
+ * What to run for a recording on other inputs; it has no nodes. A fetch that an input may become is that input.
+ * @param mayChange whether an input, by its place, may be changed
+ */
+export function cutOf({ feeds, fetches, donors }: Recording, inputs: readonly Value[], mayChange: (input: number) => boolean): Cut {
+  const inPlace = new Map(donors.filter(([, input]) => mayChange(input)).map(([fetch, input]) => [fetch, inputs[input]]));
+  return {
+    nodes: [],
+    feeds: feeds.map(({ source }) => (typeof source === 'number' ? inputs[source] : source)),
+    fetches: fetches.map(({ shape, dtype }, fetch) => inPlace.get(fetch) ?? new Value(shape, dtype)),
   };
 }
 

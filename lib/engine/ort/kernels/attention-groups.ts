@@ -3,7 +3,7 @@ import type { AttentionOptions } from '../../ops';
 import { type AttentionOperands, fusedProbabilities, HIDDEN } from '../fused-attention';
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
-import { type GroupTables, upTo } from './attention-tables';
+import type { GroupTables } from './attention-tables';
 
 /** Options of attention, and what follows from them and the width of the queries. */
 export interface Heads extends AttentionOptions {
@@ -135,7 +135,7 @@ export class Group {
 
   /** Where in the segment, its prefix included, the longest block's keys are, int32 [keys]. */
   private get keyPlaces(): string {
-    return upTo(this.graph, this.own(this.tables.keyCount));
+    return this.graph.upTo(this.own(this.tables.keyCount));
   }
 
   /** Their number, int64 [1]. */

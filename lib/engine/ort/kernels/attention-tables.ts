@@ -65,7 +65,7 @@ function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads,
   // Several blocks are a group only where nothing but prefixes of one length comes before.
   const before = graph.op('Sub', [longestWithKeys, longest]);
   const queryCount = evenly(graph, longest);
-  const upToQueries = upTo(graph, queryCount);
+  const upToQueries = graph.upTo(queryCount);
   const places = graph.op('Add', [start, upToQueries]);
   const inRow = graph.op('Min', [places, graph.op('Sub', [tokens, graph.scalar('int32', 1)])]);
   const ownOnly = graph.op('Where', [graph.op('Less', [places, end]), places, tokens]);
@@ -81,11 +81,6 @@ function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads,
     rowsOf(graph, first, { kvHeads, group: 1, parts: whole }),
     graph.op('Add', [before, queryCount]),
   ];
-}
-
-/** int32, from 0 up to a size. */
-export function upTo(graph: GraphBuilder, size: string): string {
-  return graph.op('Range', [graph.scalar('int32', 0), size, graph.scalar('int32', 1)]);
 }
 
 /** The next even number. */

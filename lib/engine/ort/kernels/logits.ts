@@ -7,7 +7,6 @@ import type { Operand } from '../kernel';
 import { type Dim, ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import type { Piece } from '../pieces';
 import { matrixProduct } from '../products';
-import { upTo } from './attention-tables';
 
 /** Ids are float32 in the graph, which holds all whole numbers up to here. */
 const LARGEST_ID = 2 ** 24;
@@ -233,7 +232,7 @@ class BlockTable implements Table {
   private runOf(blocks: string): string {
     const { graph } = this;
     const count = graph.op('Cast', [graph.op('Squeeze', [graph.sizeOf(blocks, 0)])], { to: ELEMENT_TYPES.int32 });
-    return graph.op('Add', [graph.op('Mul', [blocks, count]), upTo(graph, count)]);
+    return graph.op('Add', [graph.op('Mul', [blocks, count]), graph.upTo(count)]);
   }
 
   /** Σ over the blocks, as a product, which reads the table straight through, then inside of them. */

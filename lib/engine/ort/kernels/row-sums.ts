@@ -1,6 +1,5 @@
 /** Sums of a matrix's rows by their ids. */
 import { type Dim, ELEMENT_TYPES, type GraphBuilder } from '../onnx';
-import { upTo } from './attention-tables';
 
 /**
  * Of each id the sum of its rows, zeros where it has none, as adding one row after the other gives it. Scattering goes from number to number,
@@ -12,7 +11,7 @@ export function sumsOfRows(graph: GraphBuilder, rows: string, ids: string, shape
   const zeros = (shape: readonly Dim[]): string => graph.op('Expand', [graph.scalar('float32', 0), graph.shape(shape)]);
   if (graph.target.device !== 'cpu') return addRows(graph, zeros(shape), ids, rows, shape.length);
   const end = graph.op('Cast', [graph.op('Squeeze', [graph.sizeOf(ids, 0)])], { to: ELEMENT_TYPES.int32 });
-  const places = upTo(graph, end);
+  const places = graph.upTo(end);
   const first = graph.op('ScatterElements', [graph.op('Expand', [end, graph.shape([count])]), ids, places], { axis: 0, reduction: 'min' });
   const firstRows = graph.op('Gather', [graph.op('Concat', [rows, zeros([1, ...width])], { axis: 0 }), first], { axis: 0 });
   const repeats = graph.op('Greater', [places, graph.op('Gather', [first, ids], { axis: 0 })]);
