@@ -5,7 +5,20 @@
  * processor's cache together: what takes the time is reading and writing main memory, which happens once.
  */
 import { ADAMW_WASM } from './adamw-wasm';
-import type { AdamWSettings } from './ops';
+
+/** Settings of one AdamW update. */
+export interface AdamWSettings {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Decoupled weight decay; 0 for biases and norms. */
+  weightDecay: number;
+  /** Number of this update, from 1: corrects the bias of young moments. */
+  step: number;
+  /** Factor on the gradient before anything else: the clipping of the global norm. */
+  gradientScale: number;
+}
 
 /** Elements of a piece; a multiple of four. */
 const PIECE = 1 << 14;
@@ -60,7 +73,7 @@ function openWorkshop(): Workshop {
   return { update: exports.update as Update, places };
 }
 
-/** See `adamW` in ops.ts. All arrays have one length; w, m and v are changed. */
+/** See `adamW` in in-place.ts. All arrays have one length, and all are changed: the gradients are zero afterwards. */
 export function adamWInPlace(w: Float32Array, g: Float32Array, m: Float32Array, v: Float32Array, settings: AdamWSettings): void {
   workshop ??= openWorkshop();
   const { update, places } = workshop;
@@ -77,5 +90,7 @@ export function adamWInPlace(w: Float32Array, g: Float32Array, m: Float32Array, 
     const bytes = 16 * Math.ceil(count / 4);
     update(bytes, weights, gradients, firsts, seconds, gradientScale, beta1, 1 - beta1, beta2, 1 - beta2, keep, rate, correction, epsilon);
     for (const index of [0, 2, 3]) pieces[index].set(places[index].subarray(0, count));
+    // Here, while the cache has them: a pass of its own would read them again.
+    pieces[1].fill(0);
   }
 }

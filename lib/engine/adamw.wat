@@ -1,4 +1,4 @@
-;; AdamW for four float32 numbers at a time; the formula is in ops.ts. Compiled into adamw-wasm.ts by `npm run wasm`.
+;; AdamW for four float32 numbers at a time; the formula is in in-place.ts. Compiled into adamw-wasm.ts by `npm run wasm`.
 (module
   (memory (import "host" "memory") 1)
 

@@ -1,6 +1,7 @@
 /** The fused operations of ops.ts, composed of plain tfjs operations: for backends without our kernels, and as the reference in tests. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Activation, AdamWSettings, AttentionOptions, LayerCache, TokenLoss } from './ops';
+import type { AdamWSettings } from './adamw';
+import type { Activation, AttentionOptions, LayerCache, TokenLoss } from './ops';
 import type { Segments } from './segments';
 
 /** Added to a score to hide it; finite, so that no NaN arises from a row that is hidden entirely. */

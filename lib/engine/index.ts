@@ -2,6 +2,7 @@
 
 export * from './device';
 export * from './gradient-checkpointing';
+export * from './in-place';
 export * from './ops';
 export * from './repeated';
 export * from './segments';

@@ -6,13 +6,10 @@
  * Tokens come as a packed row: shape [tokens, features], no batch axis (see segments.ts).
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { adamWInPlace } from './adamw';
 import * as composed from './composed';
 import { ortBackend } from './device';
-import type { OrtBackend } from './ort/backend';
 import { SCALE_BLOCK } from './ort/quantized-products';
 import type { Segments } from './segments';
-import { prepareZeros, zeros } from './zeros';
 
 /** How attention reads its operands. */
 export interface AttentionOptions {
@@ -188,72 +185,11 @@ export function sumOfSquares(x: tf.Tensor): tf.Scalar {
 }
 
 /**
- * Sets variables to zero, in place where that is possible: a gradient accumulator keeps its memory, and the graph that adds
- * to it stays the same, from step to step.
- */
-export function setToZero(variables: readonly tf.Variable[]): void {
-  const backend = ortBackend();
-  if (backend?.worksOnHost) {
-    for (const variable of variables) writableData(backend, variable).fill(0);
-    return;
-  }
-  tf.tidy(() => {
-    // A zero that is fed: zeros written into the graph would be kept with it, as large as they are.
-    const zero = tf.scalar(0);
-    for (const variable of variables) variable.assign(tf.broadcastTo(zero, variable.shape));
-  });
-  backend?.flush();
-}
-
-/**
- * A variable that takes its array over: nobody else may use the array any more, because the engine changes it in place.
- * Saves the copy that a variable of an ordinary tensor makes at its first update.
- * @param trainable whether `tf.variableGrads` differentiates with respect to it
- */
-export function ownedVariable<R extends tf.Rank>(data: Float32Array, shape: tf.ShapeMap[R], trainable = true): tf.Variable<R> {
-  const initial = tf.tensor(data, shape, 'float32');
-  ortBackend()?.takeOver(initial.dataId);
-  const variable = tf.variable(initial, trainable);
-  initial.dispose();
-  return variable as tf.Variable<R>;
-}
-
-/** A variable of zeros that no gradient is taken of. */
-export function ownedZeros<R extends tf.Rank>(shape: tf.ShapeMap[R]): tf.Variable<R> {
-  return ownedVariable(zeros(tf.util.sizeFromShape(shape)), shape, false);
-}
-
-/**
- * Makes memory ready for `ownedZeros`, on another thread, where it pays.
- * @param shapes in about the order in which they will be asked for
- * @returns lets go of what was not asked for
- */
-export function expectZeros(shapes: readonly number[][]): () => void {
-  return prepareZeros(ortBackend()?.worksOnHost ? shapes.map((shape) => tf.util.sizeFromShape(shape)) : []);
-}
-
-/**
  * Tells the engine that what is recorded by now only reads these weights, as more will after it: it may lay them as products of a row
  * or a few read them fastest. A hint: results differ by rounding only, and whatever else reads or changes the weights still can.
  */
 export function onlyReads(weights: readonly tf.Tensor[]): void {
   ortBackend()?.onlyReads(weights.map(({ dataId }) => dataId));
-}
-
-/** The tensor's data itself where that lies in main memory, valid as long as the tensor; else a copy. */
-export async function borrowData(tensor: tf.Tensor): Promise<Float32Array> {
-  const backend = ortBackend();
-  return (backend?.worksOnHost ? backend.hostData(tensor.dataId) : await tensor.data()) as Float32Array;
-}
-
-/** The variable's own data; shared data is copied first. */
-function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
-  if (!backend.ownsAlone(variable.dataId)) {
-    const copy = tf.engine().makeTensorFromTensorInfo(backend.copy(variable));
-    variable.assign(copy);
-    copy.dispose();
-  }
-  return backend.dataToChange(variable.dataId) as Float32Array;
 }
 
 function attributesOf({ heads, kvHeads, scale, window }: AttentionOptions): tf.NamedAttrMap {
@@ -263,43 +199,6 @@ function attributesOf({ heads, kvHeads, scale, window }: AttentionOptions): tf.N
 /** Runs a kernel of the ONNX Runtime backend. */
 function fused<T>(kernel: string, inputs: Record<string, tf.Tensor>, attrs: object = {}): T {
   return tf.engine().runKernel(kernel, inputs, attrs as tf.NamedAttrMap) as unknown as T;
-}
-
-/** Settings of one AdamW update. */
-export interface AdamWSettings {
-  learningRate: number;
-  beta1: number;
-  beta2: number;
-  epsilon: number;
-  /** Decoupled weight decay; 0 for biases and norms. */
-  weightDecay: number;
-  /** Number of this update, from 1: corrects the bias of young moments. */
-  step: number;
-  /** Factor on the gradient before anything else: the clipping of the global norm. */
-  gradientScale: number;
-}
-
-/**
- * One AdamW update of one parameter, in place (Loshchilov & Hutter 2019; arithmetic as in PyTorch's torch.optim.AdamW):
- * w ← w·(1 − lr·decay); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε).
- * @param parameter the weights; `moments` are of its shape and are updated too
- * @param gradient of the parameter's shape; not disposed here
- */
-export function adamW(
-  parameter: tf.Variable,
-  gradient: tf.Tensor,
-  moments: { m: tf.Variable; v: tf.Variable },
-  settings: AdamWSettings,
-): void {
-  const backend = ortBackend();
-  if (!backend?.worksOnHost) {
-    composed.adamW(parameter, gradient, moments, settings);
-    // One parameter at a time: together, old and new weights and moments of all of them would need memory at once.
-    backend?.flush();
-    return;
-  }
-  const [w, m, v] = [parameter, moments.m, moments.v].map((variable) => writableData(backend, variable));
-  adamWInPlace(w, backend.hostData(gradient.dataId) as Float32Array, m, v, settings);
 }
 
 /** The first of several outputs; the others only serve the gradient. */

@@ -21,7 +21,7 @@ export class GradientSums {
   }
 
   /** The sums of this step, by parameter name and in its order: the rounding of their norm must not depend on which came first. */
-  *entries(): Iterable<[string, tf.Tensor]> {
+  *entries(): Iterable<[string, tf.Variable]> {
     for (const name of [...this.present].sort()) yield [name, this.sums.get(name) as tf.Variable];
   }
 
@@ -31,6 +31,11 @@ export class GradientSums {
     const [total] = await squares.data();
     squares.dispose();
     return Math.sqrt(total);
+  }
+
+  /** Says that an update has used the sums up, which leaves them zero. */
+  wereUsed(): void {
+    this.present.clear();
   }
 
   /** Makes ready for the next step. */

@@ -1,6 +1,6 @@
 /** AdamW over the parameters of a model, with the numbers of torch.optim.AdamW; the arithmetic of one update is the engine's. */
 import * as tf from '@tensorflow/tfjs-core';
-import { adamW, ownedZeros } from '../engine';
+import { type AdamWUpdate, adamW, ownedZeros } from '../engine';
 
 /** Running means of a parameter's gradient (`m`, torch's exp_avg) and of its square (`v`, exp_avg_sq). */
 export interface Moments {
@@ -28,20 +28,20 @@ export class AdamW {
 
   /**
    * Makes one update.
-   * @param gradients by parameter name; a parameter without one stays as it is
+   * @param gradients by parameter name; a parameter without one stays as it is. They are used up: zero afterwards
    * @param clip factor on all gradients, see `clipFactor`
    */
-  update(gradients: Iterable<[string, tf.Tensor]>, learningRate: number, clip: number): void {
+  update(gradients: Iterable<[string, tf.Variable]>, learningRate: number, clip: number): void {
     const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = this.options;
     this.step++;
-    for (const [name, gradient] of gradients) {
+    const settings = { learningRate, beta1, beta2, epsilon, step: this.step, gradientScale: clip };
+    const updates = [...gradients].map(([name, gradient]): AdamWUpdate => {
       const parameter = this.parameters.get(name);
       if (!parameter) throw new Error(`There is a gradient for ${name}, but no such parameter.`);
-      adamW(parameter, gradient, this.momentsOf(name, parameter), {
-        ...{ learningRate, beta1, beta2, epsilon, step: this.step, gradientScale: clip },
-        weightDecay: decays(name, parameter.shape) ? weightDecay : 0,
-      });
-    }
+      const own = decays(name, parameter.shape) ? weightDecay : 0;
+      return { parameter, moments: this.momentsOf(name, parameter), gradient, settings: { ...settings, weightDecay: own } };
+    });
+    adamW(updates);
   }
 
   /** The moments of a parameter, zero at first. */

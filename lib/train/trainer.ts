@@ -212,7 +212,10 @@ export class SFTTrainer {
       const overflowed = !Number.isFinite(norm);
       // A smaller scale of the loss can mend an overflow of its gradients, down to no scale at all.
       if (!Number.isFinite(loss) || (overflowed && scale <= 1)) throw notFinite({ loss, norm, learningRate }, this.state, this.config);
-      if (!overflowed) optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm) / scale);
+      if (!overflowed) {
+        optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm) / scale);
+        gradients.wereUsed();
+      }
       this.pace.seconds += (performance.now() - started) / 1000;
       return { loss, norm, sums };
     } finally {

@@ -532,11 +532,13 @@ test('adamW: in place equals plain operations, and leaves copies alone', () => {
     const gradient = random([5, 4]);
     const [one, other] = [0, 1].map(() => start.map((x) => tf.variable(x)));
     const copy = tf.clone(one[0]);
-    engine.adamW(one[0], gradient, { m: one[1], v: one[2] }, settings);
+    const used = tf.variable(gradient);
+    engine.adamW([{ parameter: one[0], moments: { m: one[1], v: one[2] }, gradient: used, settings }]);
     composed.adamW(other[0], gradient, { m: other[1], v: other[2] }, settings);
     for (const index of [0, 1, 2]) assertClose(one[index], other[index], 1e-6, 'parameter, m, v'.split(', ')[index]);
     assertClose(copy, start[0], 0, 'a copy of the parameter');
-    for (const variable of [...one, ...other]) variable.dispose();
+    assertClose(used, tf.zeros([5, 4]), 0, 'the gradient, used up');
+    for (const variable of [...one, ...other, used]) variable.dispose();
   });
 });
 
@@ -564,12 +566,16 @@ test('adamW in WebAssembly is compiled from adamw.wat, and right for arrays of a
   const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-6, weightDecay: 0.1, step: 2, gradientScale: 0.5 };
   for (const length of [1, 5, 20_000]) {
     const [w, g, m, v] = [1, 2, 3, 4].map((k) => Float32Array.from({ length }, (_, i) => Math.abs(Math.sin(k * (i + 1)))));
-    const [before, first, second] = [w, m, v].map((array) => array[length - 1]);
+    const [before, slope, first, second] = [w, g, m, v].map((array) => array[length - 1]);
     adamWInPlace(w, g, m, v, settings);
-    const gradient = g[length - 1] * 0.5;
+    const gradient = slope * 0.5;
     const mean = 0.9 * first + 0.1 * gradient;
     const square = 0.99 * second + 0.01 * gradient * gradient;
     const expected = before * 0.99 - (0.1 * mean) / (1 - 0.81) / (Math.sqrt(square / (1 - 0.99 ** 2)) + 1e-6);
     assert.ok(Math.abs(w[length - 1] - expected) < 2e-6, `${w[length - 1]}, expected ${expected}`);
+    assert.ok(
+      g.every((x) => x === 0),
+      'the gradient is used up',
+    );
   }
 });

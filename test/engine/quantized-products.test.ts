@@ -110,11 +110,11 @@ test('a matrix that is changed, in place or by an assignment, is rounded again',
   const read = w as tf.Tensor2D;
   rounded(x, read);
   const moments = { m: engine.ownedZeros([64, 128]), v: engine.ownedZeros([64, 128]) };
-  const gradient = matrix(64, 128);
+  const gradient = tf.variable(matrix(64, 128));
   const settings = { learningRate: 0.5, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, step: 1, gradientScale: 1 };
   const other = matrix(64, 128);
   const changes = [
-    () => engine.adamW(w, gradient, moments, settings),
+    () => engine.adamW([{ parameter: w, gradient, moments, settings }]),
     () => w.assign(other),
     () => engine.setToZero([moments.m, moments.v]),
     () => engine.onlyReads([w]),

@@ -140,8 +140,13 @@ test('what changes a matrix changes the matrix that it is, not how it lies', () 
   copy.dispose();
   engine.onlyReads([w]);
   engine.linear(x, w as tf.Tensor2D).dataSync();
-  engine.adamW(w, gradient, { m, v }, settings);
-  engine.adamW(plain, gradient, { m: plainM, v: plainV }, settings);
+  const update = (parameter: tf.Variable, moments: { m: tf.Variable; v: tf.Variable }) => {
+    const used = tf.variable(gradient);
+    engine.adamW([{ parameter, moments, gradient: used, settings }]);
+    used.dispose();
+  };
+  update(w, { m, v });
+  update(plain, { m: plainM, v: plainV });
   assert.notDeepEqual(w.dataSync(), before);
   assert.deepEqual(w.dataSync(), plain.dataSync());
   tf.dispose([w, m, v, plain, plainM, plainV, x, gradient]);

@@ -138,11 +138,15 @@ export const reduceKernels: OrtKernel[] = [
     name: 'SumOfSquares',
     inputs: ['x'],
     infer: () => ({ shape: [], dtype: 'float32' }),
-    // in two stages: see inTwoStages
-    emit: ({ graph, inputs: [x] }) =>
-      x.shape.length < 2
-        ? graph.op('ReduceSumSquare', [x.name], { keepdims: 0 })
-        : graph.op('ReduceSum', [graph.op('ReduceSumSquare', [x.name, graph.ints([-1])], { keepdims: 0 })], { keepdims: 0 }),
+    emit: ({ graph, inputs: [x] }) => {
+      if (x.shape.length < 2) return graph.op('ReduceSumSquare', [x.name], { keepdims: 0 });
+      // In two stages: see inTwoStages. On the CPU ReduceSumSquare adds one number after the other, ReduceSum several at a time.
+      const perRow =
+        graph.target.device === 'cpu'
+          ? graph.op('ReduceSum', [graph.op('Mul', [x.name, x.name]), graph.ints([-1])], { keepdims: 0 })
+          : graph.op('ReduceSumSquare', [x.name, graph.ints([-1])], { keepdims: 0 });
+      return graph.op('ReduceSum', [perRow], { keepdims: 0 });
+    },
   },
   {
     name: 'Softmax',

@@ -1,0 +1,103 @@
+/**
+ * Variables that change in place, as a run of training keeps them: weights, sums of gradients, moments of the optimizer. In main memory
+ * JavaScript goes over them itself; elsewhere plain tfjs operations do.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type AdamWSettings, adamWInPlace } from './adamw';
+import * as composed from './composed';
+import { ortBackend } from './device';
+import type { OrtBackend } from './ort/backend';
+import { prepareZeros, zeros } from './zeros';
+
+export type { AdamWSettings } from './adamw';
+
+/**
+ * A variable that takes its array over: nobody else may use the array any more, because the engine changes it in place.
+ * Saves the copy that a variable of an ordinary tensor makes at its first update.
+ * @param trainable whether `tf.variableGrads` differentiates with respect to it
+ */
+export function ownedVariable<R extends tf.Rank>(data: Float32Array, shape: tf.ShapeMap[R], trainable = true): tf.Variable<R> {
+  const initial = tf.tensor(data, shape, 'float32');
+  ortBackend()?.takeOver(initial.dataId);
+  const variable = tf.variable(initial, trainable);
+  initial.dispose();
+  return variable as tf.Variable<R>;
+}
+
+/** A variable of zeros that no gradient is taken of. */
+export function ownedZeros<R extends tf.Rank>(shape: tf.ShapeMap[R]): tf.Variable<R> {
+  return ownedVariable(zeros(tf.util.sizeFromShape(shape)), shape, false);
+}
+
+/**
+ * Makes memory ready for `ownedZeros`, on another thread, where it pays.
+ * @param shapes in about the order in which they will be asked for
+ * @returns lets go of what was not asked for
+ */
+export function expectZeros(shapes: readonly number[][]): () => void {
+  return prepareZeros(ortBackend()?.worksOnHost ? shapes.map((shape) => tf.util.sizeFromShape(shape)) : []);
+}
+
+/**
+ * Sets variables to zero, in place where that is possible: a gradient accumulator keeps its memory, and the graph that adds
+ * to it stays the same, from step to step.
+ */
+export function setToZero(variables: readonly tf.Variable[]): void {
+  const backend = ortBackend();
+  if (backend?.worksOnHost) {
+    for (const variable of variables) writableData(backend, variable).fill(0);
+    return;
+  }
+  tf.tidy(() => {
+    // A zero that is fed: zeros written into the graph would be kept with it, as large as they are.
+    const zero = tf.scalar(0);
+    for (const variable of variables) variable.assign(tf.broadcastTo(zero, variable.shape));
+  });
+  backend?.flush();
+}
+
+/** One parameter's part in an update: its weights, the moments of their shape, and their gradient. */
+export interface AdamWUpdate {
+  parameter: tf.Variable;
+  moments: { m: tf.Variable; v: tf.Variable };
+  gradient: tf.Variable;
+  settings: AdamWSettings;
+}
+
+/**
+ * One AdamW update of each parameter, in place (Loshchilov & Hutter 2019; arithmetic as in PyTorch's torch.optim.AdamW):
+ * w ← w·(1 − lr·decay); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε).
+ * It uses the gradients up: they are zero afterwards.
+ */
+export function adamW(updates: readonly AdamWUpdate[]): void {
+  const backend = ortBackend();
+  if (backend?.worksOnHost) {
+    for (const { parameter, gradient, moments, settings } of updates) {
+      const [w, g, m, v] = [parameter, gradient, moments.m, moments.v].map((variable) => writableData(backend, variable));
+      adamWInPlace(w, g, m, v, settings);
+    }
+    return;
+  }
+  for (const { parameter, gradient, moments, settings } of updates) {
+    composed.adamW(parameter, gradient, moments, settings);
+    // One parameter at a time: together, old and new weights and moments of all of them would need memory at once.
+    backend?.flush();
+  }
+  setToZero(updates.map(({ gradient }) => gradient));
+}
+
+/** The tensor's data itself where that lies in main memory, valid as long as the tensor; else a copy. */
+export async function borrowData(tensor: tf.Tensor): Promise<Float32Array> {
+  const backend = ortBackend();
+  return (backend?.worksOnHost ? backend.hostData(tensor.dataId) : await tensor.data()) as Float32Array;
+}
+
+/** The variable's own data; shared data is copied first. */
+function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
+  if (!backend.ownsAlone(variable.dataId)) {
+    const copy = tf.engine().makeTensorFromTensorInfo(backend.copy(variable));
+    variable.assign(copy);
+    copy.dispose();
+  }
+  return backend.dataToChange(variable.dataId) as Float32Array;
+}
