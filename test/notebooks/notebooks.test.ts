@@ -15,7 +15,15 @@ interface Cell {
 
 const notebooks = path.join(projectRoot, 'notebooks');
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tunebook-notebooks-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The figures that come with the project: a notebook draws them again, and its curves differ a little from machine to machine. */
+const plots = path.join(projectRoot, 'plots');
+const figures = readdirSync(plots).map((name) => ({ file: path.join(plots, name), drawn: readFileSync(path.join(plots, name)) }));
+
+after(() => {
+  rmSync(folder, { recursive: true, force: true });
+  for (const { file, drawn } of figures) writeFileSync(file, drawn);
+});
 
 /** Executes a notebook into the temporary folder; the notebook itself stays as it is. */
 function execute(file: string): { status: number | null; report: string; cells: Cell[]; seconds: number } {
