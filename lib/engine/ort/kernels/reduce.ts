@@ -1,7 +1,7 @@
 /** Sums, extremes and softmax along axes. */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { sumOfRows } from '../blocked-products';
-import type { Attrs, NumericType, Operand, OrtKernel } from '../kernel';
+import type { Attrs, Emission, NumericType, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 
 /** tfjs calls the axes of Max, and of no other reduction, `reductionIndices`. */
@@ -115,6 +115,15 @@ function argReduction(name: string, op: 'ArgMax' | 'ArgMin'): OrtKernel {
   };
 }
 
+/** Squares that are kept at most: an embedding's would need as much memory as it has itself. */
+const MOST_SQUARES = 1 << 23;
+
+/** Whether a sum of squares is faster by way of the squares: on the CPU ReduceSumSquare adds one number after the other, ReduceSum several at a time. */
+function squaresPay({ graph, inputs: [{ shape }] }: Emission): boolean {
+  if (graph.target.device !== 'cpu') return false;
+  return shape.reduce((count: number, size) => (typeof size === 'number' ? count * size : Number.POSITIVE_INFINITY), 1) <= MOST_SQUARES;
+}
+
 export const reduceKernels: OrtKernel[] = [
   inBlockedLayout(inTwoStages(reduction('Sum', 'ReduceSum'))),
   inTwoStages(reduction('Mean', 'ReduceMean', { dtypes: ['float32'] })),
@@ -138,14 +147,16 @@ export const reduceKernels: OrtKernel[] = [
     name: 'SumOfSquares',
     inputs: ['x'],
     infer: () => ({ shape: [], dtype: 'float32' }),
-    emit: ({ graph, inputs: [x] }) => {
+    emit: (emission) => {
+      const { graph, inputs } = emission;
+      const [x] = inputs;
       if (x.shape.length < 2) return graph.op('ReduceSumSquare', [x.name], { keepdims: 0 });
-      // In two stages: see inTwoStages. On the CPU ReduceSumSquare adds one number after the other, ReduceSum several at a time.
-      const perRow =
-        graph.target.device === 'cpu'
-          ? graph.op('ReduceSum', [graph.op('Mul', [x.name, x.name]), graph.ints([-1])], { keepdims: 0 })
-          : graph.op('ReduceSumSquare', [x.name, graph.ints([-1])], { keepdims: 0 });
-      return graph.op('ReduceSum', [perRow], { keepdims: 0 });
+      // In two stages: see inTwoStages.
+      const last = graph.ints([-1]);
+      const rows = squaresPay(emission)
+        ? graph.op('ReduceSum', [graph.op('Mul', [x.name, x.name]), last], { keepdims: 0 })
+        : graph.op('ReduceSumSquare', [x.name, last], { keepdims: 0 });
+      return graph.op('ReduceSum', [rows], { keepdims: 0 });
     },
   },
   {
