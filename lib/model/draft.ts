@@ -26,7 +26,7 @@ const FEWEST_IN_ALL = 250;
 /** Tokens guessed at once. As in transformers, 2 more when all were right, else one less; kept from text to text. */
 const FEWEST_GUESSES = 2;
 const FIRST_GUESSES = 6;
-const MOST_GUESSES = 12;
+const MOST_GUESSES = 16;
 
 /** Share of the guesses that must have been right lately; where fewer were, so many tokens are read one by one before the next guesses. */
 const WORTH_GUESSING = 0.6;
