@@ -9,8 +9,6 @@ import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
 import { prepareZeros, zeros } from './zeros';
 
-export type { AdamWSettings } from './adamw';
-
 /**
  * A variable that takes its array over: nobody else may use the array any more, because the engine changes it in place.
  * Saves the copy that a variable of an ordinary tensor makes at its first update.

@@ -555,6 +555,9 @@ test('sums over millions of numbers keep their digits', () => {
     assert.ok(relative(tf.sum(x), sum) < 2e-6, `sum ${tf.sum(x).dataSync()[0]}, expected ${sum}`);
     assert.ok(relative(tf.mean(x), sum / x.size) < 2e-6, 'mean');
     assert.ok(relative(engine.sumOfSquares(x), squares) < 2e-6, 'sum of squares');
+    // So many squares are not kept.
+    const many = tf.tile(x, [3, 1]);
+    assert.ok(relative(engine.sumOfSquares(many), 3 * squares) < 2e-6, 'sum of more squares');
   });
 });
 
