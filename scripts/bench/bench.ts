@@ -1,9 +1,10 @@
 /** What every work of the bench is given. */
-import type { CeilingResult } from './jobs';
+import type { BenchDevice, CeilingResult } from './jobs';
 import type { Workspace } from './workspace';
 
 export interface Bench {
   workspace: Workspace;
+  device: BenchDevice;
   /** Threads of every engine. */
   threads: number;
   steps: number;

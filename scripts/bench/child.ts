@@ -56,16 +56,20 @@ export async function runChild<T>(words: readonly string[], job: object, { limit
   clearTimeout(timer);
   running = undefined;
   if (timedOut) return { failure: `It was not done after ${limit} seconds and was ended.`, endedAfter: limit };
-  return failure === undefined ? readAnswer<T>(output) : { failure };
+  const answer = readAnswer<T>(output);
+  // a child that has answered may still crash while it ends, as ONNX Runtime's WebGPU provider does at times
+  return failure === undefined || 'result' in answer ? answer : { failure };
 }
 
 function readAnswer<T>(output: string): Outcome<T> {
   const line = output.trimEnd().split('\n').at(-1) ?? '';
   try {
-    return { result: JSON.parse(line) as T };
+    const result: unknown = JSON.parse(line);
+    if (typeof result === 'object' && result !== null) return { result: result as T };
   } catch {
-    return { failure: `It ended without an answer; its last line was ${JSON.stringify(line.slice(0, LONGEST_REASON))}.` };
+    // no answer
   }
+  return { failure: `It ended without an answer; its last line was ${JSON.stringify(line.slice(0, LONGEST_REASON))}.` };
 }
 
 /** A program that fails by an exception says so in its last line; one that crashes may print its stack behind the reason. */

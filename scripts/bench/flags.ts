@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf, UserError } from '../../lib/errors';
 import { projectRoot } from '../../lib/project';
+import type { BenchDevice } from './jobs';
 import { isShapeName, type ShapeName, shapeNames } from './shapes';
 
 const WORKS = ['train', 'decode', 'score', 'startup'] as const;
@@ -14,6 +15,8 @@ export interface BenchOptions {
   data: string;
   /** A tokenizer's folder, or its tokenizer.json alone. */
   tokenizer: string;
+  /** On a GPU only training is measured. */
+  device: BenchDevice;
   /** Checkpoints to measure instead of made ones. */
   models: string[];
   shapes: ShapeName[];
@@ -29,10 +32,13 @@ export interface BenchOptions {
   tfjsLimit: number;
 }
 
+const DEVICES = ['cpu', 'gpu'] as const;
+
 const text = { type: 'string' } as const;
 const FLAGS = {
   data: text,
   tokenizer: text,
+  device: text,
   model: { type: 'string', multiple: true },
   shapes: text,
   python: text,
@@ -49,9 +55,11 @@ const FLAGS = {
  */
 export function readFlags(words: readonly string[]): BenchOptions {
   const values = parse(words);
+  const device = choice('device', values.device ?? 'cpu', DEVICES);
   return {
     data: existing('data', values.data ?? path.join(projectRoot, 'data', 'instructions.json')),
     tokenizer: existing('tokenizer', values.tokenizer ?? path.join(projectRoot, 'data', 'base')),
+    device,
     models: (values.model ?? []).map((folder) => checkpoint(folder)),
     shapes: choices('shapes', values.shapes, shapeNames, isShapeName),
     python: values.python === undefined ? undefined : existing('python', values.python),
@@ -95,6 +103,12 @@ function oddCount(flag: string, given: string): number {
   const value = count(flag, given);
   if (value % 2 === 1) return value;
   throw new UserError(`--${flag} is ${value}; give an odd number, of which one is in the middle.`);
+}
+
+function choice<T extends string>(flag: string, given: string, known: readonly T[]): T {
+  const found = known.find((name) => name === given);
+  if (found !== undefined) return found;
+  throw new UserError(`--${flag} is ${JSON.stringify(given)}; choose ${known.join(' or ')}.`);
 }
 
 /** A list of names with commas between them; all of them where the flag is absent. */

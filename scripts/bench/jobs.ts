@@ -4,7 +4,10 @@
  */
 
 /** Engines that this project's own code can run on. */
-export type EngineName = 'tunebook' | 'tfjs-node' | 'tfjs-wasm';
+export type EngineName = 'tunebook' | 'webgpu' | 'tfjs-node' | 'tfjs-wasm';
+
+/** Where everything is computed: peers take the GPU that torch finds, this project's engine the one that WebGPU finds. */
+export type BenchDevice = 'cpu' | 'gpu';
 
 /** The recipe of every training run: TRL's settings of these names; the rest are TRL's defaults. */
 export const RECIPE = { batchSize: 4, accumulation: 4, maxLength: 512, learningRate: 1e-4 } as const;
@@ -24,10 +27,11 @@ interface ModelJob {
 
 export interface TrainJob extends ModelJob {
   engine: EngineName;
+  device: BenchDevice;
   recipe: typeof RECIPE;
   steps: number;
-  /** Number format of a peer's products. */
-  precision: 'float32' | 'bf16';
+  /** Number format of the products; this project's engine knows no bf16. */
+  precision: 'float32' | 'bf16' | 'fp16';
   /** What the machine can do is measured by this product between the steps; only this project's engine does. */
   beside?: ProductWay;
 }

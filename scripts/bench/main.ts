@@ -25,10 +25,10 @@ async function main(): Promise<number> {
   const models = modelsOf(options);
   const workspace = await openWorkspace(options);
   const threads = os.availableParallelism();
-  const ceilings = await measureCeilings(models, threads, options.python);
-  const { steps, rounds, python, tfjsLimit } = options;
+  const { device, steps, rounds, python, tfjsLimit } = options;
+  const ceilings = device === 'cpu' ? await measureCeilings(models, threads, python) : {};
   print(machineText(ceilings, options));
-  const bench: Bench = { workspace, threads, steps, rounds, python, tfjsLimit, ceilings };
+  const bench: Bench = { workspace, device, threads, steps, rounds, python, tfjsLimit, ceilings };
   const sections: Section[] = [];
   for (const [index, model] of models.entries()) {
     const works = worksFor(index, options);
@@ -40,9 +40,9 @@ async function main(): Promise<number> {
   return problems.length > 0 ? 1 : 0;
 }
 
-/** All but training is measured on the first model only. */
-function worksFor(index: number, { only }: BenchOptions): ReadonlySet<Work> {
-  return index === 0 ? only : new Set([...only].filter((work) => work === 'train'));
+/** All but training is measured on the first model only, and on the CPU only. */
+function worksFor(index: number, { only, device }: BenchOptions): ReadonlySet<Work> {
+  return index === 0 && device === 'cpu' ? only : new Set([...only].filter((work) => work === 'train'));
 }
 
 async function measureModel(bench: Bench, model: BenchModel, works: ReadonlySet<Work>, options: BenchOptions): Promise<Section[]> {
@@ -55,7 +55,7 @@ async function measureModel(bench: Bench, model: BenchModel, works: ReadonlySet<
     print(sectionText(section));
   };
   const runs = works.has('train') ? await measureTraining(bench, folder) : [];
-  if (runs.length > 0) add(trainingSection(model, runs, bench.ceilings));
+  if (runs.length > 0) add(trainingSection(model, runs, bench.ceilings, bench.device));
   if (works.has('decode')) add(await measureDecoding(bench, name, folder));
   if (works.has('score')) add(await measureScoring(bench, name, folder));
   if (works.has('startup')) add(await measureStartup(bench, name, folder, runs[0]?.outcome));
@@ -76,9 +76,9 @@ async function measureCeilings(models: readonly BenchModel[], threads: number, p
   return { onnxruntime: resultOf(own), torch: resultOf(peer) };
 }
 
-function jsonOf(ceilings: Ceilings, { data, steps }: BenchOptions, sections: readonly Section[]): string {
+function jsonOf(ceilings: Ceilings, { device, data, steps }: BenchOptions, sections: readonly Section[]): string {
   const machine = { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memoryBytes: os.totalmem(), node: process.versions.node };
-  return `${JSON.stringify({ machine, ceilings, work: { data, steps, ...RECIPE }, sections }, null, 2)}\n`;
+  return `${JSON.stringify({ machine, ceilings, work: { device, data, steps, ...RECIPE }, sections }, null, 2)}\n`;
 }
 
 function print(text: string): void {

@@ -21,7 +21,7 @@ export async function measureStartup(
   const imports: Outcome<ImportResult>[] = [];
   for (let i = 0; i < IMPORTS; i++) imports.push(await runOwn<ImportResult>('import', {}));
   const seconds = imports.flatMap((outcome) => resultOf(outcome)?.seconds ?? []);
-  const job: TrainJob = { engine: 'tunebook', model: folder, rows, threads, recipe: RECIPE, steps: 1, precision: 'float32' };
+  const job: TrainJob = { engine: 'tunebook', device: 'cpu', model: folder, rows, threads, recipe: RECIPE, steps: 1, precision: 'float32' };
   const training = trained ?? (await runOwn<TrainResult>('train', job));
   const compilation = resultOf(training)?.steps[0].compileSeconds;
   const failures = [...imports, training].flatMap((outcome) => ('failure' in outcome ? [outcome.failure] : []));

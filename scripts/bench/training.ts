@@ -1,11 +1,11 @@
 /** Training: the same steps on every engine, one after the other. */
 import { type Bench, type Ceilings, say } from './bench';
 import { type Outcome, resultOf } from './child';
-import { RECIPE, type ScoreJob, type ScoreResult, type TrainJob, type TrainResult } from './jobs';
+import { type BenchDevice, RECIPE, type ScoreJob, type ScoreResult, type TrainJob, type TrainResult } from './jobs';
 import { runOwn, runPeer } from './peers';
 import { disagreements, median, secondsOf, shareOfProduct, steadyStep, tokensOf, tokensPerSecond } from './summary';
 import { fixed, gigabytes, percent, type Row, type Section } from './table';
-import { type Measure, ratio, TARGETS, TRAINING_SPEED, verdictRow } from './targets';
+import { type Measure, ratio, TARGETS, type Target, TRAINING_SPEED, verdictRow } from './targets';
 import type { BenchModel } from './workspace';
 
 /** One engine's run. */
@@ -29,8 +29,18 @@ const WASM_EXAMPLES = 8;
 
 /** Measures every engine, one after the other; one that fails says why, and the others go on. */
 export async function measureTraining(bench: Bench, folder: string): Promise<TrainingRun[]> {
-  const { workspace, threads, steps, python, tfjsLimit, ceilings } = bench;
-  const base: TrainJob = { engine: 'tunebook', model: folder, rows: workspace.rows, threads, recipe: RECIPE, steps, precision: 'float32' };
+  const { workspace, device, threads, steps, python, tfjsLimit, ceilings } = bench;
+  const base: TrainJob = {
+    engine: 'tunebook',
+    device,
+    model: folder,
+    rows: workspace.rows,
+    threads,
+    recipe: RECIPE,
+    steps,
+    precision: 'float32',
+  };
+  if (device === 'gpu') return trainOnGpu(bench, { ...base, engine: 'webgpu' });
   const { product, op } = ceilings.onnxruntime ?? {};
   const own: TrainJob = { ...base, ...(product && op && { beside: { product, op } }) };
   const runs = middleRound(await trainInRounds(bench, own));
@@ -75,6 +85,20 @@ export function middleRound(rounds: readonly TrainingRun[][]): TrainingRun[] {
   return middle.map((run, i) => ({ ...run, rounds: rounds.map((runs) => runs[i].outcome), ...(i === 0 && { note }) }));
 }
 
+/** On a GPU, in float32 and in the two kinds of mixed precision; this engine has float16 only. */
+async function trainOnGpu(bench: Bench, base: TrainJob): Promise<TrainingRun[]> {
+  const runs = middleRound(await trainInRounds(bench, base));
+  const mixed = async (engine: string, precision: TrainJob['precision']): Promise<TrainingRun> => {
+    say(`training with ${engine}`);
+    const job: TrainJob = { ...base, precision };
+    if (engine.startsWith(OWN)) return { engine, precision, outcome: await runOwn('train', job) };
+    return { engine, precision, outcome: await runPeer(bench.python ?? '', 'train', job) };
+  };
+  runs.push(await mixed(`${OWN} fp16`, 'fp16'));
+  if (bench.python !== undefined) runs.push(await mixed('TRL fp16', 'fp16'), await mixed('TRL bf16', 'bf16'));
+  return runs;
+}
+
 /** TRL in bf16, which is ended where it takes much longer than in float32. */
 async function trainInBf16(python: string, base: TrainJob, runs: readonly TrainingRun[]): Promise<TrainingRun> {
   const engine = 'TRL bf16';
@@ -88,7 +112,7 @@ async function trainInBf16(python: string, base: TrainJob, runs: readonly Traini
 async function trainOnWasm({ workspace: { rows }, threads, tfjsLimit: limit }: Bench, model: string): Promise<TrainingRun> {
   const engine = 'tfjs WebAssembly, 1 step';
   say(`training with ${engine}`);
-  const shared = { engine: 'tfjs-wasm', model, rows, threads, recipe: RECIPE } as const;
+  const shared = { engine: 'tfjs-wasm', device: 'cpu', model, rows, threads, recipe: RECIPE } as const;
   const training: TrainJob = { ...shared, steps: 1, precision: 'float32' };
   const outcome = await runOwn<TrainResult>('train', training, { limit });
   if ('result' in outcome) return { engine, precision: 'float32', outcome };
@@ -108,11 +132,20 @@ function scoringNote(failure: string, scored: Outcome<ScoreResult>): string {
 }
 
 /** The tables of a model's training. */
-export function trainingSection({ name, shape }: BenchModel, runs: readonly TrainingRun[], ceilings: Ceilings): Section {
+export function trainingSection(
+  { name, shape }: BenchModel,
+  runs: readonly TrainingRun[],
+  ceilings: Ceilings,
+  device: BenchDevice = 'cpu',
+): Section {
   const own = runs.find(({ engine }) => engine === OWN);
   return {
     title: `Training ${name}`,
-    tables: [runs.map((run) => engineRow(run, ceilings)), measuresOf(runs, ceilings, shape).map(verdictRow), lossRows(runs)],
+    tables: [
+      runs.map((run) => engineRow(run, ceilings)),
+      (device === 'cpu' ? measuresOf(runs, ceilings, shape) : timesPeers(runs, {})).map(verdictRow),
+      lossRows(runs),
+    ],
     problems: own ? problemsOf(name, own, runs) : [],
     data: { runs },
   };
@@ -139,24 +172,9 @@ function engineRow({ engine, outcome, note = '' }: TrainingRun, ceilings: Ceilin
 function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: BenchModel['shape']): Measure[] {
   const resultFor = (name: string) => resultOf(runs.find(({ engine }) => engine === name)?.outcome);
   const own = resultFor(OWN);
-  const timesPeer = (peer: string): Pick<Measure, 'value' | 'isBound'> => {
-    const known = speedOf(resultFor(peer));
-    const fastest = fastestPossible(runs.find(({ engine }) => engine === peer)?.outcome, resultFor(PEER));
-    return { value: ratio(speedOf(own), known ?? fastest), isBound: known === undefined };
-  };
-  const targets = shape === undefined ? {} : TRAINING_SPEED[shape];
-  const peers = new Set([...Object.keys(targets), ...runs.filter(({ outcome }) => 'result' in outcome).map(({ engine }) => engine)]);
-  peers.delete(OWN);
   const steady = own && steadyStep(own);
   return [
-    ...[...peers].map(
-      (peer): Measure => ({
-        name: `tokens/s, times ${peer}`,
-        unit: 'times',
-        ...timesPeer(peer),
-        target: targets[peer],
-      }),
-    ),
+    ...timesPeers(runs, shape === undefined ? {} : TRAINING_SPEED[shape]),
     {
       name: `peak memory, times ${PEER}`,
       unit: 'times',
@@ -177,6 +195,20 @@ function measuresOf(runs: readonly TrainingRun[], ceilings: Ceilings, shape: Ben
     },
     { name: 'JavaScript in a steady step', unit: 'share', value: steady?.javascript, target: TARGETS.javascriptShare },
   ];
+}
+
+/** This engine's speed in float32 as a multiple of the others'. */
+function timesPeers(runs: readonly TrainingRun[], targets: Readonly<Record<string, Target>>): Measure[] {
+  const resultFor = (name: string) => resultOf(runs.find(({ engine }) => engine === name)?.outcome);
+  const own = resultFor(OWN);
+  const timesPeer = (peer: string): Pick<Measure, 'value' | 'isBound'> => {
+    const known = speedOf(resultFor(peer));
+    const fastest = fastestPossible(runs.find(({ engine }) => engine === peer)?.outcome, resultFor(PEER));
+    return { value: ratio(speedOf(own), known ?? fastest), isBound: known === undefined };
+  };
+  const peers = new Set([...Object.keys(targets), ...runs.filter(({ outcome }) => 'result' in outcome).map(({ engine }) => engine)]);
+  peers.delete(OWN);
+  return [...peers].map((peer): Measure => ({ name: `tokens/s, times ${peer}`, unit: 'times', ...timesPeer(peer), target: targets[peer] }));
 }
 
 const speedOf = (result: TrainResult | undefined): number | undefined => result && tokensPerSecond(result);

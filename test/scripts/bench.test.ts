@@ -143,6 +143,13 @@ test('losses that disagree are found in every round, and said once', () => {
   assert.match(problems[0], /smollm2-135m, Tunebook and TRL float32: the losses of step 1 are 10 and 11/);
 });
 
+test('on a GPU nothing is held against what is wanted of a CPU', () => {
+  const model = { name: 'smollm2-135m', shape: 'smollm2-135m' } as const;
+  const measures = (device: 'cpu' | 'gpu') => trainingSection(model, round(1, 2), {}, device).tables[1];
+  assert.deepEqual(measures('gpu'), [{ measure: 'tokens/s, times TRL float32', value: '2.00 ×', target: '', verdict: '' }]);
+  assert.ok(measures('cpu').some(({ measure }) => measure.includes('peak memory')));
+});
+
 test('a checkpoint is recognized as one of the shapes by its sizes', () => {
   assert.equal(shapeOf({ ...SHAPES['pythia-410m'] }), 'pythia-410m');
   assert.equal(shapeOf({ ...SHAPES['pythia-410m'], num_hidden_layers: 6 }), undefined);
@@ -153,6 +160,8 @@ test('flags that are wrong are refused with one sentence', () => {
   assert.throws(() => readFlags(['--steps', '0']), /--steps is "0"; give a whole number of at least 1\.$/);
   assert.throws(() => readFlags(['--rounds', '2']), /--rounds is 2; give an odd number/);
   assert.throws(() => readFlags(['--shapes', 'gpt2']), /--shapes names "gpt2"; choose among smollm2-135m, pythia-410m/);
+  assert.equal(readFlags(['--device', 'gpu']).device, 'gpu');
+  assert.throws(() => readFlags(['--device', 'cuda']), /--device is "cuda"; choose cpu or gpu\.$/);
   assert.throws(() => readFlags(['--python', '/no/such/python']), /--python names \/no\/such\/python, which does not exist/);
   assert.throws(() => readFlags(['--data']), /--data.*; the flags are --data, /);
   assert.throws(() => readFlags(['--speed']), /Unknown option '--speed'; the flags are --data, /);
@@ -166,6 +175,8 @@ test('a child gives its answer, or one sentence that says why there is none', as
   assert.deepEqual(await run('console.error("fatal: no memory\\n at stack"); process.exit(7)'), {
     failure: 'It ended with code 7: fatal: no memory',
   });
+  // what crashes behind its answer has answered
+  assert.deepEqual(await run('console.log("{}"); process.exitCode = 3'), { result: {} });
   assert.match(JSON.stringify(await run('console.log("hello")')), /ended without an answer/);
   assert.match(JSON.stringify(await run('setInterval(() => {}, 1000)', 0.5)), /not done after 0\.5 seconds/);
   assert.match(JSON.stringify(await runChild(['/no/such/program'], {})), /cannot be started/);

@@ -12,7 +12,7 @@ const WASM_PACKAGE = '@tensorflow/tfjs-backend-wasm';
  */
 export async function useEngine(engine: EngineName): Promise<void> {
   // the library's own choice comes first, so that it makes none later
-  await useDevice(engine === 'tfjs-node' ? 'tfjs-node' : 'cpu');
+  await useDevice(engine === 'tfjs-node' || engine === 'webgpu' ? engine : 'cpu');
   if (engine === 'tfjs-wasm') await useWasm();
 }
 

@@ -11,7 +11,7 @@ import type { StepRecord, TrainJob, TrainResult } from '../jobs';
 import { useEngine } from './engine';
 import { TimedProducts } from './products';
 
-serve(async ({ engine, model: folder, rows, recipe, steps, beside }: TrainJob): Promise<TrainResult> => {
+serve(async ({ engine, model: folder, rows, recipe, steps, precision, beside }: TrainJob): Promise<TrainResult> => {
   await useEngine(engine);
   const model = await loadModel(folder);
   const clock = new StepClock(beside && new TimedProducts(beside));
@@ -26,6 +26,7 @@ serve(async ({ engine, model: folder, rows, recipe, steps, beside }: TrainJob): 
       maxLength: recipe.maxLength,
       learningRate: recipe.learningRate,
       completionOnlyLoss: true,
+      fp16: precision === 'fp16',
       trainSamplingStrategy: 'sequential',
       loggingSteps: 1,
       disableTqdm: true,

@@ -1,4 +1,4 @@
-"""The peer of measure/train.ts: TRL's SFTTrainer on CPU."""
+"""The peer of measure/train.ts: TRL's SFTTrainer."""
 import tempfile
 import time
 
@@ -47,11 +47,12 @@ def main() -> None:
             completion_only_loss=True,
             train_sampling_strategy="sequential",
             bf16=job["precision"] == "bf16",
+            fp16=job["precision"] == "fp16",
             gradient_checkpointing=False,
             logging_steps=1,
             save_strategy="no",
             report_to="none",
-            use_cpu=True,
+            use_cpu=job["device"] == "cpu",
         )
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
         trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(read_rows(job)), callbacks=[clock])
