@@ -496,6 +496,49 @@ test('cachedAttention: one token and several after the same cache, in one graph'
   });
 });
 
+for (const [sequences, added, headDim, half] of [
+  [1, 1, 32, 16],
+  [1, 3, 32, 8],
+  [3, 1, 16, 8],
+  [1, 3, 16, 4],
+  [2, 1, 24, 8],
+]) {
+  for (const window of [undefined, 3]) {
+    const where = `${sequences} × ${added} tokens, ${2 * half} of ${headDim} features${window ? ', in a window' : ''}`;
+    test(`cachedAttention with a rotary embedding in the same graph is the same as after it (${where})`, () => {
+      tf.tidy(() => {
+        const options = { heads: 4, kvHeads: 2, scale: 0.2, window };
+        const filled = [5, 7, 3].slice(0, sequences);
+        const lengths = tf.tensor1d(filled, 'int32');
+        const positions = tf.tensor1d(
+          filled.flatMap((length) => Array.from({ length: added }, (_, i) => length + i)),
+          'int32',
+        );
+        const [cosines, sines] = [0, 1].map(() => two(random([17, half])));
+        const [x, empty] = [two(random([sequences * added, 64])), random([sequences, 2, 12, headDim])];
+        const weights = [4, 2, 2].map((heads) => two(random([heads * headDim, 64], 0.2)));
+        for (const product of [engine.quantizedProduct, (a: tf.Tensor2D, w: tf.Tensor2D) => two(tf.matMul(a, w, false, true))]) {
+          const compute = (inBetween: (...tensors: tf.Tensor[]) => void): tf.Tensor[] => {
+            const [keys, values] = [tf.add(empty, 0), tf.mul(empty, 2)] as tf.Tensor4D[];
+            const [cos, sin] = [cosines, sines].map((table) => two(tf.gather(table, positions)));
+            const [q, k, v] = weights.map((weight) => product(x, weight));
+            inBetween(q, k, v);
+            const turned = [engine.rotary(q, cos, sin, 4), engine.rotary(k, cos, sin, 2)];
+            inBetween(keys, values, ...turned);
+            const { output, cache } = engine.cachedAttention(turned[0], turned[1], v, { keys, values }, lengths, options);
+            return [output, cache.keys, cache.values];
+          };
+          const together = compute(() => undefined);
+          const apart = compute((...tensors) => {
+            for (const tensor of tensors) tensor.dataSync();
+          });
+          for (const [i, name] of ['output', 'keys', 'values'].entries()) assertClose(together[i], apart[i], 1e-5, name);
+        }
+      });
+    });
+  }
+}
+
 test("cachedAttention: on tfjs's own CPU backend it is the same", async () => {
   const options = { heads: 4, kvHeads: 2, scale: 0.4 };
   const numbers = (shape: number[]): { shape: number[]; data: Float32Array } => ({ shape, data: random(shape).dataSync<'float32'>() });

@@ -1,5 +1,6 @@
 /** Builds an ONNX graph in memory and writes it in the ONNX protobuf format (github.com/onnx/onnx, onnx.proto). */
 import { Writer } from 'protobufjs/minimal';
+import type { Origin } from './origin';
 
 /** A size known when the graph is built, or the name of one that is known only when it runs. */
 export type Dim = number | string;
@@ -104,6 +105,7 @@ export class GraphBuilder {
   private readonly knownSizes = new Map<string, string>();
   private readonly shared = new Map<string, unknown>();
   private readonly unwritten = new Map<string, () => void>();
+  private readonly origins = new Map<string, Origin>();
 
   /** @param outer the graph whose values this one sees, if it is the body of a Loop */
   constructor(
@@ -144,6 +146,16 @@ export class GraphBuilder {
   /** Whether the nodes of a value from `whenRead` are still to be written. */
   isUnwritten(name: string): boolean {
     return this.unwritten.has(name);
+  }
+
+  /** Says what a value was made of. @returns the value */
+  withOrigin(name: string, origin: Origin): string {
+    this.origins.set(name, origin);
+    return name;
+  }
+
+  originOf(name: string): Origin | undefined {
+    return this.origins.get(name);
   }
 
   private seeWritten(name: string): void {

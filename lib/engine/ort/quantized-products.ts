@@ -91,7 +91,18 @@ export function quantizedProducts(graph: GraphBuilder, x: string, weights: reado
   ];
   const attributes = { K: columns, N: allRows, bits: 8, block_size: scaleBlock, accuracy_level: IN_WHOLE_NUMBERS };
   const product = graph.op('MatMulNBits', [x, ...constants], attributes);
-  return rows.length === 1 ? [product] : graph.ops('Split', [product, graph.ints(rows)], rows.length, { axis: 1 });
+  return rows.length === 1 ? [product] : partsOf(graph, product, rows);
+}
+
+/** The columns of a matrix in parts, which are cut off when the first of them is read. */
+function partsOf(graph: GraphBuilder, whole: string, columns: readonly number[]): string[] {
+  let isCut = false;
+  const cut = (): void => {
+    if (!isCut) graph.node('Split', [whole, graph.ints([...columns])], parts, { axis: 1 });
+    isCut = true;
+  };
+  const parts = columns.map(() => graph.whenRead(cut));
+  return parts.map((part) => graph.withOrigin(part, { kind: 'part', whole, parts }));
 }
 
 /**

@@ -162,7 +162,12 @@ export const shapeKernels: OrtKernel[] = [
       return { shape: [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)], dtype: typeOf(x) };
     },
     key: ({ axis }) => `${axis}`,
-    emit: ({ graph, inputs: [x, indices], attrs }) => graph.op('Gather', [x.name, indices.name], { axis: attrs.axis }),
+    emit: ({ graph, inputs: [x, indices], attrs: { axis }, isWith }) => {
+      const operands = [x.name, indices.name];
+      if (axis !== 0 || !isWith('CachedAttention')) return graph.op('Gather', operands, { axis });
+      const rows = graph.whenRead((name) => graph.node('Gather', operands, [name], { axis }));
+      return graph.withOrigin(rows, { kind: 'rows', matrix: x.name, ids: indices.name });
+    },
     supports: (inputs, { batchDims }) => !batchDims && inputs[1].dtype === 'int32',
     check: ([x], { axis }, [, indices]) => {
       const size = x.shape[util.parseAxisParam(axis, x.shape)[0]];
