@@ -86,10 +86,10 @@ export function productInBlocks(
  * @param compute writes it for the operands of these names
  */
 export function elementwise(graph: GraphBuilder, operands: readonly Operand[], compute: (names: string[]) => string[]): string[] {
-  const blocked = operands.map(({ name }) => graph.made(columnsKey(name)));
-  const [{ shape }] = operands;
-  const [rows, columns] = shape;
-  if (blocked.includes(undefined) || typeof columns !== 'number') return compute(operands.map(({ name }) => name));
+  const names = operands.map(({ name }) => name);
+  const blocked = names.map((name) => graph.made(columnsKey(name)));
+  const [rows, columns] = operands[0].shape;
+  if (blocked.includes(undefined) || typeof columns !== 'number') return graph.onRows(names, compute);
   return compute(blocked as string[]).map((result) => inBlocks(graph, result, [rows, columns]));
 }
 

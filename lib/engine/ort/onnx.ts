@@ -72,7 +72,7 @@ const BLOCKED = 'com.microsoft.nchwc';
 /** The domain of each operator that is not ONNX's. */
 const DOMAINS: Readonly<Record<string, string>> = {
   ...{ FusedMatMul: CONTRIB, QuickGelu: CONTRIB, FastGelu: CONTRIB, RotaryEmbedding: CONTRIB, GroupQueryAttention: CONTRIB },
-  ...{ MatMulNBits: CONTRIB },
+  ...{ MatMulNBits: CONTRIB, SkipSimplifiedLayerNormalization: CONTRIB, SkipLayerNormalization: CONTRIB },
   ...{ ReorderInput: BLOCKED, Conv: BLOCKED, ReorderOutput: BLOCKED },
 };
 
@@ -321,6 +321,18 @@ export class GraphBuilder {
     const name = this.whenRead((written) => this.node('Squeeze', [x, this.ints([0])], [written]));
     this.once(batchedKey(name), () => x);
     return name;
+  }
+
+  /** Says that a value from `whenRead`, [n, …], which nobody has read yet is now there as [1, n, …]. */
+  isNowBatched(name: string, batched: string): void {
+    this.unwritten.set(name, () => this.node('Squeeze', [batched, this.ints([0])], [name]));
+    this.shared.set(batchedKey(name), batched);
+  }
+
+  /** Writes what works on the rows of tensors, however many axes are before them: where one is `batched` already, on all as such. */
+  onRows(tensors: readonly string[], write: (tensors: string[]) => string[]): string[] {
+    if (!tensors.some((x) => this.made(batchedKey(x)))) return write([...tensors]);
+    return write(tensors.map((x) => this.batched(x))).map((y) => this.unbatched(y));
   }
 
   /** One size of a tensor as an int64 vector of length 1. */

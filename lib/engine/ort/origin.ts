@@ -2,7 +2,7 @@
  * What a value of a graph was made of. A kernel that reads it may do with the origin what would have been done before, in one operation
  * with its own; the nodes of the value are then never written (`GraphBuilder.whenRead`).
  */
-export type Origin = TurnedOrigin | RowsOrigin | PartOrigin;
+export type Origin = TurnedOrigin | RowsOrigin | PartOrigin | SumOrigin;
 
 /** A rotary embedding of x, with [tokens, half a head's turning features] each of cosines and sines. */
 interface TurnedOrigin {
@@ -28,4 +28,10 @@ interface PartOrigin {
   readonly whole: string;
   /** All parts, in order. */
   readonly parts: readonly string[];
+}
+
+/** The sum of two values of one shape. */
+interface SumOrigin {
+  readonly kind: 'sum';
+  readonly terms: readonly [string, string];
 }

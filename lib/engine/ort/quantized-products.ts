@@ -90,18 +90,21 @@ export function quantizedProducts(graph: GraphBuilder, x: string, weights: reado
     graph.data('float32', scales, [scales.length]),
   ];
   const attributes = { K: columns, N: allRows, bits: 8, block_size: scaleBlock, accuracy_level: IN_WHOLE_NUMBERS };
-  const product = graph.op('MatMulNBits', [x, ...constants], attributes);
+  const [product] = graph.onRows([x], (xs) => [graph.op('MatMulNBits', [...xs, ...constants], attributes)]);
   return rows.length === 1 ? [product] : partsOf(graph, product, rows);
 }
 
 /** The columns of a matrix in parts, which are cut off when the first of them is read. */
 function partsOf(graph: GraphBuilder, whole: string, columns: readonly number[]): string[] {
-  let isCut = false;
-  const cut = (): void => {
-    if (!isCut) graph.node('Split', [whole, graph.ints([...columns])], parts, { axis: 1 });
-    isCut = true;
-  };
-  const parts = columns.map(() => graph.whenRead(cut));
+  const parts = graph.onRows([whole], ([all]) => {
+    let isCut = false;
+    const cut = (): void => {
+      if (!isCut) graph.node('Split', [all, graph.ints([...columns])], written, { axis: -1 });
+      isCut = true;
+    };
+    const written = columns.map(() => graph.whenRead(cut));
+    return written;
+  });
   return parts.map((part) => graph.withOrigin(part, { kind: 'part', whole, parts }));
 }
 

@@ -25,6 +25,17 @@ function arithmetic(name: string, op: string, inPlace?: [number, number][]): Ort
   };
 }
 
+/** A sum. Where tokens are added to a cache, and time is that of many small operations, the normalization that reads it may compute it. */
+function sum({ graph, inputs: [a, b], isWith }: Emission): string {
+  const terms = [a.name, b.name] as const;
+  const isOfRows = a.dtype === 'float32' && a.shape.length === 2 && a.shape.join() === b.shape.join();
+  if (graph.target.device !== 'cpu' || !isOfRows || !isWith('CachedAttention')) return graph.op('Add', [...terms]);
+  return graph.withOrigin(
+    graph.whenRead((name) => graph.node('Add', [...terms], [name])),
+    { kind: 'sum', terms },
+  );
+}
+
 /** A binary operation on floats only. */
 function floatArithmetic(name: string, emit: (emission: Emission) => string): OrtKernel {
   return {
@@ -91,7 +102,7 @@ const constant = ({ graph }: Emission, value: number): string => graph.scalar('f
 const named = (operand: Operand): string => operand.name;
 
 export const elementwiseKernels: OrtKernel[] = [
-  arithmetic('Add', 'Add', BINARY_IN_PLACE),
+  { ...arithmetic('Add', 'Add', BINARY_IN_PLACE), emit: sum },
   arithmetic('Sub', 'Sub', BINARY_IN_PLACE),
   arithmetic('Multiply', 'Mul', BINARY_IN_PLACE),
   arithmetic('Maximum', 'Max'),

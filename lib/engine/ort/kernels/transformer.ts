@@ -21,6 +21,26 @@ function mean(graph: GraphBuilder, x: string): string {
   return graph.op('ReduceMean', [x, graph.ints([-1])], { keepdims: 1 });
 }
 
+/**
+ * Normalizes rows. A sum that nobody has read yet is computed in the same operation.
+ * @param operands the rows, and what the operator `op` wants beside
+ * @param count outputs of the operator: the result, and what the gradient needs
+ */
+function normalized(graph: GraphBuilder, op: Normalization, operands: string[], count: number, eps: number): string[] {
+  const plain = (): string[] => graph.ops(op, operands, count, { axis: -1, epsilon: float(eps), stash_type: 1 });
+  const [x, ...parameters] = operands;
+  const origin = graph.originOf(x);
+  if (origin?.kind !== 'sum' || !graph.isUnwritten(x)) return plain();
+  const [result, sum] = [graph.freshName(), graph.freshName()];
+  const terms = origin.terms.map((term) => graph.batched(term));
+  graph.node(`Skip${op}`, [...terms, ...parameters], [result, '', '', sum], { epsilon: float(eps) });
+  graph.isNowBatched(x, sum);
+  const forGradient = (output: number): string => graph.whenRead((name) => graph.node('Identity', [plain()[output]], [name]));
+  return [graph.unbatched(result), ...Array.from({ length: count - 1 }, (_, i) => forGradient(i + 1))];
+}
+
+type Normalization = 'SimplifiedLayerNormalization' | 'LayerNormalization';
+
 /** Outputs: the result, and 1/rms of each row for the gradient. */
 const rmsNorm: OrtKernel = {
   name: 'RmsNorm',
@@ -28,15 +48,14 @@ const rmsNorm: OrtKernel = {
   infer: ([x]) => [like([x]), { shape: rowsOf(x), dtype: 'float32' }],
   key: ({ eps }) => `${eps}`,
   emit: ({ graph, inputs: [x, weight], attrs: { eps } }) => {
-    const attributes = { axis: -1, epsilon: float(eps), stash_type: 1 };
     const operands = [x.name, weight.name];
-    if (graph.target.device === 'cpu') return graph.ops('SimplifiedLayerNormalization', operands, 2, attributes);
+    if (graph.target.device === 'cpu') return normalized(graph, 'SimplifiedLayerNormalization', operands, 2, eps);
     // The WebGPU kernel leaves the second output unwritten.
     const inverse = graph.whenRead((name) => {
       const meanSquare = graph.op('Add', [mean(graph, graph.op('Mul', [x.name, x.name])), float32(graph, eps)]);
       graph.node('Reciprocal', [graph.op('Sqrt', [meanSquare])], [name]);
     });
-    return [graph.op('SimplifiedLayerNormalization', operands, attributes), inverse];
+    return [normalized(graph, 'SimplifiedLayerNormalization', operands, 1, eps)[0], inverse];
   },
 };
 
@@ -70,8 +89,8 @@ const layerNorm: OrtKernel = {
   inputs: ['x', 'weight', 'bias'],
   infer: ([x]) => [like([x]), { shape: rowsOf(x), dtype: 'float32' }, { shape: rowsOf(x), dtype: 'float32' }],
   key: ({ eps }) => `${eps}`,
-  emit: ({ graph, inputs: [x, weight, bias], attrs }) =>
-    graph.ops('LayerNormalization', [x.name, weight.name, bias.name], 3, { axis: -1, epsilon: float(attrs.eps), stash_type: 1 }),
+  emit: ({ graph, inputs: [x, weight, bias], attrs: { eps } }) =>
+    normalized(graph, 'LayerNormalization', [x.name, weight.name, bias.name], 3, eps),
 };
 
 /** With p = dy·x̂: dx = r·(dy·weight − mean(dy·weight) − x̂·mean(p·weight)); dweight = Σ p; dbias = Σ dy. */
