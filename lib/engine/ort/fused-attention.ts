@@ -3,6 +3,7 @@
  * product through the softmax. Where its softmax is slow over hidden scores, or leaves something of them, `fusesFast` says so, and steps serve
  * instead.
  */
+import { cpus } from 'node:os';
 import type { AttentionOptions } from '../ops';
 import { float, GraphBuilder } from './onnx';
 import { ortTensor, Session, type SessionSettings } from './session';
@@ -56,15 +57,18 @@ const KEYS = 71;
 let hides: boolean | undefined;
 
 /**
- * Whether Attention runs here, as fast over hidden scores as over others. With AVX-512 their exponentials are denormal on the way to 0, on
- * which processors take many times as long: 128 tokens that see each other took half as long there as 128 of which each sees those before it.
+ * Whether Attention runs here, as fast over hidden scores as over others. With AVX-512 their exponentials are denormal on the way to 0. On
+ * Intel's processors that takes many times as long: 128 tokens that see each other took half as long there as 128 of which each sees those
+ * before it. On AMD's (Zen 5) both took as long. Which it is goes by the maker, as a measured time might differ from run to run, and results with it.
  * @param block channels in a block of the processor's own layout (blocked-products.ts)
  */
 export function fusesFast(settings: SessionSettings, block: number | undefined): boolean {
-  if (block === BLOCK_OF_AVX512) return false;
+  if (block === BLOCK_OF_AVX512 && !isByAmd()) return false;
   hides ??= hidesScores({ ...settings, threads: 1 });
   return hides;
 }
+
+const isByAmd = (): boolean => cpus()[0]?.model.includes('AMD') === true;
 
 /** Whether Attention runs, and hidden scores get a probability of exactly 0, not the smallest number that there is. */
 function hidesScores(settings: SessionSettings): boolean {
