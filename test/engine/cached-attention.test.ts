@@ -9,8 +9,6 @@ before(async () => {
   await engine.useDevice('cpu');
 });
 
-const OPTIONS = { heads: 8, kvHeads: 4, scale: 0.3 };
-
 for (const window of [undefined, 3]) {
   test(`cachedAttention${window ? ' in a window' : ''}: token after token equals attention over the whole sequence`, () => {
     tf.tidy(() => {
@@ -200,6 +198,7 @@ for (const [sequences, added] of [
   for (const kind of ['rmsNorm', 'layerNorm'] as const) {
     test(`${kind} of sums in a graph with cachedAttention is the same as of known sums (${sequences} × ${added} tokens)`, () => {
       tf.tidy(() => {
+        const options = { heads: 8, kvHeads: 4, scale: 0.3 };
         const [shift, scale] = [random([64]), random([64])] as tf.Tensor1D[];
         const normalize = (x: tf.Tensor): tf.Tensor2D =>
           two(kind === 'rmsNorm' ? engine.rmsNorm(x, scale, 0.1) : engine.layerNorm(x, scale, shift, 0.1));
@@ -211,7 +210,7 @@ for (const [sequences, added] of [
           const sum = inBetween(tf.add(x, first));
           const before = inBetween(normalize(sum));
           const [q, k, v] = weights.slice(0, 3).map((weight) => two(tf.matMul(before, weight, false, true)));
-          const { output: attended } = engine.cachedAttention(q, k, v, { keys: cache, values: tf.mul(cache, 2) }, lengths, OPTIONS);
+          const { output: attended } = engine.cachedAttention(q, k, v, { keys: cache, values: tf.mul(cache, 2) }, lengths, options);
           const secondSum = inBetween(tf.add(sum, tf.add(attended, second)));
           const after = inBetween(normalize(secondSum));
           const [gate, up] = weights.slice(3).map((weight) => engine.quantizedProduct(two(after), weight));

@@ -99,6 +99,8 @@ export function emitGraph(cut: Cut, sizes: VaryingSizes, target: Target): GraphB
 
 /** Writes the nodes of a cut, turning sums with products into products that add onto a base (Gemm's third operand). */
 class Emitter {
+  /** Names of the kernels that the cut calls. */
+  private readonly kernels: ReadonlySet<string>;
   private readonly consumers = new Map<Value, number>();
   private readonly deferred = new Set<Node>();
   private readonly sums = new Map<Node, Value[]>();
@@ -115,6 +117,7 @@ class Emitter {
     private readonly sizes: VaryingSizes,
     private readonly operands: Map<Value, Operand>,
   ) {
+    this.kernels = new Set(cut.nodes.map(({ kernel }) => kernel.name));
     for (const node of cut.nodes)
       for (const input of node.inputs) if (input) this.consumers.set(input, (this.consumers.get(input) ?? 0) + 1);
     for (const fetch of cut.fetches) this.consumers.set(fetch, (this.consumers.get(fetch) ?? 0) + 1);
@@ -247,7 +250,7 @@ class Emitter {
       inputs: node.inputs.map((input) => (input ? this.operand(input) : { name: '', shape: [], dtype: 'float32' })),
       outputs: node.outputs.map((output) => ({ shape: dimsOf(output, this.sizes), dtype: output.dtype })),
       pieces: (input) => this.namesOfPieces(node.inputs[input] as Value),
-      isWith: (kernel) => this.cut.nodes.some((other) => other.kernel.name === kernel),
+      isWith: (kernel) => this.kernels.has(kernel),
     };
   }
 

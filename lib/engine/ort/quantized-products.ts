@@ -94,18 +94,21 @@ export function quantizedProducts(graph: GraphBuilder, x: string, weights: reado
   return rows.length === 1 ? [product] : partsOf(graph, product, rows);
 }
 
-/** The columns of a matrix in parts, which are cut off when the first of them is read. */
+/** The columns of a matrix in parts. */
 function partsOf(graph: GraphBuilder, whole: string, columns: readonly number[]): string[] {
-  const parts = graph.onRows([whole], ([all]) => {
-    let isCut = false;
-    const cut = (): void => {
-      if (!isCut) graph.node('Split', [all, graph.ints([...columns])], written, { axis: -1 });
-      isCut = true;
-    };
-    const written = columns.map(() => graph.whenRead(cut));
-    return written;
-  });
+  const parts = graph.onRows([whole], ([rows]) => cutWhenRead(graph, rows, columns));
   return parts.map((part) => graph.withOrigin(part, { kind: 'part', whole, parts }));
+}
+
+/** Parts of a tensor along its last axis, which are cut off when the first of them is read. */
+function cutWhenRead(graph: GraphBuilder, x: string, sizes: readonly number[]): string[] {
+  let isCut = false;
+  const cut = (): void => {
+    if (!isCut) graph.node('Split', [x, graph.ints([...sizes])], parts, { axis: -1 });
+    isCut = true;
+  };
+  const parts = sizes.map(() => graph.whenRead(cut));
+  return parts;
 }
 
 /**
