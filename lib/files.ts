@@ -15,7 +15,7 @@ export type FileContent = string | Uint8Array | Iterable<string | Uint8Array>;
  * @throws UserError when the system refuses (disk full, no permission, ...); the temporary file is removed and the old content stays
  */
 export function writeFileAtomic(file: string, content: FileContent): void {
-  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${(written++).toString(36)}.partial`);
+  const temporary = temporaryName(file);
   try {
     fs.mkdirSync(path.dirname(file), { recursive: true });
     const handle = fs.openSync(temporary, 'w');
@@ -34,6 +34,11 @@ export function writeFileAtomic(file: string, content: FileContent): void {
 }
 
 let written = 0;
+
+/** A name beside a file for what is to become it, which no other writer uses. */
+export function temporaryName(file: string): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${(written++).toString(36)}.partial`);
+}
 
 /** How long Windows may keep a name busy, in milliseconds. */
 const PATIENCE = 10_000;
@@ -68,7 +73,8 @@ export function remove(path: string): void {
   fs.rmSync(path, { recursive: true, force: true, maxRetries: 10 });
 }
 
-function removeQuietly(file: string): void {
+/** Removes what a failed write left. */
+export function removeQuietly(file: string): void {
   try {
     remove(file);
   } catch {
@@ -83,6 +89,13 @@ function pieces(content: FileContent): Iterable<string | Uint8Array> {
 function writeWhole(handle: number, piece: string | Uint8Array): void {
   const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
   for (let at = 0; at < bytes.length; ) at += fs.writeSync(handle, bytes, at, bytes.length - at);
+}
+
+/** The folder itself, or the nearest one above it that exists; where there is none (a drive that is not there), the topmost. */
+export function existingParent(folder: string): string {
+  let place = path.resolve(folder);
+  while (!fs.existsSync(place) && place !== path.dirname(place)) place = path.dirname(place);
+  return place;
 }
 
 /** Makes the rename itself durable; Windows cannot open a folder for this and does not need it. */

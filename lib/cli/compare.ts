@@ -1,10 +1,10 @@
 /** `tunebook compare`: two models answer the same questions; a Markdown file shows both. */
 import fs from 'node:fs';
-import * as path from 'node:path';
+import path from 'node:path';
 import { type Dataset, loadDataset } from '../data';
 import { UserError } from '../errors';
 import { type ComparedTotals, compareModels } from '../evaluate';
-import { readText, writeError } from '../files';
+import { existingParent, readText, writeError } from '../files';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -39,8 +39,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
 /** Found before the models have answered everything, not after. */
 function checkWritable(file: string): void {
   if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw writeError(file, { code: 'EISDIR' });
-  let folder = path.dirname(path.resolve(file));
-  while (!fs.existsSync(folder)) folder = path.dirname(folder);
+  const folder = existingParent(path.dirname(file));
   try {
     fs.accessSync(folder, fs.constants.W_OK);
     if (!fs.statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });

@@ -1,7 +1,7 @@
 /** Room on the disk, asked for before a run rather than missed at its end. */
 import fs from 'node:fs';
-import * as path from 'node:path';
 import { UserError } from '../errors';
+import { existingParent, writeError } from '../files';
 import type { CausalLM } from '../model';
 
 /** Bytes that a run writes at once: the model, and a checkpoint with AdamW's two moments beside it. */
@@ -12,14 +12,20 @@ export function bytesNeeded(model: CausalLM, savesCheckpoints: boolean): number 
 
 /** @throws UserError when the disk under a folder, which need not exist yet, has less room than that */
 export function checkSpace(folder: string, needed: number): void {
-  let place = path.resolve(folder);
-  while (!fs.existsSync(place) && place !== path.dirname(place)) place = path.dirname(place);
-  const { bavail, bsize } = fs.statfsSync(place);
-  const free = bavail * bsize;
+  const free = freeBytes(folder);
   if (free >= needed) return;
   throw new UserError(
     `The disk of ${folder} has ${megabytes(free)} free, but this run will write about ${megabytes(needed)}; free some space or name an output_dir on another disk.`,
   );
+}
+
+function freeBytes(folder: string): number {
+  try {
+    const { bavail, bsize } = fs.statfsSync(existingParent(folder));
+    return bavail * bsize;
+  } catch (error) {
+    throw writeError(folder, error);
+  }
 }
 
 function megabytes(bytes: number): string {

@@ -89,8 +89,8 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
   return answers;
 }
 
-/** A row as a prompt and the answer it should get; plain text is a prompt to continue, without one. */
-function ask(row: Example, model: CausalLM, template?: PromptTemplate): Omit<Answer, 'answer'> {
+/** A row as a prompt and the answer that it should get ('' where it has none); plain text is a prompt to continue, without one. */
+export function ask(row: Example, model: CausalLM, template?: PromptTemplate): Omit<Answer, 'answer'> {
   if ('text' in row && !template) return { prompt: row.text, question: row.text, reference: '' };
   const { prompt, completion } = formatExample(row, model.tokenizer, { template });
   // a conversation's completion carries the marks of the chat template, which no answer has

@@ -1,11 +1,12 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
-import type { Example } from '../data';
+import { Dataset, type Example } from '../data';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
-import type { Examples } from '../train/examples';
-import { type Answer, type AnswerOptions, type AnswerScores, answerAll, scoreAnswer } from './answers';
-import { perplexity } from './perplexity';
+import type { PromptTemplate } from '../text';
+import { scoreItems } from '../train/evaluation';
+import { type Examples, type Item, prepareExamples } from '../train/examples';
+import { type Answer, type AnswerOptions, type AnswerScores, answerAll, ask, scoreAnswer } from './answers';
 
 export interface CompareOptions extends AnswerOptions {
   base: CausalLM;
@@ -52,18 +53,21 @@ export interface Comparison {
 
 /**
  * Asks two models the same questions and writes both answers and their scores (exact match, word F1, loss of the reference).
- * @throws UserError when there is no question, or the file cannot be written
+ * @throws UserError when there is no question, a reference is longer than a model can read, or the file cannot be written
  */
 export async function compareModels({ base, tuned, questions, output, names, ...options }: CompareOptions): Promise<Comparison> {
-  const rows = [...questions].map((question): Example => (typeof question === 'string' ? { instruction: question, output: '' } : question));
-  if (rows.length === 0) throw new UserError('There is no question to compare the models on; give at least one.');
-  const before = await answer(base, rows, options);
-  const after = await answer(tuned, rows, options);
-  const compared = rows.map(
-    (_, i): ComparedQuestion => ({
-      question: before[i].question,
-      reference: before[i].reference || undefined,
-      base: before[i].compared,
+  const dataset = asDataset(questions);
+  if (dataset.length === 0) throw new UserError('There is no question to compare the models on; give at least one.');
+  // for both before either answers: what is wrong with a row is said at once
+  const referencesOfBase = prepareReferences(base, dataset, options.template);
+  const referencesOfTuned = prepareReferences(tuned, dataset, options.template);
+  const before = await answer(base, dataset, referencesOfBase, options);
+  const after = await answer(tuned, dataset, referencesOfTuned, options);
+  const compared = before.map(
+    ({ question, reference, compared }, i): ComparedQuestion => ({
+      question,
+      reference: reference || undefined,
+      base: compared,
       tuned: after[i].compared,
     }),
   );
@@ -77,21 +81,43 @@ export async function compareModels({ base, tuned, questions, output, names, ...
   return { ...found, markdown };
 }
 
+function asDataset(questions: Examples | readonly string[]): Dataset {
+  if (questions instanceof Dataset) return questions;
+  const rows = questions.map((question): Example => (typeof question === 'string' ? { instruction: question, output: '' } : question));
+  return new Dataset(rows, { origins: rows.map((_, index) => ({ source: 'questions', row: index + 1 })) });
+}
+
+/** The rows that have a reference, ready to be scored; `rows[i]` is the place of `items[i]` among all rows. */
+interface References {
+  rows: readonly number[];
+  items: readonly Item[];
+}
+
+function prepareReferences(model: CausalLM, dataset: Dataset, template?: PromptTemplate): References {
+  const { tokenizer, config } = model;
+  const rows = [...dataset.rows.keys()].filter((index) => ask(dataset.rows[index], model, template).reference !== '');
+  if (rows.length === 0) return { rows, items: [] };
+  const chosen = new Set(rows);
+  const { items } = prepareExamples(
+    dataset.filter((_, index) => chosen.has(index)),
+    tokenizer,
+    { template, completionOnlyLoss: true, positionLimit: config.positionLimit, vocabSize: config.vocabSize },
+  );
+  return { rows, items };
+}
+
 async function answer(
   model: CausalLM,
-  rows: readonly Example[],
+  dataset: Dataset,
+  references: References,
   options: AnswerOptions,
 ): Promise<Array<Answer & { compared: ComparedAnswer }>> {
-  const { template } = options;
-  const result: Array<Answer & { compared: ComparedAnswer }> = [];
-  for (const [i, given] of (await answerAll(model, rows, options)).entries()) {
-    const compared: ComparedAnswer = { text: given.answer };
-    if (given.reference !== '') {
-      Object.assign(compared, scoreAnswer(given.answer, given.reference));
-      const { loss, numTargets } = await perplexity(model, [rows[i]], { template, maxLength: null, completionOnlyLoss: true });
-      Object.assign(compared, { referenceLoss: loss, referenceTokens: numTargets });
-    }
-    result.push({ ...given, compared });
+  const answers = await answerAll(model, dataset, options);
+  const result = answers.map((given) => ({ ...given, compared: { text: given.answer } as ComparedAnswer }));
+  const scored = await scoreItems(model, references.items, { batchSize: 1 });
+  for (const [i, { nll, targets }] of scored.entries()) {
+    const { answer: text, reference, compared } = result[references.rows[i]];
+    Object.assign(compared, scoreAnswer(text, reference), { referenceLoss: nll / targets, referenceTokens: targets });
   }
   return result;
 }

@@ -5,7 +5,7 @@
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { parseJson, readError, writeError } from '../files';
+import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
 import { isObject } from './config';
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './number-formats';
 import type { SavedDtype } from './types';
@@ -212,7 +212,7 @@ export async function writeSafetensors(
   tensors: readonly TensorToWrite[],
   { metadata = { format: 'pt' }, dtype = 'float32' }: { metadata?: Record<string, string>; dtype?: SavedDtype } = {},
 ): Promise<void> {
-  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.partial`);
+  const temporary = temporaryName(file);
   const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
   try {
     await fs.mkdir(path.dirname(file), { recursive: true });
@@ -224,9 +224,9 @@ export async function writeSafetensors(
     } finally {
       await handle.close();
     }
-    await fs.rename(temporary, file);
+    rename(temporary, file);
   } catch (error) {
-    await fs.rm(temporary, { force: true });
+    removeQuietly(temporary);
     throw writeError(file, error);
   }
 }

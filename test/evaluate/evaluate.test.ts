@@ -141,6 +141,27 @@ describe('compareModels', () => {
     assert.match(found.markdown, /## 1\n\n> Say hello\.\n\nBefore:\n\n> /);
   });
 
+  test('scores references together as each alone', async (t) => {
+    const model = await tinyModel(t);
+    const questions = [...rows.slice(0, 3), { instruction: 'Say hello.', output: '' }, rows[3]];
+    const together = (await compareModels({ base: model, tuned: model, questions, maxNewTokens: 1 })).questions;
+    for (const [i, row] of questions.entries()) {
+      const { loss, numTargets } = row.output ? await perplexity(model, [row]) : { loss: undefined, numTargets: undefined };
+      const { referenceLoss, referenceTokens } = together[i].base;
+      assert.equal(referenceTokens, numTargets);
+      assert.ok(loss === undefined ? referenceLoss === undefined : Math.abs((referenceLoss ?? 0) - loss) < 1e-5 * loss);
+    }
+  });
+
+  test('names the question whose reference is too long before anything is answered', async (t) => {
+    const model = await tinyModel(t);
+    const questions = [{ instruction: 'Say hello.', output: '' }, rows[0], { instruction: 'Tell all.', output: 'word '.repeat(3000) }];
+    await assert.rejects(compareModels({ base: model, tuned: model, questions }), {
+      name: 'UserError',
+      message: /^questions row 3 has \d+ tokens, but the model reads at most/,
+    });
+  });
+
   test('without a question is refused', async (t) => {
     const model = await tinyModel(t);
     await assert.rejects(compareModels({ base: model, tuned: model, questions: [] }), UserError);
