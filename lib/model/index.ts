@@ -5,7 +5,7 @@ export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
-export { checkOutputFolder, saveModel } from './save';
+export { checkOutputFolder, STAGING, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';
 export { findFamilies, type PrefixFamily, sharedPrefixes } from './shared-prefixes';
 export * from './types';

@@ -1,12 +1,16 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
+import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { parseJson, remove, rename, writeError } from '../files';
 import { ConfigReader, isObject } from './config';
 import { architectureOf } from './families';
 import { writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
+
+/** How the name of a folder begins in which a model is written before it is moved in. */
+export const STAGING = '.saving-';
 
 /** Files by which a folder is known as the place of a model or of a training run; it may be written to again. */
 const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', 'adapter_config.json'];
@@ -29,10 +33,7 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
     await writeSafetensors(path.join(staging, 'model.safetensors'), tensors, { dtype });
     copyTextFiles(model, staging);
     writeFileSync(path.join(staging, 'config.json'), configJson(model, dtype));
-    // config.json last: a folder without it is no model, so a half-moved one is never taken for one
-    for (const file of readdirSync(staging).sort((a, b) => Number(a === 'config.json') - Number(b === 'config.json'))) {
-      rename(path.join(staging, file), path.join(directory, file));
-    }
+    moveIn(staging, directory);
   } catch (error) {
     // told of the folder that was asked for, not of the place in between
     throw writeError(directory, error instanceof UserError ? (error.cause ?? error) : error);
@@ -68,10 +69,20 @@ function isOwn(file: string): boolean {
 function makeStaging(directory: string): string {
   try {
     mkdirSync(directory, { recursive: true });
-    return mkdtempSync(path.join(directory, '.saving-'));
+    return mkdtempSync(path.join(directory, STAGING));
   } catch (error) {
     throw writeError(directory, error);
   }
+}
+
+/**
+ * Moves the files in; what an earlier model had beside them goes. config.json last: a folder without it is no model, so a half-moved
+ * one is never taken for one.
+ */
+function moveIn(staging: string, directory: string): void {
+  const files = readdirSync(staging).sort((a, b) => Number(a === 'config.json') - Number(b === 'config.json'));
+  for (const file of [...TOKENIZER_FILES, 'generation_config.json']) if (!files.includes(file)) remove(path.join(directory, file));
+  for (const file of files) rename(path.join(staging, file), path.join(directory, file));
 }
 
 function copyTextFiles(model: CausalLM, staging: string): void {

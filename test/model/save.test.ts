@@ -66,6 +66,18 @@ test('saving replaces an earlier checkpoint and leaves nothing else behind', asy
   assert.deepEqual((await readSafetensors(path.join(folder, 'model.safetensors'))).get('model.norm.weight')?.data, new Float32Array(32));
 });
 
+test('saving takes the files of an earlier model away that this one has not', async () => {
+  const folder = path.join(scratch, 'earlier');
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  await saveModel(model, folder);
+  const files = readdirSync(folder).sort();
+  writeFileSync(path.join(folder, 'chat_template.jinja'), '{{ messages }}');
+  writeFileSync(path.join(folder, 'notes.txt'), 'mine');
+  await saveModel(model, folder);
+  model.dispose();
+  assert.deepEqual(readdirSync(folder).sort(), [...files, 'notes.txt'].sort());
+});
+
 test('a full disk is said in one sentence, and the earlier checkpoint stays as it was', async (context) => {
   const folder = path.join(scratch, 'full');
   const model = await loadModel(path.join(fixtures, 'qwen2'));
