@@ -125,7 +125,7 @@ class Run {
     options: GenerateOptions,
   ) {
     checkOptions(options);
-    const { temperature = 0, topK, topP, repetitionPenalty = 1, ignoreEos = false, seed = Math.floor(Math.random() * 2 ** 32) } = options;
+    const { temperature = 0, topK, topP, repetitionPenalty = 1, ignoreEos = false } = options;
     this.sampling = { temperature, topK, topP, repetitionPenalty };
     this.endIds = new Set(ignoreEos ? [] : [...model.tokenizer.stopIds, ...model.config.eosTokenIds]);
     const stop = [options.stop ?? []].flat();
@@ -136,7 +136,7 @@ class Run {
         ids: [],
         seen: new Set(promptIds),
         stream: new TextStream(model.tokenizer, promptIds, stop),
-        random: createRandom(seed),
+        random: createRandom(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
       };
     });
     this.maxNewTokens = this.roomFor(options.maxNewTokens);
@@ -227,7 +227,7 @@ class Run {
     };
   }
 
-  /** Chooses a sequence's next token; one that has ended repeats its end, unseen. */
+  /** Chooses a sequence's next token; one that has ended goes on with any token, unseen. */
   private advance(sequence: Sequence, logits: Float32Array): { id: number; text: string } {
     const { ids, seen, stream, random, finish, promptIds } = sequence;
     if (finish) return { id: promptIds[0], text: '' };

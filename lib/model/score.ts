@@ -25,13 +25,14 @@ export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise
   const { length } = ids;
   varyingSizes({ tokens: length, targets: length });
   const batch = makeBatch([ids]);
-  const [nll, argmax] = tf.tidy(() => {
-    // the last place has no token to predict; any will do, as its loss is not used
-    const next = tf.concat([tf.slice(batch.ids, 1, length - 1), tf.slice(batch.ids, 0, 1)]) as tf.Tensor1D;
-    const loss = tokenLoss(model.hiddenStates(batch), model.outputHead, next);
-    return [loss.nll, loss.argmax];
-  });
+  let [nll, argmax]: tf.Tensor[] = [];
   try {
+    [nll, argmax] = tf.tidy(() => {
+      // the last place has no token to predict; any will do, as its loss is not used
+      const next = tf.concat([tf.slice(batch.ids, 1, length - 1), tf.slice(batch.ids, 0, 1)]) as tf.Tensor1D;
+      const loss = tokenLoss(model.hiddenStates(batch), model.outputHead, next);
+      return [loss.nll, loss.argmax];
+    });
     return { nll: Float32Array.from(await nll.data()).subarray(0, length - 1), argmax: Int32Array.from(await argmax.data()) };
   } finally {
     tf.dispose([nll, argmax]);

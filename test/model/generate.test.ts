@@ -91,6 +91,11 @@ test('the same seed gives the same text, another seed another', async () => {
   assert.notEqual(await generate(model, prompts[0], { ...sampled, seed: 8 }), text);
 });
 
+test('without a seed equal prompts go on differently, also beside each other', async () => {
+  const texts = await generate(model, [prompts[0], prompts[0], prompts[0]], { ...sampled, seed: undefined, temperature: 2 });
+  assert.ok(new Set(texts).size > 1, texts[0]);
+});
+
 test('a prompt gets the same text in a batch as alone, sampled and greedy, with a preface that the batch shares and without', async () => {
   for (const preface of ['', 'Here is an instruction. Answer it in one short sentence, as well as you can.\n\n']) {
     const texts = prompts.map((prompt) => `${preface}${prompt}`);
