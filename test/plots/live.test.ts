@@ -25,8 +25,9 @@ const record = (step: number) => ({ step, epoch: 0, loss: 1 / step });
 test('live curves update one output in place and end as a PNG of the right size', async () => {
   const sent = pretendNotebook();
   const live = new LiveTrainingPlot({ everySeconds: 0 });
-  await live.onLog({}, record(1));
-  await live.onTrainEnd();
+  live.onTrainBegin();
+  await live.onLog({ log: [record(1)] });
+  await live.onTrainEnd({ log: [record(1)] });
   assert.deepEqual(
     sent.map(({ update }) => update),
     [false, true],
@@ -37,17 +38,47 @@ test('live curves update one output in place and end as a PNG of the right size'
   assert.ok((sent[1].message.metadata['image/png'] as { width: number }).width > 300);
 });
 
+test('each run has curves of its own, and what is logged between runs draws none', async () => {
+  const sent = pretendNotebook();
+  const live = new LiveTrainingPlot({ everySeconds: 0 });
+  for (let run = 0; run < 2; run++) {
+    live.onTrainBegin();
+    await live.onLog({ log: [record(1)] });
+    await live.onTrainEnd({ log: [record(1)] });
+    await live.onLog({ log: [record(1), record(2)] });
+  }
+  assert.equal(sent.length, 4);
+  const ids = sent.map(({ message }) => message.transient.display_id);
+  assert.ok(ids[0] === ids[1] && ids[2] === ids[3] && ids[1] !== ids[2]);
+});
+
 test('live curves are drawn at most as often as asked', async () => {
   const sent = pretendNotebook();
   const live = new LiveTrainingPlot({ everySeconds: 3600 });
-  for (let step = 1; step <= 50; step++) await live.onLog({}, record(step));
+  live.onTrainBegin();
+  for (let step = 1; step <= 50; step++) await live.onLog({ log: [record(step)] });
   assert.equal(sent.length, 1);
+});
+
+test('a drawing that fails is said once and ends the drawing', async (t) => {
+  const warned = t.mock.method(console, 'warn', () => {});
+  const lastWriteDisplayData = () => {
+    throw new Error('the cell is gone');
+  };
+  (globalThis as { __tslab__?: unknown }).__tslab__ = { require: () => ({ lastWriteDisplayData }) };
+  const live = new LiveTrainingPlot({ everySeconds: 0 });
+  live.onTrainBegin();
+  await live.onLog({ log: [record(1)] });
+  await live.onTrainEnd({ log: [record(1)] });
+  assert.equal(warned.mock.callCount(), 1);
+  assert.match(String(warned.mock.calls[0].arguments[0]), /the cell is gone/);
 });
 
 test('outside of a notebook nothing is drawn or shown', async () => {
   const live = new LiveTrainingPlot({ everySeconds: 0 });
-  await live.onLog({}, record(1));
-  await live.onTrainEnd();
+  live.onTrainBegin();
+  await live.onLog({ log: [record(1)] });
+  await live.onTrainEnd({ log: [record(1)] });
   displayPng(new Uint8Array(4));
   await plotTraining([record(1)]);
 });
