@@ -47,7 +47,7 @@ export async function perplexity(
   });
   const tell = countingLine(items.length, 'examples scored');
   const onProgress = (share: number): void => tell(Math.floor(share * items.length));
-  const batches = await scoreItems(model, items, { batchSize: items.length, tokensPerMicroBatch, onProgress });
+  const batches = await scoreItems(model, items, { tokensPerMicroBatch, onProgress });
   const total = (pick: 'targets' | 'nll' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
   const numTargets = total('targets');
   const loss = total('nll') / numTargets;

@@ -43,14 +43,9 @@ export function tokenizeExample(example: Example, tokenizer: Tokenizer, options:
 }
 
 /**
- * True when nothing is left to learn: either `maxLength` cut the whole completion away, or there was none.
- * TRL drops such examples without a word; `explainNoTarget` is the sentence for the user.
+ * Says which row has nothing left to learn, why (`maxLength` cut the whole completion away, or there was none), and what helps.
+ * @param place `dataset.placeOf(index)`
  */
-export function hasNoTarget(tokenized: TokenizedExample): boolean {
-  return !tokenized.lossMask.includes(1);
-}
-
-/** Says which row has nothing left to learn, why, and what helps; `place` is `dataset.placeOf(index)`. */
 export function explainNoTarget(tokenized: TokenizedExample, place: string): string {
   const { length } = tokenized.inputIds;
   return tokenized.truncated

@@ -8,7 +8,7 @@ import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { codeOf, UserError } from '../errors';
 import { readJson, remove, rename, writeError, writeFileAtomic } from '../files';
-import { type CausalLM, saveModel } from '../model';
+import { type CausalLM, STAGING, saveModel } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
@@ -54,7 +54,7 @@ export interface Checkpoint {
 
 /** The complete checkpoints of a run's folder, oldest first. */
 export function listCheckpoints(outputDir: string): Checkpoint[] {
-  if (!fs.existsSync(outputDir)) return [];
+  if (!fs.statSync(outputDir, { throwIfNoEntry: false })?.isDirectory()) return [];
   return fs
     .readdirSync(outputDir)
     .map((name) => ({ step: Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? -1), folder: path.join(outputDir, name) }))
@@ -66,7 +66,8 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
 export function removeUnfinished(outputDir: string): void {
   if (!fs.existsSync(outputDir)) return;
   for (const name of fs.readdirSync(outputDir)) {
-    if (name.startsWith(UNFINISHED) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name)) remove(path.join(outputDir, name));
+    if (name.startsWith(UNFINISHED) || name.startsWith(STAGING) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name))
+      remove(path.join(outputDir, name));
   }
 }
 
@@ -138,7 +139,7 @@ export function resolveCheckpoint(outputDir: string | null, resume: boolean | st
     return listCheckpoints(outputDir).at(-1)?.folder;
   }
   if (fs.existsSync(path.join(resume, STATE_FILE))) return resume;
-  const known = listCheckpoints(fs.existsSync(resume) && listCheckpoints(resume).length > 0 ? resume : path.dirname(resume));
+  const known = listCheckpoints(listCheckpoints(resume).length > 0 ? resume : path.dirname(resume));
   const hint =
     known.length > 0 ? `the nearest complete one is ${known[known.length - 1].folder}` : 'name a folder such as output_dir/checkpoint-100';
   throw new UserError(`resume_from_checkpoint: ${resume} is not a complete checkpoint (it has no ${STATE_FILE}); ${hint}.`);

@@ -5,8 +5,10 @@
  * help text come from it. In TypeScript the names are camelCase; in YAML and on the command line they are TRL's snake_case.
  */
 import { UserError } from '../errors';
+import { decidingMetric } from './best';
 import { choice, either, type Field, flag, integer, interval, number, numbers, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
+import { EVAL_METRICS } from './metrics';
 import { orNearest } from './nearest';
 
 export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
@@ -202,6 +204,10 @@ function checkTogether(config: SFTConfig, where: string): void {
   if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {
     fail('save_strategy is best, but eval_strategy is no, so nothing tells what is best; set eval_strategy to steps or epoch.');
   }
+  if (config.evalStrategy !== 'no' && !decidingMetric(config)) {
+    const known = EVAL_METRICS.map((name) => `eval_${name}`).join(', ');
+    fail(`metric_for_best_model is ${config.metricForBestModel}, which no evaluation has; choose one of ${known}.`);
+  }
   if (config.loadBestModelAtEnd) checkBest(config, fail);
 }
 
@@ -215,11 +221,17 @@ function checkBest(config: SFTConfig, fail: (sentence: string) => never): void {
     );
   }
   const evalSteps = config.evalSteps ?? config.loggingSteps;
-  if (config.evalStrategy === 'steps' && (config.saveSteps / evalSteps) % 1 !== 0) {
+  if (config.evalStrategy === 'steps' && !isMultiple(config.saveSteps, evalSteps)) {
     fail(
       `load_best_model_at_end needs checkpoints at evaluations: save_steps (${config.saveSteps}) must be a multiple of eval_steps (${evalSteps}).`,
     );
   }
+}
+
+/** Whether one interval is a whole number of others: both numbers of steps, or both shares of all steps, which are not exact in binary. */
+function isMultiple(interval: number, of: number): boolean {
+  const times = interval / of;
+  return interval < 1 === of < 1 && times > 0.5 && Math.abs(times - Math.round(times)) < 1e-9;
 }
 
 /** The settings as a help text, one per line: `--learning_rate  Highest learning rate of AdamW. (default 0.00002)`. */

@@ -35,21 +35,30 @@ export interface ScoreOptions {
 /** Sums over the targets of each batch, and the batch's number of examples. */
 export type ScoredBatch = BatchSums & { examples: number };
 
+/** Items that are laid into rows together; finding rows for all of a large dataset at once would take long. */
+const ITEMS_AT_ONCE = 512;
+
 /**
- * Scores items in order. Several batches are computed together where they fit.
+ * Scores items. Those of several batches are computed together where they fit.
+ * @returns the batches' sums, in order
  * @throws Interrupted
  */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
   const { batchSize = 8, tokensPerMicroBatch = 1024, interruption = new Interruption(), onProgress } = options;
   const batches = chunks(items, batchSize);
-  const sums = emptySums(batches.length);
-  const rows = cutIntoRows(batches, tokensPerMicroBatch).filter(hasTargets);
-  for (const [index, row] of rows.entries()) {
-    addScores(sums, await scoreRow(model, row));
-    await onProgress?.((index + 1) / rows.length);
-    await interruption.breathe();
+  const parts = chunks(batches, Math.ceil(ITEMS_AT_ONCE / batchSize));
+  const scored: ScoredBatch[] = [];
+  for (const [done, part] of parts.entries()) {
+    const sums = emptySums(part.length);
+    const rows = cutIntoRows(part, tokensPerMicroBatch).filter(hasTargets);
+    for (const [index, row] of rows.entries()) {
+      addScores(sums, await scoreRow(model, row));
+      await onProgress?.((done + (index + 1) / rows.length) / parts.length);
+      await interruption.breathe();
+    }
+    scored.push(...sums.map((sum, i) => ({ ...sum, examples: part[i].length })));
   }
-  return sums.map((sum, i) => ({ ...sum, examples: batches[i].length }));
+  return scored;
 }
 
 /** Batches' results as TRL averages them. */

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import type { Dataset, Example } from '../data';
 import { UserError } from '../errors';
-import { explainNoTarget, type PromptTemplate, type Tokenizer, tokenizeExample } from '../text';
+import { createRandom, shuffled } from '../random';
+import { explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
 import { packBestFit, splitLong } from './packing';
 
 /** The tokens of one example; attention stays inside it. */
@@ -23,6 +24,8 @@ export interface PrepareOptions {
   assistantOnlyLoss?: boolean;
   packing?: boolean;
   packingStrategy?: 'bfd' | 'bfd_split';
+  /** Shuffles the examples with this seed, before they are packed; default: they keep their order. */
+  shuffleSeed?: number;
   template?: PromptTemplate;
   chatTemplate?: string;
   /** Longest sequence that the model can read. */
@@ -42,52 +45,69 @@ export interface PreparedDataset {
 export type Examples = Dataset | readonly Example[];
 
 /**
- * Tokenizes every example and, with packing, lays them into rows of `maxLength`.
- * @throws UserError when there is no example, when one leaves nothing to learn, or when one is longer than the model can read
+ * Tokenizes every example and, with packing, lays them into rows of `maxLength`. Packed rows that are
+ * left without a target are left out, which is said.
+ * @throws UserError when there is no example, when one leaves nothing to learn (TRL drops it without a word), or when one is longer than the model can read
  */
 export function prepareExamples(examples: Examples, tokenizer: Tokenizer, options: PrepareOptions = {}): PreparedDataset {
-  const { maxLength = null, packing = false, packingStrategy = 'bfd' } = options;
-  const { positionLimit = Number.POSITIVE_INFINITY, vocabSize = Number.POSITIVE_INFINITY } = options;
+  const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed } = options;
   const rows = [...examples];
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
-  let [cut, mismatched] = [0, 0];
-  const sequences = rows.map((row, index): Sequence => {
+  const tokenized = rows.map((row, index) => {
     const place = 'placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`;
-    const tokenized = tokenizeExample(row, tokenizer, {
+    const made = tokenizeExample(row, tokenizer, {
       maxLength: splits ? undefined : (maxLength ?? undefined),
       completionOnlyLoss: options.completionOnlyLoss ?? undefined,
       assistantOnlyLoss: options.assistantOnlyLoss,
       template: options.template,
       chatTemplate: options.chatTemplate,
     });
-    const { inputIds, lossMask } = tokenized;
-    if (countTargets(tokenized) === 0) throw new UserError(explainNoTarget(tokenized, place));
-    const longest = splits ? Math.min(inputIds.length, maxLength) : inputIds.length;
-    if (longest > positionLimit) {
-      throw new UserError(
-        `${place} has ${longest} tokens, but the model reads at most ${positionLimit}; set max_length to ${positionLimit} or less.`,
-      );
-    }
-    const stranger = inputIds.find((id) => id >= vocabSize);
-    if (stranger !== undefined) {
-      throw new UserError(
-        `${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`,
-      );
-    }
-    if (tokenized.truncated) cut++;
-    if (tokenized.boundaryMismatch) mismatched++;
-    return { inputIds, lossMask };
+    checkTokens(made, place, splits ? maxLength : Number.POSITIVE_INFINITY, options);
+    return made;
   });
-  const notes: string[] = [];
-  if (cut > 0) notes.push(`${cut} of ${rows.length} examples were longer than max_length ${maxLength} and lost their end.`);
-  if (mismatched > 0)
-    notes.push(
-      `In ${mismatched} of ${rows.length} examples a token spans the end of the prompt, so the border of the completion is off by a token.`,
-    );
+  const notes = notesOf(tokenized, maxLength);
+  const inOrder = tokenized.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
+  const sequences = shuffleSeed === undefined ? inOrder : shuffled(inOrder, createRandom(shuffleSeed));
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
-  const items = packBestFit(splits ? splitLong(sequences, maxLength) : sequences, maxLength);
-  return { items, notes: [...notes, `${sequences.length} examples were packed into ${items.length} rows of up to ${maxLength} tokens.`] };
+  const packed = packBestFit(splits ? splitLong(sequences, maxLength) : sequences, maxLength);
+  notes.push(`${sequences.length} examples were packed into ${packed.length} rows of up to ${maxLength} tokens.`);
+  // a row of prompts alone: pieces of split examples
+  const items = packed.filter((row) => row.some((sequence) => countTargets(sequence) > 0));
+  if (items.length < packed.length) notes.push(`${packed.length - items.length} of those rows hold no token to learn and were left out.`);
+  return { items: shuffleSeed === undefined ? items : shuffled(items, createRandom(shuffleSeed)), notes };
+}
+
+/** @param pieceLength tokens of the longest piece that the example will be cut into */
+function checkTokens(made: TokenizedExample, place: string, pieceLength: number, { positionLimit, vocabSize }: PrepareOptions): void {
+  const { inputIds } = made;
+  if (countTargets(made) === 0) throw new UserError(explainNoTarget(made, place));
+  const longest = Math.min(inputIds.length, pieceLength);
+  if (positionLimit !== undefined && longest > positionLimit) {
+    throw new UserError(
+      `${place} has ${longest} tokens, but the model reads at most ${positionLimit}; set max_length to ${positionLimit} or less.`,
+    );
+  }
+  const stranger = vocabSize === undefined ? undefined : inputIds.find((id) => id >= vocabSize);
+  if (stranger !== undefined) {
+    throw new UserError(
+      `${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`,
+    );
+  }
+}
+
+function notesOf(tokenized: readonly TokenizedExample[], maxLength: number | null): string[] {
+  const count = tokenized.length;
+  const cut = tokenized.filter(({ truncated }) => truncated).length;
+  const mismatched = tokenized.filter(({ boundaryMismatch }) => boundaryMismatch).length;
+  const notes: string[] = [];
+  if (cut > 0) notes.push(`${cut} of ${count} examples were longer than max_length ${maxLength} and lost their end.`);
+  if (mismatched > 0) {
+    notes.push(
+      `In ${mismatched} of ${count} examples a token spans the end of the prompt, so the border of the completion is off by a token.`,
+    );
+  }
+  return notes;
 }
 
 /** Targets of a sequence: tokens that carry loss, without the first, which nothing predicts. */

@@ -14,7 +14,9 @@ interface DeviceRow {
   targets: tf.Tensor1D;
   /** float32 [targets]: 1 for each target, 0 for what fills up. */
   counts: tf.Tensor1D;
-  /** For each target, without those that fill up, the micro-batch that it belongs to. */
+  /** The targets again, without those that fill up, on the host. */
+  targetIds: Int32Array;
+  /** For each of them the micro-batch that it belongs to. */
   owners: number[];
 }
 
@@ -81,6 +83,7 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
     predictors: tf.tensor1d(fill(predictors), 'int32'),
     targets: tf.tensor1d(fill(targets), 'int32'),
     counts: tf.tensor1d(new Float32Array(filled).fill(1, 0, targets.length)),
+    targetIds: Int32Array.from(targets),
     owners,
   };
 }
@@ -102,9 +105,20 @@ function sharedLoss({ nll }: TokenLoss, { counts }: DeviceRow, share: tf.Scalar)
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
 async function readScores(loss: TokenLoss, row: DeviceRow): Promise<RowScores> {
-  const read = [loss.nll.data(), loss.argmax.data(), loss.entropy.data(), row.targets.data()];
-  const [nll, argmax, entropy, targets] = (await Promise.all(read)).map((data) => data.subarray(0, row.owners.length));
-  return { nll, argmax, entropy, targets, owners: row.owners } as RowScores;
+  const { targetIds, owners } = row;
+  const [nll, argmax, entropy] = await Promise.all([
+    loss.nll.data<'float32'>(),
+    loss.argmax.data<'int32'>(),
+    loss.entropy.data<'float32'>(),
+  ]);
+  const count = owners.length;
+  return {
+    nll: nll.subarray(0, count),
+    argmax: argmax.subarray(0, count),
+    entropy: entropy.subarray(0, count),
+    targets: targetIds,
+    owners,
+  };
 }
 
 /** Whether anything in the row is predicted at all; a piece of a split example may be all prompt. */
@@ -140,11 +154,12 @@ export async function backwardRow(
   { share, gradientCheckpointing }: BackwardOptions,
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
-  const loss = gradientCheckpointing ? checkpointedBackward(model, row, share, sums) : recordBackward(model, row, share, sums);
+  let loss: TokenLoss | undefined;
   try {
+    loss = gradientCheckpointing ? checkpointedBackward(model, row, share, sums) : recordBackward(model, row, share, sums);
     return await readScores(loss, row);
   } finally {
-    tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+    if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
     disposeRow(row);
   }
 }

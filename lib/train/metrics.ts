@@ -51,6 +51,19 @@ export function addStep(window: Readonly<LogWindow>, loss: number, microBatches:
   };
 }
 
+/** The metrics of an evaluation, by their names without `eval_`. */
+export const EVAL_METRICS = [
+  'loss',
+  'entropy',
+  'num_tokens',
+  'mean_token_accuracy',
+  'runtime',
+  'samples_per_second',
+  'steps_per_second',
+] as const;
+
+export type EvalMetricName = (typeof EVAL_METRICS)[number];
+
 /**
  * One logged step, under TRL's names. A training record has `loss`, an evaluation record `eval_loss`.
  * Holds nothing that depends on the clock, so that the same run always logs the same.

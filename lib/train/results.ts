@@ -1,4 +1,13 @@
 /** What a run gives. */
+import type { RunState } from './run-state';
+
+/** Steps, tokens and examples of this session, and the seconds that the steps took. */
+export interface Pace {
+  steps: number;
+  tokens: number;
+  examples: number;
+  seconds: number;
+}
 
 /** Totals of a run, under TRL's names. */
 export interface TrainSummary {
@@ -22,4 +31,19 @@ export interface TrainOutput {
   metrics: TrainSummary;
   /** True when `stop` ended the run early. */
   stopped: boolean;
+}
+
+/** @param runtime seconds of this session */
+export function summarize({ step, totalLoss, numTokens, epoch }: RunState, pace: Pace, runtime: number): TrainSummary {
+  const perSecond = (amount: number, seconds: number) => (seconds > 0 ? amount / seconds : 0);
+  return {
+    train_runtime: runtime,
+    train_samples_per_second: perSecond(pace.examples, runtime),
+    train_steps_per_second: perSecond(pace.steps, runtime),
+    train_loss: totalLoss / Math.max(step, 1),
+    num_tokens: numTokens,
+    tokens_per_second: perSecond(pace.tokens, pace.seconds),
+    peak_memory_gb: (process.resourceUsage().maxRSS * 1024) / 1e9,
+    epoch,
+  };
 }

@@ -53,6 +53,16 @@ export function claimFolder(folder: string, { resuming, overwrite }: { resuming:
   }
 }
 
+/** Whether a checkpoint lies in a run's folder, by whatever path either is named. */
+export function isCheckpointOf(folder: string, checkpoint: string): boolean {
+  return realPath(path.dirname(path.resolve(checkpoint))) === realPath(folder);
+}
+
+/** The path without links, in the letter case that the disk has. */
+function realPath(folder: string): string {
+  return fs.existsSync(folder) ? fs.realpathSync.native(folder) : path.resolve(folder);
+}
+
 /** Names in a folder, without hidden ones; none when there is no folder. */
 function entries(folder: string): string[] {
   if (!fs.existsSync(folder)) return [];

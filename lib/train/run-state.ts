@@ -1,4 +1,5 @@
 /** The state of a run beside weights and moments: small, plain, and all that a checkpoint needs to continue exactly. */
+import type { Best } from './best';
 import type { LossScale } from './loss-scaling';
 import { emptyWindow, type LogRecord, type LogWindow } from './metrics';
 
@@ -15,7 +16,7 @@ export interface RunState {
   /** In mixed precision. */
   lossScale?: LossScale;
   /** The best evaluation so far. */
-  best?: { metric: number; step: number };
+  best?: Best;
 }
 
 /** Updates of the weights so far: steps, less those whose gradients overflowed. */

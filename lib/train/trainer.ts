@@ -4,16 +4,15 @@
  * A step of the run: take the examples of the step, cut them into rows, add up the rows' gradients, scale them down if
  * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
  */
-import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { type CausalLM, type SaveOptions, saveModel } from '../model';
-import { createRandom, shuffled } from '../random';
 import type { PromptTemplate } from '../text';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
+import { betterOf } from './best';
 import { type Due, dueAfterStep } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
 import {
@@ -36,8 +35,18 @@ import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from '.
 import { notFinite } from './not-finite';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import { defaultCallbacks } from './progress';
-import type { TrainOutput, TrainSummary } from './results';
-import { appendMetrics, claimFolder, describeDataset, rewriteMetrics, versions, weightHashes, writeRunRecord } from './run-folder';
+import { type Pace, summarize, type TrainOutput } from './results';
+import {
+  appendMetrics,
+  claimFolder,
+  describeDataset,
+  isCheckpointOf,
+  type RunRecord,
+  rewriteMetrics,
+  versions,
+  weightHashes,
+  writeRunRecord,
+} from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
 
@@ -64,14 +73,6 @@ interface StepResult {
   sums: BatchSums[];
 }
 
-/** Steps, tokens and examples of this session, and the seconds that the steps took. */
-interface Pace {
-  steps: number;
-  tokens: number;
-  examples: number;
-  seconds: number;
-}
-
 export class SFTTrainer {
   readonly model: CausalLM;
   readonly config: SFTConfig;
@@ -84,9 +85,10 @@ export class SFTTrainer {
   readonly notes: readonly string[];
 
   private readonly options: SFTTrainerOptions;
-  private readonly callbacks: readonly TrainerCallback[];
+  private callbacks: readonly TrainerCallback[];
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
+  private runRecord?: RunRecord;
   private stepShare = 0;
   private evaluationShare = 0;
   private training = false;
@@ -104,8 +106,9 @@ export class SFTTrainer {
         `eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`,
       );
     }
-    const train = this.prepare(options.trainDataset, this.config.packing);
-    this.trainItems = this.config.shuffleDataset ? shuffled(train.items, createRandom(this.config.seed)) : train.items;
+    const { packing, shuffleDataset, seed } = this.config;
+    const train = this.prepare(options.trainDataset, packing, shuffleDataset ? seed : undefined);
+    this.trainItems = train.items;
     notes.push(...train.notes);
     if (options.evalDataset) {
       const evaluation = this.prepare(options.evalDataset, this.config.evalPacking ?? this.config.packing);
@@ -114,7 +117,12 @@ export class SFTTrainer {
     }
     this.notes = notes;
     this.plan = planRun(this.trainItems.length, this.config);
-    this.callbacks = [...(this.config.disableTqdm ? [] : defaultCallbacks()), ...(options.callbacks ?? [])];
+    this.callbacks = this.makeCallbacks();
+  }
+
+  /** Those that show the run begin in the cell that runs now. */
+  private makeCallbacks(): TrainerCallback[] {
+    return [...(this.config.disableTqdm ? [] : defaultCallbacks()), ...(this.options.callbacks ?? [])];
   }
 
   /** Everything logged so far, oldest first: training records with `loss`, evaluation records with `eval_loss`. */
@@ -141,6 +149,7 @@ export class SFTTrainer {
     if (this.training) throw new UserError('This trainer is already training; wait for it, or call stop().');
     this.training = true;
     this.interruption = new Interruption();
+    this.callbacks = this.makeCallbacks();
     try {
       const output = await this.run(resumeFromCheckpoint);
       if (this.interruption.wasPressed) throw new Interrupted();
@@ -163,7 +172,8 @@ export class SFTTrainer {
       if (this.interruption.came) await this.saveStopped(optimizer);
       return await this.finish((performance.now() - started) / 1000);
     } catch (error) {
-      await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error));
+      // what ended the run is told, whatever becomes of telling it
+      await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error)).catch(() => {});
       throw error;
     } finally {
       gradients.dispose();
@@ -256,8 +266,9 @@ export class SFTTrainer {
   /** Saving comes last, so that a checkpoint holds all that went before. */
   private async evaluateAndSave({ evaluate, save }: Omit<Due, 'log'>, optimizer: AdamW): Promise<void> {
     const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
-    const isBest = metrics && this.isBest(metrics);
-    if (save || (isBest && this.config.saveStrategy === 'best')) await this.save(optimizer);
+    const best = metrics && betterOf(this.state.best, metrics, this.state.step, this.config);
+    if (best) this.state.best = best;
+    if (save || (best && this.config.saveStrategy === 'best')) await this.save(optimizer);
   }
 
   /** Whether the run was stopped in the evaluation after its last step. */
@@ -305,6 +316,7 @@ export class SFTTrainer {
     const items = dataset ? this.prepare(dataset, packing).items : this.evalItems;
     if (!items) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
     await currentDevice();
+    if (!this.training) this.callbacks = this.makeCallbacks();
     const started = performance.now();
     const { perDeviceEvalBatchSize: batchSize, tokensPerMicroBatch } = this.config;
     const interruption = this.training ? this.interruption : undefined;
@@ -344,53 +356,45 @@ export class SFTTrainer {
     const { mixed, notes } = await startMixedPrecision(this.config.fp16);
     const { outputDir } = this.config;
     const checkpoint = resolveCheckpoint(outputDir, resume);
+    if (checkpoint !== undefined) this.state = readCheckpoint(checkpoint, this.identity());
+    // whatever refuses the run does so before the weights change
+    if (outputDir !== null) {
+      // a checkpoint from elsewhere starts a folder of its own
+      const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
+      claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
+      // run.json first: it is the sign by which the folder is known as a run's if this process dies now
+      this.runRecord = await this.describeRun();
+      writeRunRecord(outputDir, this.runRecord);
+      rewriteMetrics(outputDir, this.state.log);
+    }
     if (checkpoint !== undefined) {
-      this.state = readCheckpoint(checkpoint, this.identity());
       await restoreWeights(checkpoint, this.model);
       await restoreOptimizer(checkpoint, optimizer, this.model.parameters, updatesOf(this.state));
     }
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
-    if (outputDir !== null) {
-      // a checkpoint from elsewhere starts a folder of its own
-      const resuming = checkpoint === undefined ? resume === true : path.resolve(checkpoint, '..') === path.resolve(outputDir);
-      claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
-      // run.json first: it is the sign by which the folder is known as a run's if this process dies now
-      await this.writeRunRecord(outputDir);
-      rewriteMetrics(outputDir, this.state.log);
-    }
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
     await this.tell((callback) => callback.onTrainBegin?.(this.snapshot()));
-    const metrics = this.config.evalOnStart && this.state.step === 0 ? await unlessInterrupted(this.evaluate()) : undefined;
-    if (metrics) this.isBest(metrics);
+    // not one of those that may be the best: no checkpoint holds the weights that it began with
+    if (this.config.evalOnStart && this.state.step === 0) await unlessInterrupted(this.evaluate());
   }
 
   private async finish(runtime: number): Promise<TrainOutput> {
     const { outputDir, loadBestModelAtEnd, saveTotalLimit } = this.config;
-    const { step, best, totalLoss, numTokens, epoch } = this.state;
+    const { step, best } = this.state;
     const stopped = step < this.plan.maxSteps;
     const kept = outputDir === null ? undefined : listCheckpoints(outputDir).find((checkpoint) => checkpoint.step === best?.step);
     if (loadBestModelAtEnd && kept && !stopped) await restoreWeights(kept.folder, this.model);
     if (outputDir !== null && !stopped) pruneCheckpoints(outputDir, saveTotalLimit, loadBestModelAtEnd ? best?.step : undefined, true);
-    const trainingLoss = totalLoss / Math.max(step, 1);
-    const perSecond = (amount: number, seconds: number) => (seconds > 0 ? amount / seconds : 0);
-    const metrics: TrainSummary = {
-      train_runtime: runtime,
-      train_samples_per_second: perSecond(this.pace.examples, runtime),
-      train_steps_per_second: perSecond(this.pace.steps, runtime),
-      train_loss: trainingLoss,
-      num_tokens: numTokens,
-      tokens_per_second: perSecond(this.pace.tokens, this.pace.seconds),
-      peak_memory_gb: (process.resourceUsage().maxRSS * 1024) / 1e9,
-      epoch,
-    };
-    const output: TrainOutput = { globalStep: step, trainingLoss, metrics, stopped };
-    if (outputDir !== null && !stopped) await this.writeRunRecord(outputDir, metrics);
+    const metrics = summarize(this.state, this.pace, runtime);
+    const output: TrainOutput = { globalStep: step, trainingLoss: metrics.train_loss, metrics, stopped };
+    if (outputDir !== null && this.runRecord && !stopped)
+      writeRunRecord(outputDir, { ...this.runRecord, finished: true, summary: metrics });
     await this.tell((callback) => callback.onTrainEnd?.(this.snapshot(), output));
     return output;
   }
 
-  private prepare(examples: Examples, packing: boolean) {
+  private prepare(examples: Examples, packing: boolean, shuffleSeed?: number) {
     const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy, chatTemplatePath } = this.config;
     const { template, model } = this.options;
     return prepareExamples(examples, model.tokenizer, {
@@ -399,6 +403,7 @@ export class SFTTrainer {
       assistantOnlyLoss,
       packing,
       packingStrategy,
+      shuffleSeed,
       template,
       chatTemplate: chatTemplatePath === null ? undefined : readText(chatTemplatePath),
       positionLimit: model.config.positionLimit,
@@ -425,40 +430,24 @@ export class SFTTrainer {
     if (listCheckpoints(outputDir).every((checkpoint) => checkpoint.step !== step)) await this.save(optimizer);
   }
 
-  /** Whether an evaluation is the best so far; remembers it. */
-  private isBest(metrics: EvalMetrics): boolean {
-    const name = (this.config.metricForBestModel ?? 'loss').replace(/^eval_/, '');
-    const value = (metrics as unknown as Record<string, number | undefined>)[`eval_${name}`];
-    if (value === undefined) {
-      const known = Object.keys(metrics).filter((key) => key.startsWith('eval_'));
-      throw new UserError(`metric_for_best_model is ${name}, which no evaluation has; choose one of ${known.join(', ')}.`);
-    }
-    const greater = this.config.greaterIsBetter ?? !name.endsWith('loss');
-    const { best } = this.state;
-    if (best && !(greater ? value > best.metric : value < best.metric)) return false;
-    this.state.best = { metric: value, step: this.state.step };
-    return true;
-  }
-
   /** What must be the same for a checkpoint to be continued. */
   private identity(): RunIdentity {
     this.fingerprints ??= { tokens: fingerprint(this.trainItems), evalTokens: this.evalItems && fingerprint(this.evalItems) };
     return { config: toSnakeCase(this.config), ...this.fingerprints };
   }
 
-  private async writeRunRecord(outputDir: string, summary?: TrainSummary): Promise<void> {
+  private async describeRun(): Promise<RunRecord> {
     const { trainDataset, evalDataset } = this.options;
-    writeRunRecord(outputDir, {
+    return {
       tool: 'tunebook',
-      finished: summary !== undefined,
+      finished: false,
       config: toSnakeCase(this.config),
       versions: versions(),
       device: (await currentDevice()).description,
       model: { source: this.model.source, sha256: await weightHashes(this.model.directory) },
       dataset: await describeDataset(trainDataset, this.trainItems),
       eval_dataset: evalDataset && this.evalItems && (await describeDataset(evalDataset, this.evalItems)),
-      summary,
-    });
+    };
   }
 
   // ---- telling ---------------------------------------------------------------------------------------------------

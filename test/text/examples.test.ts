@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import { Dataset } from '../../lib/data';
 import { projectRoot } from '../../lib/project';
-import { alpacaPrompt, explainNoTarget, formatExample, hasNoTarget, loadTokenizer, tokenizeExample } from '../../lib/text';
+import { alpacaPrompt, explainNoTarget, formatExample, loadTokenizer, tokenizeExample } from '../../lib/text';
 
 const read = (name: string) => JSON.parse(fs.readFileSync(path.join(projectRoot, 'test', name), 'utf8'));
 const goldenTokenizer = () => loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
@@ -70,7 +70,7 @@ for (const run of read('text/trl-prepared.json') as PreparedByTrl[]) {
     };
     const made = Dataset.fromRows(run.rows)
       .rows.map((row) => tokenizeExample(row, tokenizer, options))
-      .filter((example) => !hasNoTarget(example));
+      .filter(({ lossMask }) => lossMask.includes(1));
     const labelled = made.map(({ inputIds, lossMask }) => ({
       input_ids: [...inputIds],
       labels: [...inputIds].map((id, i) => (lossMask[i] ? id : -100)),
@@ -92,7 +92,7 @@ test('a completion that max_length cuts away entirely is detected and explained 
   const tokenizer = await goldenTokenizer();
   const made = tokenizeExample({ prompt: 'word '.repeat(50), completion: 'answer' }, tokenizer, { maxLength: 20 });
   assert.ok(made.truncated);
-  assert.ok(hasNoTarget(made));
+  assert.ok(!made.lossMask.includes(1));
   const said = explainNoTarget(made, 'data.jsonl line 7');
   assert.match(said, /^data\.jsonl line 7: the prompt alone fills max_length 20 \(the example has \d+ tokens\).*raise max_length/);
 });
@@ -100,7 +100,7 @@ test('a completion that max_length cuts away entirely is detected and explained 
 test('a cut completion still trains on what is left of it', async () => {
   const tokenizer = await goldenTokenizer();
   const made = tokenizeExample({ prompt: 'Q', completion: 'word '.repeat(50) }, tokenizer, { maxLength: 20 });
-  assert.deepEqual([made.truncated, hasNoTarget(made), made.inputIds.length], [true, false, 20]);
+  assert.deepEqual([made.truncated, made.lossMask.includes(1), made.inputIds.length], [true, true, 20]);
   assert.notEqual(made.inputIds.at(-1), tokenizer.eosId);
 });
 

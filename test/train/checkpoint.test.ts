@@ -95,6 +95,34 @@ describe('a resumed run', () => {
     assert.equal(read(other, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
   });
 
+  test('knows its checkpoint by another path to the same folder', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    const link = path.join(temporaryFolder(t), 'link');
+    fs.symlinkSync(folder, link, 'junction');
+    const resumed = await makeTrainer(t, folder, { saveStrategy: 'no', overwriteOutputDir: true }, [stopAt(6)]);
+    await resumed.train({ resumeFromCheckpoint: path.join(link, 'checkpoint-4') });
+    assert.ok(checkpointsIn(folder).includes('checkpoint-4'));
+  });
+
+  test('that is refused leaves the model as it was', async (t) => {
+    const [folder, other] = [temporaryFolder(t), temporaryFolder(t)];
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    fs.writeFileSync(path.join(other, 'thesis.txt'), 'years of work');
+    const trainer = await makeTrainer(t, other);
+    const before = await weightsOf(trainer.model);
+    await refuses(trainer.train({ resumeFromCheckpoint: path.join(folder, 'checkpoint-4') }), /already holds something else/);
+    assert.deepEqual(await weightsOf(trainer.model), before);
+  });
+
+  test('from what is no checkpoint, or into a file, is refused', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    const file = path.join(folder, 'checkpoint-4', 'model.safetensors');
+    await refuses((await makeTrainer(t, folder)).train({ resumeFromCheckpoint: file }), /is not a complete checkpoint/);
+    await refuses((await makeTrainer(t, file)).train({ resumeFromCheckpoint: true }), /is a file; name a folder/);
+  });
+
   test('starts from the beginning where there is no checkpoint yet', async (t) => {
     const folder = temporaryFolder(t);
     const trainer = await makeTrainer(t, folder, { maxSteps: 2, evalStrategy: 'no' });
@@ -253,6 +281,18 @@ describe('checkpoints', () => {
     assert.equal(best.step, 2, `evaluations ${JSON.stringify(losses)}`);
     assert.deepEqual(checkpointsIn(folder), [`checkpoint-${best.step}`]);
     assert.ok(Math.abs((await trainer.evaluate()).eval_loss - best.loss) < 1e-6);
+  });
+  test('an evaluation at the start, of weights that no checkpoint holds, is never the best', async (t) => {
+    const folder = temporaryFolder(t);
+    const trainer = await makeTrainer(t, folder, { ...worse, saveStrategy: 'best', evalOnStart: true });
+    await trainer.train();
+    const losses = trainer.log.flatMap(({ eval_loss: loss, step }) => (loss === undefined ? [] : [{ loss, step }]));
+    assert.deepEqual(
+      losses.map(({ step }) => step),
+      [0, 2, 4, 6],
+    );
+    assert.ok(losses.slice(1).every(({ loss }) => loss < losses[0].loss));
+    assert.deepEqual(checkpointsIn(folder), ['checkpoint-2']);
   });
   test('save_strategy best writes at each new best alone', async (t) => {
     const folder = temporaryFolder(t);

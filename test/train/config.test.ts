@@ -120,11 +120,26 @@ describe('settings that contradict each other are refused', () => {
       { load_best_model_at_end: true, output_dir: 'x', eval_strategy: 'steps', eval_steps: 4, save_steps: 6 },
       /multiple of eval_steps/,
     ],
+    [
+      'checkpoints at a share of all steps, evaluations at a number of them',
+      { load_best_model_at_end: true, output_dir: 'x', eval_strategy: 'steps', eval_steps: 0.1, save_steps: 4 },
+      /multiple of eval_steps/,
+    ],
+    [
+      'a metric that no evaluation has',
+      { eval_strategy: 'epoch', metric_for_best_model: 'eval_bleu' },
+      /is eval_bleu, which no evaluation/,
+    ],
     ['both spellings of a key', { max_steps: 3, maxSteps: 4 }, /given twice/],
     ['no table at all', [1], /a configuration is a table of settings/],
   ] as const) {
     test(name, () => refuses(raw, pattern));
   }
+});
+
+test('checkpoints at a multiple of the share of steps at which evaluations are', () => {
+  const config = parseConfig({ load_best_model_at_end: true, output_dir: 'x', eval_strategy: 'steps', eval_steps: 0.1, save_steps: 0.3 });
+  assert.equal(config.saveSteps, 0.3);
 });
 
 describe("keys of TRL's recipes that mean nothing here", () => {

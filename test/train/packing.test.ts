@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { prepareExamples } from '../../lib/train';
 import { packBestFit, splitLong } from '../../lib/train/packing';
-import { fixtures, readJsonFile, sequence } from './support';
+import { fixtures, readJsonFile, rows, sequence, tinyModel } from './support';
 
 interface Case {
   length: number;
@@ -34,4 +35,28 @@ test('packing loses no token and overfills no row', () => {
   assert.deepEqual(tokens(packed.flat()), tokens(sequences));
   assert.ok(packed.every((row) => row.reduce((sum, { inputIds }) => sum + inputIds.length, 0) <= 90));
   assert.ok(packed.length <= Math.ceil(tokens(sequences).length / 90) + 1);
+});
+
+test('examples are shuffled before they are packed, and the rows after', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const pack = (shuffleSeed?: number) =>
+    prepareExamples(rows, tokenizer, { maxLength: 256, packing: true, shuffleSeed }).items.map((row) =>
+      row
+        .map(({ inputIds }) => inputIds.join())
+        .sort()
+        .join('|'),
+    );
+  const [plain, shuffled] = [pack(), pack(1)];
+  assert.deepEqual(pack(1), shuffled);
+  assert.notDeepEqual([...shuffled].sort(), [...plain].sort(), 'other examples lie together');
+  const examples = (packed: string[]) => packed.flatMap((row) => row.split('|')).sort();
+  assert.deepEqual(examples(shuffled), examples(plain));
+});
+
+test('rows that hold nothing but pieces of prompts are left out, and that is said', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const example = { prompt: 'word '.repeat(100), completion: 'end' };
+  const { items, notes } = prepareExamples([example], tokenizer, { maxLength: 32, packing: true, packingStrategy: 'bfd_split' });
+  assert.equal(items.length, 1);
+  assert.match(notes.join('\n'), /\d+ of those rows hold no token to learn and were left out\./);
 });

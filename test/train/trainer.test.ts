@@ -3,7 +3,8 @@ import { before, describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
-import { type LogRecord, parseConfig, type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
+import { type CausalLM, tokenNll } from '../../lib/model';
+import { defaultCallbackMakers, type LogRecord, parseConfig, type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { fixtures, readJsonFile, rows, short, tinyModel, weightsOf } from './support';
 
 before(async () => {
@@ -187,6 +188,65 @@ test('callbacks are told everything in order', async (t) => {
   );
 });
 
+test('each run, and an evaluation between runs, shows itself anew', async (t) => {
+  t.mock.method(process.stderr, 'write', () => true);
+  const made: string[][] = [];
+  const maker = (): TrainerCallback => {
+    const told: string[] = [];
+    made.push(told);
+    return { onTrainBegin: () => void told.push('begin'), onEvaluate: () => void told.push('evaluated') };
+  };
+  defaultCallbackMakers.push(maker);
+  t.after(() => defaultCallbackMakers.splice(defaultCallbackMakers.indexOf(maker), 1));
+  const trainer = new SFTTrainer({
+    model: await tinyModel(t),
+    trainDataset: rows.slice(0, 4),
+    evalDataset: rows.slice(4, 6),
+    config: { ...short, maxSteps: 1, disableTqdm: false, evalStrategy: 'steps', evalSteps: 1 },
+  });
+  await trainer.train();
+  await trainer.evaluate();
+  await trainer.train();
+  assert.deepEqual(
+    made.filter((told) => told.length > 0),
+    [['begin', 'evaluated'], ['evaluated'], ['begin', 'evaluated']],
+  );
+});
+
+test('the error that ends a run is told to its caller, whatever becomes of telling it to others', async (t) => {
+  const failing: TrainerCallback = {
+    onStepEnd: () => {
+      throw new Error('the first');
+    },
+    onTrainError: () => {
+      throw new Error('the second');
+    },
+  };
+  const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 4), config: short, callbacks: [failing] });
+  await assert.rejects(trainer.train(), /the first/);
+});
+
+test('a forward pass that fails leaves no tensor behind', async (t) => {
+  const model = await tinyModel(t);
+  const failing: CausalLM = Object.create(model, {
+    hiddenStates: {
+      value: () => {
+        throw new Error('no memory');
+      },
+    },
+  });
+  const trainer = new SFTTrainer({ model: failing, trainDataset: rows.slice(0, 4), config: short });
+  const fails = async () => {
+    await assert.rejects(trainer.train(), /no memory/);
+    await assert.rejects(trainer.evaluate(rows.slice(0, 2)), /no memory/);
+    await assert.rejects(tokenNll(failing, [1, 2, 3]), /no memory/);
+  };
+  await fails();
+  const before = tf.memory().numTensors;
+  await fails();
+  assert.equal(tf.memory().numTensors, before);
+});
+
 test('the parts of an evaluation are told, with its share that is done, and nothing is left of one that was stopped', async (t) => {
   const shares: number[] = [];
   const listener: TrainerCallback = {
@@ -251,10 +311,11 @@ describe('what cannot be learned is refused with one sentence', () => {
     );
     await refuses(() => new SFTTrainer({ model, trainDataset: rows.slice(0, 2), config: short }).evaluate(), /nothing to evaluate on/);
   });
-  test('an unknown metric for the best model, before anything is saved', async (t) => {
+  test('an unknown metric for the best model, before anything is computed', async (t) => {
+    const model = await tinyModel(t);
     const config = { ...short, evalStrategy: 'steps', evalSteps: 1, metricForBestModel: 'blue' } as const;
-    const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 4), evalDataset: rows.slice(4, 6), config });
-    await refuses(() => trainer.train(), /metric_for_best_model is blue, which no evaluation has; choose one of eval_loss/);
+    const options = { model, trainDataset: rows.slice(0, 4), evalDataset: rows.slice(4, 6), config };
+    await refuses(() => new SFTTrainer(options), /metric_for_best_model is blue, which no evaluation has; choose one of eval_loss/);
   });
 });
 

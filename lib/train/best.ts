@@ -1,0 +1,30 @@
+/** Which evaluation is the best of a run. */
+import type { SFTConfig } from './config';
+import type { EvalMetrics } from './evaluation';
+import { EVAL_METRICS, type EvalMetricName } from './metrics';
+
+/** An evaluation that was the best so far. */
+export interface Best {
+  metric: number;
+  step: number;
+}
+
+type BestConfig = Pick<SFTConfig, 'metricForBestModel' | 'greaterIsBetter'>;
+
+/** The metric that decides, by its name without `eval_`; undefined where no evaluation has the one that was asked for. */
+export function decidingMetric({ metricForBestModel }: BestConfig): EvalMetricName | undefined {
+  const asked = (metricForBestModel ?? 'loss').replace(/^eval_/, '');
+  return EVAL_METRICS.find((name) => name === asked);
+}
+
+/**
+ * Whether an evaluation after `step` beats the best one before it; unless told otherwise, the greater value wins, but for losses.
+ * @returns the new best, or undefined when the old one stays
+ */
+export function betterOf(best: Best | undefined, metrics: EvalMetrics, step: number, config: BestConfig): Best | undefined {
+  const name = decidingMetric(config) ?? 'loss';
+  const metric = metrics[`eval_${name}`];
+  const greater = config.greaterIsBetter ?? !name.endsWith('loss');
+  const isBetter = best === undefined || (greater ? metric > best.metric : metric < best.metric);
+  return isBetter ? { metric, step } : undefined;
+}
