@@ -15,11 +15,18 @@ import { prepareZeros, zeros } from './zeros';
  * @param trainable whether `tf.variableGrads` differentiates with respect to it
  */
 export function ownedVariable<R extends tf.Rank>(data: Float32Array, shape: tf.ShapeMap[R], trainable = true): tf.Variable<R> {
-  const initial = tf.tensor(data, shape, 'float32');
-  ortBackend()?.takeOver(initial.dataId);
+  const initial = ownedTensor(data, shape);
   const variable = tf.variable(initial, trainable);
   initial.dispose();
   return variable as tf.Variable<R>;
+}
+
+/** A tensor that takes its array over: nobody else may use the array any more. Saves the copy that other tensors make of theirs. */
+export function ownedTensor<R extends tf.Rank>(data: Float32Array, shape: tf.ShapeMap[R]): tf.Tensor<R> {
+  const backend = ortBackend();
+  return backend
+    ? (tf.engine().makeTensorFromTensorInfo(backend.takeOver(data, shape)) as tf.Tensor<R>)
+    : tf.tensor(data, shape, 'float32');
 }
 
 /** A variable of zeros that no gradient is taken of. */
@@ -43,7 +50,10 @@ export function expectZeros(shapes: readonly number[][]): () => void {
 export function setToZero(variables: readonly tf.Variable[]): void {
   const backend = ortBackend();
   if (backend?.worksOnHost) {
-    for (const variable of variables) writableData(backend, variable).fill(0);
+    for (const variable of variables) {
+      if (backend.isKnown(variable.dataId)) writableData(backend, variable).fill(0);
+      else assignZeros(variable);
+    }
     return;
   }
   tf.tidy(() => {
@@ -52,6 +62,13 @@ export function setToZero(variables: readonly tf.Variable[]): void {
     for (const variable of variables) variable.assign(tf.broadcastTo(zero, variable.shape));
   });
   backend?.flush();
+}
+
+/** What is still to be computed for the variable need not be, or cannot be: its computation may have failed. */
+function assignZeros(variable: tf.Variable): void {
+  const fresh = ownedTensor(zeros(variable.size), variable.shape);
+  variable.assign(fresh);
+  fresh.dispose();
 }
 
 /** One parameter's part in an update: its weights, the moments of their shape, and their gradient. */

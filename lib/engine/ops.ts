@@ -174,7 +174,7 @@ export function cachedAttention(
  * @param targets int32 [targets], the ids to predict
  */
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
-  if (!ortBackend()) return composed.tokenLoss(hidden, weight, targets);
+  if (!ortBackend() || targets.size === 0) return composed.tokenLoss(hidden, weight, targets);
   const [nll, argmax, entropy] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D]>('TokenLoss', { hidden, weight, targets });
   return { nll, argmax, entropy };
 }

@@ -32,23 +32,29 @@ export class DecodingState {
     const batch = makeBatch(prompts, sharedPrefixes(prompts));
     varyingSizes({ tokens: batch.ids.size, batch: prompts.length, capacity });
     const caches: tf.Tensor4D[] = [];
-    const logits = tf.tidy(() => {
-      const places = tf.tensor2d(cachePlaces(batch, lengths, capacity), [prompts.length, capacity], 'int32');
-      const last = tf.tensor1d(
-        lengths.map((length, sequence) => placeOf(batch, sequence, length - 1)),
-        'int32',
-      );
-      const pass = packedPass(batch, carryOnly(last, model.config));
-      const attend: Attend = (layer, q, k, v, options) => {
-        const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-        [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
-        return pass.attend(layer, q, k, v, options);
-      };
-      return tf.matMul(model.forward({ ...pass, attend }), model.outputHead, false, true) as tf.Tensor2D;
-    });
-    readWeights(model);
-    disposeBatch(batch);
-    return new DecodingState(model, lengths, capacity, caches, logits);
+    try {
+      const logits = tf.tidy(() => {
+        const places = tf.tensor2d(cachePlaces(batch, lengths, capacity), [prompts.length, capacity], 'int32');
+        const last = tf.tensor1d(
+          lengths.map((length, sequence) => placeOf(batch, sequence, length - 1)),
+          'int32',
+        );
+        const pass = packedPass(batch, carryOnly(last, model.config));
+        const attend: Attend = (layer, q, k, v, options) => {
+          const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
+          [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
+          return pass.attend(layer, q, k, v, options);
+        };
+        return tf.matMul(model.forward({ ...pass, attend }), model.outputHead, false, true) as tf.Tensor2D;
+      });
+      readWeights(model);
+      return new DecodingState(model, lengths, capacity, caches, logits);
+    } catch (error) {
+      tf.dispose(caches);
+      throw error;
+    } finally {
+      disposeBatch(batch);
+    }
   }
 
   /**

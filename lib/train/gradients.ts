@@ -28,9 +28,12 @@ export class GradientSums {
   /** Global norm: the square root of the sum of all squares of all gradients. */
   async norm(): Promise<number> {
     const squares = tf.tidy(() => tf.addN([...this.entries()].map(([, sum]) => sumOfSquares(sum))));
-    const [total] = await squares.data();
-    squares.dispose();
-    return Math.sqrt(total);
+    try {
+      const [total] = await squares.data();
+      return Math.sqrt(total);
+    } finally {
+      squares.dispose();
+    }
   }
 
   /** Says that an update has used the sums up, which leaves them zero. */

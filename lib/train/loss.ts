@@ -121,6 +121,10 @@ async function readScores(loss: TokenLoss, row: DeviceRow): Promise<RowScores> {
   };
 }
 
+function disposeLoss(loss: TokenLoss | undefined): void {
+  if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+}
+
 /** Whether anything in the row is predicted at all; a piece of a split example may be all prompt. */
 export function hasTargets(parts: readonly RowPart[]): boolean {
   return parts.some(({ sequence }) => sequence.lossMask.indexOf(1, 1) > 0);
@@ -134,7 +138,7 @@ export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Prom
     loss = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch, row.predictors), model, row) }));
     return await readScores(loss, row);
   } finally {
-    if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+    disposeLoss(loss);
     disposeRow(row);
   }
 }
@@ -155,48 +159,51 @@ export async function backwardRow(
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
   let loss: TokenLoss | undefined;
+  // beyond the scope that it is computed in, and at once: what follows may fail
+  const keep: KeepLoss = (found) => {
+    loss = { nll: tf.keep(found.nll), argmax: tf.keep(found.argmax), entropy: tf.keep(found.entropy) };
+    return loss;
+  };
   try {
-    loss = gradientCheckpointing ? checkpointedBackward(model, row, share, sums) : recordBackward(model, row, share, sums);
-    return await readScores(loss, row);
+    if (gradientCheckpointing) checkpointedBackward(model, row, { share, sums, keep });
+    else recordBackward(model, row, { share, sums, keep });
+    return await readScores(loss as unknown as TokenLoss, row);
   } finally {
-    if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+    disposeLoss(loss);
     disposeRow(row);
   }
 }
 
-function recordBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums: GradientSums): TokenLoss {
+type KeepLoss = (loss: TokenLoss) => TokenLoss;
+
+interface BackwardPass {
+  share: tf.Scalar;
+  sums: GradientSums;
+  /** Gets the losses when they are computed. */
+  keep: KeepLoss;
+}
+
+function recordBackward(model: CausalLM, row: DeviceRow, { share, sums, keep }: BackwardPass): void {
   const trained = trainedParameters(model);
-  let loss: TokenLoss | undefined;
-  const { value, grads } = tf.variableGrads(() => {
-    loss = keepLoss(rowLoss(model.hiddenStates(row.batch, row.predictors), model, row));
-    return sharedLoss(loss, row, share);
-  }, [...trained.values()]);
+  const { value, grads } = tf.variableGrads(
+    () => sharedLoss(keep(rowLoss(model.hiddenStates(row.batch, row.predictors), model, row)), row, share),
+    [...trained.values()],
+  );
   value.dispose();
   for (const [name, variable] of trained) {
     const gradient = grads[variable.name];
     if (gradient) sums.add(name, gradient);
   }
-  return loss as TokenLoss;
 }
 
-function checkpointedBackward(model: CausalLM, row: DeviceRow, share: tf.Scalar, sums: GradientSums): TokenLoss {
-  let loss: TokenLoss | undefined;
+function checkpointedBackward(model: CausalLM, row: DeviceRow, { share, sums, keep }: BackwardPass): void {
   tf.tidy(() => {
     const { embed, layers, finish } = model.stages(packedPass(row.batch, carryOnly(row.predictors, model.config)));
-    const last = (x: tf.Tensor2D) => {
-      loss = keepLoss(rowLoss(finish(x), model, row));
-      return sharedLoss(loss, row, share);
-    };
+    const last = (x: tf.Tensor2D) => sharedLoss(keep(rowLoss(finish(x), model, row)), row, share);
     checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), (name, gradient) => sums.add(name, gradient));
   });
-  return loss as TokenLoss;
 }
 
 function trainedParameters(model: CausalLM): Map<string, tf.Variable> {
   return new Map([...model.parameters].filter(([, variable]) => variable.trainable));
-}
-
-/** Keeps the losses beyond the scope that they are computed in. */
-function keepLoss({ nll, argmax, entropy }: TokenLoss): TokenLoss {
-  return { nll: tf.keep(nll), argmax: tf.keep(argmax), entropy: tf.keep(entropy) };
 }

@@ -1,7 +1,7 @@
 /** Run by webgpu.test.ts in a process of its own: what the engine leaves on the device and what it reads back, as JSON. */
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { engineStatistics, tokenLoss, useDevice } from '../../lib/engine';
+import { computeRecorded, engineStatistics, releaseMemory, tokenLoss, useDevice } from '../../lib/engine';
 import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import { generateBatch, loadModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
@@ -47,6 +47,28 @@ function manyParts(): number[][] {
   });
 }
 
+/** Values that are there although the graph which computed them has been dropped: for others, or with all memory. */
+async function outliving(): Promise<number[]> {
+  const [first, second] = [1, 2].map((number) => {
+    const tensor = tf.tidy(() => tf.add(tf.fill([300], number), number));
+    computeRecorded();
+    return tensor;
+  });
+  for (let size = 2; size < 70; size++) {
+    const other = tf.tidy(() => tf.add(tf.fill([size], 1), 1));
+    await other.data();
+    other.dispose();
+  }
+  first.dispose();
+  releaseMemory();
+  const [found] = await second.data();
+  const product = tf.mul(second, 3);
+  second.dispose();
+  const [later] = await product.data();
+  product.dispose();
+  return [found, later];
+}
+
 async function main(): Promise<void> {
   await useDevice('webgpu');
   const statistics = engineStatistics() as EngineStatistics;
@@ -87,6 +109,7 @@ async function main(): Promise<void> {
   found.passes = passes;
   found.generatedWithGuesses = await generate(true);
   found.parts = manyParts();
+  found.outliving = await outliving();
   await useDevice('cpu');
   found.partsOnCpu = manyParts();
   found.generatedOnCpu = await generate(false);

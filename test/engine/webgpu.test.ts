@@ -84,6 +84,7 @@ test('results stay on the device until somebody reads them, and leave it when th
   assert.deepEqual(found.generated, found.generatedOnCpu);
   assert.equal(found.passes, 2, 'one recorded for the prompt, one for all tokens');
   assert.deepEqual(found.generatedWithGuesses, found.generatedOnCpu);
+  assert.deepEqual(found.outliving, [4, 12]);
   assert.deepEqual(found.movedToCpu, [1, 3, 5]);
   assert.ok(farthest(found.parts as number[][], found.partsOnCpu as number[][]) < 1e-5);
   assert.deepEqual(found.leftOnDevice, { tensors: 0, bytes: 0 });

@@ -50,7 +50,9 @@ export class OrtBackend extends KernelBackend {
   private readonly pending = new Set<Value>();
   private readonly sessions = new SessionCache(this.statistics);
   private readonly storage: Memory;
-  private readonly letGo: Value[] = [];
+  private letGo: Value[] = [];
+  /** Values that a failed run has left to be computed, each alone. */
+  private readonly leftOver = new Set<Value>();
   private sizes = new Map<number, string>();
   /** Matrices that the next graph may lay in blocks. */
   private onlyRead = new Set<Value>();
@@ -103,12 +105,9 @@ export class OrtBackend extends KernelBackend {
     const inferred = kernel.infer(given, attrs);
     const outputs: Output[] = Array.isArray(inferred) ? inferred : [inferred];
     const values = inputs.map((input) => input && this.operandOf(input));
-    kernel.check?.(
-      given,
-      attrs,
-      values.map((value) => value?.data),
-    );
+    const inMemory = values.map((value) => value?.data);
     const node = new Node(kernel, values, attrs, kernel.key?.(attrs, given) ?? '', outputs);
+    node.mayFail = kernel.check?.(given, attrs, inMemory) === false;
     return node.outputs.map((value) => {
       this.pending.add(value);
       return this.infoOf(value);
@@ -148,9 +147,10 @@ export class OrtBackend extends KernelBackend {
     return { ...this.infoOf(part), shape: [...info.shape] };
   }
 
-  /** A tensor over data that exists. */
+  /** A tensor over data that nobody else will change. */
   makeTensorInfo(shape: number[], dtype: DataType, values: BackendValues): TensorInfo {
-    const dataId = this.write(values, shape, dtype);
+    const dataId = {};
+    this.move(dataId, values, shape, dtype, 1);
     return { dataId, shape, dtype };
   }
 
@@ -184,8 +184,9 @@ export class OrtBackend extends KernelBackend {
   }
 
   private recycleLetGo(): void {
-    for (const value of this.letGo) this.storage.recycle(value);
-    this.letGo.length = 0;
+    const needed = new Set(this.leftOver.size > 0 ? cutOut([...this.leftOver]).feeds : []);
+    for (const value of this.letGo) if (!needed.has(value)) this.storage.recycle(value);
+    this.letGo = this.letGo.filter((value) => needed.has(value));
   }
 
   /** @param onlyRead matrices that may be laid in blocks for it */
@@ -207,8 +208,12 @@ export class OrtBackend extends KernelBackend {
 
   /** @returns what finds the compiled graph in the cache */
   private runAsItLies(cut: Cut, settings: Partial<SessionSettings> = {}): string {
+    // Where a run fails, or has failed before, everything else can still be computed.
+    cut.keepsFeeds = this.leftOver.size > 0 || cut.nodes.some(({ mayFail }) => mayFail);
+    for (const fetch of cut.fetches) if (fetch.handles > 0) this.leftOver.add(fetch);
     const { session, key } = this.sessionFor(cut, { ...this.settings, ...settings });
     this.runSession(session, cut);
+    for (const fetch of cut.fetches) this.leftOver.delete(fetch);
     for (const feed of cut.feeds) feed.dropViews();
     // After a failed run, what is held may still have to be computed.
     for (const node of cut.nodes) for (const output of node.outputs) if (output.isKnown || output.handles === 0) output.node = undefined;
@@ -300,10 +305,9 @@ export class OrtBackend extends KernelBackend {
 
   // ---- tfjs's KernelBackend --------------------------------------------------------------------------------------
 
+  /** The data is copied: it is read when something is computed, and until then the program may put its array to another use. */
   override write(values: BackendValues | null, shape: number[], dtype: DataType): DataId {
-    const dataId = {};
-    this.move(dataId, values, shape, dtype, 1);
-    return dataId;
+    return this.makeTensorInfo(shape, dtype, values?.slice() as BackendValues).dataId;
   }
 
   override move(dataId: DataId, values: BackendValues | null, shape: number[], dtype: DataType, references: number): void {
@@ -361,9 +365,16 @@ export class OrtBackend extends KernelBackend {
 
   /** The same, to be changed in place. */
   dataToChange(dataId: DataId): HostArray {
+    // What is recorded by now reads the data as it is.
+    if (this.pending.size > 0) this.flush();
     const value = this.entry(dataId).value as Value;
     value.change();
     return this.dataOf(value);
+  }
+
+  /** Whether a tensor's data has been computed. */
+  isKnown(dataId: DataId): boolean {
+    return this.entry(dataId).value?.isKnown ?? true;
   }
 
   /** The value of a tensor, with data. */
@@ -391,10 +402,12 @@ export class OrtBackend extends KernelBackend {
     return references === 1 && value?.handles === 1 && value.pooled;
   }
 
-  /** Makes an array that the program handed to us ours: it may be changed in place and used again. */
-  takeOver(dataId: DataId): void {
-    const { value } = this.entry(dataId);
-    if (value?.data && value.data.byteLength === value.data.buffer.byteLength) value.pooled = true;
+  /** A tensor over an array that is ours from now on: it may be changed in place and used again. */
+  takeOver(values: Float32Array, shape: readonly number[]): TensorInfo {
+    const info = this.makeTensorInfo([...shape], 'float32', values);
+    const { value } = this.entry(info.dataId);
+    if (value && values.byteLength === values.buffer.byteLength) value.pooled = true;
+    return info;
   }
 
   /** The same tensor in memory of its own. */
@@ -442,17 +455,14 @@ export class OrtBackend extends KernelBackend {
   /** Nobody holds the value any more; recorded nodes may still read it. */
   private abandon(value: Value): void {
     this.pending.delete(value);
+    this.leftOver.delete(value);
     if (!this.storage.owns(value)) return;
-    if (this.pending.size === 0) this.storage.recycle(value);
+    if (this.pending.size === 0 && this.leftOver.size === 0) this.storage.recycle(value);
     else this.letGo.push(value);
   }
 
   override incRef(dataId: DataId): void {
     this.entry(dataId).references++;
-  }
-
-  decRef(dataId: DataId): void {
-    this.entry(dataId).references--;
   }
 
   override refCount(dataId: DataId): number {

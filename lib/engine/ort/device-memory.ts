@@ -28,6 +28,8 @@ export class DeviceMemory implements Memory {
   /** Nothing waits here: ONNX Runtime keeps the buffers. */
   readonly idle = { buffers: 0, bytes: 0 };
   private readonly copiers = new Map<string, Session>();
+  /** The session that made each tensor on the device. */
+  private readonly makers = new WeakMap<Tensor, Session>();
 
   constructor(
     private readonly settings: SessionSettings,
@@ -42,7 +44,7 @@ export class DeviceMemory implements Memory {
     const feeds: Record<string, Tensor> = {};
     for (const [index, value] of cut.feeds.entries()) feeds[`i${index}`] = this.operand(value);
     const results = session.run(feeds, Object.fromEntries(cut.fetches.map((_, index) => [`o${index}`, null])));
-    for (const [index, value] of cut.fetches.entries()) this.store(value, results[`o${index}`]);
+    for (const [index, value] of cut.fetches.entries()) this.store(value, results[`o${index}`], session);
   }
 
   read(value: Value): HostArray {
@@ -62,9 +64,11 @@ export class DeviceMemory implements Memory {
   }
 
   recycle(value: Value): void {
-    if (isOnDevice(value)) {
+    const { tensor } = value;
+    if (tensor && isOnDevice(value)) {
       this.count(value, -1);
-      value.tensor?.dispose();
+      tensor.dispose();
+      this.makers.get(tensor)?.letGoOfResult();
     }
     forget(value);
   }
@@ -83,10 +87,11 @@ export class DeviceMemory implements Memory {
   }
 
   private upload(value: Value, tensor: Tensor): Tensor {
-    const { y } = this.copier(value.dtype, 'gpu-buffer').run({ x: tensor }, { y: null });
+    const copier = this.copier(value.dtype, 'gpu-buffer');
+    const { y } = copier.run({ x: tensor }, { y: null });
     this.statistics.uploadedBytes += bytesOf(value);
     forget(value);
-    this.store(value, y);
+    this.store(value, y, copier);
     return y;
   }
 
@@ -98,11 +103,13 @@ export class DeviceMemory implements Memory {
     return data;
   }
 
-  private store(value: Value, tensor: Tensor): void {
+  private store(value: Value, tensor: Tensor, maker: Session): void {
     value.tensor = tensor;
     value.wanted = false;
     if (isOnDevice(value)) {
       this.count(value, 1);
+      this.makers.set(tensor, maker);
+      maker.holdResult();
     } else {
       value.data = tensor.data as HostArray;
       this.statistics.downloadedBytes += bytesOf(value);

@@ -17,11 +17,18 @@ export class HostMemory implements Memory {
 
   run(session: Session, cut: Cut): void {
     const feeds = feedsOf(cut, session);
-    const donors = donorsOf(cut);
+    const donors = cut.keepsFeeds ? new Map<Value, Value>() : donorsOf(cut);
     const results = cut.fetches.map((value) => (value.isKnown ? tensorOf(value) : this.tensorFor(value, donors.get(value))));
     // Their memory belongs to the results from here on, also when the run fails half-way.
     for (const donor of donors.values()) forget(donor);
-    session.run(feeds, fetchesOf(results, session));
+    try {
+      session.run(feeds, fetchesOf(results, session));
+    } catch (error) {
+      for (const [index, value] of cut.fetches.entries()) {
+        if (!value.isKnown) this.pool.give((results[index].data as HostArray).buffer as ArrayBuffer);
+      }
+      throw error;
+    }
     for (const [index, value] of cut.fetches.entries()) {
       if (value.isKnown) value.change();
       else hold(value, results[index]);

@@ -65,8 +65,11 @@ export interface OrtKernel {
   inPlace?: [number, number][];
   /** The position of the input that may lie in the processor's own layout (resting-layout.ts). */
   inputInBlocks?(attrs: Attrs, shapes: (readonly number[] | undefined)[]): number | undefined;
-  /** Throws if values that are in memory at the time of recording (undefined for the others) are out of range. */
-  check?(inputs: TensorInfo[], attrs: Attrs, values: (HostArray | undefined)[]): void;
+  /**
+   * Throws if values that are in memory at the time of recording (undefined for the others) are out of range.
+   * @returns whether that is certain to be all; if not, a run may fail for it
+   */
+  check?(inputs: TensorInfo[], attrs: Attrs, values: (HostArray | undefined)[]): boolean;
   /** Whether the kernel can run this call at all; if not, the fallback does. */
   supports?(inputs: TensorInfo[], attrs: Attrs): boolean;
 }

@@ -29,6 +29,9 @@ class Float {
 /** Marks a floating-point attribute. */
 export const float = (value: number): Float => new Float(value);
 
+/** A number as a key says it: -0 is another one than 0. */
+export const exactly = (value: number | boolean): string => (Object.is(value, -0) ? '-0' : String(value));
+
 interface NodeRecord {
   op: string;
   domain: string;
@@ -261,7 +264,7 @@ export class GraphBuilder {
   }
 
   constant(type: ElementType, values: number[], dims: number[]): string {
-    const key = `${type}[${dims}]${values}`;
+    const key = `${type}[${dims}]${values.map(exactly)}`;
     let found = this.initializers.get(key);
     if (!found) {
       found = { name: this.freshName(), type, dims, data: bytesOf(type, values) };

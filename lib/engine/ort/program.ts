@@ -14,6 +14,8 @@ export interface Cut {
   feeds: Value[];
   /** Values that somebody still wants. */
   fetches: Value[];
+  /** Whether what it reads has to outlive it, although nobody holds it: no result may take its memory over. */
+  keepsFeeds?: boolean;
 }
 
 /** Everything that must run so that `fetches` are known. */

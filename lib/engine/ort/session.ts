@@ -43,6 +43,9 @@ export class Session {
   /** Inputs, which they are as a whole too, and outputs that are bound in pieces (pieces.ts). */
   readonly inPieces: ReadonlySet<string>;
   private readonly native: InstanceType<ReturnType<typeof onnxRuntime>['InferenceSession']>;
+  /** Results on the GPU: their memory goes with the session's. */
+  private results = 0;
+  private isDisposed = false;
 
   /** @param places where each output goes, by name; without them, into the tensors that `run` is given */
   constructor(graph: GraphBuilder, settings: SessionSettings, places?: Record<string, OutputPlace>) {
@@ -81,8 +84,25 @@ export class Session {
     }
   }
 
+  /** Says that a result of it lies on the GPU. */
+  holdResult(): void {
+    this.results++;
+  }
+
+  /** Says that one of those is there no more. */
+  letGoOfResult(): void {
+    this.results--;
+    this.disposeOfNative();
+  }
+
+  /** It runs no more, and goes when the last of its results has gone. */
   dispose(): void {
-    this.native.dispose();
+    this.isDisposed = true;
+    this.disposeOfNative();
+  }
+
+  private disposeOfNative(): void {
+    if (this.isDisposed && this.results === 0) this.native.dispose();
   }
 }
 

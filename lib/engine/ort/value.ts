@@ -80,6 +80,8 @@ let nextId = 0;
 export class Node {
   readonly id = nextId++;
   readonly outputs: Value[];
+  /** Whether a run may fail at it, because it reads indices that nobody has seen yet. */
+  mayFail = false;
 
   constructor(
     readonly kernel: OrtKernel,

@@ -1,7 +1,7 @@
 /** Operations on single elements, with broadcasting. */
 import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
 import type { Emission, NumericType, Operand, OrtKernel } from '../kernel';
-import { ELEMENT_TYPES, float } from '../onnx';
+import { ELEMENT_TYPES, exactly, float } from '../onnx';
 
 const broadcast = (inputs: TensorInfo[]): number[] => backend_util.assertAndGetBroadcastShape(inputs[0].shape, inputs[1].shape);
 const ofOneType = (inputs: TensorInfo[]): boolean => inputs.every(({ dtype }) => dtype === inputs[0].dtype);
@@ -236,7 +236,7 @@ export const elementwiseKernels: OrtKernel[] = [
     name: 'Fill',
     inputs: [],
     infer: (_, { shape, dtype, value }) => ({ shape, dtype: dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32') }),
-    key: ({ value, dtype }) => `${value},${dtype}`,
+    key: ({ value, dtype }) => `${exactly(value)},${dtype}`,
     emit: ({ graph, outputs: [output], attrs }) =>
       graph.op('Expand', [graph.scalar(output.dtype, Number(attrs.value)), graph.shape(output.shape)]),
     supports: (_, { dtype, value }) => (dtype === undefined ? typeof value !== 'string' : dtype in ELEMENT_TYPES),

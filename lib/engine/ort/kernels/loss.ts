@@ -46,6 +46,7 @@ const tokenLoss: OrtKernel = {
     const [vocabulary] = weight.shape;
     const wrong = targets?.find((id) => id < 0 || id >= vocabulary);
     util.assert(wrong === undefined, () => `TokenLoss: the target ${wrong} is not in [0, ${vocabulary - 1}]`);
+    return targets !== undefined;
   },
   emit: (emission) => {
     const { nll, argmax, entropy } = emission.isWith('TokenLossGrad') ? lossWithGradient(emission) : lossAlone(emission);

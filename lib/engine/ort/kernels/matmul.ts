@@ -1,10 +1,18 @@
 /** Matrix products. */
 import { broadcast_util, util } from '@tensorflow/tfjs-core';
+import { plus } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { matrixProduct } from '../products';
 import { quantizedProducts } from '../quantized-products';
 
-function product({ graph, inputs: [a, b], attrs }: Emission, addend: { base?: string; bias?: string } = {}): string {
+function product(emission: Emission, addend: { base?: string; bias?: string } = {}): string {
+  const { graph, inputs, attrs, concrete, outputs } = emission;
+  // Over nothing, or of nothing, ONNX Runtime's products leave their result as the memory was, or fail.
+  if (concrete.flat().includes(0)) {
+    const zeros = graph.op('Expand', [graph.scalar('float32', 0), graph.shape(outputs[0].shape)]);
+    return plus(graph, zeros, addend.base ?? addend.bias);
+  }
+  const [a, b] = inputs;
   const ranks = [a.shape.length, b.shape.length] as const;
   const { transposeA: transA, transposeB: transB } = attrs;
   const sizes = { rows: a.shape[transA ? 1 : 0], inner: b.shape[transB ? 1 : 0], columns: b.shape[transB ? 0 : 1] };

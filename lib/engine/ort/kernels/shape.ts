@@ -173,6 +173,7 @@ export const shapeKernels: OrtKernel[] = [
       const size = x.shape[util.parseAxisParam(axis, x.shape)[0]];
       const wrong = indices?.find((index) => index < 0 || index >= size);
       util.assert(wrong === undefined, () => `GatherV2: the index value ${wrong} is not in [0, ${size - 1}]`);
+      return indices !== undefined;
     },
   },
   {
