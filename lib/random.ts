@@ -16,7 +16,7 @@ export interface Random {
   state(): number[];
 }
 
-/** A stream that the seed alone determines. Any number is a seed; whole numbers up to 2^53 all differ. */
+/** A stream that the seed alone determines. Any number is a seed; its lower and upper 32 bits are mixed into one word. */
 export function createRandom(seed: number): Random {
   let mixed = (seed ^ Math.imul(Math.floor(seed / 4294967296), 0x9e3779b9)) >>> 0;
   const words = Array.from({ length: 4 }, () => {

@@ -1,9 +1,10 @@
 /** `tunebook sft`: fine-tunes a model by a recipe and writes model, metrics, plots and run.json into output_dir. */
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { checkOutputFolder, saveModel } from '../model';
+import { checkOutputFolder } from '../model';
 import { plotTraining } from '../plots';
-import { type LogRecord, SFTTrainer, type TrainOutput } from '../train';
+import { type LogRecord, SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
+import { mostCheckpoints } from '../train/cadence';
 import { listCheckpoints } from '../train/checkpoint';
 import { loadRecipeData } from './datasets';
 import { loadModelOn } from './device';
@@ -22,9 +23,8 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
     const result = await trainer.train();
     const exitCode = signals.exitCode();
     if (result.stopped) return stopped(result, outputDir, exitCode ?? 1, output);
-    await saveTrained(trainer, outputDir);
-    await drawPlots(trainer.log, outputDir, output);
-    return finished(result, outputDir);
+    const hasCurves = await drawPlots(trainer.log, outputDir, output);
+    return finished(result, outputDir, hasCurves);
   } finally {
     signals.release();
   }
@@ -39,35 +39,42 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
   const model = await loadModelOn({ ...device, model: script.model_name_or_path, model_revision: script.model_revision });
-  checkSpace(outputDir, bytesNeeded(model, config.saveStrategy !== 'no'));
-  return { trainer: new SFTTrainer({ model, trainDataset: train, evalDataset: test, config }), outputDir };
+  // the run has finished when its model is saved, not before
+  const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
+  const trainer: SFTTrainer = new SFTTrainer({ model, trainDataset: train, evalDataset: test, config, callbacks: [saving] });
+  checkSpace(outputDir, bytesNeeded(model, mostCheckpoints(config, trainer.plan)));
+  return { trainer, outputDir };
 }
 
 async function saveTrained(trainer: SFTTrainer, outputDir: string): Promise<void> {
   try {
-    await saveModel(trainer.model, outputDir);
+    await trainer.saveModel(outputDir);
   } catch (error) {
     const last = listCheckpoints(outputDir).at(-1);
     if (!(error instanceof UserError) || last?.step !== trainer.plan.maxSteps) throw error;
-    throw new UserError(`${error.message.replace(/[.]$/, '')} (the trained weights are in ${last.folder}).`, { cause: error });
+    const sentence = error.message.replace(/[.]$/, '');
+    throw new UserError(`${sentence} with --resume_from_checkpoint true (the trained weights are in ${last.folder}).`, { cause: error });
   }
 }
 
-async function drawPlots(log: readonly LogRecord[], outputDir: string, output: Output): Promise<void> {
-  if (!log.some(({ loss }) => loss !== undefined)) return;
+/** @returns whether there are plots */
+async function drawPlots(log: readonly LogRecord[], outputDir: string, output: Output): Promise<boolean> {
+  if (!log.some(({ loss }) => loss !== undefined)) return false;
   try {
     await plotTraining(log, { saveTo: path.join(outputDir, 'plots') });
+    return true;
   } catch (error) {
     // the model is what counts; curves can be drawn again from metrics.jsonl
     if (error instanceof UserError) throw error;
     output.note(`The plots could not be drawn (${(error as Error).message}); the model is saved, and metrics.jsonl has the figures.`);
+    return false;
   }
 }
 
-function finished({ globalStep, metrics }: TrainOutput, outputDir: string): VerbResult {
+function finished({ globalStep, metrics }: TrainOutput, outputDir: string, hasCurves: boolean): VerbResult {
   return {
     json: { ...metrics, global_step: globalStep, output_dir: outputDir },
-    text: `The trained model is in ${outputDir}, its curves in ${path.join(outputDir, 'plots')}.`,
+    text: `The trained model is in ${outputDir}${hasCurves ? `, its curves in ${path.join(outputDir, 'plots')}` : ''}.`,
   };
 }
 

@@ -4,10 +4,10 @@ import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
 import type { CausalLM } from '../model';
 
-/** Bytes that a run writes at once: the model, and a checkpoint with AdamW's two moments beside it. */
-export function bytesNeeded(model: CausalLM, savesCheckpoints: boolean): number {
+/** Bytes that lie on the disk at a time: the model, and checkpoints, each with AdamW's two moments beside it. */
+export function bytesNeeded(model: CausalLM, checkpoints: number): number {
   const values = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
-  return 4 * values * (savesCheckpoints ? 4 : 1);
+  return 4 * values * (1 + 3 * checkpoints);
 }
 
 /** @throws UserError when the disk under a folder, which need not exist yet, has less room than that */

@@ -1,4 +1,5 @@
 /** The verbs of the command line and their flags. Only tables: nothing heavy is imported here, so that help is instant. */
+import { TOKENS_PER_MICRO_BATCH } from '../train/config';
 import { choice, integer, number, flag as onOff, optional, text } from '../train/fields';
 import { anyText, type Flags, flag, needed, texts, tokenIds } from './flags';
 import type { Output } from './output';
@@ -37,7 +38,10 @@ export const evaluateFlags = {
     'BOOL',
     optional(onOff(true, 'Score completions only (true), or all tokens (false). Default: completions where rows have a prompt.')),
   ),
-  tokens_per_micro_batch: flag('N', integer(2048, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result.')),
+  tokens_per_micro_batch: flag(
+    'N',
+    integer(TOKENS_PER_MICRO_BATCH, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result.'),
+  ),
   model_revision: revision,
   ...commonFlags,
 } satisfies Flags;

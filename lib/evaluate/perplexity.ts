@@ -7,7 +7,7 @@ import { countingLine } from './counting-line';
 
 export interface PerplexityOptions
   extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
-  /** Tokens computed at once; bounds memory, changes no result. Default 1024. */
+  /** Tokens computed at once; bounds memory, changes no result. Default 1280, as in training. */
   tokensPerMicroBatch?: number;
 }
 

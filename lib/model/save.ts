@@ -21,7 +21,7 @@ const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', 'adapter_config.j
  * checkpoint in the folder as it was.
  * @throws UserError when the folder holds something else, or the system refuses to write
  */
-export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32' }: SaveOptions = {}): Promise<void> {
+export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32', chatTemplate }: SaveOptions = {}): Promise<void> {
   checkOutputFolder(directory);
   const staging = makeStaging(directory);
   try {
@@ -32,6 +32,7 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
     }));
     await writeSafetensors(path.join(staging, 'model.safetensors'), tensors, { dtype });
     copyTextFiles(model, staging);
+    if (chatTemplate !== undefined) writeFileSync(path.join(staging, 'chat_template.jinja'), chatTemplate);
     writeFileSync(path.join(staging, 'config.json'), configJson(model, dtype));
     moveIn(staging, directory);
   } catch (error) {

@@ -137,4 +137,6 @@ export interface CreateOptions {
 export interface SaveOptions {
   /** Default float32. */
   dtype?: SavedDtype;
+  /** Jinja chat template that goes with the model in the place of the tokenizer's own. */
+  chatTemplate?: string;
 }

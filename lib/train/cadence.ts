@@ -1,4 +1,5 @@
 /** When to log, evaluate and save: TRL's strategies and intervals. */
+import type { RunPlan } from './batches';
 import type { SFTConfig } from './config';
 
 /** What is due after a step. */
@@ -24,6 +25,17 @@ export function dueAfterStep(config: CadenceConfig, step: number, maxSteps: numb
     evaluate: due(config.evalStrategy, config.evalSteps ?? config.loggingSteps, true),
     save: due(config.saveStrategy, config.saveSteps, true),
   };
+}
+
+/** How many checkpoints of a run may lie on the disk at a time. One more than the limit: a new one is written before an old one goes. */
+export function mostCheckpoints(config: CadenceConfig & Pick<SFTConfig, 'saveTotalLimit'>, { maxSteps, stepsPerEpoch }: RunPlan): number {
+  const { saveStrategy, saveTotalLimit } = config;
+  let written = 0;
+  for (let step = 1; step <= maxSteps; step++) {
+    const { save, evaluate } = dueAfterStep(config, step, maxSteps, step % stepsPerEpoch === 0 || step === maxSteps);
+    if (saveStrategy === 'best' ? evaluate : save) written++;
+  }
+  return Math.min(written, saveTotalLimit === null ? written : saveTotalLimit + 1);
 }
 
 /** An interval in steps; below 1 it is a share of all steps. */

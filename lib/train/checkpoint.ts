@@ -5,10 +5,11 @@
  */
 import fs from 'node:fs';
 import * as path from 'node:path';
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
+import { ownedTensor } from '../engine';
 import { codeOf, UserError } from '../errors';
 import { readJson, remove, rename, writeError, writeFileAtomic } from '../files';
-import { type CausalLM, STAGING, saveModel } from '../model';
+import { type CausalLM, type SaveOptions, STAGING } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
@@ -71,6 +72,11 @@ export function removeUnfinished(outputDir: string): void {
   }
 }
 
+/** What knows how the model is saved: the trainer. */
+interface Saver {
+  saveModel(folder: string, options: SaveOptions): Promise<void>;
+}
+
 /**
  * Writes `checkpoint-N` for the run's step N.
  * @returns its folder
@@ -78,7 +84,7 @@ export function removeUnfinished(outputDir: string): void {
  */
 export async function writeCheckpoint(
   outputDir: string,
-  model: CausalLM,
+  saver: Saver,
   optimizer: AdamW,
   state: RunState,
   identity: RunIdentity,
@@ -87,7 +93,7 @@ export async function writeCheckpoint(
   const unfinished = path.join(outputDir, `${UNFINISHED}checkpoint-${state.step}`);
   try {
     remove(unfinished);
-    await saveModel(model, unfinished, { dtype: 'float32' });
+    await saver.saveModel(unfinished, { dtype: 'float32' });
     await writeMoments(path.join(unfinished, OPTIMIZER_FILE), optimizer);
     const content: StateFile = { format: 1, state, identity };
     writeFileAtomic(path.join(unfinished, STATE_FILE), `${JSON.stringify(content, undefined, 1)}\n`);
@@ -219,7 +225,7 @@ async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Vari
       `${file.file}: ${name} has shape [${shape}], but the model's is [${variable.shape}]; the checkpoint belongs to another model.`,
     );
   }
-  const value = tf.tensor(await file.read(name), variable.shape, 'float32');
+  const value = ownedTensor(await file.read(name), variable.shape);
   variable.assign(value);
   value.dispose();
 }

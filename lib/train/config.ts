@@ -11,6 +11,9 @@ import { foreignKeys, settleForeignKey } from './foreign';
 import { EVAL_METRICS } from './metrics';
 import { orNearest } from './nearest';
 
+/** Tokens computed at once, unless somebody asks for more or fewer. */
+export const TOKENS_PER_MICRO_BATCH = 1280;
+
 export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
 
 /** The settings of supervised fine-tuning. */
@@ -31,12 +34,16 @@ export const FIELDS = {
   perDeviceTrainBatchSize: integer(8, { min: 1 }, 'Examples in one micro-batch (with packing: packed rows).'),
   gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
   perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
-  tokensPerMicroBatch: integer(1280, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).'),
+  tokensPerMicroBatch: integer(
+    TOKENS_PER_MICRO_BATCH,
+    { min: 1 },
+    'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).',
+  ),
   gradientCheckpointing: flag(
     false,
     "Keep only the layers' inputs and compute the rest again for the gradient: less memory for more time, the same numbers.",
   ),
-  dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch when it is not full.'),
+  dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch, and the last batch of an evaluation, when it is not full.'),
 
   // the optimizer
   learningRate: number(2e-5, { min: 0 }, 'Highest learning rate of AdamW.'),

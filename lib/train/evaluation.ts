@@ -1,7 +1,9 @@
 /** Loss and accuracy of a model on prepared examples. */
+import { UserError } from '../errors';
 import { Interruption } from '../interruption';
 import type { CausalLM } from '../model';
 import { chunks, cutIntoRows } from './batches';
+import { type SFTConfig, TOKENS_PER_MICRO_BATCH } from './config';
 import type { Item } from './examples';
 import { hasTargets, scoreRow } from './loss';
 import { addScores, type BatchSums, emptySums } from './metrics';
@@ -24,7 +26,7 @@ export interface EvalMetrics {
 export interface ScoreOptions {
   /** Examples in a batch; matters only to metrics that are ratios per batch. Default 8. */
   batchSize?: number;
-  /** Tokens computed at once. Default 1024. */
+  /** Tokens computed at once; default as in training. */
   tokensPerMicroBatch?: number;
   /** What may end it; default: the notebook's stop button. */
   interruption?: Interruption;
@@ -35,6 +37,23 @@ export interface ScoreOptions {
 /** Sums over the targets of each batch, and the batch's number of examples. */
 export type ScoredBatch = BatchSums & { examples: number };
 
+/**
+ * The items that an evaluation counts: with dataloader_drop_last without the last batch if it is not full, as in transformers.
+ * @throws UserError when that leaves none
+ */
+export function evaluatedItems(
+  items: readonly Item[],
+  config: Pick<SFTConfig, 'dataloaderDropLast' | 'perDeviceEvalBatchSize'>,
+): readonly Item[] {
+  const { dataloaderDropLast, perDeviceEvalBatchSize: size } = config;
+  if (!dataloaderDropLast) return items;
+  const whole = items.slice(0, items.length - (items.length % size));
+  if (whole.length > 0) return whole;
+  throw new UserError(
+    `dataloader_drop_last leaves nothing of ${items.length} evaluation examples in batches of ${size}; choose a smaller per_device_eval_batch_size.`,
+  );
+}
+
 /** Items that are laid into rows together; finding rows for all of a large dataset at once would take long. */
 const ITEMS_AT_ONCE = 512;
 
@@ -44,7 +63,7 @@ const ITEMS_AT_ONCE = 512;
  * @throws Interrupted
  */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
-  const { batchSize = 8, tokensPerMicroBatch = 1024, interruption = new Interruption(), onProgress } = options;
+  const { batchSize = 8, tokensPerMicroBatch = TOKENS_PER_MICRO_BATCH, interruption = new Interruption(), onProgress } = options;
   const batches = chunks(items, batchSize);
   const parts = chunks(batches, Math.ceil(ITEMS_AT_ONCE / batchSize));
   const scored: ScoredBatch[] = [];

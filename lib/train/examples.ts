@@ -4,7 +4,7 @@ import type { Dataset, Example } from '../data';
 import { UserError } from '../errors';
 import { createRandom, shuffled } from '../random';
 import { explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
-import { packBestFit, splitLong } from './packing';
+import { packRows } from './packing';
 
 /** The tokens of one example; attention stays inside it. */
 export interface Sequence {
@@ -70,7 +70,7 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   const inOrder = tokenized.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
   const sequences = shuffleSeed === undefined ? inOrder : shuffled(inOrder, createRandom(shuffleSeed));
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
-  const packed = packBestFit(splits ? splitLong(sequences, maxLength) : sequences, maxLength);
+  const packed = packRows(sequences, maxLength, splits);
   notes.push(`${sequences.length} examples were packed into ${packed.length} rows of up to ${maxLength} tokens.`);
   // a row of prompts alone: pieces of split examples
   const items = packed.filter((row) => row.some((sequence) => countTargets(sequence) > 0));

@@ -1,5 +1,17 @@
 /** Packing: filling rows of a fixed length with whole sequences (Ding et al. 2024, "Fewer Truncations Improve Language Modeling"). */
+import { chunks } from './batches';
 import type { Item, Sequence } from './examples';
+
+/** Examples that TRL packs together: it goes through a dataset in slices of so many. */
+const EXAMPLES_AT_ONCE = 1000;
+
+/**
+ * Lays sequences into rows as TRL does.
+ * @param splits whether sequences longer than a row go on in another one; if not, none is longer
+ */
+export function packRows(sequences: readonly Sequence[], length: number, splits: boolean): Item[] {
+  return chunks(sequences, EXAMPLES_AT_ONCE).flatMap((slice) => packBestFit(splits ? splitLong(slice, length) : slice, length));
+}
 
 /**
  * Best-fit decreasing: the longest sequences first, each into the row with the least room that still holds it.

@@ -61,7 +61,11 @@ export function makeSchedule(config: SFTConfig, total: number): Schedule {
       return constantWithWarmup(warmup);
     case 'cosine_with_min_lr': {
       const floor = minLrRate ?? (minLr ?? 0) / config.learningRate;
-      if (!(floor <= 1)) throw new UserError(`min_lr is ${minLr}, above learning_rate ${config.learningRate}; choose a smaller one.`);
+      if (!(floor <= 1)) {
+        const [name, limit] =
+          minLrRate === undefined ? [`min_lr is ${minLr}`, `learning_rate ${config.learningRate}`] : [`min_lr_rate is ${minLrRate}`, 1];
+        throw new UserError(`${name}, above ${limit}; choose a smaller one.`);
+      }
       return cosine({ warmup, total, cycles, floor });
     }
   }

@@ -26,7 +26,7 @@ import {
   writeCheckpoint,
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
-import { averageBatches, type EvalMetrics, scoreItems } from './evaluation';
+import { averageBatches, type EvalMetrics, evaluatedItems, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
@@ -85,6 +85,8 @@ export class SFTTrainer {
   readonly notes: readonly string[];
 
   private readonly options: SFTTrainerOptions;
+  /** The one of chat_template_path. */
+  private readonly chatTemplate?: string;
   private callbacks: readonly TrainerCallback[];
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
@@ -106,13 +108,15 @@ export class SFTTrainer {
         `eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`,
       );
     }
-    const { packing, shuffleDataset, seed } = this.config;
+    const { packing, shuffleDataset, seed, chatTemplatePath } = this.config;
+    if (chatTemplatePath !== null) this.chatTemplate = readText(chatTemplatePath);
     const train = this.prepare(options.trainDataset, packing, shuffleDataset ? seed : undefined);
     this.trainItems = train.items;
     notes.push(...train.notes);
     if (options.evalDataset) {
       const evaluation = this.prepare(options.evalDataset, this.config.evalPacking ?? this.config.packing);
       this.evalItems = evaluation.items;
+      evaluatedItems(evaluation.items, this.config);
       notes.push(...evaluation.notes.map((note) => `Evaluation: ${note}`));
     }
     this.notes = notes;
@@ -230,8 +234,8 @@ export class SFTTrainer {
       return { loss, norm, sums };
     } finally {
       this.stepShare = 0;
-      gradients.reset();
       share.dispose();
+      gradients.reset();
     }
   }
 
@@ -313,8 +317,9 @@ export class SFTTrainer {
    */
   async evaluate(dataset?: Examples): Promise<EvalMetrics> {
     const packing = this.config.evalPacking ?? this.config.packing;
-    const items = dataset ? this.prepare(dataset, packing).items : this.evalItems;
-    if (!items) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
+    const given = dataset ? this.prepare(dataset, packing).items : this.evalItems;
+    if (!given) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
+    const items = evaluatedItems(given, this.config);
     await currentDevice();
     if (!this.training) this.callbacks = this.makeCallbacks();
     const started = performance.now();
@@ -343,9 +348,9 @@ export class SFTTrainer {
     return metrics;
   }
 
-  /** Saves the model as it is now, in Hugging Face's layout. */
+  /** Saves the model as it is now, in Hugging Face's layout, with the chat template that it was trained with. */
   async saveModel(folder: string, options?: SaveOptions): Promise<void> {
-    await saveModel(this.model, folder, options);
+    await saveModel(this.model, folder, { chatTemplate: this.chatTemplate, ...options });
   }
 
   // ---- beginning and end -----------------------------------------------------------------------------------------
@@ -388,14 +393,16 @@ export class SFTTrainer {
     if (outputDir !== null && !stopped) pruneCheckpoints(outputDir, saveTotalLimit, loadBestModelAtEnd ? best?.step : undefined, true);
     const metrics = summarize(this.state, this.pace, runtime);
     const output: TrainOutput = { globalStep: step, trainingLoss: metrics.train_loss, metrics, stopped };
-    if (outputDir !== null && this.runRecord && !stopped)
-      writeRunRecord(outputDir, { ...this.runRecord, finished: true, summary: metrics });
     await this.tell((callback) => callback.onTrainEnd?.(this.snapshot(), output));
+    // last: the checkpoints of a run that has not finished are kept, and one of the listeners may save the model
+    if (outputDir !== null && this.runRecord && !stopped) {
+      writeRunRecord(outputDir, { ...this.runRecord, finished: true, summary: metrics });
+    }
     return output;
   }
 
   private prepare(examples: Examples, packing: boolean, shuffleSeed?: number) {
-    const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy, chatTemplatePath } = this.config;
+    const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = this.config;
     const { template, model } = this.options;
     return prepareExamples(examples, model.tokenizer, {
       maxLength,
@@ -405,7 +412,7 @@ export class SFTTrainer {
       packingStrategy,
       shuffleSeed,
       template,
-      chatTemplate: chatTemplatePath === null ? undefined : readText(chatTemplatePath),
+      chatTemplate: this.chatTemplate,
       positionLimit: model.config.positionLimit,
       vocabSize: model.config.vocabSize,
     });
@@ -416,7 +423,7 @@ export class SFTTrainer {
   private async save(optimizer: AdamW): Promise<void> {
     const { outputDir, saveTotalLimit, loadBestModelAtEnd, saveStrategy } = this.config;
     if (outputDir === null) return;
-    const folder = await writeCheckpoint(outputDir, this.model, optimizer, this.state, this.identity());
+    const folder = await writeCheckpoint(outputDir, this, optimizer, this.state, this.identity());
     const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
     pruneCheckpoints(outputDir, saveTotalLimit, keepBest ? this.state.best?.step : undefined);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));

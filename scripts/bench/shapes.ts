@@ -69,7 +69,7 @@ export function shapeOf(config: ConfigSizes): ShapeName | undefined {
   return shapeNames.find((name) => keys.every((key) => SHAPES[name][key] === config[key]));
 }
 
-/** Rows of a model-shaped product: the tokens that the trainer computes at once by default. */
+/** Rows of a model-shaped product: about the tokens that the trainer computes at once. */
 const TOKENS = 1024;
 
 /** Products whose best speed is the machine's ceiling: two squares, and those of the models' widest layers. */

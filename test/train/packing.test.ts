@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { prepareExamples } from '../../lib/train';
-import { packBestFit, splitLong } from '../../lib/train/packing';
-import { fixtures, readJsonFile, rows, sequence, tinyModel } from './support';
+import { packBestFit, packRows, splitLong } from '../../lib/train/packing';
+import { fixtures, hashOf, readJsonFile, rows, sequence, tinyModel } from './support';
 
 interface Case {
   length: number;
@@ -25,6 +25,20 @@ for (const { length, strategy, lengths, starts, seq_lengths: seqLengths } of rea
       packed.map((row) => row.map(({ inputIds }) => inputIds[0])),
       starts,
     );
+  });
+}
+
+// rows and SHA-256 of their `seq_lengths` as JSON, as trl.data_utils.pack_dataset makes them of the same lengths
+for (const [strategy, length, count, hash] of [
+  ['bfd', 90, 760, '6e4b341456bfc892812d25eb8adc22497fb6227ff7f14ebb8dbaa1c7a56a1be9'],
+  ['bfd_split', 60, 1138, '33a4bf36dfcfb312bdb35e5a1993efc3aad67838804284d420632c18d4d1652f'],
+] as const) {
+  test(`${strategy} lays more than 1000 sequences into the rows that TRL makes, which packs 1000 at a time`, () => {
+    const sequences = Array.from({ length: 1500 }, (_, i) => sequence(1 + ((i * 37) % 90), 1000 * i));
+    const packed = packRows(sequences, length, strategy === 'bfd_split');
+    assert.equal(packed.length, count);
+    const lengths = JSON.stringify(packed.map((row) => row.map(({ inputIds }) => inputIds.length)));
+    assert.equal(hashOf(Buffer.from(lengths)), hash);
   });
 }
 

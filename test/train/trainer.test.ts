@@ -247,6 +247,23 @@ test('a forward pass that fails leaves no tensor behind', async (t) => {
   assert.equal(tf.memory().numTensors, before);
 });
 
+test('dataloader_drop_last leaves out the last batch of an evaluation too, if it is not full', async (t) => {
+  const model = await tinyModel(t);
+  const make = (evalRows: number, dataloaderDropLast: boolean) =>
+    new SFTTrainer({
+      model,
+      trainDataset: rows.slice(0, 4),
+      evalDataset: rows.slice(0, evalRows),
+      config: { ...short, perDeviceEvalBatchSize: 2, dataloaderDropLast },
+    });
+  const whole = await make(4, false).evaluate();
+  const dropping = await make(5, true).evaluate();
+  const keeping = await make(5, false).evaluate();
+  assert.equal(dropping.eval_loss, whole.eval_loss);
+  assert.notEqual(keeping.eval_loss, whole.eval_loss);
+  assert.throws(() => make(1, true), { name: 'UserError', message: /leaves nothing of 1 evaluation examples in batches of 2/ });
+});
+
 test('the parts of an evaluation are told, with its share that is done, and nothing is left of one that was stopped', async (t) => {
   const shares: number[] = [];
   const listener: TrainerCallback = {
