@@ -2,75 +2,12 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import { type DownloadProgress, resolveModel } from '../../lib/data';
-import { UserError } from '../../lib/errors';
 import { Interrupted } from '../../lib/interruption';
-import { COMMIT, gitSha1, type HubServer, sha256, startHub } from './hub-server';
-
-const ID = 'tester/tiny-model';
-const weights = randomBytes(300_000);
-const config = Buffer.from('{"model_type": "llama"}');
-const model = {
-  'config.json': config,
-  'tokenizer.json': '{}',
-  'model.safetensors': weights,
-  'README.md': '# hi',
-  'pytorch_model.bin': 'pickle',
-  'modeling.py': 'import os',
-};
-
-interface Place {
-  hub: HubServer;
-  home: string;
-  cache: string;
-  repository: string;
-  env: (name: string, value: string | undefined) => void;
-}
-
-/** A hub that holds one model, an empty cache, and an environment that names both; all put back afterwards. */
-async function withHub(files: Record<string, string | Buffer>, run: (place: Place) => Promise<void>): Promise<void> {
-  const hub = await startHub(ID, files);
-  const home = fs.mkdtempSync(path.join(tmpdir(), 'hub-'));
-  const names = [
-    'HF_ENDPOINT',
-    'HF_HOME',
-    'HF_HUB_CACHE',
-    'HUGGINGFACE_HUB_CACHE',
-    'HF_TOKEN',
-    'HUGGING_FACE_HUB_TOKEN',
-    'HF_TOKEN_PATH',
-    'HF_HUB_OFFLINE',
-    'TRANSFORMERS_OFFLINE',
-  ];
-  const before = Object.fromEntries(names.map((name) => [name, process.env[name]]));
-  const env: Place['env'] = (name, value) => {
-    if (value === undefined) delete process.env[name];
-    else process.env[name] = value;
-  };
-  for (const name of names) env(name, undefined);
-  env('HF_ENDPOINT', `${hub.endpoint}/`);
-  env('HF_HOME', home);
-  const cache = path.join(home, 'hub');
-  try {
-    await run({ hub, home, cache, repository: path.join(cache, 'models--tester--tiny-model'), env });
-  } finally {
-    for (const name of names) env(name, before[name]);
-    await hub.close();
-    fs.rmSync(home, { recursive: true, force: true });
-  }
-}
-
-function says(...patterns: RegExp[]): (error: unknown) => boolean {
-  return (error) => {
-    assert.ok(error instanceof UserError, String((error as Error).stack));
-    assert.ok(!error.message.includes('\n'));
-    for (const pattern of patterns) assert.match(error.message, pattern);
-    return true;
-  };
-}
+import { config, ID, model, says, weights, withHub } from './hub-place';
+import { COMMIT, gitSha1, sha256 } from './hub-server';
 
 test('a local folder is taken as it is, without the network', async () => {
   await withHub(model, async ({ hub, home, cache }) => {
