@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import * as path from 'node:path';
+import { UserError } from '../../errors';
 
 export interface HubSettings {
   /** Base address without a slash at its end. */
@@ -12,7 +13,7 @@ export interface HubSettings {
   readonly cache: string;
 }
 
-/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. */
+/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. @throws UserError for a token that can be none */
 export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
   const home = expand(env.HF_HOME || path.join(env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'huggingface'));
   return {
@@ -24,11 +25,24 @@ export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
 }
 
 function tokenOf(env: NodeJS.ProcessEnv, home: string): string | undefined {
-  const named = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || '').trim();
-  if (named !== '') return named;
+  for (const name of ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']) {
+    const named = checkedToken(env[name] ?? '', name);
+    if (named !== undefined) return named;
+  }
   const file = expand(env.HF_TOKEN_PATH || path.join(home, 'token'));
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN) || !existsSync(file)) return undefined;
-  return readFileSync(file, 'utf8').trim() || undefined;
+  return checkedToken(readFileSync(file, 'utf8'), file);
+}
+
+/** A token without the space around it; undefined where there is none. What is wrong with it is said without showing it: it is a secret. */
+function checkedToken(text: string, place: string): string | undefined {
+  const token = text.trim();
+  if (token === '') return undefined;
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  const fault = /[\r\n]/.test(token) ? 'more than one line' : 'a space or another character that no token has';
+  throw new UserError(
+    `${place} holds ${fault}, so it is no token of the Hugging Face Hub; put the token there alone, or nothing to do without one.`,
+  );
 }
 
 function isTrue(value: string | undefined): boolean {

@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { resolveModel } from '../../lib/data';
+import { ID, model, says, withHub } from './hub-place';
+
+test('a token that can be none is refused without being shown, and without asking anybody', async () => {
+  const broken: Array<[string, RegExp]> = [
+    ['hf_SECRET\nmore', /more than one line/],
+    ['hf_SECRET\r\nmore', /more than one line/],
+    ['hf_SECRET more', /a space or another character/],
+    ['hf_SECRET\u00e9', /a space or another character/],
+    ['hf_SECRET\u0000', /a space or another character/],
+  ];
+  await withHub(model, async ({ hub, home, env }) => {
+    const refused = async (place: string, fault: RegExp): Promise<void> =>
+      assert.rejects(resolveModel(ID), (error: Error) => {
+        assert.doesNotMatch(`${error.message} ${(error.cause as Error | undefined)?.message}`, /SECRET/);
+        assert.ok(error.message.startsWith(`${place} holds `), error.message);
+        return says(fault, /put the token there alone/)(error);
+      });
+    const file = path.join(home, 'token');
+    for (const [token, fault] of broken) {
+      fs.writeFileSync(file, token);
+      await refused(file, fault);
+      fs.rmSync(file);
+      if (token.includes('\u0000')) continue; // no environment can hold it
+      env('HF_TOKEN', token);
+      await refused('HF_TOKEN', fault);
+      env('HF_TOKEN', undefined);
+    }
+    assert.deepEqual(hub.seen, []);
+  });
+});
+
+test('space around a token does no harm', async () => {
+  await withHub(model, async ({ hub, env }) => {
+    env('HF_TOKEN', ' hf_right\r\n');
+    await resolveModel(ID);
+    assert.equal(hub.seen[0].token, 'Bearer hf_right');
+  });
+});
