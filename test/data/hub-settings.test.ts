@@ -41,3 +41,20 @@ test('space around a token does no harm', async () => {
     assert.equal(hub.seen[0].token, 'Bearer hf_right');
   });
 });
+
+test('a token file that is a folder or may not be read is named', async (t) => {
+  await withHub(model, async ({ home }) => {
+    const file = path.join(home, 'token');
+    fs.mkdirSync(file);
+    await assert.rejects(resolveModel(ID), says(/token is a folder, but a file was expected/));
+    fs.rmdirSync(file);
+    fs.writeFileSync(file, 'hf_right');
+    const read = fs.readFileSync;
+    t.mock.method(fs, 'readFileSync', (name: string, ...rest: []) => {
+      // permissions do not hold for root, who may run this test
+      if (name === file) throw Object.assign(new Error('permission denied'), { code: 'EACCES' });
+      return read(name, ...rest);
+    });
+    await assert.rejects(resolveModel(ID), says(/token cannot be read: permission denied; change its permissions/));
+  });
+});

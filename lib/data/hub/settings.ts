@@ -1,8 +1,9 @@
 /** What the environment says about the Hugging Face Hub, read anew at each call; the variables are those of huggingface_hub. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
+import { readText } from '../../files';
 
 export interface HubSettings {
   /** Base address without a slash at its end. */
@@ -13,7 +14,7 @@ export interface HubSettings {
   readonly cache: string;
 }
 
-/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. @throws UserError for a token that can be none */
+/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. @throws UserError for a token that can be none, or a file of it that cannot be read */
 export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
   const home = expand(env.HF_HOME || path.join(env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'huggingface'));
   return {
@@ -31,7 +32,7 @@ function tokenOf(env: NodeJS.ProcessEnv, home: string): string | undefined {
   }
   const file = expand(env.HF_TOKEN_PATH || path.join(home, 'token'));
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN) || !existsSync(file)) return undefined;
-  return checkedToken(readFileSync(file, 'utf8'), file);
+  return checkedToken(readText(file), file);
 }
 
 /** A token without the space around it; undefined where there is none. What is wrong with it is said without showing it: it is a secret. */
