@@ -14,15 +14,39 @@ export interface HubSettings {
   readonly cache: string;
 }
 
-/** HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. @throws UserError for a token that can be none, or a file of it that cannot be read */
+const HUB = 'https://huggingface.co';
+
+/**
+ * HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. Address and token
+ * are not looked at where nobody will be asked.
+ * @throws UserError for an address or a token that can be none, or a file of the token that cannot be read
+ */
 export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
   const home = expand(env.HF_HOME || path.join(env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'huggingface'));
+  const offline = isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE);
   return {
-    endpoint: (env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, ''),
-    token: tokenOf(env, home),
-    offline: isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE),
+    endpoint: offline ? HUB : endpointOf(env.HF_ENDPOINT ?? ''),
+    token: offline ? undefined : tokenOf(env, home),
+    offline,
     cache: expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || path.join(home, 'hub')),
   };
+}
+
+/** The address that HF_ENDPOINT names. What may hold a password is not shown. */
+function endpointOf(text: string): string {
+  const named = text.trim();
+  if (named === '') return HUB;
+  const url = URL.canParse(named) ? new URL(named) : undefined;
+  const isAddress = url?.protocol === 'https:' || url?.protocol === 'http:';
+  if (isAddress && !url.username && !url.password && !url.search && !url.hash) return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
+  if (named.includes('@'))
+    throw new UserError(
+      'HF_ENDPOINT holds a user or a password, which are not sent; give the address without them, and a token in HF_TOKEN.',
+    );
+  const shown = JSON.stringify(named.replace(/[?#].*/s, ''));
+  if (isAddress)
+    throw new UserError(`HF_ENDPOINT (${shown}) goes on with a query (? or #), but a base address was expected; leave the query out.`);
+  throw new UserError(`HF_ENDPOINT is ${shown}, which is no web address; give a whole one like ${HUB}, or unset it.`);
 }
 
 function tokenOf(env: NodeJS.ProcessEnv, home: string): string | undefined {
