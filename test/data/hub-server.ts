@@ -18,6 +18,10 @@ export interface Faults {
   breaks: number;
   /** How many more requests are answered with 503. */
   busy: number;
+  /** What the Hub itself answers in place of all else. */
+  answer: ((response: http.ServerResponse) => void) | undefined;
+  /** What the storage of large files answers in place of all else. */
+  storage: ((response: http.ServerResponse) => void) | undefined;
   /** Content served in place of a file's own. */
   replaced: Map<string, Buffer>;
   /** Only this token may read. */
@@ -32,7 +36,16 @@ export interface Faults {
 export async function startHub(id: string, files: Record<string, string | Buffer>): Promise<HubServer> {
   const content = new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
   const seen: HubServer['seen'] = [];
-  const faults: Faults = { breaks: 0, busy: 0, replaced: new Map(), gatedFor: undefined, noApi: false, noRanges: false };
+  const faults: Faults = {
+    breaks: 0,
+    busy: 0,
+    answer: undefined,
+    storage: undefined,
+    replaced: new Map(),
+    gatedFor: undefined,
+    noApi: false,
+    noRanges: false,
+  };
   let cdn = '';
 
   const serve = (request: http.IncomingMessage, response: http.ServerResponse, name: string): void => {
@@ -61,6 +74,7 @@ export async function startHub(id: string, files: Record<string, string | Buffer
       faults.busy--;
       return refuse(503);
     }
+    if (faults.answer) return faults.answer(response);
     const api = path.startsWith('/api/models/');
     if (api && faults.noApi) return refuse(404);
     if (!path.startsWith(api ? `/api/models/${id}/` : `/${id}/`)) return refuse(401, 'RepoNotFound');
@@ -91,6 +105,7 @@ export async function startHub(id: string, files: Record<string, string | Buffer
       token: request.headers.authorization,
       range: request.headers.range,
     });
+    if (faults.storage) return faults.storage(response);
     serve(request, response, (request.url ?? '').slice('/storage/'.length));
   });
   cdn = await listen(storage);

@@ -2,8 +2,23 @@
 import { codeOf, messageOf, UserError } from '../../errors';
 import type { HubSettings } from './settings';
 
-/** The Hub cannot be reached at all; a cached copy may still serve. */
-export class HubUnreachable extends UserError {}
+/** The Hub cannot be reached; a cached copy may still serve. */
+export class HubUnreachable extends UserError {
+  /**
+   * @param trouble what has happened: the sentence's beginning
+   * @param remedy what to do where no copy serves: its end
+   */
+  constructor(
+    readonly trouble: string,
+    remedy: string,
+    options?: { cause?: unknown },
+  ) {
+    super(`${trouble}; ${remedy}.`, options);
+  }
+}
+
+/** The Hub was reached, and asked again where that may help, but is out of order, so that nothing is learnt about the model. */
+export class HubOutage extends HubUnreachable {}
 
 /** The server answered that this file or address does not exist. */
 export class NotOnHub extends UserError {}
@@ -30,11 +45,16 @@ export async function request(url: string, settings: HubSettings, options: HubRe
       if (last || !mayPass(error)) throw error;
       return undefined;
     });
-    const busy = response === undefined || response.status === 429 || response.status >= 500;
+    const busy = response === undefined || isOutage(response.status);
     if (response && (!busy || last)) return response;
     await response?.body?.cancel();
     await pause(attempt);
   }
+}
+
+/** Whether a status speaks of the server's state and not of what was asked for. */
+function isOutage(status: number): boolean {
+  return status === 408 || status === 429 || status >= 500;
 }
 
 async function once(
@@ -65,7 +85,8 @@ async function send(url: URL, init: RequestInit): Promise<Response> {
     return await fetch(url, { ...init, signal: init.signal ?? AbortSignal.timeout(PATIENCE_MS) });
   } catch (error) {
     throw new HubUnreachable(
-      `${url.origin} cannot be reached (${reasonOf(error)}); check the network and HF_ENDPOINT, or use a local folder.`,
+      `${url.origin} cannot be reached (${reasonOf(error)})`,
+      'check the network and HF_ENDPOINT, or use a local folder',
       { cause: error },
     );
   }
@@ -93,6 +114,10 @@ export function refusal(response: Response, id: string, revision: string, settin
   const code = response.headers.get('x-error-code') ?? '';
   const where = `${settings.endpoint}/${id}`;
   const withToken = settings.token !== undefined;
+  if (response.status === 429)
+    return new HubOutage(`${settings.endpoint} limits the number of requests (status 429)`, 'wait some minutes, or set HF_TOKEN');
+  if (isOutage(response.status))
+    return new HubOutage(`${settings.endpoint} is out of order (status ${response.status})`, 'try again later, or use a local folder');
   if (code === 'GatedRepo' || (response.status === 403 && code === '')) {
     return new UserError(
       `${id} is gated: its owner grants access on request; ask for it at ${where}, then ${withToken ? 'use an HF_TOKEN of the account that was granted it' : 'set HF_TOKEN to a token of that account'}.`,
@@ -106,7 +131,5 @@ export function refusal(response: Response, id: string, revision: string, settin
       `${id} is neither a folder here nor a model at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`,
     );
   }
-  if (response.status === 429)
-    return new UserError(`${settings.endpoint} limits the number of requests (status 429); wait some minutes, or set HF_TOKEN.`);
   return new UserError(`${settings.endpoint} refused ${id} (status ${response.status}${code && `, ${code}`}); try again later.`);
 }

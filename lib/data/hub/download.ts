@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
 import { remove, rename, writeError } from '../../files';
-import { HubUnreachable, PATIENCE_MS, pause, reasonOf, refusal, request } from './client';
+import { HubOutage, HubUnreachable, PATIENCE_MS, pause, reasonOf, refusal, request } from './client';
 import type { RemoteFile } from './listing';
 import type { HubSettings } from './settings';
 
@@ -58,11 +58,12 @@ async function fetchAll(
       await fetchRest(file, partial, repository, settings, onBytes);
       return;
     } catch (error) {
-      if (error instanceof UserError && !(error instanceof HubUnreachable)) throw error;
+      if (error instanceof UserError && (error instanceof HubOutage || !(error instanceof HubUnreachable))) throw error;
       fruitless = sizeOf(partial) > before ? 0 : fruitless + 1;
       if (fruitless >= FRUITLESS) {
         throw new HubUnreachable(
-          `The connection broke while ${file.name} of ${repository.id} was being downloaded (${reasonOf(error)}); ${sizeOf(partial)} bytes are kept, so run again to go on from there.`,
+          `The connection broke while ${file.name} of ${repository.id} was being downloaded (${reasonOf(error)})`,
+          `${sizeOf(partial)} bytes are kept, so run again to go on from there`,
           { cause: error },
         );
       }

@@ -69,7 +69,7 @@ export async function resolveModel(
     return await download(dirOrId, revision, files, cache, settings, onProgress ?? progressLine(dirOrId));
   } catch (error) {
     if (!(error instanceof HubUnreachable) || !cached) throw error;
-    console.warn(`${settings.endpoint} cannot be reached; ${dirOrId} is taken from the cache.`);
+    console.warn(`${error.trouble}; ${dirOrId} is taken from the cache.`);
     return cached;
   }
 }

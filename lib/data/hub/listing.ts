@@ -1,6 +1,6 @@
 /** What a repository on the Hub holds: its commit and, for each file, where it is, how large, and its hash. */
 import { isCommit } from './cache';
-import { NotOnHub, refusal, request } from './client';
+import { HubOutage, NotOnHub, reasonOf, refusal, request } from './client';
 import type { HubSettings } from './settings';
 
 export interface RemoteFile {
@@ -38,16 +38,34 @@ export async function listRepository(id: string, revision: string, known: readon
     if (probed) return probed;
     throw refusal(response, id, revision, settings);
   }
-  const info = (await response.json().catch(() => undefined)) as { sha?: unknown; siblings?: unknown } | undefined;
-  if (typeof info?.sha !== 'string' || !isCommit(info.sha) || !Array.isArray(info.siblings)) {
-    throw new NotOnHub(
-      `${settings.endpoint} does not answer like the Hugging Face Hub (no commit and files for ${id}); check HF_ENDPOINT.`,
-    );
-  }
-  const commit = info.sha;
-  const siblings = (info.siblings as Sibling[]).filter((sibling) => typeof sibling?.rfilename === 'string');
+  const { commit, siblings } = await readListing(response, id, settings);
   const byName = new Map(siblings.map((sibling) => [sibling.rfilename, sibling]));
   return { id, commit, names: [...byName.keys()], file: (name) => describe(byName.get(name), id, commit, name, settings) };
+}
+
+/** @throws HubOutage for an answer that breaks off, or is none of the Hub's, like the page that asks to sign in to a network */
+async function readListing(response: Response, id: string, settings: HubSettings): Promise<{ commit: string; siblings: Sibling[] }> {
+  const text = await response.text().catch((error: unknown) => {
+    throw new HubOutage(`${settings.endpoint} broke off its answer about ${id} (${reasonOf(error)})`, 'try again, or use a local folder', {
+      cause: error,
+    });
+  });
+  const info = parsed(text) as { sha?: unknown; siblings?: unknown } | null | undefined;
+  if (typeof info?.sha !== 'string' || !isCommit(info.sha) || !Array.isArray(info.siblings)) {
+    throw new HubOutage(
+      `${settings.endpoint} does not answer like the Hugging Face Hub (no commit and files for ${id})`,
+      'check the network and HF_ENDPOINT, or use a local folder',
+    );
+  }
+  return { commit: info.sha, siblings: (info.siblings as Sibling[]).filter((sibling) => typeof sibling?.rfilename === 'string') };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 async function describe(
