@@ -84,6 +84,32 @@ test('an outage of the storage is told after the usual repetitions, and what has
   });
 });
 
+test('a redirect to what is no web address is told in one sentence without its secrets, and does not keep the cache from serving', async (t) => {
+  await withHub(model, async ({ hub, env }) => {
+    const folder = await resolveModel(ID);
+    for (const [location, sentence] of [
+      ['http://[bad?key=SECRET', /redirects to "http:\/\/\[bad", which is no web address; check HF_ENDPOINT/],
+      ['file:///etc/passwd', /redirects to "file:\/\/\/etc\/passwd", which is no web address; check HF_ENDPOINT/],
+      ['http://user:SECRET@127.0.0.1:9', /redirects to an address with a user or password, which is no/],
+      ['/round', /redirects more than 10 times; check HF_ENDPOINT/],
+    ] as const) {
+      hub.faults.answer = (response) => void response.writeHead(302, { location }).end();
+      await assert.rejects(
+        resolveModel('tester/other'),
+        (error) => says(sentence)(error) && !/SECRET/.test(String((error as Error).stack)),
+      );
+      const warned = warnings(t);
+      assert.equal(await resolveModel(ID), folder);
+      assert.equal(warned.length, 1);
+      t.mock.restoreAll();
+    }
+    hub.faults.answer = undefined;
+    hub.faults.storage = (response) => void response.writeHead(302, { location: 'http://' }).end();
+    env('HF_HUB_CACHE', `${folder}-other`);
+    await assert.rejects(resolveModel(ID), says(/redirects to "http:\/\/", which is no web address/));
+  });
+});
+
 test('what the Hub refuses is told, whatever the cache holds', async (t) => {
   await withHub(model, async ({ hub }) => {
     await resolveModel(ID);

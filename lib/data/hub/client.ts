@@ -70,14 +70,32 @@ async function once(
     const response = await send(url, { method, headers: { ...headers, ...authorization }, redirect: 'manual', signal });
     const location = response.status >= 300 && response.status < 400 ? response.headers.get('location') : null;
     if (location === null) return response;
-    const next = new URL(location, url);
+    const next = addressOf(location, url);
+    if (!next) {
+      await response.body?.cancel();
+      throw new HubOutage(
+        `${url.origin} redirects to ${shown(location)}, which is no web address`,
+        `check HF_ENDPOINT (${settings.endpoint}), or use a local folder`,
+      );
+    }
     if (!follow && next.origin !== home) return response;
     // the metadata of a large file is on the redirect itself, not on the storage that it points to
     if (!follow && response.headers.has('x-linked-etag')) return response;
     await response.body?.cancel();
     url = next;
   }
-  throw new UserError(`${start} redirects more than ${REDIRECTS} times; check HF_ENDPOINT (${settings.endpoint}).`);
+  throw new HubOutage(`${start} redirects more than ${REDIRECTS} times`, `check HF_ENDPOINT (${settings.endpoint}), or use a local folder`);
+}
+
+/** Where a redirect goes; undefined where no request can go there. */
+function addressOf(location: string, from: URL): URL | undefined {
+  const url = URL.canParse(location, from.href) ? new URL(location, from) : undefined;
+  return url && /^https?:$/.test(url.protocol) && !url.username && !url.password ? url : undefined;
+}
+
+/** An address that may hold a password or a signature, without these. */
+function shown(location: string): string {
+  return location.includes('@') ? 'an address with a user or password' : JSON.stringify(location.replace(/[?#].*/s, ''));
 }
 
 async function send(url: URL, init: RequestInit): Promise<Response> {
