@@ -84,6 +84,20 @@ test('an outage of the storage is told after the usual repetitions, and what has
   });
 });
 
+test('the answer to a refused download is not left open', async () => {
+  await withHub(model, async ({ hub }) => {
+    const closed = new Promise<void>((resolve) => {
+      hub.faults.storage = (response) => {
+        response.on('close', resolve);
+        response.writeHead(403, { 'x-error-code': 'Denied' }).write('sorry, and more is to come');
+      };
+    });
+    await assert.rejects(resolveModel(ID), says(/refused tester\/tiny-model \(status 403, Denied\)/));
+    const late = new Promise<never>((_, reject) => setTimeout(() => reject(new Error('the answer is still open')), 3000).unref());
+    await Promise.race([closed, late]);
+  });
+});
+
 test('a redirect to what is no web address is told in one sentence without its secrets, and does not keep the cache from serving', async (t) => {
   await withHub(model, async ({ hub, env }) => {
     const folder = await resolveModel(ID);

@@ -86,13 +86,16 @@ async function fetchRest(
     const range: Record<string, string> = have > 0 ? { range: `bytes=${have}-` } : {};
     // without "identity" a server may compress, and then sizes and ranges are those of the compressed form
     const response = await request(file.url, settings, { headers: { ...range, 'accept-encoding': 'identity' }, signal: watch.signal });
+    const isUsable = response.ok && startOf(response) <= have;
+    // what is not read keeps its connection, and with it the process
+    if (!isUsable) await response.body?.cancel();
     if (response.status === 416) {
       remove(partial);
       throw new Error('the server holds less than what an earlier run has left');
     }
     if (!response.ok || !response.body) throw refusal(response, repository.id, repository.revision, settings);
-    const start = response.status === 206 ? startOf(response) : 0;
-    if (start > have) throw new Error(`the server sent bytes from ${start} on instead of from ${have}`);
+    const start = startOf(response);
+    if (!isUsable) throw new Error(`the server sent bytes from ${start} on instead of from ${have}`);
     const total = file.size ?? start + Number(response.headers.get('content-length') ?? Number.NaN);
     await store(response.body, partial, start, (loaded) => {
       watch.feed();
@@ -105,7 +108,9 @@ async function fetchRest(
   }
 }
 
+/** The first byte of the file that an answer brings. */
 function startOf(response: Response): number {
+  if (response.status !== 206) return 0;
   return Number(/^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1] ?? 0);
 }
 
