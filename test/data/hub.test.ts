@@ -32,6 +32,33 @@ test('what can only be a path is never looked for on the Hub', async () => {
   });
 });
 
+test('a path that the system cannot follow is named, and a name too long for a path may still be an id', async (t) => {
+  await withHub(model, async ({ home, hub }) => {
+    if (process.platform !== 'win32') {
+      const loop = path.join(home, 'loop');
+      fs.symlinkSync(loop, loop);
+      await assert.rejects(resolveModel(loop), says(/loop cannot be read: ELOOP/));
+    }
+    await assert.rejects(resolveModel(`./${'x'.repeat(300)}`), says(/There is no folder .*check the path/));
+    await assert.rejects(resolveModel('x'.repeat(300)), says(/neither a folder nor a model's name/));
+    assert.deepEqual(hub.seen, []);
+    for (const [code, outcome] of [
+      ['EACCES', says(/tester\/tiny-model cannot be read: permission denied; change its permissions/)],
+      ['ENAMETOOLONG', undefined],
+    ] as const) {
+      const stat = fs.statSync;
+      // permissions do not hold for root, and an id is too long for few file systems
+      const mock = t.mock.method(fs, 'statSync', (name: string, options: object) => {
+        if (name === ID) throw Object.assign(new Error(code), { code });
+        return stat(name, options);
+      });
+      if (outcome) await assert.rejects(resolveModel(ID), outcome);
+      else await resolveModel(ID);
+      mock.mock.restore();
+    }
+  });
+});
+
 test('a Hub model is downloaded into the layout of the Hugging Face cache', async () => {
   await withHub(model, async ({ cache, repository }) => {
     const folder = await resolveModel(ID);

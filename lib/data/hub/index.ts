@@ -1,7 +1,8 @@
 /** A model by name: a local folder as it is, or a repository of the Hugging Face Hub, downloaded into the shared cache. */
 import fs from 'node:fs';
 import * as path from 'node:path';
-import { UserError } from '../../errors';
+import { codeOf, UserError } from '../../errors';
+import { readError } from '../../files';
 import { Interruption } from '../../interruption';
 import { isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
 import { HubUnreachable } from './client';
@@ -76,13 +77,24 @@ export async function resolveModel(
 
 /** The folder itself where the name is a folder's; undefined where it can only be a Hub id. */
 function localFolder(dirOrId: string): string | undefined {
-  const stat = fs.statSync(dirOrId, { throwIfNoEntry: false });
+  const stat = statOf(dirOrId);
   if (stat?.isDirectory()) return dirOrId;
   if (stat)
     throw new UserError(`${dirOrId} is a file, but the folder of a model was expected; name the folder that holds its config.json.`);
   const pathLike = /^[./~]|\\|^[A-Za-z]:|\/$/.test(dirOrId) || dirOrId.split('/').length > 2;
   if (pathLike) throw new UserError(`There is no folder ${dirOrId}; check the path (it is taken from ${process.cwd()}).`);
   return undefined;
+}
+
+/** @throws UserError where the system does not say what a path leads to */
+function statOf(name: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(name, { throwIfNoEntry: false });
+  } catch (error) {
+    // too long for a path here, so that there is none; whether it may be an id is another question
+    if (codeOf(error) === 'ENAMETOOLONG') return undefined;
+    throw readError(name, error);
+  }
 }
 
 function checkId(id: string): void {
