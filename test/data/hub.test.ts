@@ -144,6 +144,62 @@ test('what is in the cache is not downloaded again', async () => {
   });
 });
 
+test('a commit that Python has left in the cache without tokenizer, or without a part of it, is completed', async (t) => {
+  const whole = { ...model, 'tokenizer_config.json': '{}' };
+  await withHub(whole, async ({ hub, cache, repository, env }) => {
+    const folder = path.join(repository, 'snapshots', COMMIT);
+    const leave = (...names: Array<keyof typeof whole>): void => {
+      fs.rmSync(cache, { recursive: true, force: true });
+      fs.mkdirSync(folder, { recursive: true });
+      for (const name of names) fs.writeFileSync(path.join(folder, name), whole[name]);
+    };
+    const all = ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'];
+    for (const left of [[], ['tokenizer.json']] as const) {
+      leave('config.json', 'model.safetensors', ...left);
+      assert.equal(await resolveModel(ID, { revision: COMMIT }), folder);
+      assert.deepEqual(fs.readdirSync(folder).sort(), all);
+      hub.seen.length = 0;
+      await resolveModel(ID, { revision: COMMIT });
+      assert.deepEqual(hub.seen, [], 'what this commit does not have is remembered');
+      leave('tokenizer.json', ...left);
+      await resolveModel(ID, { revision: COMMIT, files: 'tokenizer' });
+      assert.deepEqual(fs.readdirSync(folder).sort(), ['config.json', 'tokenizer.json', 'tokenizer_config.json']);
+    }
+    leave('config.json', 'model.safetensors');
+    t.mock.method(console, 'warn', () => {});
+    env('HF_ENDPOINT', 'http://127.0.0.1:9');
+    assert.equal(await resolveModel(ID, { revision: COMMIT }), folder, 'nobody can be asked, and what is there may be all');
+  });
+});
+
+test('a commit that Python knows the whole of is taken from the cache without asking', async () => {
+  await withHub(model, async ({ hub, repository }) => {
+    const folder = await resolveModel(ID);
+    const absent = fs.readdirSync(path.join(repository, '.no_exist', COMMIT)).sort();
+    assert.deepEqual(
+      absent,
+      [
+        'adapter_config.json',
+        'added_tokens.json',
+        'chat_template.jinja',
+        'chat_template.json',
+        'generation_config.json',
+        'merges.txt',
+        'special_tokens_map.json',
+        'tokenizer.model',
+        'tokenizer_config.json',
+        'vocab.json',
+      ],
+      'the names and the place are those of huggingface_hub',
+    );
+    for (const name of absent) assert.equal(fs.statSync(path.join(repository, '.no_exist', COMMIT, name)).size, 0);
+    hub.faults.noApi = true;
+    fs.rmSync(path.join(repository, '.no_exist'), { recursive: true });
+    assert.equal(await resolveModel(ID, { revision: COMMIT }), folder);
+    assert.ok(!fs.existsSync(path.join(repository, '.no_exist')), 'a mirror may lack what the Hub has');
+  });
+});
+
 test('progress tells the bytes of every file up to its end', async () => {
   await withHub(model, async () => {
     const said: DownloadProgress[] = [];

@@ -3,6 +3,7 @@
  *   models--org--name/refs/main                  the commit that a branch points to
  *   models--org--name/snapshots/COMMIT/FILE      a link to ...
  *   models--org--name/blobs/HASH                 ... the content (HASH.incomplete while it is being downloaded)
+ *   models--org--name/.no_exist/COMMIT/FILE      an empty file: this commit has no such file
  */
 import fs from 'node:fs';
 import * as path from 'node:path';
@@ -35,6 +36,27 @@ export class RepositoryCache {
 
   remember(revision: string, commit: string): void {
     if (!isCommit(revision) && this.commitOf(revision) !== commit) writeFileAtomic(path.join(this.folder, 'refs', revision), commit);
+  }
+
+  /** Whether each of these files is there or is known not to exist, so that there is nothing to ask about them. */
+  knows(commit: string, files: readonly string[]): boolean {
+    return files.every((file) => fs.existsSync(path.join(this.snapshot(commit), file)) || fs.existsSync(this.absence(commit, file)));
+  }
+
+  /** Remembers files that a commit does not have. */
+  rememberAbsent(commit: string, files: readonly string[]): void {
+    try {
+      for (const file of files) {
+        fs.mkdirSync(path.dirname(this.absence(commit, file)), { recursive: true });
+        fs.closeSync(fs.openSync(this.absence(commit, file), 'a'));
+      }
+    } catch {
+      // a cache that may only be read still serves; the Hub is asked each time
+    }
+  }
+
+  private absence(commit: string, file: string): string {
+    return path.join(this.folder, '.no_exist', commit, file);
   }
 
   /**
@@ -105,7 +127,7 @@ export function isPlainName(name: string): boolean {
   return /^[A-Za-z0-9_][A-Za-z0-9._ +-]*$/.test(name);
 }
 
-/** True when a snapshot holds all that is asked for. */
+/** True when a snapshot can serve, if need be: Python may have left the weights without the tokenizer, and not each model has one. */
 export function isComplete(folder: string, files: 'model' | 'tokenizer'): boolean {
   const has = (name: string): boolean => fs.existsSync(path.join(folder, name));
   try {

@@ -37,6 +37,7 @@ export const TOKENIZER_FILES: readonly string[] = [
 ];
 /** Everything but weights that is ever downloaded; never anything that could run code when it is read. */
 const SMALL_FILES = ['config.json', 'generation_config.json', ...TOKENIZER_FILES, 'adapter_config.json'];
+const smallFiles = (files: 'model' | 'tokenizer'): readonly string[] => (files === 'model' ? SMALL_FILES : TOKENIZER_FILES);
 const INDEX = 'model.safetensors.index.json';
 const WEIGHTS = ['model.safetensors', 'adapter_model.safetensors'];
 
@@ -64,8 +65,8 @@ export async function resolveModel(
       `${dirOrId} is not in the cache ${settings.cache} and HF_HUB_OFFLINE forbids downloading it; run once without HF_HUB_OFFLINE, or give a local folder.`,
     );
   }
-  // what a commit holds never changes
-  if (cached && path.basename(cached) === revision) return cached;
+  // what a commit holds never changes; but another program may have taken only a part of it
+  if (cached && path.basename(cached) === revision && cache.knows(revision, smallFiles(files))) return cached;
   try {
     return await download(dirOrId, revision, files, cache, settings, onProgress ?? progressLine(dirOrId));
   } catch (error) {
@@ -134,6 +135,11 @@ async function download(
     if (weights.length === 0) throw noWeights(id, repository.names);
     await fetchThese(weights);
   }
+  if (repository.isListed)
+    cache.rememberAbsent(
+      repository.commit,
+      SMALL_FILES.filter((name) => !has(name)),
+    );
   // only now: a revision that is remembered has been downloaded whole
   cache.remember(revision, repository.commit);
   return folder;

@@ -16,6 +16,8 @@ export interface Repository {
   readonly commit: string;
   /** Names of all files; those of other folders included. */
   readonly names: readonly string[];
+  /** Whether the Hub itself listed them; mirrors were asked for each known name, and what they miss may exist all the same. */
+  readonly isListed: boolean;
   /** Address, size and hash of a file. */
   file(name: string): Promise<RemoteFile>;
 }
@@ -40,7 +42,7 @@ export async function listRepository(id: string, revision: string, known: readon
   }
   const { commit, siblings } = await readListing(response, id, settings);
   const byName = new Map(siblings.map((sibling) => [sibling.rfilename, sibling]));
-  return { id, commit, names: [...byName.keys()], file: (name) => describe(byName.get(name), id, commit, name, settings) };
+  return { id, commit, names: [...byName.keys()], isListed: true, file: (name) => describe(byName.get(name), id, commit, name, settings) };
 }
 
 /** @throws HubOutage for an answer that breaks off, or is none of the Hub's, like the page that asks to sign in to a network */
@@ -100,7 +102,7 @@ async function probe(id: string, revision: string, known: readonly string[], set
     if (asked) return asked;
     throw new NotOnHub(`${id} does not hold ${name}; try again later, or choose another revision.`);
   };
-  return { id, commit, names: [...found.keys()], file };
+  return { id, commit, names: [...found.keys()], isListed: false, file };
 }
 
 /** The Hub's headers for a file; undefined where it does not exist. */
