@@ -101,6 +101,15 @@ function copyWhole(source: string, target: string): void {
   }
 }
 
+/** Makes a folder of the cache, and those above it. */
+export function makeFolder(folder: string): void {
+  try {
+    fs.mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw writeError(folder, error);
+  }
+}
+
 export function isCommit(revision: string): boolean {
   return /^[0-9a-f]{40}$/.test(revision);
 }

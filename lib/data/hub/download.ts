@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
 import { remove, rename, writeError } from '../../files';
+import { makeFolder } from './cache';
 import { HubOutage, HubUnreachable, PATIENCE_MS, pause, reasonOf, refusal, request } from './client';
 import type { RemoteFile } from './listing';
 import type { HubSettings } from './settings';
@@ -11,9 +12,16 @@ import type { HubSettings } from './settings';
 /** Connections that break without having brought anything, in a row, before giving up. */
 const FRUITLESS = 4;
 
+/** Who looks after a download. */
+export interface Supervisor {
+  /** Called for each piece that is downloaded or checked; throws when the work shall end. */
+  check(): void;
+  /** Told how many bytes are there, and how many there will be. */
+  onBytes(loaded: number, total: number): void;
+}
+
 /**
  * Downloads a file's content to `blob`.
- * @param onBytes told how many bytes are there, and how many there will be
  * @throws UserError when the connection keeps breaking (what has arrived is kept for the next run), the hash is wrong, or the disk is full
  */
 export async function downloadBlob(
@@ -21,17 +29,17 @@ export async function downloadBlob(
   blob: string,
   repository: { id: string; revision: string },
   settings: HubSettings,
-  onBytes: (loaded: number, total: number) => void,
+  supervisor: Supervisor,
 ): Promise<void> {
   const partial = `${blob}.incomplete`;
   const resumed = sizeOf(partial) > 0;
-  await fetchAll(file, partial, repository, settings, onBytes);
-  let found = await hashMismatch(partial, file);
+  await fetchAll(file, partial, repository, settings, supervisor);
+  let found = await hashMismatch(partial, file, supervisor);
   if (found && resumed) {
     // what an interrupted run had left may be what is damaged
     remove(partial);
-    await fetchAll(file, partial, repository, settings, onBytes);
-    found = await hashMismatch(partial, file);
+    await fetchAll(file, partial, repository, settings, supervisor);
+    found = await hashMismatch(partial, file, supervisor);
   }
   if (found) {
     remove(partial);
@@ -47,15 +55,16 @@ async function fetchAll(
   partial: string,
   repository: { id: string; revision: string },
   settings: HubSettings,
-  onBytes: (loaded: number, total: number) => void,
+  supervisor: Supervisor,
 ): Promise<void> {
-  mkdir(path.dirname(partial));
+  makeFolder(path.dirname(partial));
   for (let fruitless = 0; ; ) {
+    supervisor.check();
     const before = sizeOf(partial);
     if (file.size !== undefined && before > file.size) remove(partial);
     else if (file.size !== undefined && before === file.size && before > 0) return;
     try {
-      await fetchRest(file, partial, repository, settings, onBytes);
+      await fetchRest(file, partial, repository, settings, supervisor);
       return;
     } catch (error) {
       if (error instanceof UserError && (error instanceof HubOutage || !(error instanceof HubUnreachable))) throw error;
@@ -78,7 +87,7 @@ async function fetchRest(
   partial: string,
   repository: { id: string; revision: string },
   settings: HubSettings,
-  onBytes: (loaded: number, total: number) => void,
+  supervisor: Supervisor,
 ): Promise<void> {
   const watch = new Watchdog();
   try {
@@ -97,9 +106,12 @@ async function fetchRest(
     const start = startOf(response);
     if (!isUsable) throw new Error(`the server sent bytes from ${start} on instead of from ${have}`);
     const total = file.size ?? start + Number(response.headers.get('content-length') ?? Number.NaN);
+    // what is kept is cut to where the answer starts, which only the lock's holder may do
+    supervisor.check();
     await store(response.body, partial, start, (loaded) => {
       watch.feed();
-      onBytes(loaded, Number.isFinite(total) ? total : loaded);
+      supervisor.check();
+      supervisor.onBytes(loaded, Number.isFinite(total) ? total : loaded);
     });
     const got = sizeOf(partial);
     if (Number.isFinite(total) && got < total) throw new Error(`the connection ended after ${got} of ${total} bytes`);
@@ -142,23 +154,19 @@ function opened(partial: string): number {
   }
 }
 
-function mkdir(folder: string): void {
-  try {
-    fs.mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw writeError(folder, error);
-  }
-}
-
 /** The hash that the content really has, where it is not the expected one. An ETag of another kind can only vouch for the size. */
-async function hashMismatch(partial: string, file: RemoteFile): Promise<string | undefined> {
+async function hashMismatch(partial: string, file: RemoteFile, supervisor: Supervisor): Promise<string | undefined> {
+  supervisor.check();
   const size = sizeOf(partial);
   if (file.size !== undefined && size !== file.size) return `that of ${size} bytes instead of ${file.size}`;
   let hash: Hash;
   if (/^[0-9a-f]{64}$/.test(file.hash)) hash = createHash('sha256');
   else if (/^[0-9a-f]{40}$/.test(file.hash)) hash = createHash('sha1').update(`blob ${size}\0`);
   else return undefined;
-  for await (const chunk of fs.createReadStream(partial, { highWaterMark: 1 << 20 })) hash.update(chunk);
+  for await (const chunk of fs.createReadStream(partial, { highWaterMark: 1 << 20 })) {
+    supervisor.check();
+    hash.update(chunk);
+  }
   const found = hash.digest('hex');
   return found === file.hash ? undefined : found;
 }

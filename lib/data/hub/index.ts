@@ -176,12 +176,10 @@ async function fetchFiles(
   let before = 0;
   for (const file of missing) {
     const blob = cache.blob(file.hash);
-    const onBytes = (loaded: number, total: number): void => {
-      interruption.check();
+    const onBytes = (loaded: number, total: number): void =>
       onProgress({ file: file.name, loaded, total, totalLoaded: before + loaded, totalSize: Math.max(totalSize, before + loaded) });
-    };
-    await withLock(blob, async () => {
-      if (!isWhole(blob, file)) await downloadBlob(file, blob, { id: repository.id, revision }, settings, onBytes);
+    await withLock(blob, `${file.name} of ${repository.id}`, interruption, async (check) => {
+      if (!isWhole(blob, file)) await downloadBlob(file, blob, { id: repository.id, revision }, settings, { check, onBytes });
     });
     cache.link(repository.commit, file.name, file.hash);
     before += file.size ?? fs.statSync(blob).size;

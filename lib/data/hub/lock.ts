@@ -1,16 +1,45 @@
-/** One download of a file at a time, in this process and among others that share the cache. */
+/**
+ * One download of a file at a time, in this process and among others that share the cache.
+ *
+ * A lock is a file beside the blob: `PID HOST ID`. Whoever holds it gives it a new time each second; one that nobody has refreshed for
+ * half a minute is taken over, because its holder may be another machine's process, of which nothing else is known. A holder that was
+ * asleep for so long finds that its lock is no longer its own, and waits again.
+ */
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
+import { hostname } from 'node:os';
 import * as path from 'node:path';
-import { codeOf } from '../../errors';
-import { writeError } from '../../files';
+import { codeOf, UserError } from '../../errors';
+import { removeQuietly, writeError } from '../../files';
+import type { Interruption } from '../../interruption';
+import { makeFolder } from './cache';
 
 const POLL_MS = 100;
+const REFRESH_MS = 1000;
+/** A lock that nobody has refreshed for this long is taken over. */
+const SILENT_MS = 30_000;
+/** The same where the process that holds it seems to have ended. Not at once: it may run in a container, which counts its own processes. */
+const ENDED_MS = 3000;
+/** Who waits for this long is told why. */
+const NOTE_MS = 5000;
+
 const running = new Map<string, Promise<void>>();
 
-/** Runs `work` while no other holder of `blob`'s lock runs; `work` must look again whether there is still something to do. */
-export async function withLock(blob: string, work: () => Promise<void>): Promise<void> {
+/**
+ * Runs `work` while no other holder of `blob`'s lock runs; `work` must look again whether there is still something to do. It may run
+ * more than once, where the lock was lost meanwhile.
+ * @param what the file, as the note to somebody who waits should name it
+ * @param work is given a function that it must call now and then, which throws when the work shall end
+ * @throws Interrupted when the notebook's stop button is pressed; UserError where no lock can be made
+ */
+export async function withLock(
+  blob: string,
+  what: string,
+  interruption: Interruption,
+  work: (check: () => void) => Promise<void>,
+): Promise<void> {
   const before = running.get(blob) ?? Promise.resolve();
-  const mine = before.catch(() => {}).then(() => acrossProcesses(`${blob}.lock`, work));
+  const mine = before.catch(() => {}).then(() => acrossProcesses(`${blob}.lock`, what, interruption, work));
   running.set(blob, mine);
   try {
     await mine;
@@ -19,37 +48,182 @@ export async function withLock(blob: string, work: () => Promise<void>): Promise
   }
 }
 
-async function acrossProcesses(lock: string, work: () => Promise<void>): Promise<void> {
-  while (!acquire(lock)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  try {
-    await work();
-  } finally {
-    fs.rmSync(lock, { force: true });
+async function acrossProcesses(
+  file: string,
+  what: string,
+  interruption: Interruption,
+  work: (check: () => void) => Promise<void>,
+): Promise<void> {
+  for (;;) {
+    makeFolder(path.dirname(file));
+    const lock = await acquire(file, what, interruption);
+    try {
+      await work(() => {
+        interruption.check();
+        lock.check();
+      });
+      return;
+    } catch (error) {
+      if (!(error instanceof LockLost)) throw error;
+    } finally {
+      lock.release();
+    }
   }
 }
 
-function acquire(lock: string): boolean {
+async function acquire(file: string, what: string, interruption: Interruption): Promise<Lock> {
+  const content = `${process.pid} ${hostname()} ${randomUUID()}`;
+  const start = performance.now();
+  const watch = new Watch(file);
+  for (let isTold = false; ; ) {
+    interruption.check();
+    if (create(file, content)) return new Lock(file, content);
+    if (watch.isAbandoned() && takeAway(watch, file)) continue;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    if (isTold || performance.now() - start < NOTE_MS) continue;
+    isTold = true;
+    console.warn(
+      `${what} is locked by another download (${file}); waiting until that has finished or has been silent for ${SILENT_MS / 1000} s.`,
+    );
+  }
+}
+
+/** Makes the lock; false where there is one. */
+function create(file: string, content: string): boolean {
+  let isMade = false;
   try {
-    fs.mkdirSync(path.dirname(lock), { recursive: true });
-    fs.writeFileSync(lock, String(process.pid), { flag: 'wx' });
+    const handle = fs.openSync(file, 'wx');
+    isMade = true;
+    try {
+      fs.writeSync(handle, content);
+    } finally {
+      fs.closeSync(handle);
+    }
     return true;
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') throw writeError(lock, error);
-    // whoever was killed while holding it does not come back
-    if (isAbandoned(lock)) fs.rmSync(lock, { force: true });
-    return false;
+    if (isMade) removeQuietly(file);
+    else if (codeOf(error) === 'EEXIST') return false;
+    throw writeError(file, error);
   }
 }
 
-function isAbandoned(lock: string): boolean {
+/**
+ * Removes an abandoned lock, so that all who wait may try to make a new one. Of several that find it abandoned one at a time may do so
+ * and must look again: a second would remove the lock that was made in its place. False where it has to be tried again.
+ */
+function takeAway(watch: Watch, file: string): boolean {
+  const guard = `${file}.takeover`;
+  if (!create(guard, '')) {
+    // it is there for a moment only, unless its maker ended in this moment
+    if (Date.now() - (timeOf(guard) ?? Infinity) > SILENT_MS) removeQuietly(guard);
+    return false;
+  }
   try {
-    const holder = Number(fs.readFileSync(lock, 'utf8'));
-    // just created and not yet written
-    if (holder === 0) return Date.now() - fs.statSync(lock).mtimeMs > 10_000;
-    if (holder === process.pid) return true;
-    process.kill(holder, 0);
+    if (watch.isAbandoned()) fs.rmSync(file, { recursive: true, force: true });
+    return true;
+  } catch (error) {
+    throw writeError(file, error);
+  } finally {
+    removeQuietly(guard);
+  }
+}
+
+/** Another's lock, as it is seen from here. */
+class Watch {
+  private seen = '';
+  private since = 0;
+
+  constructor(private readonly file: string) {}
+
+  /**
+   * Whether its holder has given no sign of life for too long. That is told by the lock's own time or by the clock of who watches it,
+   * whichever says more: the clocks of two machines may differ.
+   */
+  isAbandoned(): boolean {
+    const time = timeOf(this.file);
+    if (time === undefined) return false;
+    const content = contentOf(this.file);
+    if (`${time} ${content}` !== this.seen) {
+      this.seen = `${time} ${content}`;
+      this.since = performance.now();
+    }
+    const age = Math.max(Date.now() - time, performance.now() - this.since);
+    return age > (hasEnded(content) ? ENDED_MS : SILENT_MS);
+  }
+}
+
+/** When a file was written or refreshed; undefined where there is none. */
+function timeOf(file: string): number | undefined {
+  try {
+    return fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs;
+  } catch (error) {
+    throw writeError(file, error);
+  }
+}
+
+/** What a lock holds; one that cannot be read counts by its time alone. */
+function contentOf(file: string): string {
+  try {
+    return fs.readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** Whether a lock's holder seems to have ended. One with this process's number did: here locks of this process are not waited for. */
+function hasEnded(content: string): boolean {
+  const [pid, host = hostname()] = content.trim().split(' ');
+  if (!/^[1-9]\d*$/.test(pid) || host !== hostname()) return false;
+  if (Number(pid) === process.pid) return true;
+  try {
+    process.kill(Number(pid), 0);
     return false;
   } catch (error) {
     return codeOf(error) === 'ESRCH';
+  }
+}
+
+/** Another process has taken over the lock. */
+class LockLost extends UserError {}
+
+/** A lock that this process holds, and refreshes until it is released. */
+class Lock {
+  private isLost = false;
+  private refreshed = performance.now();
+  private readonly timer = setInterval(() => this.refresh(), REFRESH_MS).unref();
+
+  constructor(
+    private readonly file: string,
+    private readonly content: string,
+  ) {}
+
+  /** @throws LockLost where another process has taken it over */
+  check(): void {
+    // the timer may be late, above all after the machine slept
+    if (performance.now() - this.refreshed > 2 * REFRESH_MS) this.refresh();
+    if (this.isLost) throw new LockLost(`${this.file} has been taken over by another process; run again.`);
+  }
+
+  release(): void {
+    clearInterval(this.timer);
+    this.refresh();
+    if (!this.isLost) removeQuietly(this.file);
+  }
+
+  private refresh(): void {
+    this.refreshed = performance.now();
+    if (this.isLost) return;
+    try {
+      const handle = fs.openSync(this.file, 'r+');
+      try {
+        if (fs.readFileSync(handle, 'utf8') === this.content) fs.futimesSync(handle, new Date(), new Date());
+        else this.isLost = true;
+      } finally {
+        fs.closeSync(handle);
+      }
+    } catch (error) {
+      // what else a network's file system may say passes
+      if (codeOf(error) === 'ENOENT') this.isLost = true;
+    }
   }
 }
