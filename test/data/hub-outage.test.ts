@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import type http from 'node:http';
+import * as path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { resolveModel } from '../../lib/data';
 import { ID, model, says, withHub } from './hub-place';
+import { COMMIT } from './hub-server';
 
 /** What is written with console.warn until the test ends. */
 function warnings(t: TestContext): string[] {
@@ -137,5 +140,18 @@ test('what the Hub refuses is told, whatever the cache holds', async (t) => {
       await assert.rejects(resolveModel(ID), says(sentence));
     }
     assert.deepEqual(warned, []);
+  });
+});
+
+test('a commit in the cache that has all that a model needs still serves when the Hub does not give it any more', async (t) => {
+  await withHub(model, async ({ hub, repository }) => {
+    const folder = await resolveModel(ID);
+    fs.rmSync(path.join(repository, '.no_exist'), { recursive: true });
+    hub.faults.gatedFor = 'hf_other';
+    const warned = warnings(t);
+    assert.equal(await resolveModel(ID, { revision: COMMIT }), folder);
+    assert.match(warned.join(), /^http\S+ does not give tester\/tiny-model now; tester\/tiny-model is taken from the cache\.$/);
+    fs.rmSync(path.join(folder, 'tokenizer.json'));
+    await assert.rejects(resolveModel(ID, { revision: COMMIT }), says(/is gated/));
   });
 });

@@ -20,8 +20,8 @@ export class HubUnreachable extends UserError {
 /** The Hub was reached, and asked again where that may help, but is out of order, so that nothing is learnt about the model. */
 export class HubOutage extends HubUnreachable {}
 
-/** The server answered that this file or address does not exist. */
-export class NotOnHub extends UserError {}
+/** The Hub does not give what was asked for: it does not exist, or not for everybody. */
+export class HubRefusal extends UserError {}
 
 /** A server that says nothing for this long is given up. */
 export const PATIENCE_MS = 30_000;
@@ -137,17 +137,17 @@ export function refusal(response: Response, id: string, revision: string, settin
   if (isOutage(response.status))
     return new HubOutage(`${settings.endpoint} is out of order (status ${response.status})`, 'try again later, or use a local folder');
   if (code === 'GatedRepo' || (response.status === 403 && code === '')) {
-    return new UserError(
+    return new HubRefusal(
       `${id} is gated: its owner grants access on request; ask for it at ${where}, then ${withToken ? 'use an HF_TOKEN of the account that was granted it' : 'set HF_TOKEN to a token of that account'}.`,
     );
   }
   if (code === 'RevisionNotFound')
-    return new NotOnHub(`${id} has no revision ${JSON.stringify(revision)}; see ${where}/tree/main for its branches and tags.`);
+    return new HubRefusal(`${id} has no revision ${JSON.stringify(revision)}; see ${where}/tree/main for its branches and tags.`);
   if (code === 'RepoNotFound' || response.status === 404 || response.status === 401) {
     const token = withToken ? 'the HF_TOKEN that is set may not read it' : 'if it is private, set HF_TOKEN';
-    return new NotOnHub(
+    return new HubRefusal(
       `${id} is neither a folder here nor a model at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`,
     );
   }
-  return new UserError(`${settings.endpoint} refused ${id} (status ${response.status}${code && `, ${code}`}); try again later.`);
+  return new HubRefusal(`${settings.endpoint} refused ${id} (status ${response.status}${code && `, ${code}`}); try again later.`);
 }

@@ -4,8 +4,8 @@ import * as path from 'node:path';
 import { codeOf, UserError } from '../../errors';
 import { readError } from '../../files';
 import { Interruption } from '../../interruption';
-import { isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
-import { HubUnreachable } from './client';
+import { isCommit, isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
+import { HubRefusal, HubUnreachable } from './client';
 import { downloadBlob } from './download';
 import { listRepository, type RemoteFile, type Repository } from './listing';
 import { withLock } from './lock';
@@ -70,10 +70,19 @@ export async function resolveModel(
   try {
     return await download(dirOrId, revision, files, cache, settings, onProgress ?? progressLine(dirOrId));
   } catch (error) {
-    if (!(error instanceof HubUnreachable) || !cached) throw error;
-    console.warn(`${error.trouble}; ${dirOrId} is taken from the cache.`);
+    const trouble = cached && whyCached(error, dirOrId, revision, cached, settings);
+    if (!trouble) throw error;
+    console.warn(`${trouble}; ${dirOrId} is taken from the cache.`);
     return cached;
   }
+}
+
+/** What has happened, where it is a reason to be content with the cached snapshot. */
+function whyCached(error: unknown, id: string, revision: string, cached: string, settings: HubSettings): string | undefined {
+  if (error instanceof HubUnreachable) return error.trouble;
+  // a branch may have gone on; a commit is still the same, and was asked for only because a small file may be missing
+  const isEnough = isCommit(revision) && isComplete(cached, 'tokenizer');
+  return error instanceof HubRefusal && isEnough ? `${settings.endpoint} does not give ${id} now` : undefined;
 }
 
 /** The folder itself where the name is a folder's; undefined where it can only be a Hub id. */

@@ -1,6 +1,6 @@
 /** What a repository on the Hub holds: its commit and, for each file, where it is, how large, and its hash. */
 import { isCommit } from './cache';
-import { HubOutage, NotOnHub, reasonOf, refusal, request } from './client';
+import { HubOutage, HubRefusal, reasonOf, refusal, request } from './client';
 import type { HubSettings } from './settings';
 
 export interface RemoteFile {
@@ -83,7 +83,7 @@ async function describe(
     return { name, url: addressOf(id, commit, name, settings), size, hash };
   const asked = await head(id, commit, name, settings);
   if (asked) return asked.file;
-  throw new NotOnHub(`${id} lists ${name} but does not hold it; try again later.`);
+  throw new HubRefusal(`${id} lists ${name} but does not hold it; try again later.`);
 }
 
 /** Finds files by asking for each name, as transformers does. */
@@ -100,7 +100,7 @@ async function probe(id: string, revision: string, known: readonly string[], set
   const file = async (name: string): Promise<RemoteFile> => {
     const asked = found.get(name) ?? (await head(id, revision, name, settings))?.file;
     if (asked) return asked;
-    throw new NotOnHub(`${id} does not hold ${name}; try again later, or choose another revision.`);
+    throw new HubRefusal(`${id} does not hold ${name}; try again later, or choose another revision.`);
   };
   return { id, commit, names: [...found.keys()], isListed: false, file };
 }
@@ -120,7 +120,7 @@ async function head(
   const { headers } = response;
   const etag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '').replace(/^W\//, '').replaceAll('"', '');
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(etag))
-    throw new NotOnHub(`${url} has no usable ETag, so its content could not be checked; check HF_ENDPOINT.`);
+    throw new HubRefusal(`${url} has no usable ETag, so its content could not be checked; check HF_ENDPOINT.`);
   const size = Number(headers.get('x-linked-size') ?? (response.status < 300 ? headers.get('content-length') : null) ?? Number.NaN);
   const commit = headers.get('x-repo-commit') ?? (isCommit(revision) ? revision : undefined);
   return {
