@@ -8,6 +8,7 @@ import { projectRoot } from '../project';
 import { listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
 import { type Examples, fingerprint, type Item } from './examples';
 import type { LogRecord } from './metrics';
+import { lockFolder } from './run-lock';
 
 /** run.json: what a run was made of. */
 export interface RunRecord {
@@ -39,18 +40,21 @@ const METRICS_FILE = 'metrics.jsonl';
 
 /**
  * Makes the folder ready for a run that starts afresh or resumes.
- * @throws UserError when it holds something else, or an unfinished run that a fresh start would lose
+ * @returns gives it back, for other runs
+ * @throws UserError when it holds something else, an unfinished run that a fresh start would lose, or another run at work
  */
-export function claimFolder(folder: string, { resuming, overwrite }: { resuming: boolean; overwrite: boolean }): void {
+export function claimFolder(folder: string, { resuming, overwrite }: { resuming: boolean; overwrite: boolean }): () => void {
   const found = entries(folder);
   if (found.length > 0 && !overwrite) checkOwner(folder, found, resuming);
-  removeUnfinished(folder);
-  if (!resuming) for (const checkpoint of listCheckpoints(folder)) removeCheckpoint(checkpoint.folder);
   try {
     fs.mkdirSync(folder, { recursive: true });
   } catch (error) {
     throw writeError(folder, error);
   }
+  const release = lockFolder(folder);
+  removeUnfinished(folder);
+  if (!resuming) for (const checkpoint of listCheckpoints(folder)) removeCheckpoint(checkpoint.folder);
+  return release;
 }
 
 /** Whether a checkpoint lies in a run's folder, by whatever path either is named. */

@@ -91,6 +91,7 @@ export class SFTTrainer {
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
   private runRecord?: RunRecord;
+  private releaseFolder?: () => void;
   private stepShare = 0;
   private evaluationShare = 0;
   private training = false;
@@ -184,6 +185,8 @@ export class SFTTrainer {
       optimizer.dispose();
       forgetZeros();
       usePrecision(precision);
+      this.releaseFolder?.();
+      this.releaseFolder = undefined;
     }
   }
 
@@ -366,7 +369,7 @@ export class SFTTrainer {
     if (outputDir !== null) {
       // a checkpoint from elsewhere starts a folder of its own
       const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
-      claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
+      this.releaseFolder = claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now
       this.runRecord = await this.describeRun();
       writeRunRecord(outputDir, this.runRecord);
