@@ -3,16 +3,16 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data/hub';
 import { messageOf, UserError } from '../errors';
+import { type ChatBackend, writeChat } from './chat-template';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
-import type { ChatMessage, ChatTemplateOptions, Tokenizer } from './types';
+import type { Tokenizer } from './types';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
-interface Backend {
+interface Backend extends ChatBackend {
   encode(text: string, options: { add_special_tokens: boolean }): number[];
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   get_vocab(): Map<string, number>;
-  apply_chat_template(messages: readonly ChatMessage[], options: Record<string, unknown>): unknown;
 }
 
 /**
@@ -110,13 +110,14 @@ function makeTokenizer(
     const known = Array.from(ids).filter((id) => vocabulary.tokenOf(id) !== undefined);
     return known.length === 0 ? '' : backend.decode(known, { skip_special_tokens: skip, clean_up_tokenization_spaces: false });
   };
+  const chat = { backend, hasTemplate: Boolean(files.chatTemplate), directory };
   return {
     encode: (text, { addSpecialTokens = false } = {}) =>
       text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens }),
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
     tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
-    applyChatTemplate: (messages, options) => renderChat(backend, files.chatTemplate, messages, options, directory),
-    hasChatTemplate: files.chatTemplate !== undefined && files.chatTemplate !== null,
+    applyChatTemplate: (messages, options) => writeChat(chat, messages, options),
+    hasChatTemplate: chat.hasTemplate,
     vocabSize: vocabulary.size,
     eosId: special.eosId,
     eosToken: special.eosToken,
@@ -138,32 +139,4 @@ function tokenText(token: string | undefined, decode: (ids: number[]) => string,
     return value < 0x80 ? String.fromCharCode(value) : '\ufffd';
   }
   return token.includes('\u2581') ? token.replaceAll('\u2581', ' ') : decode([id]);
-}
-
-function renderChat(
-  backend: Backend,
-  own: unknown,
-  messages: readonly ChatMessage[],
-  options: ChatTemplateOptions = {},
-  directory: string,
-): string {
-  const { addGenerationPrompt = false, chatTemplate } = options;
-  if (chatTemplate === undefined && !own) {
-    throw new UserError(
-      `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; give one as chatTemplate, or use a model that has been trained to chat.`,
-    );
-  }
-  try {
-    const text = backend.apply_chat_template(messages, {
-      tokenize: false,
-      add_generation_prompt: addGenerationPrompt,
-      ...(chatTemplate !== undefined && { chat_template: chatTemplate }),
-    });
-    return String(text);
-  } catch (error) {
-    throw new UserError(
-      `The chat template of ${directory} cannot write this conversation (roles ${messages.map((m) => m.role).join(', ')}): ${messageOf(error)}.`,
-      { cause: error },
-    );
-  }
 }

@@ -148,6 +148,23 @@ test('a chat template comes from chat_template.jinja or tokenizer_config.json, a
   }
 });
 
+test('line ends of a chat template are read as Jinja2 reads them, whichever system wrote it', async () => {
+  // transformers 5.18 writes the same for each of them
+  const template =
+    "{%- for m in messages %}\n    {%- if m.role == 'user' %}\n        {{- 'U:\n' + m.content }}\n    {% endif %}\n[{{ m.role }}]\n{% endfor %}\nend\n";
+  const config = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer_config.json'), 'utf8'));
+  const messages = [{ role: 'user', content: 'a\r\nb' }];
+  for (const end of ['\n', '\r\n', '\r']) {
+    const chatTemplate = template.replaceAll('\n', end);
+    const given = (await loadTokenizer(golden)).applyChatTemplate(messages, { chatTemplate });
+    const own = await loadTokenizer(
+      copyOf(golden, (copy) => writeJson(copy, 'tokenizer_config.json', { ...config, chat_template: chatTemplate })),
+    );
+    assert.equal(given, 'U:\na\r\nb\n[user]\nend', JSON.stringify(end));
+    assert.equal(own.applyChatTemplate(messages), given, JSON.stringify(end));
+  }
+});
+
 test('a conversation for a tokenizer without chat template is refused with the remedy', async () => {
   const tokenizer = await loadTokenizer(golden);
   assert.equal(tokenizer.hasChatTemplate, false);
