@@ -1,4 +1,4 @@
-/** Writing a conversation by its chat template, as transformers does. */
+/** Writing a conversation by its chat template, as transformers does, and where in the text the template's `{% generation %}` blocks lie. */
 import { messageOf, UserError } from '../errors';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
@@ -17,9 +17,41 @@ export interface ChatWriter {
   readonly directory: string;
 }
 
+/** A stretch of a text, from `start` to before `end`. */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A conversation as text, and what its template's generation blocks wrote; no spans where it has none, or where they cannot be told. */
+export interface MarkedChat {
+  readonly text: string;
+  readonly generated?: readonly Span[];
+}
+
+/** `{% generation %}` and `{% endgeneration %}`, as TRL and transformers look for them. */
+const GENERATION = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g;
+
+/**
+ * transformers makes of a generation block a call block of Jinja, and so is it done here: whitespace control and the scope of
+ * variables are then those of any other block. The line's end behind the macro is dropped by `trim_blocks`.
+ */
+const GENERATION_MACRO = '{% macro __generation() %}{{ __generation_opens }}{{ caller() }}{{ __generation_closes }}{% endmacro %}\n';
+
 /** @throws UserError when there is no template, or it refuses the messages */
 export function writeChat(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
-  return write(writer, messages, options, templateOf(writer, options));
+  return write(writer, messages, options, templateOf(writer, options), ['', '']);
+}
+
+/** As `writeChat`, with the stretches that the generation blocks wrote. */
+export function writeMarkedChat(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): MarkedChat {
+  const template = templateOf(writer, options);
+  const text = write(writer, messages, options, template, ['', '']);
+  const marks = template.startsWith(GENERATION_MACRO) ? unusedMarks(text) : undefined;
+  if (!marks) return { text };
+  const marked = readMarks(write(writer, messages, options, template, marks), marks);
+  // a template that trims or measures what a block wrote writes another text with the marks in it
+  return marked?.text === text ? marked : { text };
 }
 
 function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTemplate }: ChatTemplateOptions): string {
@@ -29,8 +61,7 @@ function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTempl
     );
   }
   const template = chosenTemplate(() => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: null }), directory);
-  // Jinja2 reads every kind of line end as \n
-  return template.replace(/\r\n?/g, '\n');
+  return readTemplate(template);
 }
 
 /** Which one it is may be open, where a checkpoint has several. */
@@ -42,17 +73,29 @@ function chosenTemplate(choose: () => unknown, directory: string): string {
   }
 }
 
+/** Jinja2 reads every kind of line end as \n. */
+function readTemplate(template: string): string {
+  const text = template.replace(/\r\n?/g, '\n');
+  const withCalls = text.replace(GENERATION, (_, left: string, end: string | undefined, right: string) =>
+    end ? `{%${left} endcall ${right}%}` : `{%${left} call __generation() ${right}%}`,
+  );
+  return withCalls === text ? text : GENERATION_MACRO + withCalls;
+}
+
 function write(
   { backend, directory }: ChatWriter,
   messages: readonly ChatMessage[],
   { addGenerationPrompt = false }: ChatTemplateOptions,
   template: string,
+  [opens, closes]: readonly [string, string],
 ): string {
   try {
     const text = backend.apply_chat_template(messages, {
       tokenize: false,
       add_generation_prompt: addGenerationPrompt,
       chat_template: template,
+      __generation_opens: opens,
+      __generation_closes: closes,
     });
     return String(text);
   } catch (error) {
@@ -61,4 +104,31 @@ function write(
       { cause: error },
     );
   }
+}
+
+/** Two characters for private use that the text itself does not have. */
+function unusedMarks(text: string): readonly [string, string] | undefined {
+  const free: string[] = [];
+  for (let code = 0xe000; code <= 0xf8ff && free.length < 2; code++) {
+    const mark = String.fromCharCode(code);
+    if (!text.includes(mark)) free.push(mark);
+  }
+  return free.length === 2 ? [free[0], free[1]] : undefined;
+}
+
+/** Takes the marks out; nothing where they do not come in pairs. */
+function readMarks(marked: string, [opens, closes]: readonly [string, string]): MarkedChat | undefined {
+  const generated: Span[] = [];
+  const open: number[] = [];
+  let text = '';
+  for (const piece of marked.split(new RegExp(`([${opens}${closes}])`))) {
+    if (piece === opens) open.push(text.length);
+    else if (piece !== closes) text += piece;
+    else {
+      const start = open.pop();
+      if (start === undefined) return undefined;
+      generated.push({ start, end: text.length });
+    }
+  }
+  return open.length === 0 ? { text, generated } : undefined;
 }

@@ -77,13 +77,22 @@ function maskPrompt(promptIds: readonly number[], ids: number[]): Draft {
 
 function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
   const { chatTemplate, assistantOnlyLoss = false } = options;
+  if (assistantOnlyLoss) return maskAssistant(example.messages, tokenizer, chatTemplate);
   const encode = (messages: readonly ChatMessage[], addGenerationPrompt: boolean): number[] =>
     tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt, chatTemplate }));
   const ids = encode(example.messages, false);
-  if (assistantOnlyLoss) return maskTurns(example.messages, ids, encode);
   const completionOnly = options.completionOnlyLoss ?? example.promptLength !== undefined;
   if (!completionOnly) return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
   return maskPrompt(encode(example.messages.slice(0, promptLength(example)), true), ids);
+}
+
+/** Marks what the template's `{% generation %}` blocks wrote, else every assistant turn. */
+function maskAssistant(messages: readonly ChatMessage[], tokenizer: Tokenizer, chatTemplate: string | undefined): Draft {
+  const { ids, generated } = tokenizer.encodeChat(messages, { chatTemplate });
+  if (generated) return { ids, mask: generated, boundaryMismatch: false };
+  return maskTurns(messages, ids, (part, addGenerationPrompt) =>
+    tokenizer.encode(tokenizer.applyChatTemplate(part, { addGenerationPrompt, chatTemplate })),
+  );
 }
 
 /** Marks every assistant turn: from where its opening ends to where the conversation up to it ends. */

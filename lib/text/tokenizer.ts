@@ -3,10 +3,11 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data/hub';
 import { messageOf, UserError } from '../errors';
-import { type ChatBackend, writeChat } from './chat-template';
+import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
+import { makeSurfaces, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
-import type { Tokenizer } from './types';
+import type { EncodeOptions, Tokenizer } from './types';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
 interface Backend extends ChatBackend {
@@ -111,12 +112,19 @@ function makeTokenizer(
     return known.length === 0 ? '' : backend.decode(known, { skip_special_tokens: skip, clean_up_tokenization_spaces: false });
   };
   const chat = { backend, hasTemplate: Boolean(files.chatTemplate), directory };
+  const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);
+  const encode = (text: string, { addSpecialTokens = false }: EncodeOptions = {}): number[] =>
+    text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
   return {
-    encode: (text, { addSpecialTokens = false } = {}) =>
-      text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens }),
+    encode,
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
     tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
     applyChatTemplate: (messages, options) => writeChat(chat, messages, options),
+    encodeChat: (messages, options) => {
+      const { text, generated } = writeMarkedChat(chat, messages, options);
+      const ids = encode(text);
+      return { ids, generated: generated && maskSpans(ids, text, generated, surfaces) };
+    },
     hasChatTemplate: chat.hasTemplate,
     vocabSize: vocabulary.size,
     eosId: special.eosId,

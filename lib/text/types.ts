@@ -20,6 +20,13 @@ export interface ChatTemplateOptions {
   chatTemplate?: string;
 }
 
+/** A conversation as token ids. */
+export interface EncodedChat {
+  readonly ids: number[];
+  /** 1 where a `{% generation %}` block of the template wrote the token; left out where the template has none, or that cannot be told. */
+  readonly generated?: Uint8Array;
+}
+
 /** A tokenizer with its special tokens settled. */
 export interface Tokenizer {
   encode(text: string, options?: EncodeOptions): number[];
@@ -28,6 +35,8 @@ export interface Tokenizer {
   tokenText(id: number): string;
   /** @throws UserError when the tokenizer has no chat template and none is given, or the template refuses the messages */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
+  /** The token ids of a conversation, and which of them the template wrote as an assistant's. @throws UserError as applyChatTemplate does */
+  encodeChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): EncodedChat;
   readonly hasChatTemplate: boolean;
   /** One more than the largest id that the tokenizer produces; a checkpoint's embedding may have more rows. */
   readonly vocabSize: number;
@@ -70,7 +79,10 @@ export interface TokenizeOptions {
    * have a prompt and a completion (Alpaca rows do), false for conversations; plain text always carries loss whole.
    */
   completionOnlyLoss?: boolean;
-  /** Every assistant turn of a conversation carries loss, and nothing else does. Default false. */
+  /**
+   * Every assistant turn of a conversation carries loss, and nothing else does. What of a turn does so, the template says with
+   * `{% generation %}` blocks; where it has none, all that it writes of the turn behind its opening. Default false.
+   */
   assistantOnlyLoss?: boolean;
   /** Replaces the built-in formatting of rows; default: the Alpaca template for Alpaca rows, other rows as they are. */
   template?: PromptTemplate;
