@@ -76,31 +76,36 @@ function maskPrompt(promptIds: readonly number[], ids: number[]): Draft {
 }
 
 function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
-  const { chatTemplate, assistantOnlyLoss = false } = options;
-  if (assistantOnlyLoss) return maskAssistant(example.messages, tokenizer, chatTemplate);
-  const encode = (messages: readonly ChatMessage[], addGenerationPrompt: boolean): number[] =>
-    tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt, chatTemplate }));
-  const ids = encode(example.messages, false);
+  const { assistantOnlyLoss = false, chatTemplate } = options;
+  const chat = { chatTemplate };
+  const encodePart: EncodePart = (part, addGenerationPrompt) =>
+    tokenizer.encode(tokenizer.applyChatTemplate(part, { ...chat, addGenerationPrompt }));
+  const { ids, generated } = assistantOnlyLoss
+    ? tokenizer.encodeChat(example.messages, chat)
+    : { ids: encodePart(example.messages, false), generated: undefined };
   const completionOnly = options.completionOnlyLoss ?? example.promptLength !== undefined;
-  if (!completionOnly) return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
-  return maskPrompt(encode(example.messages.slice(0, promptLength(example)), true), ids);
+  const maskCompletion = (): Draft => maskPrompt(encodePart(example.messages.slice(0, promptLength(example)), true), ids);
+  if (!assistantOnlyLoss)
+    return completionOnly ? maskCompletion() : { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+  const turns = generated ? { ids, mask: generated, boundaryMismatch: false } : maskTurns(example.messages, ids, encodePart);
+  // a conversation has a completion of its own only where the row says so
+  return completionOnly && example.promptLength !== undefined ? both(turns, maskCompletion()) : turns;
 }
 
-/** Marks what the template's `{% generation %}` blocks wrote, else every assistant turn. */
-function maskAssistant(messages: readonly ChatMessage[], tokenizer: Tokenizer, chatTemplate: string | undefined): Draft {
-  const { ids, generated } = tokenizer.encodeChat(messages, { chatTemplate });
-  if (generated) return { ids, mask: generated, boundaryMismatch: false };
-  return maskTurns(messages, ids, (part, addGenerationPrompt) =>
-    tokenizer.encode(tokenizer.applyChatTemplate(part, { addGenerationPrompt, chatTemplate })),
-  );
+/** The tokens that two masks of the same example have in common. */
+function both(one: Draft, other: Draft): Draft {
+  return {
+    ids: one.ids,
+    mask: one.mask.map((bit, index) => bit & other.mask[index]),
+    boundaryMismatch: one.boundaryMismatch || other.boundaryMismatch,
+  };
 }
 
-/** Marks every assistant turn: from where its opening ends to where the conversation up to it ends. */
-function maskTurns(
-  messages: readonly ChatMessage[],
-  ids: number[],
-  encode: (messages: readonly ChatMessage[], open: boolean) => number[],
-): Draft {
+/** Encodes the beginning of a conversation, with the opening of an assistant turn behind it or not. */
+type EncodePart = (messages: readonly ChatMessage[], addGenerationPrompt: boolean) => number[];
+
+/** For templates without generation blocks, marks every assistant turn: from where its opening ends to where the conversation up to it ends. */
+function maskTurns(messages: readonly ChatMessage[], ids: number[], encode: EncodePart): Draft {
   const mask = new Uint8Array(ids.length);
   let boundaryMismatch = false;
   for (const [index, message] of messages.entries()) {

@@ -81,7 +81,8 @@ export interface TokenizeOptions {
   completionOnlyLoss?: boolean;
   /**
    * Every assistant turn of a conversation carries loss, and nothing else does. What of a turn does so, the template says with
-   * `{% generation %}` blocks; where it has none, all that it writes of the turn behind its opening. Default false.
+   * `{% generation %}` blocks; where it has none, all that it writes of the turn behind its opening. Of a row with a prompt
+   * and a completion of its own, only turns of the completion do, unless `completionOnlyLoss` is false. Default false.
    */
   assistantOnlyLoss?: boolean;
   /** Replaces the built-in formatting of rows; default: the Alpaca template for Alpaca rows, other rows as they are. */

@@ -120,6 +120,34 @@ test('with assistantOnlyLoss every assistant turn and nothing else carries loss'
   assert.equal(tokenizer.decode(learned, { skipSpecialTokens: false }), 'Hello<|im_end|>\nSo long<|im_end|>\n');
 });
 
+test('with assistantOnlyLoss, turns in the prompt of a row carry loss only without completionOnlyLoss, as in TRL', async () => {
+  const tokenizer = await goldenTokenizer();
+  const messages = ['Hi', 'Hello', 'Bye', 'So long'].map((content, i) => ({ role: i % 2 ? 'assistant' : 'user', content }));
+  const blocks = CHATML.replace(
+    "m.content + '<|im_end|>\n' }}",
+    "'' }}{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}",
+  );
+  const learned = (row: { promptLength?: number }, completionOnlyLoss: boolean | undefined, chatTemplate: string) => {
+    const made = tokenizeExample({ messages, ...row }, tokenizer, { chatTemplate, assistantOnlyLoss: true, completionOnlyLoss });
+    return tokenizer.decode(
+      [...made.inputIds].filter((_, i) => made.lossMask[i]),
+      { skipSpecialTokens: false },
+    );
+  };
+  for (const completionOnlyLoss of [undefined, true]) {
+    assert.equal(learned({ promptLength: 3 }, completionOnlyLoss, CHATML), 'So long<|im_end|>\n');
+    assert.equal(learned({ promptLength: 3 }, completionOnlyLoss, blocks), 'So long<|im_end|>');
+  }
+  for (const [row, completionOnlyLoss] of [
+    [{ promptLength: 3 }, false],
+    [{}, undefined],
+    [{}, true],
+  ] as const) {
+    assert.equal(learned(row, completionOnlyLoss, CHATML), 'Hello<|im_end|>\nSo long<|im_end|>\n');
+    assert.equal(learned(row, completionOnlyLoss, blocks), 'Hi<|im_end|>Hello<|im_end|>Bye<|im_end|>So long<|im_end|>');
+  }
+});
+
 test('a template of one’s own replaces the built-in ones and keeps the boundary', async () => {
   const tokenizer = await goldenTokenizer();
   const template = (row: object) => ({
