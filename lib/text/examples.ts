@@ -37,8 +37,12 @@ export function formatExample(
   return { prompt: '', completion: example.text };
 }
 
-/** Turns an example into token ids and the mask of those that carry loss. */
+/**
+ * Turns an example into token ids and the mask of those that carry loss.
+ * @throws UserError when only assistant turns are to be learned and the example has none, as it is no conversation
+ */
 export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
+  checkConversation(example, options, 'The example');
   return finish(tokenize(example, tokenizer, options), options.maxLength);
 }
 
@@ -51,6 +55,19 @@ export function explainNoTarget(tokenized: TokenizedExample, place: string): str
   return tokenized.truncated
     ? `${place}: the prompt alone fills max_length ${length} (the example has ${tokenized.fullLength} tokens), so its completion is cut away entirely and nothing is left to learn; raise max_length, or shorten or remove the row.`
     : `${place}: no token of this example carries loss, so there is nothing to learn; remove the row or give it a completion.`;
+}
+
+/** @throws UserError when only assistant turns are to be learned, but the example, found at `place`, is no conversation */
+export function checkConversation(
+  example: Example,
+  { assistantOnlyLoss, template }: Pick<TokenizeOptions, 'assistantOnlyLoss' | 'template'>,
+  place: string,
+): void {
+  if (!assistantOnlyLoss || (!template && 'messages' in example)) return;
+  const what = template ? 'is written by a template as prompt and completion' : `is of format ${formatOf(example)}`;
+  throw new UserError(
+    `${place} ${what}, but assistant_only_loss is true, which learns the assistant turns of conversations; set it to false${template ? ', leave the template out' : ''}, or give conversations (rows with "messages").`,
+  );
 }
 
 interface Draft {

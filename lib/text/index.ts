@@ -1,6 +1,6 @@
 /** From examples to token ids. */
 export { alpacaPrompt } from './alpaca';
-export { explainNoTarget, type FormattedExample, formatExample, tokenizeExample } from './examples';
+export { checkConversation, explainNoTarget, type FormattedExample, formatExample, tokenizeExample } from './examples';
 export { loadTokenizer } from './tokenizer';
 export * from './types';
 export { showTokens, tokensHtml, tokensText } from './view';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Dataset, Example } from '../data';
 import { UserError } from '../errors';
 import { createRandom, shuffled } from '../random';
-import { explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
+import { checkConversation, explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
 import { packRows } from './packing';
 
 /** The tokens of one example; attention stays inside it. */
@@ -47,7 +47,8 @@ export type Examples = Dataset | readonly Example[];
 /**
  * Tokenizes every example and, with packing, lays them into rows of `maxLength`. Packed rows that are
  * left without a target are left out, which is said.
- * @throws UserError when there is no example, when one leaves nothing to learn (TRL drops it without a word), or when one is longer than the model can read
+ * @throws UserError when there is no example, when one leaves nothing to learn (TRL drops it without a word), when one is longer than the model can read,
+ * or when only assistant turns are to be learned and one is no conversation
  */
 export function prepareExamples(examples: Examples, tokenizer: Tokenizer, options: PrepareOptions = {}): PreparedDataset {
   const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed } = options;
@@ -56,6 +57,7 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
   const tokenized = rows.map((row, index) => {
     const place = 'placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`;
+    checkConversation(row, options, place);
     const made = tokenizeExample(row, tokenizer, {
       maxLength: splits ? undefined : (maxLength ?? undefined),
       completionOnlyLoss: options.completionOnlyLoss ?? undefined,

@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Dataset } from '../../lib/data';
+import { UserError } from '../../lib/errors';
+import { prepareExamples } from '../../lib/train';
+import { tinyModel } from './support';
+
+const CHATML =
+  "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+const conversation = {
+  messages: [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ],
+};
+
+test('assistant_only_loss refuses rows that are no conversations, and names the first of them', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const refuses = (row: object, pattern: RegExp, template?: () => { prompt: string; completion: string }) =>
+    assert.throws(
+      () => prepareExamples(Dataset.fromRows([row], 'data.json'), tokenizer, { assistantOnlyLoss: true, chatTemplate: CHATML, template }),
+      (error: unknown) => error instanceof UserError && pattern.test(error.message) && !error.message.includes('\n'),
+    );
+  const remedy = 'but assistant_only_loss is true, .*; set it to false, or give conversations';
+  refuses({ text: 'Some text' }, new RegExp(`^data\\.json row 1 is of format text, ${remedy}`));
+  refuses({ prompt: 'Q', completion: 'A' }, new RegExp(`^data\\.json row 1 is of format prompt_completion, ${remedy}`));
+  refuses({ instruction: 'Q', output: 'A' }, new RegExp(`^data\\.json row 1 is of format alpaca, ${remedy}`));
+  refuses(conversation, /^data\.json row 1 is written by a template.*leave the template out/, () => ({ prompt: 'Q', completion: 'A' }));
+  assert.equal(prepareExamples([conversation], tokenizer, { assistantOnlyLoss: true, chatTemplate: CHATML }).items.length, 1);
+});
