@@ -36,7 +36,12 @@ export const evaluateFlags = {
   max_length: flag('N', optional(integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. Default: no limit.'))),
   completion_only_loss: flag(
     'BOOL',
-    optional(onOff(true, 'Score completions only (true), or all tokens (false). Default: completions where rows have a prompt.')),
+    optional(
+      onOff(
+        true,
+        'Score completions only (true; of a conversation the last assistant turn), or all tokens (false). Default: completions where rows have a prompt.',
+      ),
+    ),
   ),
   tokens_per_micro_batch: flag(
     'N',

@@ -67,7 +67,10 @@ export const FIELDS = {
     1024,
   ),
   completionOnlyLoss: optional(
-    flag(true, 'Learn completions only (true), all tokens (false), or completions where rows have a prompt (null).'),
+    flag(
+      true,
+      'Learn completions only (true; of a conversation the last assistant turn, where TRL learns all), all tokens (false), or completions where rows have a prompt (null).',
+    ),
   ),
   assistantOnlyLoss: flag(false, 'Learn every assistant turn of a conversation, and nothing else.'),
   packing: flag(false, 'Fill rows of max_length with whole examples by best fit; no example sees another.'),

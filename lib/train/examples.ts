@@ -68,7 +68,7 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
     checkTokens(made, place, splits ? maxLength : Number.POSITIVE_INFINITY, options);
     return made;
   });
-  const notes = notesOf(tokenized, maxLength);
+  const notes = [...notesOf(tokenized, maxLength), ...lastTurnNotes(rows, options)];
   const inOrder = tokenized.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
   const sequences = shuffleSeed === undefined ? inOrder : shuffled(inOrder, createRandom(shuffleSeed));
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
@@ -110,6 +110,16 @@ function notesOf(tokenized: readonly TokenizedExample[], maxLength: number | nul
     );
   }
   return notes;
+}
+
+/** TRL has no completion in a conversation and would learn all of it; what is meant by the setting is more likely the answer. */
+function lastTurnNotes(rows: readonly Example[], { completionOnlyLoss, assistantOnlyLoss, template }: PrepareOptions): string[] {
+  if (completionOnlyLoss !== true || assistantOnlyLoss || template) return [];
+  const count = rows.filter((row) => 'messages' in row && row.promptLength === undefined).length;
+  if (count === 0) return [];
+  return [
+    `completion_only_loss is true: of ${count} of ${rows.length} examples, which are conversations, only the last assistant turn carries loss (TRL would learn all of their tokens).`,
+  ];
 }
 
 /** Targets of a sequence: tokens that carry loss, without the first, which nothing predicts. */

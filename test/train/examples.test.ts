@@ -28,3 +28,17 @@ test('assistant_only_loss refuses rows that are no conversations, and names the 
   refuses(conversation, /^data\.json row 1 is written by a template.*leave the template out/, () => ({ prompt: 'Q', completion: 'A' }));
   assert.equal(prepareExamples([conversation], tokenizer, { assistantOnlyLoss: true, chatTemplate: CHATML }).items.length, 1);
 });
+
+test('completion_only_loss on conversations learns the last assistant turn, unlike TRL, and that is said', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const said = (row: typeof conversation & { promptLength?: number }, completionOnlyLoss: boolean | null, assistantOnlyLoss = false) =>
+    prepareExamples([row], tokenizer, { completionOnlyLoss, assistantOnlyLoss, chatTemplate: CHATML }).notes.join();
+  assert.match(said(conversation, true), /^completion_only_loss is true: of 1 of 1 examples.*only the last assistant turn.*TRL/);
+  for (const quiet of [
+    said(conversation, null),
+    said(conversation, false),
+    said(conversation, true, true),
+    said({ ...conversation, promptLength: 1 }, true),
+  ])
+    assert.equal(quiet, '');
+});
