@@ -29,17 +29,22 @@ function flatten({ extras, ...row }: Example): Record<string, string | number | 
   const cells: Record<string, string | number | boolean> = {};
   for (const [column, value] of Object.entries({ ...extras, ...row })) {
     if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') cells[column] = value;
-    else if (value !== undefined && value !== null) cells[column] = JSON.stringify(value);
+    else if (value !== undefined && value !== null)
+      cells[column === 'chatTemplateKwargs' ? 'chat_template_kwargs' : column] = JSON.stringify(value);
   }
   return cells;
 }
 
 const TEXTS = new Set(['instruction', 'input', 'output', 'prompt', 'completion', 'text']);
 
+const OBJECTS = new Set(['messages', 'conversations', 'tools', 'chat_template_kwargs']);
+
 function unflatten(column: string, cell: unknown): unknown {
   // a table read from CSV turns an answer like 42 into a number
   if (TEXTS.has(column) && (typeof cell === 'number' || typeof cell === 'boolean')) return String(cell);
-  if ((column !== 'messages' && column !== 'conversations') || typeof cell !== 'string') return cell;
+  if (!OBJECTS.has(column) || typeof cell !== 'string') return cell;
+  // how a frame has a row without the column
+  if (cell === '') return undefined;
   try {
     return JSON.parse(cell);
   } catch {

@@ -1,8 +1,8 @@
 /** Parses the rows of a dataset: recognizes their format by the first one and holds all others to it, with errors that name the row. */
 import { UserError } from '../errors';
+import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
+import { describe, type RawRow } from './describe';
 import type { ChatMessage, Example, ExampleOf, FileFormat } from './types';
-
-type RawRow = Readonly<Record<string, unknown>>;
 
 const EXPECTED: Readonly<Record<FileFormat, string>> = {
   alpaca: '"instruction" and "output" (texts; "input" may be left out)',
@@ -78,7 +78,9 @@ function parseRow(value: unknown, format: FileFormat, place: string): Example {
       `${place} has ${found}, but the rows before it are ${NAMES[format]}: expected ${EXPECTED[format]}; correct the row or remove it.`,
     );
   }
-  return { ...PARSERS[format](row, place), ...extrasOf(row, format) };
+  const parsed = PARSERS[format](row, place);
+  if (!('messages' in parsed)) return { ...parsed, ...extrasOf(row, COLUMNS[format]) };
+  return { ...parsed, ...chatTemplateInputs(row, place), ...extrasOf(row, [...COLUMNS[format], ...CHAT_COLUMNS]) };
 }
 
 function asRow(value: unknown, place: string, expected: string): RawRow {
@@ -163,8 +165,8 @@ function contentText(content: unknown, place: string): string {
   throw new UserError(`${place} has as content ${describe(content)}, but a text was expected; correct the row or remove it.`);
 }
 
-function extrasOf(row: RawRow, format: FileFormat): { extras?: Record<string, unknown> } {
-  const extra = Object.entries(row).filter(([column]) => !COLUMNS[format].includes(column));
+function extrasOf(row: RawRow, consumed: readonly string[]): { extras?: Record<string, unknown> } {
+  const extra = Object.entries(row).filter(([column]) => !consumed.includes(column));
   return extra.length > 0 ? { extras: Object.fromEntries(extra) } : {};
 }
 
@@ -188,14 +190,4 @@ function columnsOf(row: RawRow): string {
   const names = Object.keys(row).map((name) => `"${name}"`);
   if (names.length === 0) return 'no columns';
   return `the column${names.length > 1 ? 's' : ''} ${names.slice(0, 8).join(', ')}${names.length > 8 ? ', ...' : ''}`;
-}
-
-/** A value in a message: what it is, and itself where it is short. */
-function describe(value: unknown): string {
-  if (value === undefined) return 'missing';
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list';
-  if (typeof value === 'object') return 'an object';
-  const shown = JSON.stringify(value);
-  return `${typeof value === 'string' ? 'the text' : `the ${typeof value}`} ${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}`;
 }

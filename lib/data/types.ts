@@ -25,8 +25,16 @@ export interface PromptCompletionExample extends RowExtras {
   completion: string;
 }
 
+/** What the chat template of a conversation is given beside its messages. */
+export interface ChatTemplateInputs {
+  /** The tools that the model may call, each a JSON schema. */
+  readonly tools?: ReadonlyArray<Readonly<Record<string, unknown>>>;
+  /** Further variables of the template, such as `enable_thinking`. */
+  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>>;
+}
+
 /** A conversation; ShareGPT files and prompt/completion rows made of messages become this too. */
-export interface MessagesExample extends RowExtras {
+export interface MessagesExample extends RowExtras, ChatTemplateInputs {
   messages: ChatMessage[];
   /** How many of the messages are the prompt; all but the last assistant turn where it is not said. */
   promptLength?: number;

@@ -54,13 +54,16 @@ export function writeMarkedChat(writer: ChatWriter, messages: readonly ChatMessa
   return marked?.text === text ? marked : { text };
 }
 
-function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTemplate }: ChatTemplateOptions): string {
+function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTemplate, tools }: ChatTemplateOptions): string {
   if (chatTemplate === undefined && !hasTemplate) {
     throw new UserError(
       `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; give one as chatTemplate, or use a model that has been trained to chat.`,
     );
   }
-  const template = chosenTemplate(() => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: null }), directory);
+  const template = chosenTemplate(
+    () => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: tools ?? null }),
+    directory,
+  );
   return readTemplate(template);
 }
 
@@ -85,12 +88,14 @@ function readTemplate(template: string): string {
 function write(
   { backend, directory }: ChatWriter,
   messages: readonly ChatMessage[],
-  { addGenerationPrompt = false }: ChatTemplateOptions,
+  { addGenerationPrompt = false, tools, chatTemplateKwargs }: ChatTemplateOptions,
   template: string,
   [opens, closes]: readonly [string, string],
 ): string {
   try {
     const text = backend.apply_chat_template(messages, {
+      ...chatTemplateKwargs,
+      tools: tools ?? null,
       tokenize: false,
       add_generation_prompt: addGenerationPrompt,
       chat_template: template,

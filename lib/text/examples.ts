@@ -6,7 +6,7 @@
 import { type ChatMessage, type Example, formatOf, type MessagesExample } from '../data/types';
 import { UserError } from '../errors';
 import { alpacaPrompt } from './alpaca';
-import type { PromptTemplate, TokenizedExample, TokenizeOptions, Tokenizer } from './types';
+import type { ChatTemplateOptions, PromptTemplate, TokenizedExample, TokenizeOptions, Tokenizer } from './types';
 
 /** An example as text: what the model is given and what it should say. Plain text has an empty prompt. */
 export interface FormattedExample {
@@ -28,8 +28,9 @@ export function formatExample(
   if ('messages' in example) {
     if (!tokenizer) throw new UserError('A conversation is written by the chat template of a tokenizer; give formatExample the tokenizer.');
     const split = promptLength(example);
-    const prompt = tokenizer.applyChatTemplate(example.messages.slice(0, split), { addGenerationPrompt: true, chatTemplate });
-    const whole = tokenizer.applyChatTemplate(example.messages, { chatTemplate });
+    const chat = chatOptions(example, chatTemplate);
+    const prompt = tokenizer.applyChatTemplate(example.messages.slice(0, split), { ...chat, addGenerationPrompt: true });
+    const whole = tokenizer.applyChatTemplate(example.messages, chat);
     return { prompt, completion: whole.startsWith(prompt) ? whole.slice(prompt.length) : answerOf(example.messages.slice(split)) };
   }
   if ('prompt' in example) return { prompt: example.prompt, completion: example.completion };
@@ -94,7 +95,7 @@ function maskPrompt(promptIds: readonly number[], ids: number[]): Draft {
 
 function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
   const { assistantOnlyLoss = false, chatTemplate } = options;
-  const chat = { chatTemplate };
+  const chat = chatOptions(example, chatTemplate);
   const encodePart: EncodePart = (part, addGenerationPrompt) =>
     tokenizer.encode(tokenizer.applyChatTemplate(part, { ...chat, addGenerationPrompt }));
   const { ids, generated } = assistantOnlyLoss
@@ -107,6 +108,11 @@ function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, option
   const turns = generated ? { ids, mask: generated, boundaryMismatch: false } : maskTurns(example.messages, ids, encodePart);
   // a conversation has a completion of its own only where the row says so
   return completionOnly && example.promptLength !== undefined ? both(turns, maskCompletion()) : turns;
+}
+
+/** What the chat template is given for all parts of a conversation. */
+function chatOptions({ tools, chatTemplateKwargs }: MessagesExample, chatTemplate: string | undefined): ChatTemplateOptions {
+  return { chatTemplate, tools, chatTemplateKwargs };
 }
 
 /** The tokens that two masks of the same example have in common. */

@@ -1,5 +1,5 @@
 /** The contracts of text: what a tokenizer can do, and what an example looks like once it is token ids. */
-import type { ChatMessage, Example } from '../data/types';
+import type { ChatMessage, ChatTemplateInputs, Example } from '../data/types';
 
 export type { ChatMessage, Example } from '../data/types';
 
@@ -13,7 +13,7 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
-export interface ChatTemplateOptions {
+export interface ChatTemplateOptions extends ChatTemplateInputs {
   /** End with the opening of an assistant turn, so that a model answers. Default false. */
   addGenerationPrompt?: boolean;
   /** A Jinja template to use in place of the tokenizer's own. */

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { after, test } from 'node:test';
-import { loadDataset } from '../../lib/data';
+import { Dataset, loadDataset } from '../../lib/data';
 import { UserError } from '../../lib/errors';
 
 const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-load-'));
@@ -103,6 +103,43 @@ test('columns that training does not use are kept as extras', async () => {
   const dataset = await loadDataset(fileWith(JSON.stringify([{ ...alpaca, category: 'sums' }])));
   assert.deepEqual(dataset.rows[0].extras, { category: 'sums' });
   assert.equal(dataset.filter((row) => row.extras?.category === 'sums').length, 1);
+});
+
+const conversation = {
+  messages: [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ],
+};
+
+test('tools and chat_template_kwargs of a conversation are read, tools as JSON text, too', async () => {
+  const tools = [{ type: 'function' }];
+  const rows = [
+    { ...conversation, tools, chat_template_kwargs: { enable_thinking: false } },
+    { ...conversation, tools: JSON.stringify(tools), id: 7 },
+    { ...conversation, tools: null, chat_template_kwargs: null },
+  ];
+  const dataset = await loadDataset(fileWith(JSON.stringify(rows)));
+  assert.deepEqual(dataset.rows, [
+    { ...conversation, tools, chatTemplateKwargs: { enable_thinking: false } },
+    { ...conversation, tools, extras: { id: 7 } },
+    conversation,
+  ]);
+  assert.deepEqual(Dataset.fromDataFrame(await dataset.take(1).toDataFrame()).rows, dataset.rows.slice(0, 1));
+  const plain = await loadDataset(fileWith(JSON.stringify([{ prompt: 'Q', completion: 'A', tools: 'a hammer' }])));
+  assert.deepEqual(plain.rows, [{ prompt: 'Q', completion: 'A', extras: { tools: 'a hammer' } }]);
+});
+
+test('tools and chat_template_kwargs of another type are refused with row, value and remedy', async () => {
+  const refusesRow = (columns: object, ...patterns: RegExp[]) =>
+    refuses(fileWith(JSON.stringify([{ ...conversation, ...columns }])), /row 1: /, ...patterns);
+  await refusesRow({ tools: 7 }, /"tools" is the number 7, but a list of JSON schemas was expected; correct the row/);
+  await refusesRow({ tools: '{"type": "function"}' }, /"tools" is an object, but a list of JSON schemas/);
+  await refusesRow({ tools: '[{' }, /"tools" is the text "\[\{", which is not valid JSON/);
+  await refusesRow({ tools: [{}, 'get_weather'] }, /tool 2 of "tools" is the text "get_weather", but a JSON schema/);
+  await refusesRow({ chat_template_kwargs: [1] }, /"chat_template_kwargs" is a list, but an object/);
+  await refusesRow({ chat_template_kwargs: { tools: [] } }, /must not have tools \(give them as the column "tools"\)/);
+  await refusesRow({ chat_template_kwargs: { add_generation_prompt: true } }, /must not have add_generation_prompt \(training sets it\)/);
 });
 
 test('a missing path, a folder and an empty file are each refused in one sentence', async () => {
