@@ -39,11 +39,13 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
   const object = (name: string): JsonObject => (existsSync(at(name)) ? asObject(readJson(at(name)), at(name)) : {});
   const tokenizerConfig = object('tokenizer_config.json');
   const specialTokensMap = object('special_tokens_map.json');
-  const tokenizerJson = existsSync(at('tokenizer.json'))
+  const config = object('config.json');
+  const hasTokenizerJson = existsSync(at('tokenizer.json'));
+  const tokenizerJson = hasTokenizerJson
     ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
     : fromVocabulary(directory, tokenizerConfig);
   addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
-  applyBosEosFlags(tokenizerJson, tokenizerConfig);
+  settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, hasTokenizerJson);
   const chatTemplate = existsSync(at('chat_template.jinja'))
     ? readText(at('chat_template.jinja'))
     : (tokenizerConfig.chat_template ?? object('chat_template.json').chat_template);
@@ -51,7 +53,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
     tokenizerJson,
     tokenizerConfig,
     specialTokensMap,
-    config: object('config.json'),
+    config,
     generationConfig: object('generation_config.json'),
     chatTemplate,
     files: TOKENIZER_FILES.map(at).filter((file) => existsSync(file)),
@@ -145,11 +147,35 @@ function addNamedTokens(json: TokenizerJson, tokenizerConfig: JsonObject, specia
   }
 }
 
-/** `add_bos_token` and `add_eos_token`, where the configuration has them, decide what is put around a text, as in transformers. */
-function applyBosEosFlags(json: TokenizerJson, tokenizerConfig: JsonObject): void {
-  if (!('add_bos_token' in tokenizerConfig || 'add_eos_token' in tokenizerConfig)) return;
+/**
+ * What is put around a text, as transformers 5.18 decides: tokenizer.json's own post-processor does, and the configuration's
+ * `add_bos_token` and `add_eos_token` count only where there is no such file. Two classes of tokenizers build theirs anew.
+ */
+function settleSurroundings(json: TokenizerJson, tokenizerConfig: JsonObject, modelType: unknown, hasTokenizerJson: boolean): void {
+  if (hasTokenizerJson) {
+    const name = tokenizerClass(tokenizerConfig, modelType);
+    if (name === 'GPTNeoXTokenizer') surround(json, tokenizerConfig, []);
+    if (name === 'CodeLlamaTokenizer') surround(json, tokenizerConfig, ['bos']);
+  } else if ('add_bos_token' in tokenizerConfig || 'add_eos_token' in tokenizerConfig) {
+    surround(
+      json,
+      tokenizerConfig,
+      (['bos', 'eos'] as const).filter((kind) => tokenizerConfig[`add_${kind}_token`] === true),
+    );
+  }
+}
+
+/** The class that AutoTokenizer takes: of some models it does not believe the name that their files give. */
+function tokenizerClass(tokenizerConfig: JsonObject, modelType: unknown): string | undefined {
+  if (modelType === 'qwen2' || modelType === 'mistral') return undefined;
+  const { tokenizer_class: named } = tokenizerConfig;
+  if (typeof named === 'string') return named.replace(/Fast$/, '');
+  return modelType === 'gpt_neox' ? 'GPTNeoXTokenizer' : undefined;
+}
+
+function surround(json: TokenizerJson, tokenizerConfig: JsonObject, kinds: ReadonlyArray<'bos' | 'eos'>): void {
   const wanted = (kind: 'bos' | 'eos'): AddedToken[] => {
-    const content = tokenizerConfig[`add_${kind}_token`] === true ? tokenContent(tokenizerConfig[`${kind}_token`]) : undefined;
+    const content = kinds.includes(kind) ? tokenContent(tokenizerConfig[`${kind}_token`]) : undefined;
     return json.added_tokens.filter((token) => token.content === content);
   };
   const special = (token: AddedToken): JsonObject => ({ SpecialToken: { id: token.content, type_id: 0 } });

@@ -117,6 +117,46 @@ test('byte-level vocab.json and merges.txt are read like the tokenizer.json they
   assert.deepEqual(parts.encode(text, { addSpecialTokens: true }), [0, ...whole.encode(text)]);
 });
 
+test('what is put around a text is decided by tokenizer.json and the class of the tokenizer, as in transformers', async () => {
+  const { tokenizer_class: _, ...config } = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer_config.json'), 'utf8'));
+  const json = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer.json'), 'utf8'));
+  const bosFirst = {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<|endoftext|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [{ Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
+    special_tokens: { '<|endoftext|>': { id: '<|endoftext|>', ids: [0], tokens: ['<|endoftext|>'] } },
+  };
+  // model type, tokenizer_class, and whether transformers 5.18 puts BOS first: without a post-processor and both flags true, with one and add_bos_token false
+  const cases: Array<[string | undefined, string | undefined, boolean, boolean]> = [
+    [undefined, undefined, false, true],
+    ...['PreTrainedTokenizerFast', 'LlamaTokenizer', 'LlamaTokenizerFast', 'GPT2Tokenizer', 'Qwen2Tokenizer'].map(
+      (name): [string, string, boolean, boolean] => ['llama', name, false, true],
+    ),
+    ['llama', 'CodeLlamaTokenizerFast', true, true],
+    ['qwen2', 'CodeLlamaTokenizer', false, true],
+    ['gpt_neox', undefined, false, false],
+    ['gpt_neox', 'GPTNeoXTokenizerFast', false, false],
+    ['gpt_neox', 'PreTrainedTokenizerFast', false, true],
+    ['mistral', 'GPTNeoXTokenizer', false, true],
+    ['opt', 'GPT2Tokenizer', false, true],
+  ];
+  for (const [modelType, name, flagged, processed] of cases) {
+    for (const [post, flags, first] of [
+      [null, { add_bos_token: true, add_eos_token: true }, flagged],
+      [bosFirst, { add_bos_token: false }, processed],
+    ] as const) {
+      const folder = copyOf(golden, (copy) => {
+        writeJson(copy, 'tokenizer.json', { ...json, post_processor: post });
+        writeJson(copy, 'tokenizer_config.json', { ...config, ...flags, tokenizer_class: name });
+        if (modelType) writeJson(copy, 'config.json', { model_type: modelType });
+      });
+      const tokenizer = await loadTokenizer(folder);
+      const plain = tokenizer.encode('a b');
+      assert.deepEqual(tokenizer.encode('a b', { addSpecialTokens: true }), first ? [0, ...plain] : plain, `${modelType} ${name}`);
+    }
+  }
+});
+
 test('ids beyond the vocabulary decode to nothing', async () => {
   const tokenizer = await loadTokenizer(golden);
   assert.equal(tokenizer.decode([...tokenizer.encode('abc'), 5000]), 'abc');
