@@ -57,7 +57,7 @@ export function writeMarkedChat(writer: ChatWriter, messages: readonly ChatMessa
 function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTemplate, tools }: ChatTemplateOptions): string {
   if (chatTemplate === undefined && !hasTemplate) {
     throw new UserError(
-      `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; give one as chatTemplate, or use a model that has been trained to chat.`,
+      `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; name a file with a Jinja template as chatTemplatePath (on the command line --chat_template_path; functions take its text as chatTemplate), add "chat_template" to its tokenizer_config.json, or use a model that has been trained to chat.`,
     );
   }
   const template = chosenTemplate(

@@ -1,6 +1,7 @@
 /** Writes a trained tokenizer in Hugging Face's format, and encodes with it (to count tokens without loading the files). */
 import path from 'node:path';
 import { writeFileAtomic } from '../../lib/files';
+import { alpacaPrompt } from '../../lib/text';
 import type { Bpe } from './bpe';
 import { byteCharacters, GPT2_PATTERN } from './bpe';
 
@@ -45,6 +46,31 @@ export function tokenizerJson({ vocabulary, merges }: Bpe): object {
   };
 }
 
+/**
+ * Conversations in the words of the Alpaca template, so that one turn reads as the same row in Alpaca's format does. A system
+ * message takes the place of the first sentences; generation blocks say what an assistant wrote.
+ */
+const CHAT_TEMPLATE = [
+  "{%- if messages and messages[0]['role'] == 'system' -%}",
+  "{{- messages[0]['content'] -}}",
+  '{%- set turns = messages[1:] -%}',
+  '{%- else -%}',
+  `{{- '${alpacaPrompt({ instruction: '' }).split('\n')[0]}' -}}`,
+  '{%- set turns = messages -%}',
+  '{%- endif -%}',
+  '{%- for message in turns -%}',
+  "{%- if message['role'] == 'user' -%}",
+  "{{- '\\n\\n### Instruction:\\n' + message['content'] -}}",
+  "{%- elif message['role'] == 'assistant' -%}",
+  "{{- '\\n\\n### Response:\\n' -}}",
+  "{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}",
+  '{%- else -%}',
+  "{{- raise_exception('a turn must be of system (the first one only), user or assistant, not of ' + message['role']) -}}",
+  '{%- endif -%}',
+  '{%- endfor -%}',
+  "{%- if add_generation_prompt -%}{{- '\\n\\n### Response:\\n' -}}{%- endif -%}",
+].join('\n');
+
 export const TOKENIZER_CONFIG = {
   tokenizer_class: 'PreTrainedTokenizerFast',
   bos_token: END_OF_TEXT,
@@ -54,12 +80,18 @@ export const TOKENIZER_CONFIG = {
   model_max_length: CONTEXT,
   clean_up_tokenization_spaces: false,
   add_prefix_space: false,
+  chat_template: CHAT_TEMPLATE,
 };
+
+/** tokenizer_config.json as it is written. */
+export function tokenizerConfigFile(): string {
+  return `${JSON.stringify(TOKENIZER_CONFIG, null, 2)}\n`;
+}
 
 /** Writes tokenizer.json and tokenizer_config.json. */
 export function saveTokenizer(bpe: Bpe, directory: string): void {
   writeFileAtomic(path.join(directory, 'tokenizer.json'), `${JSON.stringify(tokenizerJson(bpe), null, 1)}\n`);
-  writeFileAtomic(path.join(directory, 'tokenizer_config.json'), `${JSON.stringify(TOKENIZER_CONFIG, null, 2)}\n`);
+  writeFileAtomic(path.join(directory, 'tokenizer_config.json'), tokenizerConfigFile());
 }
 
 /** An encoder for plain text (no special tokens). */

@@ -210,6 +210,8 @@ test('a conversation for a tokenizer without chat template is refused with the r
   assert.equal(tokenizer.hasChatTemplate, false);
   assert.throws(
     () => tokenizer.applyChatTemplate([{ role: 'user', content: 'hi' }]),
-    (error) => error instanceof UserError && /has no chat template.*chatTemplate/.test(error.message),
+    (error) =>
+      error instanceof UserError &&
+      /has no chat template.*chatTemplatePath.*--chat_template_path.*chatTemplate\).*"chat_template"/.test(error.message),
   );
 });
