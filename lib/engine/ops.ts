@@ -80,10 +80,27 @@ export function versionsOf(tensors: readonly tf.Tensor[]): string | undefined {
  * Rows of a table.
  * @param weight [vocabulary, features]
  * @param ids int32 [tokens]
+ * @param paddingIdx the id whose row learns nothing here, as `padding_idx` of PyTorch's nn.Embedding
  * @returns [tokens, features]
  */
-export function embedding(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
-  return ortBackend() ? fused('Embedding', { weight, ids }) : (tf.gather(weight, ids) as tf.Tensor2D);
+export function embedding(weight: tf.Tensor2D, ids: tf.Tensor1D, paddingIdx?: number): tf.Tensor2D {
+  const rows: tf.Tensor2D = ortBackend() ? fused('Embedding', { weight, ids }) : tf.gather(weight, ids);
+  return paddingIdx === undefined ? rows : withoutGradientAt(paddingIdx, rows, ids);
+}
+
+/** The rows as they are; those with the id pass no gradient on. Which ones the graph finds, so it is the same for all ids. */
+function withoutGradientAt(id: number, rows: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
+  const same = tf.customGrad((x, save) => {
+    (save as tf.GradSaveFunc)([ids]);
+    return {
+      value: tf.clone(x as tf.Tensor2D),
+      gradFunc: (dy: tf.Tensor2D, [ids]: tf.Tensor[]) => {
+        const learns = tf.cast(tf.notEqual(ids, tf.scalar(id, 'int32')), 'float32');
+        return tf.mul(dy, tf.expandDims(learns, 1));
+      },
+    };
+  });
+  return same(rows);
 }
 
 /**

@@ -116,6 +116,20 @@ function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): num
 }
 
 /**
+ * The token whose row of the embedding learns nothing from being read, of families whose class in transformers gives `pad_token_id` to it.
+ * @param missing what it is where the configuration does not say; null says that there is none
+ */
+export function readPaddingIdx(reader: ConfigReader, vocabSize: number, missing?: number): number | undefined {
+  const { pad_token_id: id = missing ?? null } = reader.raw;
+  if (id === null) return undefined;
+  if (typeof id !== 'number' || !Number.isInteger(id) || id < -vocabSize || id >= vocabSize) {
+    throw reader.wrong('pad_token_id', id, `null or a whole number from ${-vocabSize} to ${vocabSize - 1}`);
+  }
+  // as in PyTorch: counted from the end
+  return id < 0 ? vocabSize + id : id;
+}
+
+/**
  * The sliding window of each layer, undefined where a layer sees everything before it.
  * Qwen's own rule: windows only with `use_sliding_window`, in the layers that `layer_types` names or from `max_window_layers` on.
  */

@@ -61,8 +61,8 @@ export class ParameterList {
     return this.declare<tf.Rank.R2>(name, [rows, columns], 'normal');
   }
 
-  embedding(name: string, rows: number, features: number): Embedding {
-    return new Embedding(this.matrix(`${name}.weight`, rows, features));
+  embedding(name: string, rows: number, features: number, paddingIdx?: number): Embedding {
+    return new Embedding(this.matrix(`${name}.weight`, rows, features), paddingIdx);
   }
 
   rmsNorm(name: string, features: number, eps: number): RmsNorm {
@@ -104,10 +104,14 @@ export class Linear {
 
 /** Rows of a table. */
 export class Embedding {
-  constructor(readonly weight: Parameter<tf.Rank.R2>) {}
+  constructor(
+    readonly weight: Parameter<tf.Rank.R2>,
+    /** The id whose row looking it up does not train. */
+    readonly paddingIdx?: number,
+  ) {}
 
   apply(ids: tf.Tensor1D): tf.Tensor2D {
-    return embedding(this.weight.tensor, ids);
+    return embedding(this.weight.tensor, ids, this.paddingIdx);
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
-import { type ConfigReader, readModelConfig, readQwenWindows } from './config';
+import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import { Decoder, type Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
@@ -12,6 +12,8 @@ import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePosi
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface LlamaConfig extends ModelConfig {
+  /** The token whose embedding learns nothing from being read. */
+  readonly paddingIdx?: number;
   readonly hiddenAct: Activation;
   readonly rmsNormEps: number;
   readonly rope: RopeConfig;
@@ -34,6 +36,7 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
   const attentionBias = reader.boolean('attention_bias', false);
   return {
     ...common,
+    paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_act', 'silu'),
     rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
@@ -119,7 +122,7 @@ export class Llama extends Decoder {
   constructor(config: LlamaConfig, origin: Origin) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, config.paddingIdx);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
     this.head = config.tieWordEmbeddings

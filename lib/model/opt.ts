@@ -5,12 +5,14 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, embedding } from '../engine';
 import { UserError } from '../errors';
-import { type ConfigReader, readModelConfig } from './config';
+import { type ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface OptConfig extends ModelConfig {
+  /** The token whose embedding learns nothing from being read. */
+  readonly paddingIdx?: number;
   readonly activationFunction: Activation;
   readonly bias: boolean;
   /** Whether each sublayer normalizes its input (all but 350M) or its output. */
@@ -38,6 +40,7 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
   });
   return {
     ...common,
+    paddingIdx: readPaddingIdx(reader, common.vocabSize, 1),
     activationFunction: reader.activation('activation_function', 'relu'),
     bias: reader.boolean('enable_bias', true),
     normBefore,
@@ -126,8 +129,8 @@ export class Opt extends Decoder {
   constructor(config: OptConfig, origin: Origin) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
-    const { vocabSize, hiddenSize, embeddingSize } = config;
-    this.embedTokens = parameters.embedding('model.decoder.embed_tokens', vocabSize, embeddingSize);
+    const { vocabSize, hiddenSize, embeddingSize, paddingIdx } = config;
+    this.embedTokens = parameters.embedding('model.decoder.embed_tokens', vocabSize, embeddingSize, paddingIdx);
     this.embedPositions = parameters.matrix(
       'model.decoder.embed_positions.weight',
       config.maxPositionEmbeddings + POSITION_OFFSET,

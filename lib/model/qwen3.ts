@@ -1,7 +1,7 @@
 /** Qwen3 (Qwen team 2025): Llama with a normalization of each head's queries and keys, and heads of a size of their own. */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
-import { type ConfigReader, readModelConfig, readQwenWindows } from './config';
+import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import { Decoder, type Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
@@ -9,6 +9,8 @@ import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePosi
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface Qwen3Config extends ModelConfig {
+  /** The token whose embedding learns nothing from being read. */
+  readonly paddingIdx?: number;
   readonly hiddenAct: Activation;
   readonly rmsNormEps: number;
   readonly rope: RopeConfig;
@@ -24,6 +26,7 @@ export function readQwen3Config(reader: ConfigReader): Qwen3Config {
   return {
     ...common,
     headDim,
+    paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_act', 'silu'),
     rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
@@ -108,7 +111,7 @@ export class Qwen3 extends Decoder {
   constructor(config: Qwen3Config, origin: Origin) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, config.paddingIdx);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
     this.head = config.tieWordEmbeddings

@@ -1,7 +1,7 @@
 /** Run by webgpu.test.ts in a process of its own: what the engine leaves on the device and what it reads back, as JSON. */
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, engineStatistics, releaseMemory, tokenLoss, useDevice } from '../../lib/engine';
+import { computeRecorded, embedding, engineStatistics, releaseMemory, tokenLoss, useDevice } from '../../lib/engine';
 import type { EngineStatistics } from '../../lib/engine/ort/statistics';
 import { generateBatch, loadModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
@@ -69,6 +69,16 @@ async function outliving(): Promise<number[]> {
   return [found, later];
 }
 
+/** The gradient of a table of which one row learns nothing. */
+function gradientWithPadding(): number[] {
+  return tf.tidy(() => {
+    const ids = tf.tensor1d([2, 0, 3, 2, 3], 'int32');
+    const factors = tf.reshape(tf.range(1, 11), [5, 2]);
+    const gradient = tf.grad((weight) => tf.sum(tf.mul(embedding(weight as tf.Tensor2D, ids, 2), factors)));
+    return [...gradient(tf.ones([4, 2])).dataSync()];
+  });
+}
+
 async function main(): Promise<void> {
   await useDevice('webgpu');
   const statistics = engineStatistics() as EngineStatistics;
@@ -110,6 +120,7 @@ async function main(): Promise<void> {
   found.generatedWithGuesses = await generate(true);
   found.parts = manyParts();
   found.outliving = await outliving();
+  found.gradientWithPadding = gradientWithPadding();
   await useDevice('cpu');
   found.partsOnCpu = manyParts();
   found.generatedOnCpu = await generate(false);

@@ -87,5 +87,6 @@ test('results stay on the device until somebody reads them, and leave it when th
   assert.deepEqual(found.outliving, [4, 12]);
   assert.deepEqual(found.movedToCpu, [1, 3, 5]);
   assert.ok(farthest(found.parts as number[][], found.partsOnCpu as number[][]) < 1e-5);
+  assert.deepEqual(found.gradientWithPadding, [3, 4, 0, 0, 0, 0, 14, 16]);
   assert.deepEqual(found.leftOnDevice, { tensors: 0, bytes: 0 });
 });

@@ -57,7 +57,7 @@ test('weights that are not trained stay, those after them learn the same', async
   }
 });
 
-/** Gradients of one row of 30 tokens, as hashes by parameter. */
+/** Gradients of one row of 30 tokens, among them those with the ids 0 to 17, as hashes by parameter. */
 async function gradientsOf(model: CausalLM, gradientCheckpointing: boolean): Promise<Record<string, string>> {
   const sums = new GradientSums();
   const share = tf.scalar(1 / 29);
@@ -68,6 +68,14 @@ async function gradientsOf(model: CausalLM, gradientCheckpointing: boolean): Pro
   sums.dispose();
   share.dispose();
   return hashes;
+}
+
+for (const family of ['llama', 'qwen3', 'opt']) {
+  test(`${family}: gradients of a text that contains the pad token are the same bits`, async (t) => {
+    const model = await tinyModel(t, family);
+    assert.equal(model.config.raw.pad_token_id, 1);
+    assert.deepEqual(await gradientsOf(model, true), await gradientsOf(model, false));
+  });
 }
 
 test("gradients are the same on a backend of tfjs's own, and no tensor is left behind", async (t) => {
