@@ -41,6 +41,16 @@ export class ConfigReader {
     return this.take(key, fallback, 'a number above 0', (value): value is number => typeof value === 'number' && value > 0);
   }
 
+  /** A number from 0 to 1. */
+  share(key: string, fallback: number): number {
+    return this.take(
+      key,
+      fallback,
+      'a number from 0 to 1',
+      (value): value is number => typeof value === 'number' && value >= 0 && value <= 1,
+    );
+  }
+
   boolean(key: string, fallback: boolean): boolean {
     return this.take(key, fallback, 'true or false', (value): value is boolean => typeof value === 'boolean');
   }
@@ -82,7 +92,13 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 export function readModelConfig(
   reader: ConfigReader,
   family: Family,
-  defaults: { tieWordEmbeddings: boolean; maxPositionEmbeddings: number; intermediateKey?: string; initializerKey?: string },
+  defaults: {
+    tieWordEmbeddings: boolean;
+    maxPositionEmbeddings: number;
+    dropout: Readonly<Record<string, number>>;
+    intermediateKey?: string;
+    initializerKey?: string;
+  },
 ): ModelConfig {
   const hiddenSize = reader.count('hidden_size');
   const numAttentionHeads = reader.count('num_attention_heads');
@@ -105,9 +121,15 @@ export function readModelConfig(
     positionLimit: maxPositionEmbeddings,
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
     initializerRange: reader.positive(defaults.initializerKey ?? 'initializer_range', 0.02),
+    dropout: readDropout(reader, defaults.dropout),
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
   };
+}
+
+function readDropout(reader: ConfigReader, defaults: Readonly<Record<string, number>>): Record<string, number> {
+  const shares = Object.entries(defaults).map(([key, fallback]) => [key, reader.share(key, fallback)] as const);
+  return Object.fromEntries(shares.filter(([, share]) => share > 0));
 }
 
 function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): number {

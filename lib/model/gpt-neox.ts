@@ -20,7 +20,11 @@ export interface GptNeoXConfig extends ModelConfig {
 }
 
 export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
-  const common = readModelConfig(reader, 'gpt_neox', { tieWordEmbeddings: false, maxPositionEmbeddings: 2048 });
+  const common = readModelConfig(reader, 'gpt_neox', {
+    tieWordEmbeddings: false,
+    maxPositionEmbeddings: 2048,
+    dropout: { attention_dropout: 0, hidden_dropout: 0 },
+  });
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, 0.25);
   return {
     ...common,

@@ -31,6 +31,7 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
   const common = readModelConfig(reader, 'llama', {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: MAX_POSITIONS[String(modelType)] ?? 2048,
+    dropout: { attention_dropout: 0 },
   });
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
   const attentionBias = reader.boolean('attention_bias', false);

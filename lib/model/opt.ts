@@ -35,6 +35,7 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
   const common = readModelConfig(reader, 'opt', {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 2048,
+    dropout: { dropout: 0.1, attention_dropout: 0, layerdrop: 0 },
     intermediateKey: 'ffn_dim',
     initializerKey: 'init_std',
   });

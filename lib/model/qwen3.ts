@@ -20,7 +20,11 @@ export interface Qwen3Config extends ModelConfig {
 }
 
 export function readQwen3Config(reader: ConfigReader): Qwen3Config {
-  const common = readModelConfig(reader, 'qwen3', { tieWordEmbeddings: false, maxPositionEmbeddings: 32768 });
+  const common = readModelConfig(reader, 'qwen3', {
+    tieWordEmbeddings: false,
+    maxPositionEmbeddings: 32768,
+    dropout: { attention_dropout: 0 },
+  });
   const headDim = reader.count('head_dim', 128);
   const rope = readRope(reader, headDim, common.maxPositionEmbeddings);
   return {

@@ -36,6 +36,8 @@ export interface ModelConfig {
   readonly tieWordEmbeddings: boolean;
   /** Standard deviation of fresh weights. */
   readonly initializerRange: number;
+  /** Shares that transformers drops while training, by their keys in the configuration, without those of 0. Nothing is dropped here. */
+  readonly dropout: Readonly<Record<string, number>>;
   /** Ids that end a text, as the configuration has them; may be empty. */
   readonly eosTokenIds: readonly number[];
   /** The JSON as it was read; written back by `saveModel`. */

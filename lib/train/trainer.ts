@@ -9,7 +9,7 @@ import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../e
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { type CausalLM, type SaveOptions, saveModel } from '../model';
+import { type CausalLM, type ModelConfig, type SaveOptions, saveModel } from '../model';
 import type { PromptTemplate } from '../text';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
@@ -102,7 +102,7 @@ export class SFTTrainer {
   constructor(options: SFTTrainerOptions) {
     this.options = options;
     this.model = options.model;
-    const notes: string[] = [...options.model.tokenizer.notes];
+    const notes: string[] = [...options.model.tokenizer.notes, ...dropoutNotes(options.model.config)];
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
     if (this.config.evalStrategy !== 'no' && !options.evalDataset) {
       throw new UserError(
@@ -480,4 +480,10 @@ export class SFTTrainer {
       stop: () => this.stop(),
     };
   }
+}
+
+function dropoutNotes({ dropout }: ModelConfig): string[] {
+  const shares = Object.entries(dropout).map(([key, share]) => `${key} ${share}`);
+  if (shares.length === 0) return [];
+  return [`By its config.json TRL would train this model with ${shares.join(', ')}; here training is without dropout.`];
 }

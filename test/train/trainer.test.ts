@@ -3,7 +3,7 @@ import { before, describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
-import { type CausalLM, tokenNll } from '../../lib/model';
+import { type CausalLM, createModel, tokenNll } from '../../lib/model';
 import { defaultCallbackMakers, type LogRecord, parseConfig, type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { fixtures, readJsonFile, rows, short, tinyModel, weightsOf } from './support';
 
@@ -293,6 +293,24 @@ test('the parts of a step are told, with its share that is done', async (t) => {
   const config = { ...short, maxSteps: 2, tokensPerMicroBatch: 1 };
   await new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(0, 8), config, callbacks: [listener] }).train();
   assert.deepEqual(shares, [0.25, 0.5, 0.75, 0, 0.25, 0.5, 0.75, 0]);
+});
+
+test('dropout that transformers would apply is said to be left out', async (t) => {
+  const notesFor = async (family: string, change: Record<string, unknown>) => {
+    const { config, tokenizer } = await tinyModel(t, family);
+    const raw: Record<string, unknown> = { ...config.raw, ...change };
+    const model = createModel(raw, { seed: 0, tokenizer });
+    t.after(() => model.dispose());
+    return new SFTTrainer({ model, trainDataset: rows.slice(0, 2), config: short }).notes;
+  };
+  const note = (shares: string) => [`By its config.json TRL would train this model with ${shares}; here training is without dropout.`];
+  assert.deepEqual(await notesFor('opt', {}), []);
+  // OPT's class in transformers has a default of its own
+  assert.deepEqual(await notesFor('opt', { dropout: undefined, layerdrop: 0.2 }), note('dropout 0.1, layerdrop 0.2'));
+  assert.deepEqual(await notesFor('llama', { attention_dropout: 0.05 }), note('attention_dropout 0.05'));
+  assert.deepEqual(await notesFor('qwen3', { attention_dropout: 1 }), note('attention_dropout 1'));
+  assert.deepEqual(await notesFor('gpt_neox', { hidden_dropout: 0.1, classifier_dropout: 0.1 }), note('hidden_dropout 0.1'));
+  await assert.rejects(notesFor('llama', { attention_dropout: 1.5 }), /"attention_dropout" is 1\.5; expected a number from 0 to 1/);
 });
 
 describe('what cannot be learned is refused with one sentence', () => {
