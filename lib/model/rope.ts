@@ -11,7 +11,7 @@ export interface RopeConfig {
   readonly type: 'default' | 'linear' | 'dynamic' | 'llama3';
   /** Base of the frequencies. */
   readonly theta: number;
-  /** Features of a head that turn; the rest pass through. */
+  /** Features of a head that turn, of an odd number one more; the rest pass through. */
   readonly rotaryDim: number;
   readonly maxPositionEmbeddings: number;
   /** How many times longer texts get; 1 for `default`. */
@@ -24,7 +24,7 @@ export interface RopeConfig {
   readonly originalMaxPositions: number;
 }
 
-/** Cosines and sines of each token, [tokens, rotaryDim/2]. */
+/** Cosines and sines of each token, [tokens, pairs of features]. */
 export interface RotaryAngles {
   cos: tf.Tensor2D;
   sin: tf.Tensor2D;
@@ -48,13 +48,19 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
     own?.get('partial_rotary_factor') === undefined
       ? reader.positive('rotary_pct', partialRotaryFactor)
       : nested.positive('partial_rotary_factor');
+  const rotaryDim = Math.floor(headDim * partial);
+  if (rotaryDim < 1 || 2 * Math.ceil(rotaryDim / 2) > headDim) {
+    throw new UserError(
+      `${reader.place}: RoPE turns features in pairs, which ${rotaryDim} of a head's ${headDim} features do not make; correct head_dim or partial_rotary_factor.`,
+    );
+  }
   return {
     type,
     theta:
       own?.get('rope_theta') === undefined
         ? reader.positive('rope_theta', reader.positive('rotary_emb_base', 10000))
         : nested.positive('rope_theta'),
-    rotaryDim: 2 * Math.ceil(Math.floor(headDim * partial) / 2),
+    rotaryDim,
     maxPositionEmbeddings,
     factor: type === 'default' ? 1 : nested.positive('factor'),
     lowFreqFactor: type === 'llama3' ? nested.positive('low_freq_factor') : 1,
@@ -73,7 +79,7 @@ export function ropePositionLimit(rope: RopeConfig): number {
 const f32 = Math.fround;
 
 /**
- * Angle per position of each pair of features, float32 [rotaryDim/2].
+ * Angle per position of each pair of features, float32; of an odd number the last pair is half beyond it.
  * @param length tokens of the longest text; only `dynamic` depends on it
  */
 export function ropeFrequencies(rope: RopeConfig, length: number): Float32Array {
@@ -83,7 +89,7 @@ export function ropeFrequencies(rope: RopeConfig, length: number): Float32Array 
     const stretch = (factor * Math.max(length, maxPositionEmbeddings)) / maxPositionEmbeddings - (factor - 1);
     base *= stretch ** (dim / (dim - 2));
   }
-  const frequencies = Float32Array.from({ length: dim / 2 }, (_, i) => f32(1 / f32(base ** f32((2 * i) / dim))));
+  const frequencies = Float32Array.from({ length: Math.ceil(dim / 2) }, (_, i) => f32(1 / f32(base ** f32((2 * i) / dim))));
   if (type === 'linear') return frequencies.map((frequency) => frequency / factor);
   return type === 'llama3' ? frequencies.map((frequency) => llama3Frequency(frequency, rope)) : frequencies;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
+import { UserError } from '../../lib/errors';
 import { ConfigReader } from '../../lib/model/config';
 import { RotaryEmbedding, readRope, ropeFrequencies, ropePositionLimit } from '../../lib/model/rope';
 import { closeTo } from './support';
@@ -46,6 +47,36 @@ test('dynamic angles are the plain ones up to the length of the pretraining, and
   const beyond = ropeFrequencies(dynamic, 4096);
   assert.equal(beyond[0], 1);
   for (let i = 1; i < plain.length; i++) assert.ok(beyond[i] < plain[i]);
+});
+
+test('where an odd number of features turns, frequencies and pairs are those of transformers', () => {
+  const frequencies = (scaling: Record<string, unknown>, length = 10, headDim = 20, partial_rotary_factor = 0.25) =>
+    ropeFrequencies(read({ rope_parameters: { rope_theta: 10000, partial_rotary_factor, ...scaling } }, headDim, 128), length);
+  const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 64 };
+  for (const [found, expected] of [
+    [frequencies({}, 10, 12), [1, 0.002154434332624078]],
+    [frequencies({}, 10, 11, 0.85), [1, 0.1291549652814865, 0.01668100617825985, 0.002154434332624078, 0.00027825593133457005]],
+    [frequencies({}), [1, 0.025118863210082054, 0.0006309573072940111]],
+    [frequencies({ rope_type: 'linear', factor: 4 }), [0.25, 0.0062797158025205135, 0.00015773932682350278]],
+    [frequencies({ rope_type: 'dynamic', factor: 2 }, 300), [1, 0.010523946024477482, 0.00011075344809796661]],
+    [frequencies(llama3), [1, 0.0031398579012602568, 7.886966341175139e-5]],
+  ] as const) {
+    assert.equal(found.length, expected.length);
+    for (const [i, frequency] of expected.entries()) assert.ok(Math.abs(found[i] / frequency - 1) < 2e-7, `${found[i]}, not ${frequency}`);
+  }
+});
+
+test('heads whose features make no pairs are refused', () => {
+  for (const [headDim, partial, shown] of [
+    [11, 1, "11 of a head's 11 features"],
+    [12, 1.5, "18 of a head's 12 features"],
+    [3, 0.25, "0 of a head's 3 features"],
+  ] as const) {
+    assert.throws(
+      () => read({}, headDim, 2048, partial),
+      (error: Error) => error instanceof UserError && error.message.startsWith('config.json: RoPE turns') && error.message.includes(shown),
+    );
+  }
 });
 
 test('stretched models read longer texts', () => {
