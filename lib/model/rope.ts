@@ -33,9 +33,9 @@ export interface RotaryAngles {
 /**
  * Reads both spellings: `rope_parameters` of transformers 5, and the older `rope_theta` with `rope_scaling`
  * (GPT-NeoX: `rotary_emb_base`, `rotary_pct`).
- * @param partialRotaryFactor share of a head that turns where the configuration does not say
+ * @param partialRotaryFactor share of a head that turns where the configuration does not say; absent: whole heads turn whatever it says
  */
-export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number, partialRotaryFactor = 1): RopeConfig {
+export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number, partialRotaryFactor?: number): RopeConfig {
   const nested = reader.object('rope_scaling') ?? reader.object('rope_parameters') ?? reader;
   const own = nested === reader ? undefined : nested;
   const type = own?.get('rope_type') ?? own?.get('type') ?? 'default';
@@ -44,23 +44,13 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
       `${reader.place}: RoPE of type ${JSON.stringify(type)} is not supported; supported are default, linear, dynamic and llama3.`,
     );
   }
-  const partial =
-    own?.get('partial_rotary_factor') === undefined
-      ? reader.positive('rotary_pct', partialRotaryFactor)
-      : nested.positive('partial_rotary_factor');
-  const rotaryDim = Math.floor(headDim * partial);
-  if (rotaryDim < 1 || 2 * Math.ceil(rotaryDim / 2) > headDim) {
-    throw new UserError(
-      `${reader.place}: RoPE turns features in pairs, which ${rotaryDim} of a head's ${headDim} features do not make; correct head_dim or partial_rotary_factor.`,
-    );
-  }
   return {
     type,
     theta:
       own?.get('rope_theta') === undefined
         ? reader.positive('rope_theta', reader.positive('rotary_emb_base', 10000))
         : nested.positive('rope_theta'),
-    rotaryDim,
+    rotaryDim: readRotaryDim(reader, own, headDim, partialRotaryFactor),
     maxPositionEmbeddings,
     factor: type === 'default' ? 1 : nested.positive('factor'),
     lowFreqFactor: type === 'llama3' ? nested.positive('low_freq_factor') : 1,
@@ -68,6 +58,20 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
     originalMaxPositions:
       type === 'llama3' ? nested.count('original_max_position_embeddings', maxPositionEmbeddings) : maxPositionEmbeddings,
   };
+}
+
+function readRotaryDim(reader: ConfigReader, own: ConfigReader | undefined, headDim: number, partialRotaryFactor?: number): number {
+  const readPartial = (fallback: number): number => {
+    const older = reader.positive('rotary_pct', fallback);
+    return own?.positive('partial_rotary_factor', older) ?? older;
+  };
+  const rotaryDim = partialRotaryFactor === undefined ? headDim : Math.floor(headDim * readPartial(partialRotaryFactor));
+  if (rotaryDim < 1 || 2 * Math.ceil(rotaryDim / 2) > headDim) {
+    throw new UserError(
+      `${reader.place}: RoPE turns features in pairs, which ${rotaryDim} of a head's ${headDim} features do not make; correct head_dim or partial_rotary_factor.`,
+    );
+  }
+  return rotaryDim;
 }
 
 /** The longest text that a model with this RoPE reads: stretched types reach further than `max_position_embeddings` says. */

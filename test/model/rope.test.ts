@@ -35,8 +35,8 @@ test('old and new keys mean the same', () => {
   const fresh = read({ rope_parameters: { ...scaling, rope_type: 'llama3', rope_theta: 500000 } });
   assert.deepEqual(read({ rope_theta: 500000, rope_scaling: { ...scaling, rope_type: 'llama3' } }), fresh);
   assert.deepEqual(read({ rope_theta: 500000, rope_scaling: { ...scaling, type: 'llama3' } }), fresh);
-  const neox = read({ rope_parameters: { rope_theta: 10000, partial_rotary_factor: 0.25 } }, 64);
-  assert.deepEqual(read({ rotary_pct: 0.25, rotary_emb_base: 10000 }, 64), neox);
+  const neox = read({ rope_parameters: { rope_theta: 10000, partial_rotary_factor: 0.25 } }, 64, 2048, 0.5);
+  assert.deepEqual(read({ rotary_pct: 0.25, rotary_emb_base: 10000 }, 64, 2048, 0.5), neox);
   assert.deepEqual(read({}, 64, 2048, 0.25), neox);
 });
 
@@ -51,7 +51,7 @@ test('dynamic angles are the plain ones up to the length of the pretraining, and
 
 test('where an odd number of features turns, frequencies and pairs are those of transformers', () => {
   const frequencies = (scaling: Record<string, unknown>, length = 10, headDim = 20, partial_rotary_factor = 0.25) =>
-    ropeFrequencies(read({ rope_parameters: { rope_theta: 10000, partial_rotary_factor, ...scaling } }, headDim, 128), length);
+    ropeFrequencies(read({ rope_parameters: { rope_theta: 10000, partial_rotary_factor, ...scaling } }, headDim, 128, 0.25), length);
   const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 64 };
   for (const [found, expected] of [
     [frequencies({}, 10, 12), [1, 0.002154434332624078]],
@@ -77,6 +77,12 @@ test('heads whose features make no pairs are refused', () => {
       (error: Error) => error instanceof UserError && error.message.startsWith('config.json: RoPE turns') && error.message.includes(shown),
     );
   }
+});
+
+test('whole heads turn in families that know no part of a head, whatever the configuration says', () => {
+  const whole = read({ rope_theta: 100 });
+  assert.deepEqual(read({ rope_theta: 100, rotary_pct: 0.25 }), whole);
+  assert.deepEqual(read({ rope_parameters: { rope_theta: 100, partial_rotary_factor: 0.5 } }), whole);
 });
 
 test('stretched models read longer texts', () => {
