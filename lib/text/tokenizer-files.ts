@@ -43,7 +43,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
   const hasTokenizerJson = existsSync(at('tokenizer.json'));
   const tokenizerJson = hasTokenizerJson
     ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
-    : fromVocabulary(directory, tokenizerConfig);
+    : fromVocabulary(directory, tokenizerConfig, specialTokensMap);
   addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
   settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, hasTokenizerJson);
   const chatTemplate = existsSync(at('chat_template.jinja'))
@@ -77,13 +77,34 @@ function parseTokenizerJson(value: unknown, file: string): TokenizerJson {
     decoder: null,
     ...json,
     model: model as TokenizerJson['model'],
-    added_tokens: (json.added_tokens as AddedToken[] | undefined) ?? [],
+    added_tokens: parseAddedTokens(json.added_tokens ?? [], file),
     post_processor: (json.post_processor as JsonObject | null | undefined) ?? null,
   };
 }
 
+function parseAddedTokens(value: unknown, file: string): AddedToken[] {
+  if (!Array.isArray(value)) throw new UserError(`${file}: added_tokens must be a list; download the file again.`);
+  return value.map((entry: Partial<AddedToken> | null, index) => {
+    const { id, content } = entry ?? {};
+    if (isTokenId(id) && typeof content === 'string') return { ...NO_FLAGS, ...entry, id, content };
+    throw new UserError(
+      `${file}: entry ${index + 1} of added_tokens is ${JSON.stringify(entry)}, but a token with "id" and "content" was expected; download the file again.`,
+    );
+  });
+}
+
+/** How a token is found in a text: wherever it stands, with nothing around it. */
+const NO_FLAGS = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false };
+
+/** The special tokens that a configuration names, each as `KIND_token`. */
+const KINDS = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'];
+
+function isTokenId(id: unknown): id is number {
+  return Number.isSafeInteger(id) && Number(id) >= 0;
+}
+
 /** The older form of GPT-2 and OPT: byte-level BPE as `vocab.json` and `merges.txt`. */
-function fromVocabulary(directory: string, tokenizerConfig: JsonObject): TokenizerJson {
+function fromVocabulary(directory: string, tokenizerConfig: JsonObject, specialTokensMap: JsonObject): TokenizerJson {
   const [vocabFile, mergesFile] = ['vocab.json', 'merges.txt'].map((name) => path.join(directory, name));
   if (!existsSync(vocabFile) || !existsSync(mergesFile)) {
     const spm = existsSync(path.join(directory, 'tokenizer.model'));
@@ -100,7 +121,7 @@ function fromVocabulary(directory: string, tokenizerConfig: JsonObject): Tokeniz
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: [],
+    added_tokens: addedTokensFile(path.join(directory, 'added_tokens.json'), [tokenizerConfig, specialTokensMap]),
     normalizer: null,
     pre_tokenizer: byteLevel,
     post_processor: { ...byteLevel, trim_offsets: false },
@@ -119,6 +140,21 @@ function fromVocabulary(directory: string, tokenizerConfig: JsonObject): Tokeniz
 }
 
 /**
+ * What the older form adds to its vocabulary: ids by token.
+ * @param sources where special tokens are named
+ */
+function addedTokensFile(file: string, sources: readonly JsonObject[]): AddedToken[] {
+  if (!existsSync(file)) return [];
+  const named = new Set(sources.flatMap((source) => KINDS.map((kind) => tokenContent(source[`${kind}_token`]))));
+  return Object.entries(asObject(readJson(file), file)).map(([content, id]) => {
+    if (!isTokenId(id))
+      throw new UserError(`${file}: the id of ${JSON.stringify(content)} is ${JSON.stringify(id)}; download the file again.`);
+    const special = named.has(content);
+    return { ...NO_FLAGS, special, normalized: !special, id, content };
+  });
+}
+
+/**
  * Tokens that the configuration names but tokenizer.json does not list as added are added, as transformers does: only an
  * added token is found whole in a text. Named tokens that the vocabulary lacks are left out: no embedding has a row for them.
  */
@@ -129,15 +165,16 @@ function addNamedTokens(json: TokenizerJson, tokenizerConfig: JsonObject, specia
     known.add(token.content);
     json.added_tokens.push(token);
   };
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-  for (const [id, token] of Object.entries((tokenizerConfig.added_tokens_decoder as JsonObject | undefined) ?? {})) {
+  const flags = { ...NO_FLAGS, special: true };
+  const decoder = tokenizerConfig.added_tokens_decoder ?? {};
+  for (const [id, token] of Object.entries(typeof decoder === 'object' ? (decoder as JsonObject) : {})) {
     const content = tokenContent(token);
-    if (content !== undefined) add({ ...flags, special: false, ...(token as Partial<AddedToken>), id: Number(id), content });
+    if (content !== undefined && isTokenId(Number(id))) add({ ...NO_FLAGS, ...(token as Partial<AddedToken>), id: Number(id), content });
   }
   const vocab = json.model.vocab;
   if (Array.isArray(vocab)) return;
   for (const source of [tokenizerConfig, specialTokensMap]) {
-    for (const kind of ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask']) {
+    for (const kind of KINDS) {
       const value = source[`${kind}_token`];
       const content = tokenContent(value);
       if (content === undefined || !Object.hasOwn(vocab, content)) continue;

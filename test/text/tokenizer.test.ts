@@ -117,6 +117,39 @@ test('byte-level vocab.json and merges.txt are read like the tokenizer.json they
   assert.deepEqual(parts.encode(text, { addSpecialTokens: true }), [0, ...whole.encode(text)]);
 });
 
+test('what added_tokens.json adds to a vocab.json is found whole, and may be the end of texts', async () => {
+  const { model } = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer.json'), 'utf8'));
+  const count = Object.keys(model.vocab).length;
+  const make = (added: unknown) =>
+    copyOf(golden, (copy) => {
+      fs.rmSync(path.join(copy, 'tokenizer.json'));
+      writeJson(copy, 'vocab.json', model.vocab);
+      fs.writeFileSync(path.join(copy, 'merges.txt'), model.merges.map((merge: string | string[]) => [merge].flat().join(' ')).join('\n'));
+      writeJson(copy, 'tokenizer_config.json', { eos_token: '<|im_end|>' });
+      writeJson(copy, 'added_tokens.json', added);
+    });
+  const tokenizer = await loadTokenizer(make({ '<|im_start|>': count, '<|im_end|>': count + 1 }));
+  assert.equal(tokenizer.eosId, count + 1);
+  const ids = tokenizer.encode('<|im_start|>user hi<|im_end|>');
+  assert.deepEqual([ids[0], ids.at(-1)], [count, count + 1]);
+  assert.equal(tokenizer.decode(ids), '<|im_start|>user hi', 'only the end is special');
+  await assert.rejects(loadTokenizer(make({ '<|im_end|>': 'x' })), { name: 'UserError', message: /the id of "<\|im_end\|>" is "x"/ });
+});
+
+for (const [added, pattern] of [
+  [{}, /added_tokens must be a list/],
+  [[null], /entry 1 of added_tokens is null/],
+  [[{ id: -1, content: 'x' }], /entry 1 of added_tokens is \{"id":-1/],
+] as const) {
+  test(`added tokens that are none are refused: ${JSON.stringify(added)}`, async () => {
+    const folder = copyOf(golden, (copy) => {
+      const json = JSON.parse(fs.readFileSync(path.join(copy, 'tokenizer.json'), 'utf8'));
+      writeJson(copy, 'tokenizer.json', { ...json, added_tokens: added });
+    });
+    await assert.rejects(loadTokenizer(folder), { name: 'UserError', message: pattern });
+  });
+}
+
 test('what is put around a text is decided by tokenizer.json and the class of the tokenizer, as in transformers', async () => {
   const { tokenizer_class: _, ...config } = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer_config.json'), 'utf8'));
   const json = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer.json'), 'utf8'));
