@@ -111,8 +111,53 @@ function syncFolder(folder: string): void {
   }
 }
 
+/** What is at a path, or where its links lead; undefined where nothing is. @throws UserError when the system does not tell */
+export function statusOf(place: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(place, { throwIfNoEntry: false });
+  } catch (error) {
+    throw readError(place, error);
+  }
+}
+
+/** Whether a path is a folder. @throws UserError when the system does not tell */
+export function isFolder(place: string): boolean {
+  return statusOf(place)?.isDirectory() === true;
+}
+
+/** The names of what a folder holds. @throws UserError when it cannot be read */
+export function namesIn(folder: string): string[] {
+  try {
+    return fs.readdirSync(folder);
+  } catch (error) {
+    throw readError(folder, error);
+  }
+}
+
+/** What is wrong with a path itself, whatever was to be done with it; undefined where nothing is. */
+function faultOfPath(place: string, error: unknown): UserError | undefined {
+  switch (codeOf(error)) {
+    case 'ELOOP':
+      return new UserError(`${place} is a link that leads back to itself, so there is no such file; name the file itself.`, {
+        cause: error,
+      });
+    case 'ENAMETOOLONG':
+      return new UserError(`${shortened(place)} is a longer name than the system allows; choose a shorter one.`, { cause: error });
+    case 'ERR_INVALID_ARG_VALUE':
+      return new UserError(`${JSON.stringify(place)} cannot be a path, because it contains a NUL character; remove it.`, { cause: error });
+    default:
+      return undefined;
+  }
+}
+
+function shortened(place: string): string {
+  return place.length > 200 ? `${place.slice(0, 100)}...${place.slice(-40)}` : place;
+}
+
 /** Turns a failed write to `file` into a sentence for the user; errors that are not the system's pass unchanged. */
 export function writeError(file: string, error: unknown): unknown {
+  const fault = faultOfPath(file, error);
+  if (fault) return fault;
   switch (codeOf(error)) {
     case 'ENOSPC':
     case 'EDQUOT':
@@ -152,6 +197,8 @@ export function readText(file: string): string {
 
 /** Turns a failed read of `file` into a sentence for the user; errors that are not the system's pass unchanged. */
 export function readError(file: string, error: unknown): unknown {
+  const fault = faultOfPath(file, error);
+  if (fault) return fault;
   switch (codeOf(error)) {
     case 'ENOENT':
     case 'ENOTDIR':

@@ -38,9 +38,9 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
 
 /** Found before the models have answered everything, not after. */
 function checkWritable(file: string): void {
-  if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw writeError(file, { code: 'EISDIR' });
-  const folder = existingParent(path.dirname(file));
   try {
+    if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' });
+    const folder = existingParent(path.dirname(file));
     fs.accessSync(folder, fs.constants.W_OK);
     if (!fs.statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
   } catch (error) {

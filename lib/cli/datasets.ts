@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { Dataset, loadDataset } from '../data';
 import { UserError } from '../errors';
+import { isFolder, namesIn } from '../files';
 import type { MixtureEntry, ScriptArguments } from './script-fields';
 
 export interface RecipeData {
@@ -84,10 +85,6 @@ async function loadSplit(place: string, split: string): Promise<Dataset> {
   return dataset.take(bound(to, dataset.length)).skip(start);
 }
 
-function isFolder(place: string): boolean {
-  return fs.statSync(place, { throwIfNoEntry: false })?.isDirectory() === true;
-}
-
 function fileOf(place: string, split: string): string {
   const hub = /^[\w.-]+\/[\w.-]+$/.test(place) && !/\.(json|jsonl|ndjson)$/i.test(place);
   if (!fs.existsSync(place) && hub) {
@@ -96,7 +93,7 @@ function fileOf(place: string, split: string): string {
     );
   }
   if (!isFolder(place)) return place;
-  const files = fs.readdirSync(place).filter((file) => /\.(json|jsonl|ndjson)$/i.test(file));
+  const files = namesIn(place).filter((file) => /\.(json|jsonl|ndjson)$/i.test(file));
   const found = files.find((file) => path.parse(file).name === split);
   if (found !== undefined) return path.join(place, found);
   throw new UserError(

@@ -1,10 +1,10 @@
 /** From a checkpoint on disk or on the Hub to a model. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data';
 import { currentDevice } from '../engine';
 import { UserError } from '../errors';
-import { readJson } from '../files';
+import { isFolder, readJson } from '../files';
 import { createRandom } from '../random';
 import { loadTokenizer } from '../text';
 import { ConfigReader, isObject } from './config';
@@ -66,7 +66,7 @@ export function createModel(config: Record<string, unknown>, { seed, tokenizer }
 function readConfigFile(directory: string): ConfigReader {
   const file = path.join(directory, 'config.json');
   if (!existsSync(directory)) throw new UserError(`${directory} does not exist; check the path (it is taken from ${process.cwd()}).`);
-  if (!statSync(directory).isDirectory()) throw new UserError(`${directory} is a file, but a model is a folder; name the folder.`);
+  if (!isFolder(directory)) throw new UserError(`${directory} is a file, but a model is a folder; name the folder.`);
   if (!existsSync(file)) throw new UserError(`${directory} holds no config.json, so it is no model; name the folder of a checkpoint.`);
   const raw = readJson(file);
   if (!isObject(raw)) throw new UserError(`${file} is not a JSON object; take it from the model's own page again.`);

@@ -8,7 +8,7 @@ import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
 import { ownedTensor } from '../engine';
 import { codeOf, UserError } from '../errors';
-import { readJson, remove, rename, writeError, writeFileAtomic } from '../files';
+import { isFolder, namesIn, readJson, remove, rename, writeError, writeFileAtomic } from '../files';
 import { type CausalLM, type SaveOptions, STAGING } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
@@ -55,9 +55,8 @@ export interface Checkpoint {
 
 /** The complete checkpoints of a run's folder, oldest first. */
 export function listCheckpoints(outputDir: string): Checkpoint[] {
-  if (!fs.statSync(outputDir, { throwIfNoEntry: false })?.isDirectory()) return [];
-  return fs
-    .readdirSync(outputDir)
+  if (!isFolder(outputDir)) return [];
+  return namesIn(outputDir)
     .map((name) => ({ step: Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? -1), folder: path.join(outputDir, name) }))
     .filter(({ step, folder }) => step >= 0 && fs.existsSync(path.join(folder, STATE_FILE)))
     .sort((a, b) => a.step - b.step);
@@ -66,7 +65,7 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
 /** Removes what an interrupted save left behind. */
 export function removeUnfinished(outputDir: string): void {
   if (!fs.existsSync(outputDir)) return;
-  for (const name of fs.readdirSync(outputDir)) {
+  for (const name of namesIn(outputDir)) {
     if (name.startsWith(UNFINISHED) || name.startsWith(STAGING) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name))
       remove(path.join(outputDir, name));
   }
@@ -183,7 +182,7 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
 
 /** Puts a checkpoint's weights into a model of the same shape. */
 export async function restoreWeights(folder: string, model: CausalLM): Promise<void> {
-  const names = fs.readdirSync(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
+  const names = namesIn(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
   const files: SafetensorsFile[] = [];
   try {
     for (const name of names) files.push(await openSafetensors(path.join(folder, name)));

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
 import { copyOfModel, goldenModel, goldenRows, put, refuses, tunebook, tunebookJson, workFolder } from './support';
@@ -38,6 +38,49 @@ describe('a missing path is named', () => {
   test('of questions', async (t) => {
     const questions = path.join(workFolder(t), 'questions.json');
     await refuses(['compare', '--base', goldenModel, '--tuned', goldenModel, '--questions', questions], /questions\.json does not exist/);
+  });
+});
+
+describe('a path that the system refuses is named, with what is wrong with it', { skip: process.platform === 'win32' }, () => {
+  const compare = (output: string): string[] => [
+    'compare',
+    '--base',
+    goldenModel,
+    '--tuned',
+    goldenModel,
+    '--questions',
+    goldenRows,
+    '--output',
+    output,
+  ];
+
+  test('a link that leads to itself', async (t) => {
+    const loop = path.join(workFolder(t), 'loop');
+    symlinkSync('loop', loop);
+    await refuses(sftOn(loop), /loop is a link that leads back to itself/);
+    await refuses(compare(loop), /loop is a link that leads back to itself/);
+    await refuses(['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', loop], /loop is a link that leads back to itself/);
+  });
+  test('a name that is too long', async (t) => {
+    const long = path.join(workFolder(t), 'x'.repeat(300));
+    await refuses(sftOn(long), /x\.\.\.x+ is a longer name than the system allows; choose a shorter one\.$/);
+    await refuses(compare(long), /is a longer name than the system allows/);
+  });
+  test('a NUL character', async (t) => {
+    const recipe = put(workFolder(t), 'recipe.yaml', `model_name_or_path: ${goldenModel}\ndataset_name: "rows\\0.json"\n`);
+    await refuses(['sft', '--config', recipe], /^"rows\\u0000\.json" cannot be a path, because it contains a NUL character; remove it\.$/);
+  });
+  test('no permission', { skip: process.getuid?.() === 0 }, async (t) => {
+    const folder = workFolder(t);
+    const closed = path.join(folder, 'closed');
+    mkdirSync(closed, { mode: 0 });
+    await refuses(sftOn(closed), /closed cannot be read: permission denied; change its permissions\.$/);
+    await refuses(sftOn(path.join(closed, 'rows')), /rows cannot be read: permission denied; change its permissions\.$/);
+    await refuses(compare(path.join(closed, 'out.md')), /out\.md could not be saved: no permission to write there/);
+    await refuses(
+      ['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', closed],
+      /closed cannot be read: permission denied/,
+    );
   });
 });
 
