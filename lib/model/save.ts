@@ -1,9 +1,9 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
-import { parseJson, remove, rename, writeError } from '../files';
+import { isFolder, namesIn, parseJson, remove, rename, writeError } from '../files';
 import { ConfigReader, isObject } from './config';
 import { architectureOf } from './families';
 import { writeSafetensors } from './safetensors';
@@ -49,8 +49,8 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
  */
 export function checkOutputFolder(directory: string): void {
   if (!existsSync(directory)) return;
-  if (!statSync(directory).isDirectory()) throw new UserError(`${directory} is a file, so no model can be saved there; choose a folder.`);
-  const present = readdirSync(directory).filter((name) => !name.startsWith('.') && !name.startsWith('checkpoint-'));
+  if (!isFolder(directory)) throw new UserError(`${directory} is a file, so no model can be saved there; choose a folder.`);
+  const present = namesIn(directory).filter((name) => !name.startsWith('.') && !name.startsWith('checkpoint-'));
   if (present.length === 0 || OWN_FILES.some((name) => isOwn(path.join(directory, name)))) return;
   throw new UserError(`${directory} holds something else (${present[0]}), so no model is saved there; choose a new or empty folder.`);
 }
