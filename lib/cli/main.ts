@@ -1,13 +1,14 @@
 /** Runs one command line and returns its exit code. */
 import { UserError } from '../errors';
 import { nearest } from '../train/nearest';
-import { guardStandardOutput, Output } from './output';
+import { guardStandardError, guardStandardOutput, Output } from './output';
 import { verbs } from './verbs';
 
 /** @param words the command line after the program's name */
 export async function main(words: readonly string[]): Promise<number> {
   const output = new Output(words.some((word) => word === '--json' || word === '--json=true'));
   guardStandardOutput();
+  guardStandardError();
   try {
     return await run(words, output);
   } catch (error) {

@@ -43,11 +43,21 @@ function inFlagWords(sentence: string, flags: readonly string[]): string {
   return sentence.replace(/\b[a-z]+(?:[A-Z][a-z]*)+\b/g, (word) => names.get(word) ?? word);
 }
 
-/** Keeps standard output clean of what libraries print, and ends quietly when its reader has gone (`tunebook ... | head`). */
+/**
+ * Goes on without standard error when it cannot be written (its terminal or reader has gone, its disk is full): what is said there is for
+ * people who wait, and nothing that the work needs.
+ */
+export function guardStandardError(): void {
+  process.stderr.on('error', () => {});
+}
+
+/** Keeps standard output clean of what libraries print; ends quietly when its reader has gone (`tunebook ... | head`), with a sentence when it fails. */
 export function guardStandardOutput(): void {
   console.log = console.info = console.debug = (...words: unknown[]) => console.error(...words);
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit(0);
+    if (error.code === 'EPIPE') process.exit(0);
+    const what = error.code === 'ENOSPC' ? 'the disk is full' : error.message;
+    process.stderr.write(`Standard output could not be written: ${what}; send it elsewhere and run again.\n`);
+    process.exit(1);
   });
 }

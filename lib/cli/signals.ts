@@ -1,7 +1,7 @@
-/** Ctrl-C and its like: the first asks the work to end in good order, a later one ends it at once. */
+/** Ctrl-C and its like, and a terminal that is closed: the first asks the work to end in good order, a later one ends it at once. */
 import type { Output } from './output';
 
-const CODES = { SIGINT: 130, SIGTERM: 143 } as const;
+const CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 /** npm passes on a signal that the terminal has sent already; what comes within this many milliseconds is the same one. */
 const SAME = 500;
@@ -12,7 +12,8 @@ export function stopOnSignals(stop: () => void, output: Output): { exitCode(): n
   let first = 0;
   const onSignal = (signal: NodeJS.Signals): void => {
     if (code !== undefined) {
-      if (performance.now() - first > SAME) process.exit(code);
+      // a terminal that closes says so several times, and nobody is impatient there
+      if (signal !== 'SIGHUP' && performance.now() - first > SAME) process.exit(code);
       return;
     }
     first = performance.now();

@@ -23,26 +23,31 @@ export interface RunOptions {
   env?: NodeJS.ProcessEnv;
   /** Largest file that the child may write, in blocks of 512 bytes: what a full disk is to a test. */
   fileSizeLimit?: number;
+  /** Where the child's standard output goes, in place of the result. */
+  stdout?: number;
   /** Called with the child's standard error so far; may send a signal. */
   onStderr?: (text: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
 /** Runs `tunebook` with these words to its end. */
-export function tunebook(words: readonly string[], { cwd, env, fileSizeLimit, onStderr }: RunOptions = {}): Promise<Finished> {
+export function tunebook(
+  words: readonly string[],
+  { cwd, env, fileSizeLimit, stdout: target, onStderr }: RunOptions = {},
+): Promise<Finished> {
   const command = [process.execPath, program, ...words];
   const limited = ['/bin/sh', '-c', `ulimit -f ${fileSizeLimit}; exec "$@"`, 'sh', ...command];
   const [file, ...rest] = fileSizeLimit === undefined ? command : limited;
   const child = spawn(file, rest, {
     cwd,
     env: { ...process.env, HF_HUB_OFFLINE: '1', NODE_TEST_CONTEXT: undefined, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', target ?? 'pipe', 'pipe'],
   });
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
     stdout += text;
   });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
     onStderr?.(stderr, (signal) => child.kill(signal));
   });
