@@ -11,25 +11,70 @@ export type FileContent = string | Uint8Array | Iterable<string | Uint8Array>;
 
 /**
  * Writes a file so that at any moment `file` holds either its old content or all of the new one:
- * a temporary file beside it, flushed to the disk, then renamed. Makes the folder where it is missing.
+ * a temporary file beside it, flushed to the disk, then renamed. Makes the folder where it is missing. A link stays, and where it leads is
+ * written; a device or a pipe is written to as it is.
  * @throws UserError when the system refuses (disk full, no permission, ...); the temporary file is removed and the old content stays
  */
 export function writeFileAtomic(file: string, content: FileContent): void {
+  try {
+    if (isStream(file)) writeTo(file, content, { flush: false });
+    else replaceFile(endOfLinks(file), content);
+  } catch (error) {
+    throw writeError(file, error);
+  }
+}
+
+/**
+ * Makes sure, as far as that can be known before, that `writeFileAtomic` can write a file.
+ * @throws UserError when it is a folder, or the system would refuse
+ */
+export function checkWritable(file: string): void {
+  try {
+    if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' });
+    // a file is replaced, for which its folder must be writable
+    const written = isStream(file) ? file : existingParent(path.dirname(endOfLinks(file)));
+    fs.accessSync(written, fs.constants.W_OK);
+    if (written !== file && !fs.statSync(written).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
+  } catch (error) {
+    throw writeError(file, error);
+  }
+}
+
+/** Whether what is at a path takes bytes as they come and keeps nothing that could be replaced: a device, a pipe, a terminal. */
+function isStream(file: string): boolean {
+  const found = fs.statSync(file, { throwIfNoEntry: false });
+  return found !== undefined && !found.isFile() && !found.isDirectory();
+}
+
+/** Where a chain of links ends, whether that exists or not; the path itself if it is no link. */
+function endOfLinks(file: string): string {
+  let place = file;
+  while (fs.lstatSync(place, { throwIfNoEntry: false })?.isSymbolicLink()) {
+    place = path.resolve(fs.realpathSync(path.dirname(place)), fs.readlinkSync(place));
+  }
+  return place;
+}
+
+function replaceFile(file: string, content: FileContent): void {
   const temporary = temporaryName(file);
   try {
     fs.mkdirSync(path.dirname(file), { recursive: true });
-    const handle = fs.openSync(temporary, 'w');
-    try {
-      for (const piece of pieces(content)) writeWhole(handle, piece);
-      fs.fsyncSync(handle);
-    } finally {
-      fs.closeSync(handle);
-    }
+    writeTo(temporary, content, { flush: true });
     rename(temporary, file);
     syncFolder(path.dirname(file));
   } catch (error) {
     removeQuietly(temporary);
-    throw writeError(file, error);
+    throw error;
+  }
+}
+
+function writeTo(file: string, content: FileContent, { flush }: { flush: boolean }): void {
+  const handle = fs.openSync(file, 'w');
+  try {
+    for (const piece of pieces(content)) writeWhole(handle, piece);
+    if (flush) fs.fsyncSync(handle);
+  } finally {
+    fs.closeSync(handle);
   }
 }
 

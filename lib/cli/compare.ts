@@ -1,10 +1,9 @@
 /** `tunebook compare`: two models answer the same questions; a Markdown file shows both. */
 import fs from 'node:fs';
-import path from 'node:path';
 import { type Dataset, loadDataset } from '../data';
 import { UserError } from '../errors';
 import { type ComparedTotals, compareModels } from '../evaluate';
-import { existingParent, readText, writeError } from '../files';
+import { checkWritable, readText } from '../files';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -15,7 +14,9 @@ const COMMAND = 'tunebook compare';
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), compareFlags, COMMAND);
   const { device, threads, output: file, max_new_tokens: maxNewTokens } = flags;
+  // found before the models have answered everything, not after
   checkWritable(file);
+  checkApart(file, flags.questions);
   const questions = await loadQuestions(flags.questions);
   const base = await loadModelOn({ device, threads, model: flags.base });
   const tuned = await loadModelOn({ device, threads, model: flags.tuned });
@@ -36,16 +37,11 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   return { json, text: [...lines, `Both answers to each question are in ${file}.`].join('\n') };
 }
 
-/** Found before the models have answered everything, not after. */
-function checkWritable(file: string): void {
-  try {
-    if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' });
-    const folder = existingParent(path.dirname(file));
-    fs.accessSync(folder, fs.constants.W_OK);
-    if (!fs.statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
-  } catch (error) {
-    throw writeError(file, error);
-  }
+/** @throws UserError when the questions would be overwritten by the answers */
+function checkApart(output: string, questions: string): void {
+  if (!fs.existsSync(output) || !fs.existsSync(questions) || !fs.statSync(questions).isFile()) return;
+  if (fs.realpathSync.native(output) !== fs.realpathSync.native(questions)) return;
+  throw new UserError(`--output ${output} is the file of the questions, which it would replace; name another file.`);
 }
 
 /** A dataset, or questions without answers: a JSON list of texts, or a text file with one question a line. */

@@ -365,6 +365,19 @@ test('compare sees before it asks that its output cannot be written', async (t) 
   );
 });
 
+test('compare never replaces its questions', async (t) => {
+  const folder = workFolder(t);
+  const questions = put(folder, 'questions.txt', 'What is the capital of France?\n');
+  const words = ['compare', '--base', goldenModel, '--tuned', goldenModel, '--questions', questions, '--output'];
+  await refuses(
+    [...words, questions],
+    /^--output .+questions\.txt is the file of the questions, which it would replace; name another file\.$/,
+  );
+  symlinkSync('questions.txt', path.join(folder, 'link.md'));
+  await refuses([...words, path.join(folder, 'link.md')], /link\.md is the file of the questions/);
+  assert.equal(readFileSync(questions, 'utf8'), 'What is the capital of France?\n');
+});
+
 test('a sentence of the library speaks of flags', async () => {
   await refuses(
     ['generate', '--model', goldenModel, '--prompt', 'Hi', '--max_new_tokens', '9999'],

@@ -1,10 +1,23 @@
 import assert from 'node:assert/strict';
-import fs, { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import fs, {
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterEach, beforeEach, mock, test } from 'node:test';
+import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { UserError } from '../../lib/errors';
-import { parseJson, readJson, readText, rename, writeFileAtomic } from '../../lib/files';
+import { checkWritable, parseJson, readJson, readText, rename, writeFileAtomic } from '../../lib/files';
 
 let folder = '';
 
@@ -54,6 +67,33 @@ test('a full disk is said in one sentence, the old file stays and the temporary 
   assert.match(message, /nothing was lost/);
   assert.equal(readFileSync(target, 'utf8'), 'old');
   assert.deepEqual(readdirSync(folder), ['model.bin']);
+});
+
+describe('what is no regular file stays what it is', { skip: process.platform === 'win32' }, () => {
+  test('a link, and its target is written, also if it did not exist', () => {
+    mkdirSync(path.join(folder, 'real'));
+    symlinkSync('real', path.join(folder, 'inside'));
+    symlinkSync('../target.md', path.join(folder, 'real/link.md'));
+    const link = path.join(folder, 'inside/link.md');
+    for (const content of ['first', 'second']) {
+      writeFileAtomic(link, content);
+      assert.ok(lstatSync(link).isSymbolicLink());
+      assert.equal(readFileSync(path.join(folder, 'target.md'), 'utf8'), content);
+    }
+    assert.deepEqual(readdirSync(folder).sort(), ['inside', 'real', 'target.md']);
+  });
+
+  test('a pipe, which gets the content', () => {
+    const pipe = path.join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+    checkWritable(pipe);
+    writeFileAtomic(pipe, ['one ', 'two']);
+    assert.equal(readFileSync(reader, 'utf8'), 'one two');
+    closeSync(reader);
+    assert.deepEqual(readdirSync(folder), ['pipe']);
+    assert.ok(lstatSync(pipe).isFIFO());
+  });
 });
 
 for (const [platform, calls] of [
