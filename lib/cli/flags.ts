@@ -60,17 +60,31 @@ export function tokenIds(help: string): Field<number[] | null> {
  * @throws UserError for a word that belongs to no flag
  */
 export function splitWords(words: readonly string[], command: string): GivenFlag[] {
+  const { flags, before } = groupWords(words);
+  if (before.length > 0)
+    throw new UserError(
+      `${JSON.stringify(before[0])} is not understood; ${command} takes flags such as --key value, listed by ${command} --help.`,
+    );
+  return flags;
+}
+
+/** The flags among words, and the words before the first. */
+function groupWords(words: readonly string[]): { flags: GivenFlag[]; before: string[] } {
   const flags: GivenFlag[] = [];
+  const before: string[] = [];
   for (const word of words) {
     const match = /^--([^=]+)(?:=([\s\S]*))?$/.exec(word);
     if (match) flags.push({ name: match[1], values: match[2] === undefined ? [] : [match[2]] });
-    else if (flags.length > 0) flags[flags.length - 1].values.push(word);
-    else
-      throw new UserError(
-        `${JSON.stringify(word)} is not understood; ${command} takes flags such as --key value, listed by ${command} --help.`,
-      );
+    else (flags.at(-1)?.values ?? before).push(word);
   }
-  return flags;
+  return { flags, before };
+}
+
+/** Whether a switch such as `--json` is on, known before the other words are read; one with a value that it cannot have counts as on. */
+export function isOn(name: string, { parse }: Field<boolean>, words: readonly string[]): boolean {
+  const last = groupWords(words).flags.findLast((given) => given.name === name);
+  if (!last) return false;
+  return last.values.length !== 1 || (parse(last.values[0])?.value ?? true);
 }
 
 /** The one word of a flag, or true for a bare one. @throws UserError when there are several */

@@ -1,34 +1,38 @@
 /** Runs one command line and returns its exit code. */
 import { UserError } from '../errors';
 import { nearest } from '../train/nearest';
+import { isOn } from './flags';
 import { guardStandardError, guardStandardOutput, Output } from './output';
-import { verbs } from './verbs';
+import { commonFlags, type VerbResult, verbs } from './verbs';
 
 /** @param words the command line after the program's name */
 export async function main(words: readonly string[]): Promise<number> {
-  const output = new Output(words.some((word) => word === '--json' || word === '--json=true'));
+  const output = new Output(isOn('json', commonFlags.json, words));
   guardStandardOutput();
   guardStandardError();
   try {
-    return await run(words, output);
+    const result = await run(words, output);
+    output.result(result);
+    return result.exitCode ?? 0;
   } catch (error) {
     output.error(error, Object.keys(verbs.find(({ name }) => name === words[0])?.flags ?? {}));
     return 1;
   }
 }
 
-async function run([first, ...rest]: readonly string[], output: Output): Promise<number> {
+async function run([first, ...rest]: readonly string[], output: Output): Promise<VerbResult> {
   const verb = verbs.find(({ name }) => name === first);
   const wantsHelp = (word: string | undefined): boolean => word === '--help' || word === '-h' || word === 'help';
-  if (verb && !wantsHelp(rest[0]) && !rest.includes('--help')) {
-    const result = await (await verb.load()).run(rest, output);
-    output.result(result);
-    return result.exitCode ?? 0;
+  if (verb && !wantsHelp(rest[0]) && !isOn('help', commonFlags.help, rest)) return (await verb.load()).run(rest, output);
+  if (first === '--version' || first === '-v') {
+    const found = await version();
+    return { json: { version: found }, text: found };
   }
-  if (first === '--version' || first === '-v') return say(await version());
   const { programHelp, verbHelp } = await import('./help.js');
-  if (verb) return say(verbHelp(verb));
-  if (wantsHelp(first)) return say(programHelp());
+  if (verb || wantsHelp(first)) {
+    const text = verb ? verbHelp(verb) : programHelp();
+    return { json: { help: text }, text };
+  }
   if (first === undefined) throw new UserError(`tunebook needs a verb: ${names()}; tunebook --help explains them.`);
   const near = nearest(
     first,
@@ -42,11 +46,6 @@ async function run([first, ...rest]: readonly string[], output: Output): Promise
 function names(): string {
   const all = verbs.map(({ name }) => name);
   return `${all.slice(0, -1).join(', ')} and ${all[all.length - 1]}`;
-}
-
-function say(text: string): number {
-  process.stdout.write(`${text}\n`);
-  return 0;
 }
 
 async function version(): Promise<string> {

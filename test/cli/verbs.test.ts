@@ -116,6 +116,44 @@ test('compare writes both answers to each question', async (t) => {
   assert.match(markdown, /Paris/);
 });
 
+describe('--json', () => {
+  const score = ['score', '--model', goldenModel, '--input_ids', '1,2,3'];
+
+  test('is read as every switch is', async () => {
+    for (const words of [['--json'], ['--json=true'], ['--json', 'true'], ['--json=True'], ['--json', 'false', '--json']]) {
+      const { code, stdout } = await tunebook([...score, ...words]);
+      assert.equal(code, 0);
+      assert.equal(typeof JSON.parse(stdout).loss, 'number', words.join(' '));
+    }
+    for (const words of [['--json', 'false'], ['--json=False'], ['--json', '--json=false']]) {
+      const { code, stdout } = await tunebook([...score, ...words]);
+      assert.equal(code, 0);
+      assert.match(stdout, /^loss /, words.join(' '));
+    }
+  });
+
+  test('with a value that it cannot have is told in JSON', async () => {
+    const { code, stdout } = await tunebook([...score, '--json=banana']);
+    assert.equal(code, 1);
+    assert.deepEqual(JSON.parse(stdout), { error: '--json is "banana", but must be true or false.' });
+  });
+
+  test('makes one object of help and version too', async () => {
+    for (const words of [
+      ['score', '--help', '--json'],
+      ['score', '--json', '--help'],
+      ['score', 'help', '--json'],
+      ['--help', '--json'],
+    ]) {
+      const { code, stdout } = await tunebook(words);
+      assert.equal(code, 0);
+      assert.match(JSON.parse(stdout).help, /^tunebook/, words.join(' '));
+    }
+    const { stdout } = await tunebook(['--version', '--json']);
+    assert.match(JSON.parse(stdout).version, /^\d+\.\d+\.\d+$/);
+  });
+});
+
 describe('help', () => {
   for (const verb of ['sft', 'evaluate', 'score', 'generate', 'compare']) {
     test(`of ${verb} lists its flags`, async () => {
