@@ -65,6 +65,8 @@ export function splitWords(words: readonly string[], command: string): GivenFlag
     throw new UserError(
       `${JSON.stringify(before[0])} is not understood; ${command} takes flags such as --key value, listed by ${command} --help.`,
     );
+  const odd = flags.findIndex(({ name }) => /\s/.test(name));
+  if (odd >= 0) throw notAFlag(flags[odd].name, flags[odd - 1]);
   return flags;
 }
 
@@ -78,6 +80,14 @@ function groupWords(words: readonly string[]): { flags: GivenFlag[]; before: str
     else (flags.at(-1)?.values ?? before).push(word);
   }
   return { flags, before };
+}
+
+/** No flag has spaces in its name: such a word was meant as the value of the flag before it. */
+function notAFlag(name: string, before: GivenFlag | undefined): UserError {
+  const flag = before?.values.length === 0 ? before.name : 'key';
+  return new UserError(
+    `${JSON.stringify(`--${name}`)} is no flag; a value that begins with -- is written behind an equals sign: --${flag}="--${name}".`,
+  );
 }
 
 /** Whether a switch such as `--json` is on, known before the other words are read; one with a value that it cannot have counts as on. */
@@ -101,7 +111,12 @@ export function oneValue({ name, values }: GivenFlag): string | true {
  */
 export function readFlags<F extends Flags>(given: readonly GivenFlag[], table: F, command: string): FlagValues<F> {
   const values: Record<string, unknown> = Object.fromEntries(Object.entries(table).map(([name, { default: initial }]) => [name, initial]));
-  for (const { name } of given) if (!Object.hasOwn(table, name)) throw unknownFlag(name, Object.keys(table), command);
+  for (const [i, { name }] of given.entries()) {
+    if (Object.hasOwn(table, name)) continue;
+    const before = given[i - 1];
+    const meant = before?.values.length === 0 && table[before.name].placeholder !== '' ? before.name : undefined;
+    throw unknownFlag(name, Object.keys(table), command, meant);
+  }
   for (const [name, entry] of Object.entries(table)) {
     const uses = given.filter((use) => use.name === name);
     if (uses.length > 0) values[name] = readFlag(name, entry, uses);
@@ -120,9 +135,12 @@ function readFlag(name: string, { many, placeholder, range, parse }: Flag<unknow
   return parsed.value;
 }
 
-export function unknownFlag(name: string, known: readonly string[], command: string): UserError {
+/** @param flagBefore the flag before it, if that has no value yet */
+function unknownFlag(name: string, known: readonly string[], command: string, flagBefore?: string): UserError {
   const flags = known.map((flag) => `--${flag}`);
-  return new UserError(`--${name} is not a flag of ${command}; ${orNearest(`--${name}`, flags, `${command} --help lists them all`)}.`);
+  const near = orNearest(`--${name}`, flags, `${command} --help lists them all`);
+  const meant = flagBefore === undefined ? '' : `, and as the value of --${flagBefore} it is written --${flagBefore}=--${name}`;
+  return new UserError(`--${name} is not a flag of ${command}; ${near}${meant}.`);
 }
 
 export function lowerFirst(sentence: string): string {

@@ -15,7 +15,7 @@ export async function main(words: readonly string[]): Promise<number> {
     output.result(result);
     return result.exitCode ?? 0;
   } catch (error) {
-    output.error(error, Object.keys(verbs.find(({ name }) => name === words[0])?.flags ?? {}));
+    output.error(error, Object.keys(verbs.find(({ name }) => name === words[0])?.flags ?? {}), words);
     return 1;
   }
 }

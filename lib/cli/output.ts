@@ -22,9 +22,10 @@ export class Output {
   /**
    * One sentence; with `--json` an object with the key `error` too.
    * @param flags names of the verb's flags, which stand for the options of the library that the sentence may name
+   * @param words the command line, whose own words the sentence repeats as they are
    */
-  error(error: unknown, flags: readonly string[] = []): void {
-    const sentence = inFlagWords(sentenceOf(error), flags);
+  error(error: unknown, flags: readonly string[] = [], words: readonly string[] = []): void {
+    const sentence = inFlagWords(sentenceOf(error), flags, words);
     if (this.json) process.stdout.write(`${JSON.stringify({ error: sentence })}\n`);
     process.stderr.write(`${sentence}\n`);
     if (process.env.TUNEBOOK_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
@@ -37,10 +38,13 @@ function sentenceOf(error: unknown): string {
   return `Something went wrong inside tunebook: ${what}; set TUNEBOOK_DEBUG=1 and run again to see where.`;
 }
 
-/** `maxNewTokens`, as the library has it, to `--max_new_tokens`. */
-function inFlagWords(sentence: string, flags: readonly string[]): string {
+/** `maxNewTokens`, as the library has it, to `--max_new_tokens`; not in a path or another text of the user's. */
+function inFlagWords(sentence: string, flags: readonly string[], words: readonly string[]): string {
   const names = new Map(flags.map((flag) => [flag.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), `--${flag}`]));
-  return sentence.replace(/\b[a-z]+(?:[A-Z][a-z]*)+\b/g, (word) => names.get(word) ?? word);
+  const said = (name: string): boolean => words.some((word) => word.includes(name));
+  return sentence.replace(/(?<![^\s(])[a-z]+(?:[A-Z][a-z]*)+(?=[,;:)]*(?:\s|\.?$))/g, (name) =>
+    said(name) ? name : (names.get(name) ?? name),
+  );
 }
 
 /**

@@ -385,6 +385,29 @@ test('a sentence of the library speaks of flags', async () => {
   );
 });
 
+test('a path stays as it was written, also if it has the name of an option', async (t) => {
+  const folder = path.join(workFolder(t), 'maxLength');
+  mkdirSync(folder);
+  const evaluate = (model: string): string[] => ['evaluate', '--model', model, '--data', goldenRows];
+  await refuses(evaluate(path.join(folder, 'm')), /There is no folder .+\/maxLength\/m; check the path/);
+  await refuses(evaluate('./maxLength'), /There is no folder .*maxLength; check the path/, { cwd: folder });
+});
+
+describe('a value that begins with dashes', () => {
+  const generate = (...words: string[]): string[] => ['generate', '--model', goldenModel, ...words];
+  test('is asked for behind an equals sign', async () => {
+    await refuses(generate('--prompt', '-- a list'), /^"-- a list" is no flag; .+ behind an equals sign: --prompt="-- a list"\.$/);
+    await refuses(
+      generate('--prompt', '--froob'),
+      /^--froob is not a flag of .+, and as the value of --prompt it is written --prompt=--froob\.$/,
+    );
+  });
+  test('is taken there', async () => {
+    const { prompt } = await tunebookJson(generate('--prompt=-- a list', '--max_new_tokens', '1'));
+    assert.equal(prompt, '-- a list');
+  });
+});
+
 test('with --json the sentence is also one object on standard output', async () => {
   const { code, stdout, stderr } = await tunebook(['score', '--json', '--model', goldenModel]);
   assert.equal(code, 1);
