@@ -84,6 +84,9 @@ export class ConfigReader {
   }
 }
 
+/** No decoder has nearly as many; modules are built before the weights are looked at, and more would take the memory. */
+const MOST_LAYERS = 10_000;
+
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -107,13 +110,15 @@ export function readModelConfig(
   if (numAttentionHeads % numKeyValueHeads !== 0) {
     throw reader.wrong('num_key_value_heads', numKeyValueHeads, `a divisor of num_attention_heads, which is ${numAttentionHeads}`);
   }
+  const numHiddenLayers = reader.count('num_hidden_layers');
+  if (numHiddenLayers > MOST_LAYERS) throw reader.wrong('num_hidden_layers', numHiddenLayers, `at most ${MOST_LAYERS} layers`);
   return {
     family,
     modelType: String(reader.get('model_type')),
     vocabSize: reader.count('vocab_size'),
     hiddenSize,
     intermediateSize: reader.count(defaults.intermediateKey ?? 'intermediate_size'),
-    numHiddenLayers: reader.count('num_hidden_layers'),
+    numHiddenLayers,
     numAttentionHeads,
     numKeyValueHeads,
     headDim: reader.get('head_dim') === undefined ? headDimOf(reader, hiddenSize, numAttentionHeads) : reader.count('head_dim'),
