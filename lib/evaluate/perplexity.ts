@@ -1,6 +1,7 @@
 /** How well a model predicts texts it is shown: loss, perplexity, token accuracy. */
 import { currentDevice } from '../engine';
 import type { CausalLM } from '../model';
+import { notFinite } from '../model/not-finite';
 import { scoreItems } from '../train/evaluation';
 import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
 import { countingLine } from './counting-line';
@@ -30,7 +31,7 @@ export interface PerplexityResult {
  * Loss and perplexity over a dataset, or over plain texts. Where rows have a prompt, only their completions count
  * (`completionOnlyLoss: false` counts all). Unlike a trainer's `eval_loss`, which TRL averages over batches, the mean is
  * over tokens.
- * @throws UserError when there is nothing to score, or an example is longer than the model can read
+ * @throws UserError when there is nothing to score, an example is longer than the model can read, or the model computes NaN
  */
 export async function perplexity(
   model: CausalLM,
@@ -51,6 +52,7 @@ export async function perplexity(
   const total = (pick: 'targets' | 'nll' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
   const numTargets = total('targets');
   const loss = total('nll') / numTargets;
+  if (!Number.isFinite(loss)) throw notFinite(model);
   return {
     loss,
     perplexity: Math.exp(loss),

@@ -6,6 +6,7 @@ import { checkLength, checkTokenIds } from './batch';
 import { DecodingState } from './cache';
 import { Drafter } from './draft';
 import { BETTER_THAN_DRAFTS, PromptLookup } from './lookup';
+import { areFinite, notFinite } from './not-finite';
 import { chooseToken, type SamplingOptions } from './sampling';
 import { TextStream } from './text-stream';
 import type { CausalLM } from './types';
@@ -68,7 +69,7 @@ const CAPACITY_STEP = 64;
 /**
  * Continues a prompt, or several together.
  * @returns the new text, without the prompt
- * @throws UserError when an option is out of range, a token is unknown to the model, or the text would outgrow it
+ * @throws UserError when an option is out of range, a token is unknown to the model, the text would outgrow it, or the model computes NaN
  */
 export async function generate(model: CausalLM, prompt: string, options?: GenerateOptions): Promise<string>;
 export async function generate(model: CausalLM, prompt: readonly string[], options?: GenerateOptions): Promise<string[]>;
@@ -221,6 +222,7 @@ class Run {
     const sameRandom = restoreRandom(random.state());
     const seenThen = new Set(seen);
     return (logits) => {
+      if (!areFinite(logits)) return undefined;
       const id = chooseToken(logits, seenThen, this.sampling, sameRandom);
       seenThen.add(id);
       return this.endIds.has(id) ? undefined : id;
@@ -231,6 +233,7 @@ class Run {
   private advance(sequence: Sequence, logits: Float32Array): { id: number; text: string } {
     const { ids, seen, stream, random, finish, promptIds } = sequence;
     if (finish) return { id: promptIds[0], text: '' };
+    if (!areFinite(logits)) throw notFinite(this.model);
     const id = chooseToken(logits, seen, this.sampling, random);
     if (this.endIds.has(id)) {
       sequence.finish = 'eos';

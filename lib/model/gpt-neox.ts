@@ -26,8 +26,7 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
     dropout: { attention_dropout: 0, hidden_dropout: 0 },
   });
   const headDim = common.hiddenSize / common.numAttentionHeads;
-  if (common.headDim !== headDim)
-    throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
+  if (common.headDim !== headDim) throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, 0.25);
   return {
     ...common,

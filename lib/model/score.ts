@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { tokenLoss, varyingSizes } from '../engine';
 import { UserError } from '../errors';
 import { checkLength, checkTokenIds, disposeBatch, makeBatch } from './batch';
+import { areFinite, notFinite } from './not-finite';
 import type { CausalLM } from './types';
 
 /** What a model thinks of a sequence. */
@@ -16,7 +17,7 @@ export interface TokenScores {
 /**
  * Scores a sequence under teacher forcing.
  * @param ids at least 2 tokens
- * @throws UserError when there are fewer, an id is outside the vocabulary, or the sequence is longer than the model can read
+ * @throws UserError when there are fewer, an id is outside the vocabulary, the sequence is longer than the model can read, or the model computes NaN
  */
 export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise<TokenScores> {
   if (ids.length < 2) throw new UserError(`A score needs at least 2 tokens, but the text has ${ids.length}; give a longer text.`);
@@ -33,7 +34,9 @@ export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise
       const loss = tokenLoss(model.hiddenStates(batch), model.outputHead, next);
       return [loss.nll, loss.argmax];
     });
-    return { nll: Float32Array.from(await nll.data()).subarray(0, length - 1), argmax: Int32Array.from(await argmax.data()) };
+    const losses = Float32Array.from(await nll.data());
+    if (!areFinite(losses)) throw notFinite(model);
+    return { nll: losses.subarray(0, length - 1), argmax: Int32Array.from(await argmax.data()) };
   } finally {
     tf.dispose([nll, argmax]);
     disposeBatch(batch);

@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
+import { perplexity } from '../../lib/evaluate';
 import { generateBatch, loadModel, tokenNll } from '../../lib/model';
 import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import { fixtures } from './support';
@@ -234,6 +235,18 @@ test('a path that is not there, or is a file, is refused', async () => {
   await assert.rejects(loadModel(path.join(fixtures, 'make.py')), UserError);
   mkdirSync(path.join(scratch, 'empty'));
   await refused(path.join(scratch, 'empty'), 'empty');
+});
+
+test('a model that computes NaN gives no answer and no score', async () => {
+  const folder = copyOf('qwen2');
+  await changeTensors(folder, (tensors) => tensors.get('model.layers.0.input_layernorm.weight')?.data.fill(Number.NaN));
+  const model = await loadModel(folder);
+  const expected = { name: 'UserError', message: /^The model .+qwen2-\d+ computes NaN or infinity in place of numbers: [^\n]+\.$/ };
+  await assert.rejects(tokenNll(model, [3, 4, 5]), expected);
+  await assert.rejects(generateBatch(model, [[3, 4]]), expected);
+  await assert.rejects(generateBatch(model, [[3, 4], [5]], { temperature: 1, topK: 3, seed: 1 }), expected);
+  await assert.rejects(perplexity(model, ['some text that is long enough']), expected);
+  model.dispose();
 });
 
 test('a token id outside the vocabulary is refused when scoring and when generating', async () => {
