@@ -92,3 +92,14 @@ function findJsonError(text: string): JsonFault {
     return undefined;
   }
 }
+
+/** A value in a message: as JSON, cut where that is long; never an error, whatever the value is. */
+export function showValue(value: unknown): string {
+  try {
+    const shown = JSON.stringify(value) ?? String(value);
+    return shown.length > 200 ? `${shown.slice(0, 200)}...` : shown;
+  } catch {
+    // it contains itself, or is nested deeper than the stack
+    return Array.isArray(value) ? 'a list that is endless or too deep' : 'a value that is endless or too deep';
+  }
+}

@@ -32,7 +32,7 @@ export function readRecipe(words: readonly string[]): Recipe {
   const short = { model_name_or_path: own.model, dataset_name: own.data };
   for (const [key, value] of Object.entries(short))
     if (value !== null) addOnce(flags, key, value, `--${key} and its short form are both given; keep one.`);
-  const placeOf = (key: string): string | undefined => (key in flags ? undefined : file?.placeOf(key));
+  const placeOf = (key: string): string | undefined => (Object.hasOwn(flags, key) ? undefined : file?.placeOf(key));
   const { script, rest, notes } = readScriptArguments({ ...file?.settings, ...flags }, placeOf);
   const config = parseConfig(rest, { otherKeys: scriptKeys, onNote: (line) => notes.push(line), place: placeOf });
   const { model_name_or_path: model, datasets, dataset_name: dataset } = script;
@@ -50,16 +50,15 @@ export function readRecipe(words: readonly string[]): Recipe {
 
 /** Flags as the values of a recipe: a bare one is true, several words are a list. */
 function settingsOf(given: readonly GivenFlag[]): Record<string, unknown> {
-  const settings: Record<string, unknown> = {};
-  for (const flag of given) {
+  const settings = given.map((flag): [string, unknown] => {
     const known = fieldList.some(({ key }) => key === flag.name);
-    settings[flag.name] = known || flag.values.length < 2 ? oneValue(flag) : flag.values;
-  }
-  return settings;
+    return [flag.name, known || flag.values.length < 2 ? oneValue(flag) : flag.values];
+  });
+  return Object.fromEntries(settings);
 }
 
 function addOnce(settings: Record<string, unknown>, key: string, value: unknown, complaint: string): void {
-  if (key in settings) throw new UserError(complaint);
+  if (Object.hasOwn(settings, key)) throw new UserError(complaint);
   settings[key] = value;
 }
 
@@ -91,14 +90,15 @@ export function readRecipeFile(file: string): RecipeFile {
 }
 
 function toSettings(document: Document, file: string): Record<string, unknown> {
-  let table: Record<string, unknown>;
+  let table: unknown;
   try {
-    table = document.toJS() as Record<string, unknown>;
+    table = document.toJS();
   } catch (error) {
     // aliases that would unfold into something huge
     throw new UserError(`${file} cannot be read: ${(error as Error).message}.`, { cause: error });
   }
-  const settings = Object.entries(table).map(([key, value]): [string, unknown] => {
+  if (table instanceof Set) throw new UserError(`${file} is a set, but a table of settings was expected; remove its tag !!set.`);
+  const settings = Object.entries(table as object).map(([key, value]): [string, unknown] => {
     // in YAML 1.1, which Python reads, a bare "no" is false
     return [key, value === false && key.endsWith('_strategy') ? 'no' : value];
   });

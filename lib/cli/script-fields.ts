@@ -1,5 +1,6 @@
 /** Keys of `trl sft` beside the settings of training: which model and which data (TRL's ModelConfig, ScriptArguments, DatasetMixtureConfig). */
 import { UserError } from '../errors';
+import { showValue } from '../json';
 import { type Field, number, optional, text } from '../train/fields';
 
 export const scriptFields = {
@@ -57,7 +58,7 @@ export function readScriptArguments(
   placeOf: (key: string) => string | undefined,
 ): { script: ScriptArguments; rest: Record<string, unknown>; notes: string[] } {
   const script = Object.fromEntries(Object.entries(scriptFields).map(([key, field]) => [key, field.default])) as ScriptArguments;
-  const rest: Record<string, unknown> = {};
+  const rest: Array<[string, unknown]> = [];
   const notes: string[] = [];
   for (const [key, value] of Object.entries(raw)) {
     const place = placeOf(key);
@@ -67,17 +68,17 @@ export function readScriptArguments(
     if (Object.hasOwn(scriptFields, key)) {
       const { parse, range }: Field<unknown> = scriptFields[key as keyof ScriptArguments];
       const parsed = parse(value);
-      if (!parsed) return fail(`${key} is ${JSON.stringify(value)}, but must be ${range}.`);
+      if (!parsed) return fail(`${key} is ${showValue(value)}, but must be ${range}.`);
       Object.assign(script, { [key]: parsed.value });
     } else if (Object.hasOwn(REFUSED, key)) {
-      if (!isOff(value)) fail(`${key} is ${JSON.stringify(value)}, but ${REFUSED[key]}.`);
+      if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${REFUSED[key]}.`);
     } else if (key === 'dtype' || key === 'torch_dtype') {
       if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: computes in float32.`);
     } else if (!WITHOUT_EFFECT.includes(key) && !ADAPTER_KEYS.test(key)) {
-      rest[key] = value;
+      rest.push([key, value]);
     }
   }
-  return { script, rest, notes };
+  return { script, rest: Object.fromEntries(rest), notes };
 }
 
 function isOff(value: unknown): boolean {

@@ -5,6 +5,7 @@
  * help text come from it. In TypeScript the names are camelCase; in YAML and on the command line they are TRL's snake_case.
  */
 import { UserError } from '../errors';
+import { showValue } from '../json';
 import { decidingMetric } from './best';
 import { choice, either, type Field, flag, integer, interval, number, numbers, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
@@ -154,7 +155,7 @@ export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }
     return found === undefined ? '' : `${found}: `;
   };
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
-    throw new UserError(`${whereIs('')}a configuration is a table of settings such as "learning_rate: 1e-4", not ${JSON.stringify(raw)}.`);
+    throw new UserError(`${whereIs('')}a configuration is a table of settings such as "learning_rate: 1e-4", not ${showValue(raw)}.`);
   }
   const config = Object.fromEntries(fieldList.map(({ name }) => [name, FIELDS[name].default])) as SFTConfig;
   const set = new Set<string>();
@@ -180,7 +181,7 @@ export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }
 
 function outOfRange(key: string, value: unknown, { range, default: initial }: FieldInfo): UserError {
   const usual = initial === null ? '' : ` (default ${JSON.stringify(initial)})`;
-  return new UserError(`${key} is ${JSON.stringify(value)}, but must be ${range}${usual}.`);
+  return new UserError(`${key} is ${showValue(value)}, but must be ${range}${usual}.`);
 }
 
 function settleUnknown(key: string, value: unknown, otherKeys: readonly string[], where: string, onNote?: (line: string) => void): void {

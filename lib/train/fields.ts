@@ -108,9 +108,10 @@ export function numbers<K extends string>(keys: readonly K[], help: string): Fie
   return { default: {}, help, range: `a table of numbers with the keys ${keys.join(', ')}`, parse };
 }
 
+/** Python and YAML let underscores part digits: 1_000. */
 function toNumber(value: unknown): number {
   if (typeof value === 'number') return value;
-  return typeof value === 'string' && value.trim() !== '' ? Number(value.replaceAll('_', '')) : Number.NaN;
+  return typeof value === 'string' && value.trim() !== '' ? Number(value.replace(/(?<=\d)_(?=\d)/g, '')) : Number.NaN;
 }
 
 function toTable(value: unknown): object | undefined {
@@ -122,7 +123,9 @@ function toTable(value: unknown): object | undefined {
       return undefined;
     }
   }
-  return typeof value === 'object' && !Array.isArray(value) ? value : undefined;
+  // sets and ordered maps of YAML have their entries elsewhere
+  const isTable = typeof value === 'object' && !Array.isArray(value) && !(value instanceof Set) && !(value instanceof Map);
+  return isTable ? value : undefined;
 }
 
 function within(value: number, { min, max, above, below }: Limits): { value: number } | undefined {

@@ -2,6 +2,7 @@
  * Keys of TRL and transformers that recipes carry but that have no meaning here.
  * Those that cannot change the result are accepted, with a note where somebody might wonder; the rest are refused.
  */
+import { showValue } from '../json';
 
 /** What becomes of a foreign key: nothing at all, a note, or a refusal. */
 export interface Verdict {
@@ -130,7 +131,7 @@ export function settleForeignKey(key: string, value: unknown): Verdict | undefin
     const given = typeof value === 'string' ? word(value) : value;
     const empty = typeof given === 'object' && given !== null && Object.keys(given).length === 0;
     if (values.some((allowed) => allowed === given) || (values.includes(null) && (given === undefined || empty))) return {};
-    return { refusal: `${key} is ${JSON.stringify(value)}, which would change the result here: ${instead}.` };
+    return { refusal: `${key} is ${showValue(value)}, which would change the result here: ${instead}.` };
   }
   if (!Object.hasOwn(HARMLESS, key)) return undefined;
   const reason = HARMLESS[key];

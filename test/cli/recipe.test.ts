@@ -35,3 +35,36 @@ test('a setting that is given twice, short and long, is refused', () => {
     /--model_name_or_path and its short form are both given/,
   );
 });
+
+test('names that every object of JavaScript has are unknown settings like others', (t) => {
+  const own = 'model_name_or_path: m\ndataset_name: d\n';
+  for (const name of ['__proto__', 'constructor']) {
+    const expected = new RegExp(`${name} is not a known setting`);
+    assert.throws(() => readRecipe(['--model', 'a', '--data', 'd', `--${name}`, '5']), expected);
+    assert.throws(() => readRecipe(['--config', put(workFolder(t), 'recipe.yaml', `${own}${name}: 5\n`)]), expected);
+  }
+});
+
+test('values of YAML that no setting has are refused in one sentence', (t) => {
+  const cases: Array<[string, RegExp]> = [
+    ['!!set {learning_rate, seed}', /recipe\.yaml is a set, but a table of settings was expected/],
+    ['!!omap [seed: 1]', /recipe\.yaml is not a table of settings/],
+    ['seed: &x [*x]', /recipe\.yaml line 1: seed is a list that is endless or too deep, but must be a whole number/],
+    ['model_revision: &x {a: *x}', /recipe\.yaml line 1: model_revision is a value that is endless or too deep, but must be a text/],
+    ['max_grad_norm: _', /recipe\.yaml line 1: max_grad_norm is "_", but must be a number/],
+    ['lr_scheduler_kwargs: !!set {min_lr}', /recipe\.yaml line 1: lr_scheduler_kwargs is .+, but must be a table of numbers/],
+  ];
+  for (const [content, expected] of cases) {
+    assert.throws(() => readRecipe(['--model', 'a', '--data', 'd', '--config', put(workFolder(t), 'recipe.yaml', content)]), {
+      name: 'UserError',
+      message: expected,
+    });
+  }
+});
+
+test('underscores may part the digits of a number and nothing else', () => {
+  const read = (value: string): number =>
+    readRecipe(['--model', 'a', '--data', 'd', '--tokens_per_micro_batch', value]).config.tokensPerMicroBatch;
+  assert.equal(read('1_000'), 1000);
+  for (const wrong of ['_', '_1', '1_', '1__0']) assert.throws(() => read(wrong), /but must be a whole number/);
+});
