@@ -1,6 +1,7 @@
 /** Reads `config.json` into typed values, once, at the door. */
 import type { Activation } from '../engine';
 import { UserError } from '../errors';
+import { showValue } from '../json';
 import type { Family, ModelConfig } from './types';
 
 const ACTIVATIONS: readonly string[] = [
@@ -70,7 +71,7 @@ export class ConfigReader {
 
   /** An error about one key. */
   wrong(key: string, value: unknown, expected: string): UserError {
-    return new UserError(`${this.place}: "${key}" is ${JSON.stringify(value)}; expected ${expected}.`);
+    return new UserError(`${this.place}: "${key}" is ${showValue(value)}; expected ${expected}.`);
   }
 
   private take<T>(key: string, fallback: T | undefined, expected: string, fits: (value: unknown) => value is T): T {

@@ -6,6 +6,7 @@ import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
+import { showValue } from '../json';
 import { isObject } from './config';
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './number-formats';
 import type { SavedDtype } from './types';
@@ -135,10 +136,10 @@ function readEntry(file: string, name: string, value: unknown, dataStart: number
     !offsets.every(isPlace)
   ) {
     throw new UserError(
-      `${file}: the header's entry for "${name}" needs dtype, shape and data_offsets, but is ${JSON.stringify(value)}; save the file again.`,
+      `${file}: the header's entry for "${name}" needs dtype, shape and data_offsets, but is ${showValue(value)}; save the file again.`,
     );
   }
-  const bytes = BYTES[dtype];
+  const bytes = Object.hasOwn(BYTES, dtype) ? BYTES[dtype] : undefined;
   if (bytes === undefined)
     throw new UserError(`${file}: "${name}" has the unknown type ${dtype}; known are ${Object.keys(BYTES).join(', ')}.`);
   const expected = shape.reduce((product, n) => product * n, bytes);

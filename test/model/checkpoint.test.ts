@@ -156,6 +156,12 @@ test('tensors that overlap, have no whole entry or an unknown type are refused',
   const unknown = copyOf('qwen2');
   spoilHeader(unknown, /"F32"/, '"F99"');
   await refused(unknown, 'unknown type F99');
+  const inherited = copyOf('qwen2');
+  spoilHeader(inherited, /"F32"/, '"constructor"');
+  await refused(inherited, 'unknown type constructor; known are F64');
+  const deep = copyOf('qwen2');
+  spoilHeader(deep, /"shape":\[32\]/, `"shape":${'['.repeat(100_000)}${']'.repeat(100_000)}`);
+  await refused(deep, 'dtype, shape and data_offsets', 'endless or too deep');
 });
 
 test('a missing shard is named', async () => {
