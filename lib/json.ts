@@ -103,3 +103,11 @@ export function showValue(value: unknown): string {
     return Array.isArray(value) ? 'a list that is endless or too deep' : 'a value that is endless or too deep';
   }
 }
+
+/** Whether lists and objects are nested more than so deep in a value of JSON. */
+export function isDeeperThan(depth: number, value: unknown): boolean {
+  const isNest = (entry: unknown): entry is object => typeof entry === 'object' && entry !== null;
+  let level = [value].filter(isNest);
+  for (let at = 0; at < depth && level.length > 0; at++) level = level.flatMap((nest) => Object.values(nest).filter(isNest));
+  return level.length > 0;
+}

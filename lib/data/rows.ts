@@ -2,6 +2,7 @@
 import { UserError } from '../errors';
 import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
 import { describe, type RawRow } from './describe';
+import { isDeeperThan } from '../json';
 import type { ChatMessage, Example, ExampleOf, FileFormat } from './types';
 
 const EXPECTED: Readonly<Record<FileFormat, string>> = {
@@ -62,7 +63,8 @@ export function parseRows(values: readonly unknown[], placeOf: (index: number) =
 
 function firstFormat(value: unknown, place: string): FileFormat {
   const row = asRow(value, place, 'an object with named columns');
-  const format = detectFormat(row);
+  // a column that is there but null says what was meant, if nothing else does
+  const format = FORMATS.find((name) => hasColumns(row, name)) ?? FORMATS.find((name) => namesColumns(row, name));
   if (format) return format;
   const known = (Object.keys(EXPECTED) as FileFormat[]).map((name) => `${NAMES[name]}: ${EXPECTED[name]}`).join('; ');
   throw new UserError(`${place} has ${columnsOf(row)}, which is no known format; expected one of: ${known}.`);
@@ -70,17 +72,17 @@ function firstFormat(value: unknown, place: string): FileFormat {
 
 function parseRow(value: unknown, format: FileFormat, place: string): Example {
   const row = asRow(value, place, `${NAMES[format]} columns: ${EXPECTED[format]}`);
-  const own = detectFormat(row);
   // a row may have more columns than its format needs, so another format wins only where this one's columns are missing
-  if (own !== format && !hasColumns(row, format)) {
-    const found = own ? `${columnsOf(row)} (${NAMES[own]})` : columnsOf(row);
+  const other = hasColumns(row, format) ? format : FORMATS.find((name) => hasColumns(row, name));
+  if (other !== format && (other || !namesColumns(row, format))) {
+    const found = other ? `${columnsOf(row)} (${NAMES[other]})` : columnsOf(row);
     throw new UserError(
       `${place} has ${found}, but the rows before it are ${NAMES[format]}: expected ${EXPECTED[format]}; correct the row or remove it.`,
     );
   }
   const parsed = PARSERS[format](row, place);
-  if (!('messages' in parsed)) return { ...parsed, ...extrasOf(row, COLUMNS[format]) };
-  return { ...parsed, ...chatTemplateInputs(row, place), ...extrasOf(row, [...COLUMNS[format], ...CHAT_COLUMNS]) };
+  if (!('messages' in parsed)) return { ...parsed, ...extrasOf(row, COLUMNS[format], place) };
+  return { ...parsed, ...chatTemplateInputs(row, place), ...extrasOf(row, [...COLUMNS[format], ...CHAT_COLUMNS], place) };
 }
 
 function asRow(value: unknown, place: string, expected: string): RawRow {
@@ -88,12 +90,20 @@ function asRow(value: unknown, place: string, expected: string): RawRow {
   throw new UserError(`${place} is ${describe(value)}, but ${expected} was expected; correct the row or remove it.`);
 }
 
-function detectFormat(row: RawRow): FileFormat | undefined {
-  return (['messages', 'sharegpt', 'prompt_completion', 'alpaca', 'text'] as const).find((format) => hasColumns(row, format));
+/** In the order in which they are recognized. */
+const FORMATS: readonly FileFormat[] = ['messages', 'sharegpt', 'prompt_completion', 'alpaca', 'text'];
+
+/** Columns that a row of a format may lack. */
+const OPTIONAL: readonly string[] = ['input', 'system'];
+
+/** Whether a row has a format's columns. One that is null is missing: so pandas and Hugging Face's datasets write rows without it. */
+function hasColumns(row: RawRow, format: FileFormat): boolean {
+  return COLUMNS[format].every((column) => OPTIONAL.includes(column) || (row[column] !== undefined && row[column] !== null));
 }
 
-function hasColumns(row: RawRow, format: FileFormat): boolean {
-  return COLUMNS[format].every((column) => column === 'input' || column === 'system' || row[column] !== undefined);
+/** The same, where null counts. */
+function namesColumns(row: RawRow, format: FileFormat): boolean {
+  return COLUMNS[format].every((column) => OPTIONAL.includes(column) || row[column] !== undefined);
 }
 
 const PARSERS: { readonly [F in FileFormat]: (row: RawRow, place: string) => Example } = {
@@ -142,7 +152,7 @@ function message(value: unknown, place: string): ChatMessage {
   }
   const { role, from, content, value: said, tool_calls: calls } = value as Record<string, unknown>;
   const speaker = role ?? from;
-  const known = typeof speaker === 'string' ? ROLES[speaker.toLowerCase()] : undefined;
+  const known = typeof speaker === 'string' && Object.hasOwn(ROLES, speaker.toLowerCase()) ? ROLES[speaker.toLowerCase()] : undefined;
   // a name that only the chat template knows (developer, ipython, ...) is passed on to it
   const accepted = known ?? (typeof role === 'string' && role !== '' ? role : undefined);
   if (accepted === undefined) {
@@ -165,8 +175,13 @@ function contentText(content: unknown, place: string): string {
   throw new UserError(`${place} has as content ${describe(content)}, but a text was expected; correct the row or remove it.`);
 }
 
-function extrasOf(row: RawRow, consumed: readonly string[]): { extras?: Record<string, unknown> } {
+/** Deeper values would exhaust the stack of what walks through them later. */
+const DEEPEST_EXTRA = 500;
+
+function extrasOf(row: RawRow, consumed: readonly string[], place: string): { extras?: Record<string, unknown> } {
   const extra = Object.entries(row).filter(([column]) => !consumed.includes(column));
+  const deep = extra.find(([, value]) => isDeeperThan(DEEPEST_EXTRA, value));
+  if (deep) throw new UserError(`${place}: "${deep[0]}" is nested more than ${DEEPEST_EXTRA} deep; flatten the column or remove it.`);
   return extra.length > 0 ? { extras: Object.fromEntries(extra) } : {};
 }
 

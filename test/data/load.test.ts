@@ -72,6 +72,30 @@ test('prompt/completion, messages and plain text are recognized', async () => {
   }
 });
 
+test('a column that is null counts as missing, as tables write it', async () => {
+  const dataset = await loadDataset(
+    fileWith(
+      lines([
+        { text: 'one', prompt: null, completion: null, messages: null },
+        { text: 'two', prompt: null, completion: null, messages: null },
+      ]),
+    ),
+  );
+  assert.equal(dataset.format, 'text');
+  const mixed = lines([
+    { text: 'one', prompt: null, completion: null },
+    { text: null, prompt: 'Q', completion: 'A' },
+  ]);
+  await refuses(fileWith(mixed), /line 2 has .+ \(prompt\/completion\), but the rows before it are plain text/);
+  await refuses(fileWith(lines([{ text: 'one' }, { text: null }])), /line 2: "text" is null, but a text was expected/);
+});
+
+test('an extra that is nested very deep is refused, not met later by an exhausted stack', async () => {
+  const nested = (depth: number) => `[{"text":"one","more":${'['.repeat(depth)}${']'.repeat(depth)}}]`;
+  await refuses(fileWith(nested(100_000)), /row 1: "more" is nested more than 500 deep; flatten the column or remove it/);
+  assert.equal((await loadDataset(fileWith(nested(500)))).length, 1);
+});
+
 test('ShareGPT conversations become messages', async () => {
   const conversations = [
     { from: 'system', value: 'Be brief.' },
@@ -199,6 +223,13 @@ test('a field that is no text is named with its row, column and value', async ()
     fileWith(JSON.stringify([{ conversations: [{ from: 'narrator', value: 'x' }] }])),
     /row 1: message 1 of "conversations" is spoken by the text "narrator"/,
   );
+  for (const from of ['constructor', '__proto__'])
+    await refuses(
+      fileWith(JSON.stringify([{ conversations: [{ from, value: 'x' }] }])),
+      /is spoken by the text "(constructor|__proto__)", but/,
+    );
+  const [row] = (await loadDataset(fileWith(JSON.stringify([{ messages: [{ role: 'constructor', content: 'x' }] }])))).rows;
+  assert.deepEqual(row, { messages: [{ role: 'constructor', content: 'x' }] });
 });
 
 test('one JSON object that is no row list is refused', async () => {
