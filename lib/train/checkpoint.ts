@@ -13,7 +13,7 @@ import { type CausalLM, type SaveOptions, STAGING } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
-import type { RunState } from './run-state';
+import { isRunState, type RunState } from './run-state';
 
 const STATE_FILE = 'trainer_state.json';
 const OPTIMIZER_FILE = 'optimizer.safetensors';
@@ -156,11 +156,7 @@ export function resolveCheckpoint(outputDir: string | null, resume: boolean | st
  */
 export function readCheckpoint(folder: string, identity: RunIdentity): RunState {
   const file = path.join(folder, STATE_FILE);
-  const content = readJson(file) as Partial<StateFile> | null;
-  if (content?.format !== 1 || !content.state || !content.identity) {
-    throw new UserError(`${file} was not written by this program (or by another version of it); name one of its checkpoints.`);
-  }
-  const { state, identity: saved } = content;
+  const { state, identity: saved } = readStateFile(file);
   // A setting that did not exist yet when the checkpoint was written had its default.
   const savedConfig = { ...toSnakeCase(parseConfig()), ...saved.config };
   for (const key of Object.keys(savedConfig)) {
@@ -178,6 +174,18 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
     );
   }
   return state;
+}
+
+function readStateFile(file: string): StateFile {
+  const content = readJson(file) as Partial<StateFile> | null;
+  if (content?.format !== 1 || !content.state || !content.identity) {
+    throw new UserError(`${file} was not written by this program (or by another version of it); name one of its checkpoints.`);
+  }
+  const { state, identity } = content;
+  const isIdentity = typeof identity.config === 'object' && identity.config !== null && typeof identity.tokens === 'string';
+  if (!isRunState(state) || !isIdentity)
+    throw new UserError(`${file} is damaged: parts of the run's state are missing; continue from another checkpoint.`);
+  return { format: 1, state, identity };
 }
 
 /** Puts a checkpoint's weights into a model of the same shape. */

@@ -28,3 +28,20 @@ export function updatesOf({ step, lossScale }: RunState): number {
 export function freshRun(): RunState {
   return { step: 0, epoch: 0, numTokens: 0, totalLoss: 0, window: { ...emptyWindow }, log: [] };
 }
+
+/** Whether a value that was read from a file is a state. */
+export function isRunState(value: unknown): value is RunState {
+  if (!hasNumbers(value, ['step', 'epoch', 'numTokens', 'totalLoss'])) return false;
+  const { window, log, lossScale, best } = value;
+  return (
+    hasNumbers(window, Object.keys(emptyWindow)) &&
+    Array.isArray(log) &&
+    log.every((record) => hasNumbers(record, ['step', 'epoch'])) &&
+    (lossScale === undefined || hasNumbers(lossScale, ['scale', 'updates', 'skipped'])) &&
+    (best === undefined || hasNumbers(best, ['step']))
+  );
+}
+
+function hasNumbers(value: unknown, keys: readonly string[]): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && keys.every((key) => typeof (value as Record<string, unknown>)[key] === 'number');
+}

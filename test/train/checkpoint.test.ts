@@ -145,6 +145,22 @@ describe('a resumed run', () => {
     assert.equal(output.globalStep, 10);
   });
 
+  test('from a damaged state is refused', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    const file = path.join(folder, 'checkpoint-4', 'trainer_state.json');
+    const whole = JSON.parse(fs.readFileSync(file, 'utf8'));
+    const { state } = whole;
+    const damaged: object[] = [{}, { ...state, log: null }, { ...state, log: [null] }, { ...state, window: {} }, { ...state, step: '4' }];
+    for (const content of [...damaged.map((broken) => ({ ...whole, state: broken })), { ...whole, identity: { config: 1 } }]) {
+      fs.writeFileSync(file, JSON.stringify(content));
+      await refuses(
+        (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: true }),
+        /trainer_state\.json is damaged: parts of the run's state are missing; continue from another checkpoint\.$/,
+      );
+    }
+  });
+
   test('with other settings or other data is refused', async (t) => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
