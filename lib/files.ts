@@ -1,4 +1,5 @@
 /** Files at the border: reading with clear errors, writing so that a crash or a full disk never leaves half a file. */
+import { constants } from 'node:buffer';
 import fs from 'node:fs';
 import * as path from 'node:path';
 import { codeOf, messageOf, UserError } from './errors';
@@ -233,10 +234,82 @@ export function writeError(file: string, error: unknown): unknown {
  */
 export function readText(file: string): string {
   try {
+    // told at once, not after all of it has been read
+    if (isLargerThanText(file)) throw Object.assign(new Error(), { code: 'ERR_STRING_TOO_LONG' });
     const text = fs.readFileSync(file, 'utf8');
     return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
   } catch (error) {
     throw readError(file, error);
+  }
+}
+
+/** Bytes that make no longer text than there can be. */
+const LONGEST_TEXT = constants.MAX_STRING_LENGTH;
+
+/** Whether a file may hold more than one text can; its lines then are read one by one. */
+export function isLargerThanText(file: string): boolean {
+  return (statusOf(file)?.size ?? 0) >= LONGEST_TEXT;
+}
+
+/** Bytes that are read at a time. */
+const PIECE = 1 << 20;
+
+const LINE_END = 0x0a;
+
+/**
+ * The lines of a text file (as `readText` has it), read as they are asked for, without their ends.
+ * @throws UserError as `readText`
+ */
+export function* readLines(file: string): Generator<string, void, void> {
+  let isFirst = true;
+  for (const bytes of readLineBytes(file)) {
+    const line = bytesToText(file, bytes);
+    yield isFirst && line.charCodeAt(0) === 0xfeff ? line.slice(1) : line;
+    isFirst = false;
+  }
+}
+
+function bytesToText(file: string, bytes: Buffer): string {
+  try {
+    return bytes.toString('utf8');
+  } catch (error) {
+    throw readError(file, error);
+  }
+}
+
+function* readLineBytes(file: string): Generator<Buffer, void, void> {
+  /** The pieces so far of a line whose end has not been read. */
+  let begun: Buffer[] = [];
+  const whole = (last: Buffer): Buffer => {
+    const line = begun.length === 0 ? last : Buffer.concat([...begun, last]);
+    begun = [];
+    return line;
+  };
+  for (const piece of readPieces(file)) {
+    let begin = 0;
+    for (let end = piece.indexOf(LINE_END); end >= 0; end = piece.indexOf(LINE_END, begin)) {
+      yield whole(piece.subarray(begin, end));
+      begin = end + 1;
+    }
+    begun.push(piece.subarray(begin));
+  }
+  yield whole(Buffer.alloc(0));
+}
+
+function* readPieces(file: string): Generator<Buffer, void, void> {
+  let handle: number | undefined;
+  try {
+    handle = fs.openSync(file, 'r');
+    for (;;) {
+      const piece = Buffer.allocUnsafe(PIECE);
+      const length = fs.readSync(handle, piece, 0, PIECE, null);
+      if (length === 0) return;
+      yield piece.subarray(0, length);
+    }
+  } catch (error) {
+    throw readError(file, error);
+  } finally {
+    if (handle !== undefined) fs.closeSync(handle);
   }
 }
 
@@ -253,6 +326,12 @@ export function readError(file: string, error: unknown): unknown {
     case 'EACCES':
     case 'EPERM':
       return new UserError(`${file} cannot be read: permission denied; change its permissions.`, { cause: error });
+    case 'ERR_STRING_TOO_LONG':
+    case 'ERR_FS_FILE_TOO_LARGE':
+      return new UserError(
+        `${file} is too large to be read as one text (more than ${Math.round(LONGEST_TEXT / 2 ** 20)} MB); split it, or, if it holds rows, write it as JSONL.`,
+        { cause: error },
+      );
     default:
       return codeOf(error) ? new UserError(`${file} cannot be read: ${messageOf(error)}.`, { cause: error }) : error;
   }

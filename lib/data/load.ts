@@ -1,7 +1,7 @@
 /** Reads dataset files: a JSON array of rows, or JSONL with a row a line; which of the two is told by the content. */
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { parseJson, readText } from '../files';
+import { isLargerThanText, parseJson, readLines, readText } from '../files';
 import { Dataset, type RowOrigin } from './dataset';
 import { parseRows } from './rows';
 
@@ -11,12 +11,26 @@ import { parseRows } from './rows';
  * @throws UserError for a missing path, a folder, an empty file, broken JSON (with line and column), a row of another format (with its number)
  */
 export async function loadDataset(file: string): Promise<Dataset> {
+  const { values, origins } = isLargerThanText(file) ? readLarge(file) : readSmall(file);
+  const { rows, notes } = parseRows(values, (index) => (origins[index] ? `${file} ${origins[index].unit} ${origins[index].row}` : file));
+  return new Dataset(rows, { origins, notes });
+}
+
+function readSmall(file: string): RawRows {
   const text = readText(file);
   if (text.trim() === '')
     throw new UserError(`${file} is empty, but rows were expected; write a JSON array or one JSON object per line into it.`);
-  const { values, origins } = isJsonLines(text, file) ? readLines(text, file) : readArray(text, file);
-  const { rows, notes } = parseRows(values, (index) => (origins[index] ? `${file} ${origins[index].unit} ${origins[index].row}` : file));
-  return new Dataset(rows, { origins, notes });
+  return isJsonLines(text, file) ? parseLines(text.split('\n'), file) : parseArray(text, file);
+}
+
+/** Of a file that no text can hold as a whole, JSONL can be read: the first line tells. */
+function readLarge(file: string): RawRows {
+  for (const line of readLines(file)) {
+    if (line.trim() === '') continue;
+    if (isJsonLines(line, file)) return parseLines(readLines(file), file);
+    break;
+  }
+  return parseArray(readText(file), file);
 }
 
 interface RawRows {
@@ -41,18 +55,20 @@ function isJson(text: string): boolean {
   }
 }
 
-function readLines(text: string, file: string): RawRows {
+function parseLines(lines: Iterable<string>, file: string): RawRows {
   const values: unknown[] = [];
   const origins: RowOrigin[] = [];
-  for (const [index, line] of text.split('\n').entries()) {
+  let row = 0;
+  for (const line of lines) {
+    row++;
     if (line.trim() === '') continue;
-    values.push(parseJson(line, file, index + 1));
-    origins.push({ source: file, row: index + 1, unit: 'line' });
+    values.push(parseJson(line, file, row));
+    origins.push({ source: file, row, unit: 'line' });
   }
   return { values, origins };
 }
 
-function readArray(text: string, file: string): RawRows {
+function parseArray(text: string, file: string): RawRows {
   const values = parseJson(text, file);
   if (!Array.isArray(values)) {
     throw new UserError(

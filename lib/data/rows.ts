@@ -1,8 +1,8 @@
 /** Parses the rows of a dataset: recognizes their format by the first one and holds all others to it, with errors that name the row. */
 import { UserError } from '../errors';
+import { isDeeperThan } from '../json';
 import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
 import { describe, type RawRow } from './describe';
-import { isDeeperThan } from '../json';
 import type { ChatMessage, Example, ExampleOf, FileFormat } from './types';
 
 const EXPECTED: Readonly<Record<FileFormat, string>> = {

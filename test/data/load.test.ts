@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:buffer';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { after, test } from 'node:test';
+
+import { after, describe, test } from 'node:test';
 import { Dataset, loadDataset } from '../../lib/data';
+
 import { UserError } from '../../lib/errors';
 
 const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-load-'));
@@ -94,6 +97,31 @@ test('an extra that is nested very deep is refused, not met later by an exhauste
   const nested = (depth: number) => `[{"text":"one","more":${'['.repeat(depth)}${']'.repeat(depth)}}]`;
   await refuses(fileWith(nested(100_000)), /row 1: "more" is nested more than 500 deep; flatten the column or remove it/);
   assert.equal((await loadDataset(fileWith(nested(500)))).length, 1);
+});
+
+describe('a file that is longer than any text can be', () => {
+  test('is read line by line if it is JSONL', async (t) => {
+    const rows = [alpaca, { ...alpaca, output: 'ä€😀'.repeat(500_000) }, { ...alpaca, output: '4' }];
+    const file = fileWith(`\ufeff\n${lines(rows)}\n`, 'large.jsonl');
+    const { size } = fs.statSync(file);
+    const { statSync } = fs;
+    t.mock.method(fs, 'statSync', (...given: Parameters<typeof statSync>) => Object.assign(statSync(...given) ?? {}, { size: 2 ** 30 }));
+    t.mock.method(fs, 'readFileSync', () => assert.fail('not as a whole'));
+    const dataset = await loadDataset(file);
+    assert.ok(size > 1 << 22, 'more than are read at a time');
+    assert.deepEqual(dataset.rows, rows);
+    assert.match(dataset.placeOf(2), /large\.jsonl line 4$/);
+  });
+
+  test('is refused in one sentence if it is a JSON array', async (t) => {
+    const file = fileWith(`[${JSON.stringify(alpaca)},\n`, 'large.json');
+    fs.truncateSync(file, constants.MAX_STRING_LENGTH + 1);
+    t.after(() => fs.rmSync(file));
+    await refuses(
+      file,
+      /large\.json is too large to be read as one text \(more than 512 MB\); split it, or, if it holds rows, write it as JSONL\.$/,
+    );
+  });
 });
 
 test('ShareGPT conversations become messages', async () => {
