@@ -4,12 +4,19 @@ import { messageOf } from '../errors';
 import { LiveDisplay } from './display';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import type { CurveRecord } from './series';
-import { CURVES, type CurveName, type CurveOptions, dashboardSpec, hasCurve } from './specs';
+import { CURVES, type CurveName, type CurveOptions, curveSpec, dashboardSpec, hasCurve, hasLine } from './specs';
 
+/** No drawing waits longer than this for the one before it, however slow they are. */
+const LONGEST_WAIT_MS = 5000;
+
+/** Options of live curves. */
 export interface LiveOptions extends CurveOptions {
   /** Which curves; by default all that the log has values for. */
   readonly curves?: readonly CurveName[];
-  /** Least time between two drawings; a slow machine waits longer, so that drawing takes at most a twentieth of the time. */
+  /**
+   * Least time between two drawings; default 1. While a drawing takes less than a quarter of a second, it is twenty times as long as
+   * that took, so that drawing takes at most a twentieth of the time; slower ones come every five seconds.
+   */
   readonly everySeconds?: number;
 }
 
@@ -20,7 +27,8 @@ interface RunLog {
 
 /**
  * A trainer callback that draws live curves in a tslab notebook, in the cell that begins a run, and does nothing anywhere else.
- * The last drawing is a PNG, so that the saved notebook shows it everywhere. A drawing that fails ends the drawing, not the training.
+ * Drawings are PNGs: the last one stays in the saved notebook, which shows it everywhere, and those before it look the same.
+ * A drawing that fails ends the drawing, not the training.
  */
 export class LiveTrainingPlot {
   /** Of the run at work. */
@@ -29,18 +37,20 @@ export class LiveTrainingPlot {
 
   constructor(private readonly options: LiveOptions = {}) {}
 
-  onTrainBegin(): void {
+  /** Loads what draws, which takes seconds: what the first drawing took decides when the next one comes. */
+  async onTrainBegin(): Promise<void> {
     this.picture = inNotebook() ? new LiveDisplay() : undefined;
     this.nextDrawing = 0;
+    if (this.picture) await warmUp();
   }
 
-  /** Redraws the curves of everything logged, when it is time to. */
+  /** Redraws the curves of everything logged, when it is time to and there is more than a point to see. */
   async onLog({ log }: RunLog): Promise<void> {
     const started = Date.now();
-    if (started < this.nextDrawing) return;
+    if (!this.picture || started < this.nextDrawing || !this.curves.some((name) => hasLine(log, name))) return;
     await this.draw(log, false);
     const now = Date.now();
-    this.nextDrawing = now + Math.max(1000 * (this.options.everySeconds ?? 1), 20 * (now - started));
+    this.nextDrawing = now + Math.max(1000 * (this.options.everySeconds ?? 1), Math.min(LONGEST_WAIT_MS, 20 * (now - started)));
   }
 
   /** Draws everything logged. */
@@ -54,18 +64,32 @@ export class LiveTrainingPlot {
     await this.onTrainEnd({ log });
   }
 
+  private get curves(): readonly CurveName[] {
+    return this.options.curves ?? CURVES;
+  }
+
   private async draw(log: readonly CurveRecord[], final: boolean): Promise<void> {
     const { picture } = this;
     if (!picture) return;
-    const curves = (this.options.curves ?? CURVES).filter((name) => hasCurve(log, name));
+    const curves = this.curves.filter((name) => hasCurve(log, name));
     if (curves.length === 0) return;
     try {
       const svg = await renderSvg(dashboardSpec(log, curves, this.options));
-      if (final) picture.show({ 'image/png': await svgToPng(svg) }, { 'image/png': { width: Math.round(svgWidth(svg) ?? 960) } });
-      else picture.show({ 'image/svg+xml': svg });
+      picture.show({ 'image/png': await svgToPng(svg, { quick: !final }) }, { 'image/png': { width: Math.round(svgWidth(svg) ?? 960) } });
     } catch (error) {
       this.picture = undefined;
       console.warn(`The curves could not be drawn (${messageOf(error)}); the run goes on without them.`);
     }
   }
+}
+
+/** Draws something that nobody sees. What fails here fails in the first drawing, too, which says so. */
+async function warmUp(): Promise<void> {
+  const log = [
+    { step: 0, loss: 1 },
+    { step: 1, loss: 0 },
+  ];
+  await renderSvg(curveSpec(log, 'loss'))
+    .then((svg) => svgToPng(svg, { quick: true }))
+    .catch(() => {});
 }

@@ -90,6 +90,11 @@ export function hasCurve(log: readonly CurveRecord[], name: CurveName): boolean 
   return log.some((record) => record[train] !== undefined || (evaluation !== undefined && record[evaluation] !== undefined));
 }
 
+/** Whether the log has enough training records for a line. */
+export function hasLine(log: readonly CurveRecord[], name: CurveName): boolean {
+  return log.filter((record) => record[CURVE[name].train] !== undefined).length > 1;
+}
+
 /** One curve of one run: the raw line (faint where a smoothed one lies over it), evaluations as points, faults as marked steps. */
 export function curveSpec(log: readonly CurveRecord[], name: CurveName, options: CurveOptions = {}): VegaLiteSpec {
   return { ...curveUnit(log, name, options), ...frame(options) };

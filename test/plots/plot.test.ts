@@ -122,8 +122,8 @@ test('steps whose loss is not finite are marked', async () => {
 });
 
 test('text is drawn with the font that ships with the project', async () => {
-  const withText = await renderPng(comparisonSpec({ a: run(5) }, 'loss', { title: 'Training loss Wm' }), 1);
-  const without = await renderPng(comparisonSpec({ a: run(5) }, 'loss', { title: ' ' }), 1);
+  const withText = await renderPng(comparisonSpec({ a: run(5) }, 'loss', { title: 'Training loss Wm' }), { scale: 1 });
+  const without = await renderPng(comparisonSpec({ a: run(5) }, 'loss', { title: ' ' }), { scale: 1 });
   assert.notDeepEqual(withText, without);
   assert.ok(existsSync(process.env.FONTCONFIG_FILE ?? ''));
   assert.match(readFileSync(process.env.FONTCONFIG_FILE ?? '', 'utf8'), /400Regular/);
