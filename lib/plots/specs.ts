@@ -17,6 +17,8 @@ interface Curve {
   readonly format: string;
   readonly show: (value: number) => string;
   readonly zero: boolean;
+  /** May stand on a logarithmic axis: by itself where it spans much, or only if asked for. */
+  readonly log?: 'automatic' | 'asked';
   readonly best?: 'lowest' | 'highest';
   /** Say the highest value of the training curve instead of its first and last. */
   readonly peak?: boolean;
@@ -33,6 +35,7 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
     format: '.4~g',
     show: (value) => value.toPrecision(3),
     zero: false,
+    log: 'automatic',
     best: 'lowest',
   },
   accuracy: {
@@ -52,6 +55,7 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
     format: '.4~g',
     show: (value) => value.toPrecision(3),
     zero: true,
+    log: 'asked',
   },
   learningRate: {
     title: 'Learning rate',
@@ -65,6 +69,7 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
   },
 };
 
+/** How curves are drawn. */
 export interface CurveOptions {
   /** Heading; by default the curve's own name. */
   readonly title?: string;
@@ -72,8 +77,14 @@ export interface CurveOptions {
   readonly subtitle?: string;
   /** Weight of the past in the smoothed line, 0 (raw only) to below 1; by default by the number of points. */
   readonly smoothing?: number;
+  /**
+   * Loss and gradient norm on a logarithmic axis, where all their values are above 0. By default the loss is where its highest value
+   * is more than 30 times its lowest, as the end of its fall would lie on the axis otherwise.
+   */
+  readonly logScale?: boolean;
   /** Size of the plotting area in pixels. */
   readonly width?: number;
+  /** Its height. */
   readonly height?: number;
   /** Draws a line where gradients are clipped (`gradNorm` only). */
   readonly maxGradNorm?: number;
@@ -82,6 +93,7 @@ export interface CurveOptions {
 }
 
 const TRAINING = 'training';
+const SMOOTHED = 'smoothed';
 const EVALUATION = 'evaluation';
 
 /** Whether the log has anything to draw for this curve. */
@@ -132,19 +144,22 @@ export function comparisonSpec(
   const names = Object.keys(runs);
   const layers: VegaLiteSpec[] = [];
   const all: Point[] = [];
+  let smoothed = false;
   for (const run of names) {
     const points = pointsOf(runs[run], curve.train);
     const evaluations = curve.evaluation ? pointsOf(runs[run], curve.evaluation) : [];
     all.push(...points, ...evaluations);
-    layers.push(...trainingLayers(points, run, smoothingFor(curve, points, options)), ...evaluationLayers(evaluations, run));
+    const smoothing = smoothingFor(curve, points, options);
+    smoothed ||= smoothing > 0;
+    layers.push(...trainingLayers(points, run, smoothing), ...evaluationLayers(evaluations, run));
   }
   const scale = { domain: names, range: names.map((_, index) => COLORS.runs[index % COLORS.runs.length]) };
   return {
-    title: heading(options.title ?? curve.title, options.subtitle),
+    title: heading(options.title ?? curve.title, options.subtitle ?? (smoothed ? 'faint: as logged  ·  bold: smoothed' : undefined)),
     width: options.width ?? 640,
     height: options.height ?? 300,
     layer: [...layers, ...faultLayers(all)],
-    encoding: axes(curve, all, scale),
+    encoding: axes(curve, all, scale, options),
     ...frame(options),
   };
 }
@@ -156,18 +171,23 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
   const all = [...training, ...evaluations];
   const width = options.width ?? 640;
   const scale = { domain: [TRAINING, EVALUATION], range: [COLORS.train, COLORS.evaluation] };
+  const smoothing = smoothingFor(curve, training, options);
+  const key: KeyEntry[] = [];
+  if (training.length > 0) key.push({ text: TRAINING, color: COLORS.train, opacity: smoothing > 0 ? FAINT : 1 });
+  if (training.length > 0 && smoothing > 0) key.push({ text: SMOOTHED, color: COLORS.train, opacity: 1 });
+  if (evaluations.length > 0) key.push({ text: EVALUATION, color: COLORS.evaluation, opacity: 1 });
   return {
     title: heading(options.title ?? curve.title, options.subtitle ?? summary(curve, training, evaluations)),
     width,
     height: options.height ?? 300,
     layer: [
-      ...(training.length > 0 && evaluations.length > 0 ? keyLayers(width) : []),
+      ...(key.length > 1 ? keyLayers(width, key) : []),
       ...clipLayers(name, options.maxGradNorm),
-      ...trainingLayers(training, TRAINING, smoothingFor(curve, training, options)),
+      ...trainingLayers(training, TRAINING, smoothing),
       ...evaluationLayers(evaluations, EVALUATION),
       ...faultLayers(all),
     ],
-    encoding: axes(curve, all, scale, false),
+    encoding: axes(curve, all, scale, options, false),
   };
 }
 
@@ -206,13 +226,16 @@ function isFinitePoint(point: Point): point is { step: number; value: number } {
 
 // ── layers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** How much of a line shows through where a smoothed one lies over it. */
+const FAINT = 0.28;
+
 function trainingLayers(points: readonly Point[], series: string, smoothing: number): VegaLiteSpec[] {
   if (points.length === 0) return [];
   const encoding = { color: { datum: series } };
   const seen = points.length <= 30 ? { point: { filled: true, size: 34 } } : {};
   const raw = { data: { values: thin(points) }, mark: { type: 'line', ...seen }, encoding };
   if (smoothing === 0) return [raw];
-  const faint = { ...raw, mark: { type: 'line', strokeWidth: 1, opacity: 0.28 } };
+  const faint = { ...raw, mark: { type: 'line', strokeWidth: 1, opacity: FAINT } };
   return [faint, { data: { values: thin(smooth(points, smoothing), 300) }, mark: { type: 'line', strokeWidth: 2.2 }, encoding }];
 }
 
@@ -229,20 +252,36 @@ function evaluationLayers(points: readonly Point[], series: string): VegaLiteSpe
   ];
 }
 
+interface KeyEntry {
+  readonly text: string;
+  readonly color: string;
+  readonly opacity: number;
+}
+
 /**
- * Names the two lines above the plot's right end. Vega-Lite's own legend would push the plots of a row out of line,
+ * Names the lines above the plot's right end. Vega-Lite's own legend would push the plots of a row out of line,
  * and draws its symbols as faint as the raw line.
  */
-function keyLayers(width: number): VegaLiteSpec[] {
-  const entry = (x: number, text: string, color: string): VegaLiteSpec[] => {
-    const encoding = { x: { value: x }, y: { value: -12 }, color: { value: color } };
+function keyLayers(width: number, entries: readonly KeyEntry[]): VegaLiteSpec[] {
+  const places = new Map<KeyEntry, number>();
+  let end = width + KEY_GAP;
+  for (const entry of [...entries].reverse()) {
+    end -= entry.text.length * KEY_LETTER + 12 + KEY_GAP;
+    places.set(entry, end);
+  }
+  return entries.flatMap((entry) => {
+    const { text, color, opacity } = entry;
+    const encoding = { x: { value: places.get(entry) }, y: { value: -12 }, color: { value: color } };
     return [
-      { data: { values: [{}] }, mark: { type: 'point', filled: true, size: 62, opacity: 1 }, encoding },
+      { data: { values: [{}] }, mark: { type: 'point', filled: true, size: 62, opacity }, encoding },
       { data: { values: [{}] }, mark: { type: 'text', text, align: 'left', dx: 9, fontSize: 11.5 }, encoding },
     ];
-  };
-  return [...entry(width - 146, TRAINING, COLORS.train), ...entry(width - 70, EVALUATION, COLORS.evaluation)];
+  });
 }
+
+/** Pixels between two names, and of a letter at their size. */
+const KEY_GAP = 16;
+const KEY_LETTER = 6.3;
 
 /** Stretches in which the run logged something that is not a number, shaded, the first one labelled. */
 function faultLayers(points: readonly Point[]): VegaLiteSpec[] {
@@ -294,8 +333,9 @@ function clipLayers(name: CurveName, maxGradNorm: number | undefined): VegaLiteS
 
 // ── axes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, legend = true): VegaLiteSpec {
+function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, options: CurveOptions, legend = true): VegaLiteSpec {
   const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : { format: curve.format };
+  const log = logDomain(curve, points, options);
   return {
     x: {
       field: 'step',
@@ -307,12 +347,41 @@ function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, lege
     y: {
       field: 'value',
       type: 'quantitative',
-      title: curve.axis,
-      scale: { zero: curve.zero, ...valueDomain(curve, points) },
-      axis: { ...label, tickCount: 6 },
+      title: log ? `${curve.axis}, log scale` : curve.axis,
+      scale: log ? { type: 'log', domain: log, nice: false } : { zero: curve.zero, ...valueDomain(curve, points) },
+      axis: { ...label, ...(log ? { values: logTicks(log) } : { tickCount: 6 }) },
     },
     color: { type: 'nominal', scale: colors, ...(legend ? {} : { legend: null }) },
   };
+}
+
+/** By how much a loss must fall for its end to lie on a linear axis. */
+const LOG_FROM = 30;
+
+/** The ends of a logarithmic axis, with some room, where there is to be one. */
+function logDomain(curve: Curve, points: readonly Point[], { logScale, maxGradNorm }: CurveOptions): [number, number] | undefined {
+  if (logScale === false || !curve.log || (curve.log === 'asked' && !logScale)) return undefined;
+  const values = points.flatMap(({ value }) => value ?? []);
+  if (curve.train === 'grad_norm' && values.length > 0 && maxGradNorm !== undefined && maxGradNorm > 0) values.push(maxGradNorm);
+  const low = values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const high = values.reduce((a, b) => Math.max(a, b), 0);
+  if (!(low > 0) || !(high > low) || (!logScale && high <= LOG_FROM * low)) return undefined;
+  const room = (high / low) ** 0.04;
+  return [low / room, high * room];
+}
+
+/** Round numbers inside the ends, at most seven: 1, 2 and 5 of each power of ten, or 1 and 3, or 1 alone, of every second, third, ... */
+function logTicks([low, high]: readonly [number, number]): number[] {
+  const first = Math.floor(Math.log10(low));
+  const last = Math.floor(Math.log10(high));
+  const ticks = (digits: readonly number[], every: number): number[] => {
+    const powers = Array.from({ length: last - first + 1 }, (_, i) => first + i).filter((power) => power % every === 0);
+    const all = powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`)));
+    return all.filter((tick) => tick >= low && tick <= high);
+  };
+  const choices = [ticks([1, 2, 5], 1), ticks([1, 3], 1)];
+  for (let every = 1; every <= Math.max(1, last - first); every++) choices.push(ticks([1], every));
+  return choices.find((found) => found.length <= 7) ?? [];
 }
 
 /** Room around a single value, which alone spans no axis; otherwise the values themselves decide. */

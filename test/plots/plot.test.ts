@@ -95,6 +95,49 @@ test('a legend appears only where two lines need telling apart', async () => {
   assert.ok((await renderSvg(curveSpec(run(20, 5), 'loss'))).includes('evaluation'));
 });
 
+test('where a smoothed line lies over the raw one, both are named', async () => {
+  const smoothed = await renderSvg(curveSpec(run(200), 'loss'));
+  assert.ok(smoothed.includes('>training<') && smoothed.includes('>smoothed<'));
+  assert.ok(!(await renderSvg(curveSpec(run(20, 5), 'loss'))).includes('smoothed'));
+  assert.ok((await renderSvg(comparisonSpec({ a: run(200) }, 'loss'))).includes('bold: smoothed'));
+  assert.ok(!(await renderSvg(comparisonSpec({ a: run(20) }, 'loss'))).includes('smoothed'));
+});
+
+/** A loss that falls by a factor. */
+const falling = (factor: number): CurveRecord[] =>
+  Array.from({ length: 61 }, (_, i) => ({ step: 5 * i, loss: 8 * factor ** (-i / 60), grad_norm: 2, mean_token_accuracy: 0.01 + i / 61 }));
+
+interface ValueAxis {
+  scale: { type?: string; domain?: number[] };
+  axis: { values?: number[] };
+}
+const valueAxis = (spec: unknown) => (spec as { encoding: { y: ValueAxis } }).encoding.y;
+
+test('a loss that falls by more than 30 times stands on a logarithmic axis, unless its values or the options say otherwise', async () => {
+  assert.equal(valueAxis(curveSpec(falling(29), 'loss')).scale.type, undefined);
+  assert.equal(valueAxis(curveSpec(falling(31), 'loss')).scale.type, 'log');
+  assert.equal(valueAxis(curveSpec(falling(300), 'loss', { logScale: false })).scale.type, undefined);
+  assert.equal(valueAxis(curveSpec(falling(3), 'loss', { logScale: true })).scale.type, 'log');
+  assert.equal(valueAxis(comparisonSpec({ a: falling(31) }, 'loss')).scale.type, 'log');
+  assert.equal(valueAxis(curveSpec([...falling(300), { step: 400, loss: 0 }], 'loss', { logScale: true })).scale.type, undefined);
+  assert.equal(valueAxis(curveSpec(falling(300), 'accuracy', { logScale: true })).scale.type, undefined);
+  const { domain } = valueAxis(curveSpec(falling(3), 'gradNorm', { logScale: true, maxGradNorm: 1 })).scale;
+  assert.ok(domain && domain[0] < 1 && domain[1] > 2);
+  assert.ok((await renderSvg(curveSpec(falling(267), 'loss'))).includes('log scale'));
+});
+
+test('a logarithmic axis has few ticks, all round, however much it spans', () => {
+  for (const factor of [31, 267, 1e4, 1e7, 1e15, 1e40]) {
+    const { scale, axis } = valueAxis(curveSpec(falling(factor), 'loss'));
+    const { values = [] } = axis;
+    assert.ok(values.length >= 3 && values.length <= 7, `${factor}: ${values}`);
+    for (const tick of values) {
+      assert.ok(tick >= (scale.domain?.[0] ?? 0) && tick <= (scale.domain?.[1] ?? 0));
+      assert.match(tick.toExponential(), /^[1235]e/);
+    }
+  }
+});
+
 for (const [what, log] of Object.entries({
   'a single point': run(1),
   'three points': run(3),

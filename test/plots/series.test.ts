@@ -59,6 +59,15 @@ test('smoothing weighs neighbours on both sides and leaves constants and gaps al
   assert.deepEqual(smooth(peak, 0), peak);
 });
 
+test('smoothing keeps the ends of a curve where they are, and a straight line straight', () => {
+  const fall = Array.from({ length: 200 }, (_, step) => ({ step, value: 0.2 + 7.3 * Math.exp(-step / 15) }));
+  const smoothed = smooth(fall, 0.9).map((point) => point.value ?? 0);
+  assert.ok(Math.abs(smoothed[0] - 7.5) < 1e-9);
+  assert.ok(Math.abs(smoothed[199] - fall[199].value) < 1e-9);
+  const line = Array.from({ length: 100 }, (_, step) => ({ step, value: 3 - step }));
+  for (const [i, { value }] of smooth(line, 0.95).entries()) assert.ok(Math.abs((value ?? 0) - line[i].value) < 1e-9);
+});
+
 test('short curves are not smoothed by default', () => {
   assert.equal(defaultSmoothing(79), 0);
   assert.ok(defaultSmoothing(300) > 0.7 && defaultSmoothing(300) < 0.9);
