@@ -23,6 +23,14 @@ export function displayHtml(html: string, text?: string): void {
   else if (text !== undefined) console.log(text);
 }
 
+/** Under this name Node, and so the kernel, asks an object for the text to print of it. */
+export const printed: unique symbol = Symbol.for('nodejs.util.inspect.custom');
+
+/** Lets an object that is no class's print as one line. */
+export function printsAs<T extends object>(object: T, line: () => string): T {
+  return Object.defineProperty(object, printed, { value: line });
+}
+
 /** Text made safe to stand in HTML, between tags or inside a quoted attribute. */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c] as string);

@@ -1,6 +1,6 @@
 /** A dataset: rows in memory, with the verbs to split, shuffle, choose and change them. Nothing is changed in place. */
 import type { DataFrame } from 'danfojs-node';
-import { displayHtml } from '../display';
+import { displayHtml, printed } from '../display';
 import { UserError } from '../errors';
 import { createRandom, shuffled } from '../random';
 import { rowsOfDataFrame, toDataFrame } from './frame';
@@ -26,6 +26,7 @@ export interface SplitOptions {
 
 /** Rows of one kind, in order. */
 export class Dataset<Row extends Example = Example> implements Iterable<Row> {
+  /** The rows themselves, as plain records. */
   readonly rows: readonly Row[];
   /** The kind of the rows; of the first where kinds are mixed. */
   readonly format: ExampleFormat;
@@ -53,6 +54,7 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
     return new Dataset(rows, { origins: originsOf(rows, 'DataFrame'), notes });
   }
 
+  /** Number of rows. */
   get length(): number {
     return this.rows.length;
   }
@@ -137,6 +139,11 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   /** The rows as a danfojs DataFrame, with a column for each field. */
   toDataFrame(): Promise<DataFrame> {
     return toDataFrame(this.rows);
+  }
+
+  /** `Dataset: 2412 rows (alpaca)`, where it is a cell's last expression. */
+  [printed](): string {
+    return `Dataset: ${this.length} row${this.length === 1 ? '' : 's'} (${this.format})`;
   }
 
   private pick(indices: readonly number[]): Dataset<Row> {

@@ -1,5 +1,6 @@
 /** What all families share: owning parameters, and reading packed rows. */
 import * as tf from '@tensorflow/tfjs-core';
+import { printed } from '../display';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
 import type { Linear, ParameterList } from './layers';
@@ -51,6 +52,14 @@ export abstract class Decoder implements CausalLM {
     let x = embed();
     for (const layer of layers) x = layer(x);
     return finish(x);
+  }
+
+  /** `llama model: 2.3 million parameters, 4 layers, from ../data/base`, where it is a cell's last expression. */
+  [printed](): string {
+    const { modelType, numHiddenLayers: layers } = this.config;
+    const count = [...this.declared.all.values()].reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
+    const parameters = count < 1e6 ? count.toLocaleString('en') : `${(count / 1e6).toFixed(1)} million`;
+    return `${modelType} model: ${parameters} parameters, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
   }
 
   dispose(): void {

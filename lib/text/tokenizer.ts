@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data/hub';
+import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
 import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { makeSurfaces, maskSpans } from './offsets';
@@ -115,7 +116,7 @@ function makeTokenizer(
   const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);
   const encode = (text: string, { addSpecialTokens = false }: EncodeOptions = {}): number[] =>
     text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
-  return {
+  const tokenizer: Tokenizer = {
     encode,
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
     tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
@@ -136,6 +137,7 @@ function makeTokenizer(
     files: files.files,
     directory,
   };
+  return printsAs(tokenizer, () => `Tokenizer: ${vocabulary.size} tokens, from ${directory}`);
 }
 
 /** SentencePiece vocabularies write a space as U+2581 and a byte as <0x0A>; their decoder would drop the leading space of a lone token. */

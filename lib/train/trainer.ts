@@ -5,6 +5,7 @@
  * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { readText } from '../files';
@@ -50,9 +51,13 @@ import {
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
 
+/** What a trainer is made of. */
 export interface SFTTrainerOptions {
+  /** Trained in place. */
   model: CausalLM;
+  /** The examples to learn from: a dataset, or rows. */
   trainDataset: Examples;
+  /** Examples to measure the model on while it trains, as `evalStrategy` says, and with `evaluate`. Never trained on. */
   evalDataset?: Examples;
   /** Settings that differ from the defaults of `SFTConfig`. */
   config?: Partial<SFTConfig>;
@@ -73,13 +78,20 @@ interface StepResult {
   sums: BatchSums[];
 }
 
+/**
+ * Supervised fine-tuning of a model, with the semantics of TRL's trainer of this name: `await new SFTTrainer({ model, trainDataset }).train()`.
+ * In a notebook it shows its progress and the curves in the cell.
+ */
 export class SFTTrainer {
+  /** The model, with the weights that it has by now. */
   readonly model: CausalLM;
+  /** All settings, those left out with their defaults. */
   readonly config: SFTConfig;
   /** How the run is divided into epochs and steps. */
   readonly plan: RunPlan;
   /** The prepared training examples; with packing, the packed rows. */
   readonly trainItems: readonly Item[];
+  /** The prepared evaluation examples. */
   readonly evalItems?: readonly Item[];
   /** What the preparation has to say, such as how many examples were cut. */
   readonly notes: readonly string[];
@@ -354,6 +366,11 @@ export class SFTTrainer {
   /** Saves the model as it is now, in Hugging Face's layout, with the chat template that it was trained with. */
   async saveModel(folder: string, options?: SaveOptions): Promise<void> {
     await saveModel(this.model, folder, { chatTemplate: this.chatTemplate, ...options });
+  }
+
+  /** `SFTTrainer: 2412 examples, 302 steps, at step 0`, where it is a cell's last expression. */
+  [printed](): string {
+    return `SFTTrainer: ${this.options.trainDataset.length} examples, ${this.plan.maxSteps} steps, at step ${this.state.step}`;
   }
 
   // ---- beginning and end -----------------------------------------------------------------------------------------
