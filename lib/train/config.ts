@@ -17,94 +17,144 @@ export const TOKENS_PER_MICRO_BATCH = 1280;
 
 export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
 
-/** The settings of supervised fine-tuning. */
+/**
+ * The settings of supervised fine-tuning. The comment on a setting is its help once more, because that is what a notebook or an editor
+ * shows where a setting is written; a test holds the two together.
+ */
 export const FIELDS = {
   // where
+  /** Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written. */
   outputDir: optional(text('', 'Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written.')),
+  /** Start afresh in an output_dir that holds something else or an unfinished run (its checkpoints are removed). */
   overwriteOutputDir: flag(
     false,
     'Start afresh in an output_dir that holds something else or an unfinished run (its checkpoints are removed).',
   ),
+  /** Continue an interrupted run: true for its newest checkpoint, or the path of one. */
   resumeFromCheckpoint: optional(
     either(flag(true, 'Continue an interrupted run: true for its newest checkpoint, or the path of one.'), text('', '')),
   ),
 
   // how long, how much at a time
+  /** How often the training examples are seen. */
   numTrainEpochs: number(3, { above: 0 }, 'How often the training examples are seen.'),
+  /** Number of optimizer steps; -1 lets num_train_epochs decide. */
   maxSteps: integer(-1, { min: -1 }, 'Number of optimizer steps; -1 lets num_train_epochs decide.'),
+  /** Examples in one micro-batch (with packing: packed rows). */
   perDeviceTrainBatchSize: integer(8, { min: 1 }, 'Examples in one micro-batch (with packing: packed rows).'),
+  /** Micro-batches whose gradients make one optimizer step. */
   gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
+  /** Examples in one evaluation batch. */
   perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
+  /** Tokens computed at once; bounds memory, changes no result (own key, not in TRL). */
   tokensPerMicroBatch: integer(
     TOKENS_PER_MICRO_BATCH,
     { min: 1 },
     'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).',
   ),
+  /** Keep only the layers' inputs and compute the rest again for the gradient: less memory for more time, the same numbers. */
   gradientCheckpointing: flag(
     false,
     "Keep only the layers' inputs and compute the rest again for the gradient: less memory for more time, the same numbers.",
   ),
+  /** Leave out the last micro-batch of an epoch, and the last batch of an evaluation, when it is not full. */
   dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch, and the last batch of an evaluation, when it is not full.'),
 
   // the optimizer
+  /** Highest learning rate of AdamW. */
   learningRate: number(2e-5, { min: 0 }, 'Highest learning rate of AdamW.'),
+  /** Shape of the learning rate over the run. */
   lrSchedulerType: choice('linear', LR_SCHEDULERS, 'Shape of the learning rate over the run.'),
+  /** For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles. */
   lrSchedulerKwargs: numbers(
     ['min_lr', 'min_lr_rate', 'num_cycles'],
     'For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles.',
   ),
+  /** Steps in which the rate rises from 0; below 1, the share of all steps. */
   warmupSteps: number(0, { min: 0 }, 'Steps in which the rate rises from 0; below 1, the share of all steps.'),
+  /** Share of all steps in which the rate rises from 0; warmup_steps wins. */
   warmupRatio: number(0, { min: 0, max: 1 }, 'Share of all steps in which the rate rises from 0; warmup_steps wins.'),
+  /** Decoupled weight decay, on matrices only (not on biases and norms). */
   weightDecay: number(0, { min: 0 }, 'Decoupled weight decay, on matrices only (not on biases and norms).'),
+  /** Decay of the mean of gradients. */
   adamBeta1: number(0.9, { min: 0, below: 1 }, 'Decay of the mean of gradients.'),
+  /** Decay of the mean of squared gradients. */
   adamBeta2: number(0.999, { min: 0, below: 1 }, 'Decay of the mean of squared gradients.'),
+  /** Added to the denominator of the update. */
   adamEpsilon: number(1e-8, { above: 0 }, 'Added to the denominator of the update.'),
+  /** Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32. */
   fp16: flag(false, 'Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32.'),
+  /** Gradients with a larger global norm are scaled down to it; 0 never scales. */
   maxGradNorm: number(1, { min: 0 }, 'Gradients with a larger global norm are scaled down to it; 0 never scales.'),
 
   // the examples
+  /** Longest example in tokens; longer ones lose their end. With packing, the length of a row. */
   maxLength: optional(
     integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. With packing, the length of a row.'),
     1024,
   ),
+  /** Learn completions only (true; of a conversation the last assistant turn, where TRL learns all), all tokens (false), or completions where rows have a prompt (null). */
   completionOnlyLoss: optional(
     flag(
       true,
       'Learn completions only (true; of a conversation the last assistant turn, where TRL learns all), all tokens (false), or completions where rows have a prompt (null).',
     ),
   ),
+  /** Learn every assistant turn of a conversation, and nothing else. */
   assistantOnlyLoss: flag(false, 'Learn every assistant turn of a conversation, and nothing else.'),
+  /** Fill rows of max_length with whole examples by best fit; no example sees another. */
   packing: flag(false, 'Fill rows of max_length with whole examples by best fit; no example sees another.'),
+  /** What packing does with an example longer than a row: cut its end off (bfd) or continue it in another row (bfd_split). */
   packingStrategy: choice(
     'bfd',
     ['bfd', 'bfd_split'],
     'What packing does with an example longer than a row: cut its end off (bfd) or continue it in another row (bfd_split).',
   ),
+  /** TRL's switch for batches without padding; here they never have any. */
   paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
+  /** Pack the evaluation examples too; null: as packing. */
   evalPacking: optional(flag(true, 'Pack the evaluation examples too; null: as packing.')),
+  /** File with a Jinja chat template that replaces the tokenizer's own. */
   chatTemplatePath: optional(text('', "File with a Jinja chat template that replaces the tokenizer's own.")),
+  /** Shuffle the training examples once before everything else. */
   shuffleDataset: flag(false, 'Shuffle the training examples once before everything else.'),
+  /** Order of the examples in an epoch. */
   trainSamplingStrategy: choice('random', ['random', 'sequential', 'group_by_length'], 'Order of the examples in an epoch.'),
+  /** Seed of everything random; the same seed gives the same bits. */
   seed: integer(42, { min: 0 }, 'Seed of everything random; the same seed gives the same bits.'),
+  /** Seed of the order of examples alone; null: seed. */
   dataSeed: optional(integer(0, { min: 0 }, 'Seed of the order of examples alone; null: seed.')),
 
   // logging, evaluation, checkpoints
+  /** Log every logging_steps, once an epoch, or never. */
   loggingStrategy: choice('steps', ['steps', 'epoch', 'no'], 'Log every logging_steps, once an epoch, or never.'),
+  /** Optimizer steps between two log records. */
   loggingSteps: interval(10, 'Optimizer steps between two log records.'),
+  /** Log the first step too. */
   loggingFirstStep: flag(false, 'Log the first step too.'),
+  /** No progress bar. */
   disableTqdm: optional(flag(false, 'No progress bar.'), false),
+  /** Evaluate every eval_steps, once an epoch, or never. */
   evalStrategy: choice('no', ['no', 'steps', 'epoch'], 'Evaluate every eval_steps, once an epoch, or never.'),
+  /** Optimizer steps between two evaluations; null: logging_steps. */
   evalSteps: optional(interval(500, 'Optimizer steps between two evaluations; null: logging_steps.')),
+  /** Evaluate before the first step. */
   evalOnStart: flag(false, 'Evaluate before the first step.'),
+  /** Write checkpoints every save_steps, once an epoch, at each best evaluation, or never. */
   saveStrategy: choice(
     'steps',
     ['steps', 'epoch', 'best', 'no'],
     'Write checkpoints every save_steps, once an epoch, at each best evaluation, or never.',
   ),
+  /** Optimizer steps between two checkpoints. */
   saveSteps: interval(500, 'Optimizer steps between two checkpoints.'),
+  /** Keep only so many checkpoints, the newest and the best; null keeps all. */
   saveTotalLimit: optional(integer(1, { min: 1 }, 'Keep only so many checkpoints, the newest and the best; null keeps all.')),
+  /** End with the weights of the best evaluation. */
   loadBestModelAtEnd: flag(false, 'End with the weights of the best evaluation.'),
+  /** Evaluation metric that decides what is best; null: loss. */
   metricForBestModel: optional(text('loss', 'Evaluation metric that decides what is best; null: loss.')),
+  /** Whether a greater metric is better; null: not for losses. */
   greaterIsBetter: optional(flag(true, 'Whether a greater metric is better; null: not for losses.')),
 };
 

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import * as path from 'node:path';
 import { describe, test } from 'node:test';
 import { UserError } from '../../lib/errors';
+import { projectRoot } from '../../lib/project';
 import { configHelp, fieldList, parseConfig, toSnakeCase } from '../../lib/train';
 
 const refuses = (raw: unknown, pattern: RegExp) =>
@@ -185,4 +188,11 @@ test('the help has one line for every setting', () => {
 
 test('a message names the file that the setting came from', () => {
   assert.throws(() => parseConfig({ seed: 'x' }, { place: 'recipe.yaml' }), /^UserError: recipe\.yaml: seed is "x"/);
+});
+
+test('the documentation of each setting is its help', () => {
+  const source = readFileSync(path.join(projectRoot, 'lib/train/config.ts'), 'utf8');
+  const comments = new Map<string, string>();
+  for (const [, comment, name] of source.matchAll(/^ {2}\/\*\* (.*) \*\/\n {2}(\w+): /gm)) comments.set(name, comment);
+  for (const { name, help } of fieldList) assert.equal(comments.get(name), help, name);
 });
