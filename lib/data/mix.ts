@@ -14,6 +14,7 @@ export interface MixOptions {
 /**
  * Mixes datasets in a random order. With weights, as many rows are taken as the shares allow without repeating a row:
  * [0.8, 0.2] of 1000 and 100 rows gives 400 and 100.
+ * @throws UserError when there is no dataset, or the weights are not one number above 0 for each
  */
 export function mixDatasets(datasets: readonly Dataset[], { weights, seed = 0 }: MixOptions = {}): Dataset {
   if (datasets.length === 0) throw new UserError('mixDatasets needs at least one dataset.');

@@ -25,6 +25,7 @@ function normalizeAnswer(text: string): string {
     .replace(/\s+/g, ' ');
 }
 
+/** Compares one answer with its reference. */
 export function scoreAnswer(answer: string, reference: string): AnswerScores {
   return { exactMatch: answer.trim() === reference.trim() ? 1 : 0, f1: wordF1(words(answer), words(reference)) };
 }
@@ -47,6 +48,7 @@ function wordF1(given: readonly string[], expected: readonly string[]): number {
   return (2 * common) / (given.length + expected.length);
 }
 
+/** How questions are put, and answers generated. */
 export interface AnswerOptions extends GenerateOptions {
   /** Makes the prompt of a row; default: the Alpaca template for Alpaca rows, other rows as they are. */
   template?: PromptTemplate;
@@ -60,7 +62,9 @@ export interface Answer {
   prompt: string;
   /** What was asked, for people: without the template, where the row has the question apart. */
   question: string;
+  /** The answer that the row has; '' where it has none. */
   reference: string;
+  /** What the model said, without white space at the ends. */
   answer: string;
 }
 
@@ -110,10 +114,17 @@ export interface ExactMatchResult {
   exactMatch: number;
   /** Mean word F1. */
   f1: number;
+  /** In the rows' order. */
   answers: Array<Answer & AnswerScores>;
 }
 
-/** Lets a model answer every row and compares the answers with the rows' own. */
+/**
+ * Lets a model answer every row and compares the answers with the rows' own, white space at the ends aside. Greedy unless a
+ * temperature is given.
+ * @returns the share of answers that are right letter by letter, the mean F1 over words (as SQuAD's: small letters, without
+ *   punctuation and articles), and all answers with their scores
+ * @throws UserError when an option is out of range, or a prompt is longer than the model can read
+ */
 export async function exactMatch(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<ExactMatchResult> {
   const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoreAnswer(answer.answer, answer.reference) }));
   const mean = (pick: 'exactMatch' | 'f1') => answers.reduce((sum, answer) => sum + answer[pick], 0) / Math.max(answers.length, 1);

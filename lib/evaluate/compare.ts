@@ -8,8 +8,11 @@ import { scoreItems } from '../train/evaluation';
 import { type Examples, type Item, prepareExamples } from '../train/examples';
 import { type Answer, type AnswerOptions, type AnswerScores, answerAll, ask, scoreAnswer } from './answers';
 
+/** Which models `compareModels` asks what, and where the comparison goes. */
 export interface CompareOptions extends AnswerOptions {
+  /** The model before. */
   base: CausalLM;
+  /** The model after. */
   tuned: CausalLM;
   /** Questions as plain texts, which are asked as Alpaca instructions; or rows, whose own answers are the reference. */
   questions: Examples | readonly string[];
@@ -28,6 +31,7 @@ export interface ComparedAnswer extends Partial<AnswerScores> {
   referenceTokens?: number;
 }
 
+/** A question with both answers. */
 export interface ComparedQuestion {
   question: string;
   reference?: string;
@@ -43,9 +47,13 @@ export interface ComparedTotals {
   perplexity: number;
 }
 
+/** Two models' answers to the same questions. */
 export interface Comparison {
+  /** In the order in which they were asked. */
   questions: ComparedQuestion[];
+  /** Means of the model before, where questions have references. */
   base?: ComparedTotals;
+  /** Means of the model after. */
   tuned?: ComparedTotals;
   /** The same as text. */
   markdown: string;

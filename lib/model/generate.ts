@@ -11,6 +11,7 @@ import { chooseToken, type SamplingOptions } from './sampling';
 import { TextStream } from './text-stream';
 import type { CausalLM } from './types';
 
+/** How a text is continued: how far, how chosen, and who is told. */
 export interface GenerateOptions {
   /** Most tokens to add. Default 128, or fewer where the model cannot read more. */
   maxNewTokens?: number;
@@ -90,7 +91,10 @@ export async function generateBatch(model: CausalLM, prompts: readonly Prompt[],
   return run.results();
 }
 
-/** Continues one prompt, giving out the text as it comes: `for await (const piece of streamText(model, prompt)) ...` */
+/**
+ * Continues one prompt, giving out the text as it comes: `for await (const piece of streamText(model, prompt)) ...`
+ * @throws UserError as `generate` does, when the first piece is asked for
+ */
 export async function* streamText(model: CausalLM, prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<string, void, void> {
   for await (const { text, promptIndex } of new Run(model, [prompt], options).pieces()) {
     options.onToken?.(text, promptIndex);

@@ -49,6 +49,7 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
  * Makes a model with fresh random weights, as Hugging Face initializes them: weights normal with `initializer_range`,
  * biases 0, norms 1. Same seed, same weights.
  * @param config what config.json would hold
+ * @throws UserError when the architecture is not supported, or a value of the configuration is missing or out of place
  */
 export function createModel(config: Record<string, unknown>, { seed, tokenizer }: CreateOptions): CausalLM {
   const model = buildModel(new ConfigReader(config, 'the configuration'), { tokenizer, source: `new weights, seed ${seed}` });

@@ -15,9 +15,12 @@ export interface TokenScores {
 }
 
 /**
- * Scores a sequence under teacher forcing.
+ * How surprised the model is by each token of a text, given the tokens before it.
  * @param ids at least 2 tokens
- * @throws UserError when there are fewer, an id is outside the vocabulary, the sequence is longer than the model can read, or the model computes NaN
+ * @returns `nll`: −ln p(token i + 1 | tokens 0 to i) at entry i, in nats, so for n tokens n − 1 values, whose mean is the text's loss
+ *   and exp(mean) its perplexity; and `argmax`, the likeliest token after each token
+ * @throws UserError when there are fewer, an id is outside the vocabulary, the sequence is longer than the model can read, or
+ *   the model computes NaN
  */
 export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise<TokenScores> {
   if (ids.length < 2) throw new UserError(`A score needs at least 2 tokens, but the text has ${ids.length}; give a longer text.`);

@@ -80,11 +80,13 @@ export interface Stages {
 export interface CausalLM {
   /** The file that implements it. */
   readonly family: Family;
+  /** What `config.json` says of the model: its sizes, how far it can read. */
   readonly config: ModelConfig;
   /** Checkpoint names (as in safetensors) and their values; a tied head appears once, as the embedding. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */
   readonly linears: ReadonlyMap<string, Linear>;
+  /** Turns texts into the ids that the model reads, and back. */
   readonly tokenizer: Tokenizer;
   /** The folder or Hub id that it came from. */
   readonly source: string;

@@ -16,6 +16,7 @@ export const FILE_NAMES: Readonly<Record<CurveName, string>> = {
   learningRate: 'learning_rate',
 };
 
+/** Which curves are drawn, how, and where they are saved. */
 export interface PlotOptions extends CurveOptions {
   /** Which curves; by default all that the log has values for. */
   readonly curves?: readonly CurveName[];

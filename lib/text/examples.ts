@@ -18,6 +18,8 @@ export interface FormattedExample {
  * Writes an example as prompt and completion, without EOS: by `template` where one is given, else Alpaca rows by the Alpaca
  * prompt, conversations by the chat template (the last assistant turn is the completion), other rows as they are.
  * The prompt is what to give `generate`.
+ * @throws UserError when a conversation comes without a tokenizer, its tokenizer has no chat template or it has no assistant turn, or
+ *   the template returns something else than two texts
  */
 export function formatExample(
   example: Example,
@@ -40,7 +42,7 @@ export function formatExample(
 
 /**
  * Turns an example into token ids and the mask of those that carry loss.
- * @throws UserError when only assistant turns are to be learned and the example has none, as it is no conversation
+ * @throws UserError as `formatExample` does, and when only assistant turns are to be learned and the example is no conversation
  */
 export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
   checkConversation(example, options, 'The example');

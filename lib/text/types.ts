@@ -29,7 +29,9 @@ export interface EncodedChat {
 
 /** A tokenizer with its special tokens settled. */
 export interface Tokenizer {
+  /** The token ids of a text. Without special tokens around it, unless `addSpecialTokens` asks for them. */
   encode(text: string, options?: EncodeOptions): number[];
+  /** The text of token ids. Without special tokens, unless `skipSpecialTokens: false` asks for them; ids outside the vocabulary stand for nothing. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   /** The text of one token, special or not, for showing tokens one by one. */
   tokenText(id: number): string;
@@ -40,6 +42,7 @@ export interface Tokenizer {
   readonly hasChatTemplate: boolean;
   /** One more than the largest id that the tokenizer produces; a checkpoint's embedding may have more rows. */
   readonly vocabSize: number;
+  /** The token that ends a text, by id and by name. */
   readonly eosId: number;
   readonly eosToken: string;
   /** Every id at which generation ends: `eosId` first, then others that generation_config.json names. */

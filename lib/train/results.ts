@@ -25,9 +25,13 @@ export interface TrainSummary {
   epoch: number;
 }
 
+/** What `train` returns. */
 export interface TrainOutput {
+  /** Optimizer steps done, those before a continued run began included. */
   globalStep: number;
+  /** Mean loss of all steps. */
   trainingLoss: number;
+  /** Totals of the run, under TRL's names. */
   metrics: TrainSummary;
   /** True when `stop` ended the run early. */
   stopped: boolean;
