@@ -1,10 +1,12 @@
 /**
- * The notebooks' kernel: tslab, with six of its faults (1.0.22) mended.
+ * The notebooks' kernel: tslab, with eight of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
  * - What a cell had declared before it failed or was interrupted was unknown to later cells: it is passed on as far as it got.
  * - Errors came with a stack of the kernel's own code: it is left out, and of what the user can mend the sentence alone is shown.
+ * - The documentation of a function said neither "@returns" nor "@throws" before what it says of them.
+ * - While a cell ran that had waited for another, or that one looked up documentation beside, the kernel was said to be idle.
  * - Interrupted by a message, as on systems without signals, it went on.
  * - Interrupted after a cell, or a package that it imports, had begun to listen to the signal, it died.
  *
@@ -18,6 +20,7 @@ const fromTslab = createRequire(require.resolve('tslab/package.json'));
 const ts = fromTslab('@tslab/typescript-for-tslab');
 const converter = fromTslab('./dist/converter.js');
 const executor = fromTslab('./dist/executor.js');
+const inspect = fromTslab('./dist/inspect.js');
 const jupyter = fromTslab('./dist/jupyter.js');
 
 /** What parts a message's addresses from its contents. */
@@ -85,6 +88,7 @@ function remember(converter, values) {
 }
 
 const KERNEL_FRAMES = /^ +at .*(?:node_modules[\\/]tslab[\\/]|node:vm)/;
+const isKernels = (line) => KERNEL_FRAMES.test(line) || (/^ +at /.test(line) && line.includes(__filename));
 
 /** What is printed of an error that ended a cell. TUNEBOOK_DEBUG shows the stack of all. */
 function forPeople(error) {
@@ -93,12 +97,33 @@ function forPeople(error) {
   if (process.env.TUNEBOOK_DEBUG) return error;
   if (error.name === 'UserError') return error.message;
   const lines = String(error.stack).split('\n');
-  error.stack = lines.filter((line) => !KERNEL_FRAMES.test(line)).join('\n');
+  error.stack = lines.filter((line) => !isKernels(line)).join('\n');
   return error;
 }
 
 /** Where a cell prints its errors. */
 const printing = ({ log, error }) => ({ log, error: (...what) => error(...what.map(forPeople)) });
+
+/** Puts a tag's name before its text where documentation is printed, as tslab itself does for parameters alone. */
+function nameTags(inspect) {
+  const { printQuickInfo } = inspect;
+  const probe = { tags: [{ name: 'returns', text: [{ text: 'a number' }] }] };
+  if (typeof printQuickInfo !== 'function' || printQuickInfo(probe).includes('returns')) return;
+  const named = (tag) => (tag.name === 'param' || !tag.text ? tag : { ...tag, text: [{ text: `@${tag.name} ` }, ...tag.text] });
+  inspect.printQuickInfo = (info) => printQuickInfo({ ...info, tags: info.tags?.map(named) });
+}
+
+/** Says after each "idle" that the kernel is busy if it has still cells to run: who shows its state shows what was said last. */
+function stayBusy({ prototype }) {
+  const { publishStatus } = prototype;
+  const waiting = new Set();
+  prototype.publishStatus = function (status, request) {
+    if (request.header.msg_type === 'execute_request') waiting[status === 'busy' ? 'add' : 'delete'](request);
+    publishStatus.call(this, status, request);
+    const [next] = waiting;
+    if (status === 'idle' && next) publishStatus.call(this, 'busy', next);
+  };
+}
 
 /** Takes a message to interrupt as the signal, if it is signed with the connection's key as Jupyter's protocol has it. */
 function interruptByMessage({ prototype }) {
@@ -132,6 +157,8 @@ const { createConverter } = converter;
 const { createExecutor } = executor;
 converter.createConverter = (options) => remember(createConverter(options), () => globalThis.__tslab__.exports);
 executor.createExecutor = (root, converters, output) => createExecutor(root, converters, printing(output));
+nameTags(inspect);
+stayBusy(jupyter.ZmqServer);
 interruptByMessage(jupyter.ZmqServer);
 keepListening();
 const { version } = fromTslab('./package.json');

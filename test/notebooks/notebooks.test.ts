@@ -92,7 +92,9 @@ test('cells import the library with its types, wait at top level, and show curve
   const cells = [
     "import { LiveTrainingPlot, plotTraining } from '../lib';\nconsole.log(typeof plotTraining);",
     'const live = new LiveTrainingPlot({ everySeconds: 0 });\nconst log: { step: number; loss: number }[] = [];',
-    'for (let step = 1; step <= 3; step++) { log.push({ step, loss: 1 / step }); await live.onLog({}, log[step - 1]); }\nawait live.onTrainEnd();',
+    `await live.onTrainBegin();
+    for (let step = 1; step <= 4; step++) { log.push({ step, loss: 1 / step }); await live.onLog({ log }); }
+    await live.onTrainEnd({ log });`,
     'await plotTraining(log);',
   ];
   withNotebook('works', cells, (file) => {
@@ -106,9 +108,12 @@ test('cells import the library with its types, wait at top level, and show curve
   });
 });
 
-/** Runs cells in one kernel, the later ones also where an earlier one failed; one is interrupted when its output has the given text. */
+/**
+ * Runs cells in one kernel, the later ones also where an earlier one failed; one is interrupted when its output has the given text.
+ * Others are documented (`inspect`) or sent all at once (`together`): test/notebooks/run_cells.py says what they answer.
+ */
 function runCells(
-  cells: Array<{ code: string; interrupt?: string }>,
+  cells: Array<{ code: string; interrupt?: string } | { inspect: string } | { together: string[] }>,
   interruptMode: 'signal' | 'message' = 'message',
 ): Array<{ status: string; text: string }> {
   const setup = pathToFileURL(path.join(projectRoot, 'scripts/setup.mjs')).href;
@@ -157,8 +162,36 @@ test("errors are shown without the kernel's own code, and of what the user can m
   assert.match(results[0].text, /^There is no folder \.\.\/data\/nope; check the path .*\.\n$/);
   assert.match(results[1].text, /SyntaxError: .*\n {4}at JSON\.parse(?:.*\n)* +at own /);
   assert.match(results[2].text, /RangeError: late\n/);
-  for (const { text } of results) assert.doesNotMatch(text, /tslab|node:vm/);
+  for (const { text } of results) assert.doesNotMatch(text, /tslab|node:vm|kernel\.cjs/);
   assert.equal(results[3].text, '1\n');
+});
+
+test('the kernel is said to be busy until the last of the cells that wait is done', () => {
+  const slow = (word: string) => `await new Promise((done) => setTimeout(done, 300));\nconsole.log('${word}');`;
+  const [three, failing] = runCells([
+    { together: [slow('one'), slow('two'), slow('three')] },
+    { together: [slow('four'), "throw 'five';", slow('six')] },
+  ]);
+  const states = three.text.split(' ');
+  const stateAt = (word: string) => states.slice(0, states.indexOf(word)).findLast((state) => /^(busy|idle)$/.test(state));
+  for (const word of ['one', 'two', 'three']) assert.equal(stateAt(word), 'busy', three.text);
+  assert.equal(states.at(-1), 'idle', three.text);
+  assert.equal(failing.text.split(' ').at(-1), 'idle', failing.text);
+  assert.doesNotMatch(failing.text, /six/);
+});
+
+test("documentation says of settings what the command line's help does, and names what is returned and thrown", () => {
+  const [, setting, optional, call, trainer] = runCells([
+    { code: "import { loadDataset, SFTTrainer, tokenNll } from '../lib';" },
+    { inspect: 'new SFTTrainer({ config: { learningRate' },
+    { inspect: 'new SFTTrainer({ config: { evalSteps' },
+    { inspect: 'tokenNll' },
+    { inspect: 'SFTTrainer' },
+  ]);
+  assert.match(setting.text, /learningRate\?: number.*\n\nHighest learning rate of AdamW\.$/);
+  assert.match(optional.text, /Optimizer steps between two evaluations; null: logging_steps\.$/);
+  assert.match(call.text, /\n@param ids .*\n@returns .*\n@throws UserError /s);
+  assert.match(trainer.text, /fine-tuning/i);
 });
 
 function interruptsCells(interruptMode: 'signal' | 'message'): void {

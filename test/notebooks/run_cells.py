@@ -5,6 +5,9 @@ usage: run_cells.py FOLDER INTERRUPT_MODE
 INTERRUPT_MODE is "signal" or "message", as in a kernel's description. Reads from standard input a JSON list of cells:
 {"code": ..., "interrupt": text}. A cell with "interrupt" is interrupted when its output has that text in it. Writes a JSON
 list of {"status": ..., "text": ...}, where text is all that the cell printed or showed.
+
+A cell {"inspect": code} is not run: text is the documentation of what stands at the end of the code.
+A cell {"together": [code, ...]} sends all at once: text tells in order what the kernel said of its state and what was printed.
 """
 
 import json
@@ -48,10 +51,43 @@ def run(cell):
     return {"status": status, "text": text}
 
 
+def inspect(code):
+    request = client.inspect(code, len(code))
+    reply = client.get_shell_msg(timeout=PATIENCE)
+    assert reply["parent_header"].get("msg_id") == request
+    content = reply["content"]
+    return {"status": content["status"], "text": content["data"].get("text/plain", "")}
+
+
+def together(codes):
+    waiting = {client.execute(code) for code in codes}
+    asked = set(waiting)
+    told = []
+    while waiting:
+        message = client.get_iopub_msg(timeout=PATIENCE)
+        request = message["parent_header"].get("msg_id")
+        content = message["content"]
+        if request not in asked:
+            continue
+        state = content.get("execution_state")
+        told.append(state or content["text"].strip())
+        if state == "idle":
+            waiting.discard(request)
+    for _ in codes:
+        client.get_shell_msg(timeout=PATIENCE)
+    return {"status": "ok", "text": " ".join(told)}
+
+
+def answer(cell):
+    if "inspect" in cell:
+        return inspect(cell["inspect"])
+    return together(cell["together"]) if "together" in cell else run(cell)
+
+
 try:
     client.start_channels()
     client.wait_for_ready(timeout=PATIENCE)
-    print(json.dumps([run(cell) for cell in json.load(sys.stdin)]))
+    print(json.dumps([answer(cell) for cell in json.load(sys.stdin)]))
 finally:
     client.stop_channels()
     manager.shutdown_kernel(now=True)
