@@ -24,7 +24,7 @@ export function tokensHtml(tokenized: TokenizedExample, tokenizer: Tokenizer): s
     const title = `id ${ids.join(', ')}`;
     return loss
       ? `<mark title="${title}" style="background:#ffd54f;color:#1a1a1a;border-radius:3px;padding:1px 0;border-right:1px solid #fff"><b>${shown}</b></mark>`
-      : `<span title="${title}" style="color:#78909c;border-right:1px solid #cfd8dc">${shown}</span>`;
+      : `<span title="${title}" style="color:#78909c;border-right:1px solid rgba(128,128,128,.35)">${shown}</span>`;
   });
   return `<p>${summary(tokenized)}</p><p style="font-family:monospace;line-height:1.7;white-space:pre-wrap">${body.join('')}</p>`;
 }
