@@ -108,6 +108,16 @@ test('cells import the library with its types, wait at top level, and show curve
   });
 });
 
+test('a model tuned on other data is saved elsewhere, and where one notebook saves, the other looks', () => {
+  const folders = ['01-sft-alpaca.ipynb', '02-before-after.ipynb'].map((name) => {
+    const { cells } = JSON.parse(readFileSync(path.join(notebooks, name), 'utf8')) as { cells: Cell[] };
+    const source = cells.map((cell) => [cell.source].flat().join('')).join('\n');
+    return /^const SAVED?(?:_TO)? = (.*);$/m.exec(source)?.[1];
+  });
+  assert.match(folders[0] ?? '', /MODEL.*DATA/);
+  assert.equal(folders[0], folders[1]);
+});
+
 /**
  * Runs cells in one kernel, the later ones also where an earlier one failed; one is interrupted when its output has the given text.
  * Others are documented (`inspect`) or sent all at once (`together`): test/notebooks/run_cells.py says what they answer.
