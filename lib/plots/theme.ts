@@ -46,6 +46,8 @@ export const THEME: VegaLiteSpec = {
     ticks: false,
     labelPadding: 6,
   },
+  // room for four figures, so that a picture that is drawn again keeps its width
+  axisY: { minExtent: 36 },
   axisX: { grid: false, domain: true, domainColor: '#cbd2d9', ticks: true, tickColor: '#cbd2d9', tickSize: 4, labelPadding: 4 },
   legend: {
     orient: 'top',
