@@ -4,6 +4,7 @@ export { configHelp, type FieldInfo, fieldList, type ParseOptions, parseConfig, 
 export type { EvalMetrics } from './evaluation';
 export { type Examples, type Item, type PreparedDataset, type PrepareOptions, prepareExamples, type Sequence } from './examples';
 export type { LogRecord } from './metrics';
+export type { SFTTrainerOptions, TrainOptions } from './options';
 export { defaultCallbackMakers, notebookProgress, terminalProgress } from './progress';
 export type { TrainOutput, TrainSummary } from './results';
-export { SFTTrainer, type SFTTrainerOptions, type TrainOptions } from './trainer';
+export { SFTTrainer } from './trainer';

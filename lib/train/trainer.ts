@@ -11,7 +11,6 @@ import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { type CausalLM, type ModelConfig, type SaveOptions, saveModel } from '../model';
-import type { PromptTemplate } from '../text';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
 import { type Due, dueAfterStep } from './cadence';
@@ -35,6 +34,7 @@ import { describeChange, firstLossScale, type LossScale, nextLossScale, startMix
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
 import { notFinite } from './not-finite';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
+import type { SFTTrainerOptions, TrainOptions } from './options';
 import { defaultCallbacks } from './progress';
 import { type Pace, summarize, type TrainOutput } from './results';
 import {
@@ -50,27 +50,6 @@ import {
 } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
-
-/** What a trainer is made of. */
-export interface SFTTrainerOptions {
-  /** Trained in place. */
-  model: CausalLM;
-  /** The examples to learn from: a dataset, or rows. */
-  trainDataset: Examples;
-  /** Examples to measure the model on while it trains, as `evalStrategy` says, and with `evaluate`. Never trained on. */
-  evalDataset?: Examples;
-  /** Settings that differ from the defaults of `SFTConfig`. */
-  config?: Partial<SFTConfig>;
-  /** Listeners beside the progress bar, which `disableTqdm` switches off. */
-  callbacks?: readonly TrainerCallback[];
-  /** Makes prompt and completion of a row; default: the Alpaca template for Alpaca rows, other rows as they are. */
-  template?: PromptTemplate;
-}
-
-export interface TrainOptions {
-  /** True: continue from the newest checkpoint of `outputDir` (from the start where there is none yet); or a checkpoint's path. */
-  resumeFromCheckpoint?: boolean | string | null;
-}
 
 interface StepResult {
   loss: number;
