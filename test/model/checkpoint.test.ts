@@ -212,8 +212,6 @@ test('configuration values that make no sense are named with their key', async (
     [{ hidden_act: 'swoosh' }, '"hidden_act" is "swoosh"', 'silu'],
     [{ rope_parameters: { rope_type: 'yarn', factor: 4 } }, '"yarn"', 'llama3'],
     [{ rope_parameters: { rope_type: 'linear' } }, '"factor" is missing'],
-    [{ rope_parameters: { partial_rotary_factor: 3 } }, 'RoPE would turn 24 features of a head (3 of 8)', 'from 2 to 8'],
-    [{ rope_parameters: { partial_rotary_factor: 0.001 } }, 'RoPE would turn 0 features of a head', 'from 2 to 8'],
     [{ num_hidden_layers: 30_000_000 }, '"num_hidden_layers" is 30000000', 'at most 10000'],
     [{ tie_word_embeddings: 'yes' }, '"tie_word_embeddings" is "yes"', 'true or false'],
   ];
@@ -228,6 +226,14 @@ test('a GPT-NeoX model whose heads do not make up its features is refused', asyn
   const folder = copyOf('gpt-neox-tied');
   changeConfig(folder, (json) => Object.assign(json, { head_dim: 4 }));
   await refused(folder, '"head_dim" is 4', 'hidden_size / num_attention_heads');
+});
+
+test('a share of the features that RoPE cannot turn is refused', async () => {
+  for (const share of [3, 0.001]) {
+    const folder = copyOf('gpt-neox-tied');
+    changeConfig(folder, (json) => Object.assign(json, { rope_parameters: { rope_type: 'default', partial_rotary_factor: share } }));
+    await refused(folder, 'RoPE turns features in pairs', 'partial_rotary_factor');
+  }
 });
 
 test('broken JSON in config.json is refused with line and column', async () => {
