@@ -1,6 +1,7 @@
 /** Showing something to the person at the notebook: HTML in a cell's output, plain text in a terminal. */
 
-interface CellDisplay {
+/** An output of a cell that can be replaced. */
+export interface CellDisplay {
   html(html: string): void;
   text(text: string): void;
 }
@@ -31,6 +32,11 @@ export function printsAs<T extends object>(object: T, line: () => string): T {
   return Object.defineProperty(object, printed, { value: line });
 }
 
+/** A new output of the running cell; outside of a notebook one that shows nothing. */
+export function newCellDisplay(): CellDisplay {
+  return (globalThis as TslabGlobal).__tslab__?.require?.('tslab').newDisplay() ?? { html: () => {}, text: () => {} };
+}
+
 /** Text made safe to stand in HTML, between tags or inside a quoted attribute. */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c] as string);
@@ -55,9 +61,8 @@ export function createLiveText(): (text: string, last?: boolean) => void {
 }
 
 function textWriter(): (text: string, last: boolean) => void {
-  const tslab = (globalThis as TslabGlobal).__tslab__?.require?.('tslab');
-  if (tslab) {
-    const place = tslab.newDisplay();
+  if (inNotebook()) {
+    const place = newCellDisplay();
     return (text) => place.text(text);
   }
   if (!process.stderr.isTTY) return () => {};

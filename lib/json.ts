@@ -1,6 +1,11 @@
 /** Reading JSON with errors that say line and column, which `JSON.parse` does not always know. */
 import { UserError } from './errors';
 
+/** Whether a value is what JSON calls an object: no list, and not null. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /**
  * Parses JSON text.
  * @param place what the text is, as the error should name it: usually the file's path

@@ -1,5 +1,6 @@
 /** The columns that a conversation's chat template reads beside the messages, under TRL's names. */
 import { messageOf, UserError } from '../errors';
+import { isObject } from '../json';
 import { describe, type RawRow } from './describe';
 import type { ChatTemplateInputs } from './types';
 
@@ -64,8 +65,4 @@ function templateKwargs(value: unknown, place: string): ChatTemplateInputs['chat
   const settled = Object.keys(value).find((name) => Object.hasOwn(SETTLED, name));
   if (settled === undefined) return value;
   throw new UserError(`${place}: "chat_template_kwargs" must not have ${settled} (${SETTLED[settled]}); remove it there.`);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

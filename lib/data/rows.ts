@@ -1,6 +1,6 @@
 /** Parses the rows of a dataset: recognizes their format by the first one and holds all others to it, with errors that name the row. */
 import { UserError } from '../errors';
-import { isDeeperThan } from '../json';
+import { isDeeperThan, isObject } from '../json';
 import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
 import { describe, type RawRow } from './describe';
 import type { ChatMessage, Example, ExampleOf, FileFormat } from './types';
@@ -86,7 +86,7 @@ function parseRow(value: unknown, format: FileFormat, place: string): Example {
 }
 
 function asRow(value: unknown, place: string, expected: string): RawRow {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as RawRow;
+  if (isObject(value)) return value;
   throw new UserError(`${place} is ${describe(value)}, but ${expected} was expected; correct the row or remove it.`);
 }
 

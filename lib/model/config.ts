@@ -1,7 +1,7 @@
 /** Reads `config.json` into typed values, once, at the door. */
 import type { Activation } from '../engine';
 import { UserError } from '../errors';
-import { showValue } from '../json';
+import { isObject, showValue } from '../json';
 import type { Family, ModelConfig } from './types';
 
 const ACTIVATIONS: readonly string[] = [
@@ -87,10 +87,6 @@ export class ConfigReader {
 
 /** No decoder has nearly as many; modules are built before the weights are looked at, and more would take the memory. */
 const MOST_LAYERS = 10_000;
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 /** What all families share; the family's own file adds the rest. `defaults` are those of its class in transformers. */
 export function readModelConfig(

@@ -6,8 +6,7 @@ import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
-import { showValue } from '../json';
-import { isObject } from './config';
+import { isObject, showValue } from '../json';
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './number-formats';
 import type { SavedDtype } from './types';
 

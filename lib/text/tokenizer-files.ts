@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { readJson, readText } from '../files';
+import { isObject } from '../json';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
 type JsonObject = Record<string, unknown>;
@@ -61,7 +62,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
 }
 
 function asObject(value: unknown, file: string): JsonObject {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  if (isObject(value)) return value;
   throw new UserError(`${file} must hold a JSON object; download the file again.`);
 }
 

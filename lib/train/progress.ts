@@ -1,5 +1,5 @@
 /** How a run shows itself: a progress bar in a terminal, a line now and then in a log file, a bar in a notebook's cell. */
-import { escapeHtml, inNotebook } from '../display';
+import { type CellDisplay, escapeHtml, inNotebook, newCellDisplay } from '../display';
 import type { TrainerCallback, TrainerState } from './callbacks';
 import { formatNumber, formatSeconds } from './format';
 import type { LogRecord } from './metrics';
@@ -99,16 +99,11 @@ export function describeRecord(record: LogRecord): string {
   return shown.flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${formatNumber(value)}`])).join('  ');
 }
 
-/** A part of a cell's output that can be replaced. */
-export interface NotebookArea {
-  html(html: string): void;
-}
-
 /**
  * A bar in the output of the running cell.
  * @param area where to draw; default: a new place in the running cell
  */
-export function notebookProgress(area: NotebookArea = newArea()): TrainerCallback {
+export function notebookProgress(area: Pick<CellDisplay, 'html'> = newCellDisplay()): TrainerCallback {
   const notes: string[] = [];
   let last: LogRecord | undefined;
   const long = new LongStep();
@@ -155,9 +150,4 @@ function notebookHtml(
     `<progress max="${state.maxSteps}" value="${state.step + state.stepShare}" style="width: 20em"></progress> ` +
     `${state.step}/${state.maxSteps} steps${long && ` · ${long}`} · epoch ${state.epoch.toFixed(2)}${left}${end ? ` · ${escapeHtml(end)}` : ''}${figures}</div>`
   );
-}
-
-function newArea(): NotebookArea {
-  const { __tslab__: tslab } = globalThis as { __tslab__?: { require?: (id: string) => { newDisplay(): NotebookArea } } };
-  return tslab?.require?.('tslab').newDisplay() ?? { html: () => {} };
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { readError, readJson, readText, writeError, writeFileAtomic } from '../files';
+import { isFolder, namesIn, readJson, readText, statusOf, writeError, writeFileAtomic } from '../files';
 import { projectRoot } from '../project';
 import { listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
 import { type Examples, fingerprint, type Item } from './examples';
@@ -69,13 +69,10 @@ function realPath(folder: string): string {
 
 /** Names in a folder, without hidden ones; none when there is no folder. */
 function entries(folder: string): string[] {
-  if (!fs.existsSync(folder)) return [];
-  if (!fs.statSync(folder).isDirectory()) throw new UserError(`output_dir ${folder} is a file; name a folder.`);
-  try {
-    return fs.readdirSync(folder).filter((name) => !name.startsWith('.'));
-  } catch (error) {
-    throw readError(folder, error);
-  }
+  const status = statusOf(folder);
+  if (!status) return [];
+  if (!status.isDirectory()) throw new UserError(`output_dir ${folder} is a file; name a folder.`);
+  return namesIn(folder).filter((name) => !name.startsWith('.'));
 }
 
 function checkOwner(folder: string, found: readonly string[], resuming: boolean): void {
@@ -138,8 +135,8 @@ export function versions(): Record<string, string> {
 
 /** SHA-256 of the weight files of a checkpoint folder, by name; empty where there is none. */
 export async function weightHashes(folder: string | undefined): Promise<Record<string, string>> {
-  if (folder === undefined || !fs.existsSync(folder)) return {};
-  const names = fs.readdirSync(folder).filter((name) => name.endsWith('.safetensors'));
+  if (folder === undefined || !isFolder(folder)) return {};
+  const names = namesIn(folder).filter((name) => name.endsWith('.safetensors'));
   const hashes: Record<string, string> = {};
   for (const name of names.sort()) hashes[name] = await fileHash(path.join(folder, name));
   return hashes;
@@ -156,7 +153,7 @@ export async function describeDataset(examples: Examples, items: readonly Item[]
   const rows = [...examples];
   const sources = new Set('originOf' in examples ? rows.map((_, index) => examples.originOf(index).source) : []);
   const files: Record<string, string> = {};
-  for (const source of sources) if (fs.existsSync(source) && fs.statSync(source).isFile()) files[source] = await fileHash(source);
+  for (const source of sources) if (statusOf(source)?.isFile()) files[source] = await fileHash(source);
   return { examples: rows.length, files, sha256: rowsHash(rows), tokens_sha256: fingerprint(items) };
 }
 

@@ -4,12 +4,10 @@
  * [heads, tokens, tokens].
  */
 import type { AttentionOptions } from '../../ops';
+import { HIDDEN } from '../fused-attention';
 import type { Operand } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
-
-/** Below the smallest finite score that matters, and finite itself. */
-const HIDDEN = -1e30;
 
 const ranks = [4, 4] as const;
 
