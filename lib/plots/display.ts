@@ -44,11 +44,6 @@ export function display(bundle: MimeBundle, metadata: MimeMetadata = {}): void {
   send(bundle, metadata, undefined, false);
 }
 
-/** Shows an SVG picture. */
-export function displaySvg(svg: string): void {
-  display({ 'image/svg+xml': svg });
-}
-
 /**
  * Shows a PNG picture.
  * @param width in CSS pixels; half the picture's own width where it was drawn at double density

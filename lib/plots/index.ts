@@ -1,4 +1,4 @@
-export { display, displayPng, displaySvg, LiveDisplay, type MimeBundle, type MimeMetadata } from './display';
+export { display, displayPng, LiveDisplay, type MimeBundle, type MimeMetadata } from './display';
 export { type LiveOptions, LiveTrainingPlot } from './live';
 export { FILE_NAMES, type PlotOptions, plotComparison, plotTraining, savePlots } from './plot';
 export { renderPng, renderSvg, svgToPng } from './render';

@@ -208,7 +208,7 @@ function summary(curve: Curve, training: readonly Point[], evaluations: readonly
   const parts: string[] = [];
   const first = training.find(isFinitePoint);
   const last = training.findLast(isFinitePoint);
-  if (curve.peak && last) parts.push(`peak ${curve.show(Math.max(...training.map((point) => point.value ?? 0)))}`);
+  if (curve.peak && last) parts.push(`peak ${curve.show(training.reduce((peak, { value }) => Math.max(peak, value ?? 0), 0))}`);
   else if (first && last && first !== last) parts.push(`${curve.show(first.value)} → ${curve.show(last.value)}`);
   else if (last) parts.push(curve.show(last.value));
   const finite = evaluations.filter(isFinitePoint);

@@ -14,7 +14,6 @@ import type { EncodeOptions, Tokenizer } from './types';
 interface Backend extends ChatBackend {
   encode(text: string, options: { add_special_tokens: boolean }): number[];
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
-  get_vocab(): Map<string, number>;
 }
 
 /**

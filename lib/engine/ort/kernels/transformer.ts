@@ -3,7 +3,7 @@ import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Activation } from '../../ops';
 import { elementwise, isBlocked } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
-import { float, type GraphBuilder } from '../onnx';
+import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import { addRowsToPieces } from '../pieces';
 import { blockedRows } from '../resting-layout';
 import { addRows, sumsOfRows } from './row-sums';
@@ -191,7 +191,7 @@ function activationSlope(graph: GraphBuilder, x: string, name: Activation): stri
   const add = (a: string, b: string): string => graph.op('Add', [a, b]);
   switch (name) {
     case 'relu':
-      return graph.op('Cast', [graph.op('Greater', [x, constant(0)])], { to: 1 });
+      return graph.op('Cast', [graph.op('Greater', [x, constant(0)])], { to: ELEMENT_TYPES.float32 });
     case 'silu':
     case 'swish':
       return siluSlope(graph, x).slope;
