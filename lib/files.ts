@@ -110,7 +110,8 @@ export function rename(from: string, to: string): void {
   }
 }
 
-function sleep(milliseconds: number): void {
+/** Waits, and lets nothing else run meanwhile. */
+export function sleep(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
 

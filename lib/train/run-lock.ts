@@ -3,12 +3,16 @@ import fs from 'node:fs';
 import { hostname } from 'node:os';
 import * as path from 'node:path';
 import { codeOf, UserError } from '../errors';
-import { removeQuietly, rename, temporaryName, writeError } from '../files';
+import { removeQuietly, rename, sleep, statusOf, temporaryName, writeError } from '../files';
+import { contentOfLock, createLock, hasEnded, ownerOf, thisProcess, timeOfLock } from '../lock-file';
 
 const LOCK = '.lock';
 const REFRESH_MS = 5000;
 /** A lock of another machine that nobody has refreshed for this long is nobody's: more than any piece of a step takes. */
 const SILENT_MS = 10 * 60_000;
+
+/** No owner takes longer to write its name into a new lock. */
+const WRITING_MS = 1000;
 
 /** Locks of this process. */
 const held = new Set<string>();
@@ -20,9 +24,10 @@ const held = new Set<string>();
  */
 export function lockFolder(folder: string): () => void {
   const file = path.join(fs.realpathSync(folder), LOCK);
-  while (!create(file)) {
-    if (!isAbandoned(file)) throw new UserError(refusal(folder, file));
-    takeAway(file);
+  while (!createLock(file, thisProcess())) {
+    if (isAbandoned(file)) takeAway(file);
+    else if (isBeingWritten(file)) sleep(50);
+    else throw new UserError(refusal(folder, file));
   }
   held.add(file);
   const timer = setInterval(() => refresh(file), REFRESH_MS).unref();
@@ -33,17 +38,6 @@ export function lockFolder(folder: string): () => void {
   };
 }
 
-/** False where there is one. */
-function create(file: string): boolean {
-  try {
-    fs.writeFileSync(file, `${process.pid} ${hostname()}`, { flag: 'wx' });
-    return true;
-  } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false;
-    throw writeError(file, error);
-  }
-}
-
 function refresh(file: string): void {
   try {
     fs.utimesSync(file, new Date(), new Date());
@@ -52,22 +46,18 @@ function refresh(file: string): void {
   }
 }
 
-function ownerOf(file: string): { pid: number; host: string } {
-  const [pid, ...host] = fs.readFileSync(file, 'utf8').split(' ');
-  return { pid: Number(pid), host: host.join(' ') };
+/** Whether it is there but empty: its owner will be known in a moment, or was killed in that moment. */
+function isBeingWritten(file: string): boolean {
+  return statusOf(file)?.size === 0;
 }
 
 function isAbandoned(file: string): boolean {
-  try {
-    const { pid, host } = ownerOf(file);
-    if (host !== hostname()) return Date.now() - fs.statSync(file).mtimeMs > SILENT_MS;
-    // a number is used again: with this process's own, it is that of one that has ended
-    if (pid === process.pid) return !held.has(file);
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    return ['ESRCH', 'ENOENT'].includes(codeOf(error) ?? '');
-  }
+  if (held.has(file)) return false;
+  const age = Date.now() - (timeOfLock(file) ?? 0);
+  if (isBeingWritten(file)) return age > WRITING_MS;
+  const content = contentOfLock(file);
+  if (hasEnded(content)) return true;
+  return ownerOf(content).host !== hostname() && age > SILENT_MS;
 }
 
 /** Of several that find it abandoned one can rename it. */
@@ -82,7 +72,7 @@ function takeAway(file: string): void {
 }
 
 function refusal(folder: string, file: string): string {
-  const { pid, host } = ownerOf(file);
+  const { pid, host } = ownerOf(contentOfLock(file));
   return (
     `Another run writes into output_dir ${folder} (process ${pid} on ${host}); wait for its end, or name another folder. ` +
     `If there is none, remove ${file}.`

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import fsPromises from 'node:fs/promises';
-import { hostname } from 'node:os';
 import * as path from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
@@ -375,33 +374,6 @@ describe('the folder of a run', () => {
     await refuses((await makeTrainer(t, folder, { maxSteps: 4 })).train(), /holds an unfinished run with checkpoint-4/);
     await (await makeTrainer(t, folder, { maxSteps: 4 })).train({ resumeFromCheckpoint: true });
     assert.ok(finished());
-  });
-
-  test('belongs to one run at a time, and to nobody when the process that had it has ended', async (t) => {
-    const folder = temporaryFolder(t);
-    const lock = path.join(folder, '.lock');
-    let other: Promise<unknown> | undefined;
-    const beside: TrainerCallback = {
-      onStepEnd: async ({ step }) => {
-        if (step !== 1) return;
-        other = refuses((await makeTrainer(t, folder)).train(), /^Another run writes into output_dir .* \(process \d+ on /);
-        await other;
-      },
-    };
-    await (await makeTrainer(t, folder, { maxSteps: 2 }, [beside])).train();
-    assert.ok(other && !fs.existsSync(lock));
-    const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
-    fs.writeFileSync(lock, `${child.pid} ${hostname()}`);
-    await refuses((await makeTrainer(t, folder, { maxSteps: 2 })).train(), new RegExp(`process ${child.pid} on `));
-    const ended = new Promise((resolve) => child.on('close', resolve));
-    child.kill('SIGKILL');
-    await ended;
-    await (await makeTrainer(t, folder, { maxSteps: 2 })).train();
-    fs.writeFileSync(lock, '1 another-machine');
-    await refuses((await makeTrainer(t, folder, { maxSteps: 2 })).train(), /process 1 on another-machine/);
-    const longAgo = new Date(Date.now() - 3_600_000);
-    fs.utimesSync(lock, longAgo, longAgo);
-    await (await makeTrainer(t, folder, { maxSteps: 2 })).train();
   });
 
   test('has the chat template that the model was trained with, in its checkpoints and where the model is saved', async (t) => {

@@ -7,11 +7,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
-import { hostname } from 'node:os';
 import * as path from 'node:path';
 import { codeOf, UserError } from '../../errors';
 import { removeQuietly, writeError } from '../../files';
 import type { Interruption } from '../../interruption';
+import { contentOfLock, createLock, hasEnded, thisProcess, timeOfLock } from '../../lock-file';
 import { makeFolder } from './cache';
 
 const POLL_MS = 100;
@@ -72,12 +72,12 @@ async function acrossProcesses(
 }
 
 async function acquire(file: string, what: string, interruption: Interruption): Promise<Lock> {
-  const content = `${process.pid} ${hostname()} ${randomUUID()}`;
+  const content = `${thisProcess()} ${randomUUID()}`;
   const start = performance.now();
   const watch = new Watch(file);
   for (let isTold = false; ; ) {
     interruption.check();
-    if (create(file, content)) return new Lock(file, content);
+    if (createLock(file, content)) return new Lock(file, content);
     if (watch.isAbandoned() && takeAway(watch, file)) continue;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     if (isTold || performance.now() - start < NOTE_MS) continue;
@@ -88,34 +88,15 @@ async function acquire(file: string, what: string, interruption: Interruption): 
   }
 }
 
-/** Makes the lock; false where there is one. */
-function create(file: string, content: string): boolean {
-  let isMade = false;
-  try {
-    const handle = fs.openSync(file, 'wx');
-    isMade = true;
-    try {
-      fs.writeSync(handle, content);
-    } finally {
-      fs.closeSync(handle);
-    }
-    return true;
-  } catch (error) {
-    if (isMade) removeQuietly(file);
-    else if (codeOf(error) === 'EEXIST') return false;
-    throw writeError(file, error);
-  }
-}
-
 /**
  * Removes an abandoned lock, so that all who wait may try to make a new one. Of several that find it abandoned one at a time may do so
  * and must look again: a second would remove the lock that was made in its place. False where it has to be tried again.
  */
 function takeAway(watch: Watch, file: string): boolean {
   const guard = `${file}.takeover`;
-  if (!create(guard, '')) {
+  if (!createLock(guard, '')) {
     // it is there for a moment only, unless its maker ended in this moment
-    if (Date.now() - (timeOf(guard) ?? Infinity) > SILENT_MS) removeQuietly(guard);
+    if (Date.now() - (timeOfLock(guard) ?? Infinity) > SILENT_MS) removeQuietly(guard);
     return false;
   }
   try {
@@ -140,46 +121,15 @@ class Watch {
    * whichever says more: the clocks of two machines may differ.
    */
   isAbandoned(): boolean {
-    const time = timeOf(this.file);
+    const time = timeOfLock(this.file);
     if (time === undefined) return false;
-    const content = contentOf(this.file);
+    const content = contentOfLock(this.file);
     if (`${time} ${content}` !== this.seen) {
       this.seen = `${time} ${content}`;
       this.since = performance.now();
     }
     const age = Math.max(Date.now() - time, performance.now() - this.since);
     return age > (hasEnded(content) ? ENDED_MS : SILENT_MS);
-  }
-}
-
-/** When a file was written or refreshed; undefined where there is none. */
-function timeOf(file: string): number | undefined {
-  try {
-    return fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs;
-  } catch (error) {
-    throw writeError(file, error);
-  }
-}
-
-/** What a lock holds; one that cannot be read counts by its time alone. */
-function contentOf(file: string): string {
-  try {
-    return fs.readFileSync(file, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-/** Whether a lock's holder seems to have ended. One with this process's number did: here locks of this process are not waited for. */
-function hasEnded(content: string): boolean {
-  const [pid, host = hostname()] = content.trim().split(' ');
-  if (!/^[1-9]\d*$/.test(pid) || host !== hostname()) return false;
-  if (Number(pid) === process.pid) return true;
-  try {
-    process.kill(Number(pid), 0);
-    return false;
-  } catch (error) {
-    return codeOf(error) === 'ESRCH';
   }
 }
 
