@@ -2,9 +2,10 @@
 import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
-import { OrtBackend, type VaryingSize } from './ort/backend';
+import { OrtBackend } from './ort/backend';
 import { onnxRuntime } from './ort/native';
 import type { Precision } from './ort/onnx';
+import type { VaryingSize } from './ort/program';
 import { registerOrtBackend } from './ort/register';
 import { probe, type SessionSettings } from './ort/session';
 import type { EngineMemory, EngineStatistics } from './ort/statistics';

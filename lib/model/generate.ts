@@ -226,7 +226,6 @@ class Run {
     const sameRandom = restoreRandom(random.state());
     const seenThen = new Set(seen);
     return (logits) => {
-      if (!areFinite(logits)) return undefined;
       const id = chooseToken(logits, seenThen, this.sampling, sameRandom);
       seenThen.add(id);
       return this.endIds.has(id) ? undefined : id;

@@ -9,6 +9,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import { ownedTensor } from '../engine';
 import { codeOf, UserError } from '../errors';
 import { isFolder, namesIn, readJson, remove, rename, writeError, writeFileAtomic } from '../files';
+import { isObject } from '../json';
 import { type CausalLM, type SaveOptions, STAGING } from '../model';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
@@ -182,7 +183,7 @@ function readStateFile(file: string): StateFile {
     throw new UserError(`${file} was not written by this program (or by another version of it); name one of its checkpoints.`);
   }
   const { state, identity } = content;
-  const isIdentity = typeof identity.config === 'object' && identity.config !== null && typeof identity.tokens === 'string';
+  const isIdentity = isObject(identity.config) && typeof identity.tokens === 'string';
   if (!isRunState(state) || !isIdentity)
     throw new UserError(`${file} is damaged: parts of the run's state are missing; continue from another checkpoint.`);
   return { format: 1, state, identity };

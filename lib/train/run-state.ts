@@ -1,4 +1,5 @@
 /** The state of a run beside weights and moments: small, plain, and all that a checkpoint needs to continue exactly. */
+import { isObject } from '../json';
 import type { Best } from './best';
 import type { LossScale } from './loss-scaling';
 import { emptyWindow, type LogRecord, type LogWindow } from './metrics';
@@ -43,5 +44,5 @@ export function isRunState(value: unknown): value is RunState {
 }
 
 function hasNumbers(value: unknown, keys: readonly string[]): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && keys.every((key) => typeof (value as Record<string, unknown>)[key] === 'number');
+  return isObject(value) && keys.every((key) => typeof value[key] === 'number');
 }

@@ -27,7 +27,7 @@ import {
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
 import { averageBatches, type EvalMetrics, evaluatedItems, scoreItems } from './evaluation';
-import { countTargets, countTokens, type Examples, fingerprint, type Item, prepareExamples } from './examples';
+import { countTargets, countTokens, type Examples, fingerprint, type Item, type PreparedDataset, prepareExamples } from './examples';
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
@@ -106,9 +106,8 @@ export class SFTTrainer {
     this.trainItems = train.items;
     notes.push(...train.notes);
     if (options.evalDataset) {
-      const evaluation = this.prepare(options.evalDataset, this.config.evalPacking ?? this.config.packing);
+      const evaluation = this.prepareEvaluation(options.evalDataset);
       this.evalItems = evaluation.items;
-      evaluatedItems(evaluation.items, this.config);
       notes.push(...evaluation.notes.map((note) => `Evaluation: ${note}`));
     }
     this.notes = notes;
@@ -310,10 +309,8 @@ export class SFTTrainer {
    * @throws Interrupted when it is stopped, or the run that it belongs to
    */
   async evaluate(dataset?: Examples): Promise<EvalMetrics> {
-    const packing = this.config.evalPacking ?? this.config.packing;
-    const given = dataset ? this.prepare(dataset, packing).items : this.evalItems;
-    if (!given) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
-    const items = evaluatedItems(given, this.config);
+    const items = dataset ? this.prepareEvaluation(dataset).items : this.evalItems;
+    if (!items) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
     await currentDevice();
     if (!this.training) this.callbacks = this.makeCallbacks();
     const started = performance.now();
@@ -400,7 +397,7 @@ export class SFTTrainer {
     return output;
   }
 
-  private prepare(examples: Examples, packing: boolean, shuffleSeed?: number) {
+  private prepare(examples: Examples, packing: boolean, shuffleSeed?: number): PreparedDataset {
     const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = this.config;
     const { template, model } = this.options;
     return prepareExamples(examples, model.tokenizer, {
@@ -415,6 +412,11 @@ export class SFTTrainer {
       positionLimit: model.config.positionLimit,
       vocabSize: model.config.vocabSize,
     });
+  }
+
+  private prepareEvaluation(examples: Examples): PreparedDataset {
+    const { items, notes } = this.prepare(examples, this.config.evalPacking ?? this.config.packing);
+    return { items: evaluatedItems(items, this.config), notes };
   }
 
   // ---- checkpoints -----------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ import { DeviceMemory } from './device-memory';
 import { HostMemory } from './host-memory';
 import type { Attrs, NumericType, OrtKernel, Output } from './kernel';
 import type { Memory } from './memory';
-import { multipleName, type Precision, type Target } from './onnx';
-import { type Cut, cutOut, keyOf, sizesOf } from './program';
+import type { Precision, Target } from './onnx';
+import { announcedSizes, type Cut, cutOut, keyOf, sizesOf, type VaryingSize, type VaryingSizes } from './program';
 import { multipliesIn8Bits } from './quantized-products';
 import { type Begun, cutOf, isCurrent, type Recorded, recordingOf, variablesOf } from './recording';
 import { canLieInBlocks, changeLayout, layoutsOf } from './resting-layout';
@@ -38,9 +38,6 @@ interface Entry {
   references: number;
 }
 
-/** A size that varies from run to run, and what all its values are multiples of. */
-export type VaryingSize = number | { size: number; multipleOf: number };
-
 export class OrtBackend extends KernelBackend {
   readonly statistics: EngineStatistics = {
     ...{ runs: 0, compilations: 0, compileMs: 0, runMs: 0, fallbacks: new Map() },
@@ -53,7 +50,7 @@ export class OrtBackend extends KernelBackend {
   private letGo: Value[] = [];
   /** Values that a failed run has left to be computed, each alone. */
   private readonly leftOver = new Set<Value>();
-  private sizes = new Map<number, string>();
+  private sizes: VaryingSizes = new Map();
   /** Matrices that the next graph may lay in blocks. */
   private onlyRead = new Set<Value>();
   /** Runs, and reads by JavaScript, so far. */
@@ -87,14 +84,9 @@ export class OrtBackend extends KernelBackend {
     this.settings = { ...this.settings, threads };
   }
 
-  /** See device.ts. Sizes of 1 are never varying: they mean broadcasting. */
+  /** See device.ts. */
   setVaryingSizes(sizes: Record<string, VaryingSize>): void {
-    this.sizes = new Map();
-    for (const [name, given] of Object.entries(sizes)) {
-      const { size, multipleOf } = typeof given === 'number' ? { size: given, multipleOf: 1 } : given;
-      if (size % multipleOf > 0) throw new Error(`The size ${name} is ${size}, which is not a multiple of ${multipleOf}.`);
-      if (size > 1) this.sizes.set(size, multipleOf > 1 ? multipleName(name, multipleOf) : name);
-    }
+    this.sizes = announcedSizes(sizes);
   }
 
   // ---- recording -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
 import { blockedInput } from './blocked-products';
 import type { Emission, Operand } from './kernel';
-import { type Dim, GraphBuilder, type Target } from './onnx';
+import { type Dim, GraphBuilder, multipleName, type Target } from './onnx';
 import { inputInPieces, outputInPieces, split } from './pieces';
 import { leaveResults } from './session';
 import type { Node, Value } from './value';
@@ -44,6 +44,20 @@ function inOrderOfUse(nodes: Node[], feeds: Set<Value>): Value[] {
 
 /** Sizes that vary from run to run, by value; the name stands for the size in keys and graphs. */
 export type VaryingSizes = ReadonlyMap<number, string>;
+
+/** A size that varies from run to run, and what all its values are multiples of. */
+export type VaryingSize = number | { size: number; multipleOf: number };
+
+/** The sizes by value. Those of 1 are never varying: they mean broadcasting. */
+export function announcedSizes(sizes: Record<string, VaryingSize>): VaryingSizes {
+  const announced = new Map<number, string>();
+  for (const [name, given] of Object.entries(sizes)) {
+    const { size, multipleOf } = typeof given === 'number' ? { size: given, multipleOf: 1 } : given;
+    if (size % multipleOf > 0) throw new Error(`The size ${name} is ${size}, which is not a multiple of ${multipleOf}.`);
+    if (size > 1) announced.set(size, multipleOf > 1 ? multipleName(name, multipleOf) : name);
+  }
+  return announced;
+}
 
 /** Those of the announced sizes that a feed has: a graph can learn no other size when it runs. */
 export function sizesOf(cut: Cut, announced: VaryingSizes): VaryingSizes {
