@@ -15,7 +15,7 @@ test('a standard output that is full is told in one sentence', { skip: !existsSy
   closeSync(full);
 });
 
-describe('a training outlives', { skip: process.platform === 'win32' }, () => {
+describe('a training outlives', { skip: process.platform === 'win32' && 'Windows has no such signals and devices' }, () => {
   const train = (out: string, steps: number): string[] => [
     ...['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', out, '--max_steps', String(steps), '--logging_steps', '1'],
     ...['--per_device_train_batch_size', '2', '--save_strategy', 'steps'],
