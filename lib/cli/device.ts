@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { resolveModel } from '../data';
 import { type DeviceName, useDevice } from '../engine';
 import { messageOf, UserError } from '../errors';
-import { type CausalLM, loadModel } from '../model';
+import type { CausalLM } from '../model';
+import { loadFolder } from '../model/load';
 
 /** What every verb computes with. */
 export interface DeviceFlags {
@@ -24,14 +25,14 @@ async function chooseDevice({ device, threads }: DeviceFlags): Promise<void> {
 export async function loadModelOn(flags: DeviceFlags & { model: string; model_revision?: string }): Promise<CausalLM> {
   const { model, model_revision: revision } = flags;
   await chooseDevice(flags);
-  if (!existsSync(model)) await findOnHub(model, revision);
-  return loadModel(model, { revision });
+  const directory = existsSync(model) ? await resolveModel(model) : await findOnHub(model, revision);
+  return loadFolder(directory, model);
 }
 
 /** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */
-async function findOnHub(model: string, revision: string | undefined): Promise<void> {
+async function findOnHub(model: string, revision: string | undefined): Promise<string> {
   try {
-    await resolveModel(model, { revision });
+    return await resolveModel(model, { revision });
   } catch (error) {
     if (!(error instanceof UserError) || error.message.startsWith('There is no folder')) throw error;
     throw new UserError(`There is no folder ${model} in ${process.cwd()}, and on the Hugging Face Hub: ${error.message}`, { cause: error });

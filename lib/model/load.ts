@@ -34,9 +34,18 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
     onProgress:
       onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
   });
+  return loadFolder(directory, dirOrId, onProgress);
+}
+
+/**
+ * Loads a model and its tokenizer from a folder.
+ * @param source what the model is called: the folder, or the Hub id that it was downloaded by
+ * @throws UserError as `loadModel`
+ */
+export async function loadFolder(directory: string, source: string, onProgress?: LoadOptions['onProgress']): Promise<CausalLM> {
   const reader = readConfigFile(directory);
   architectureOf(reader);
-  const model = buildModel(reader, { tokenizer: await loadTokenizer(directory), source: dirOrId, directory });
+  const model = buildModel(reader, { tokenizer: await loadTokenizer(directory), source, directory });
   try {
     await fillFromCheckpoint(model, directory, reader, onProgress);
     return model;
