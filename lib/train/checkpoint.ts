@@ -63,11 +63,11 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
     .sort((a, b) => a.step - b.step);
 }
 
-/** Removes what an interrupted save left behind. */
+/** Removes what runs left behind that were killed while they wrote. */
 export function removeUnfinished(outputDir: string): void {
   if (!fs.existsSync(outputDir)) return;
   for (const name of namesIn(outputDir)) {
-    if (name.startsWith(UNFINISHED) || name.startsWith(STAGING) || /^\.(run\.json|metrics\.jsonl)\..*\.partial$/.test(name))
+    if (name.startsWith(UNFINISHED) || name.startsWith(STAGING) || /^\.(run\.json|metrics\.jsonl|\.lock)\..*\.partial$/.test(name))
       remove(path.join(outputDir, name));
   }
 }

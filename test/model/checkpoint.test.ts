@@ -161,7 +161,8 @@ test('tensors that overlap, have no whole entry or an unknown type are refused',
   await refused(inherited, 'unknown type constructor; known are F64');
   const deep = copyOf('qwen2');
   spoilHeader(deep, /"shape":\[32\]/, `"shape":${'['.repeat(100_000)}${']'.repeat(100_000)}`);
-  await refused(deep, 'dtype, shape and data_offsets', 'endless or too deep');
+  // how it is shown depends on whether this version of Node can write it
+  await refused(deep, 'dtype, shape and data_offsets');
 });
 
 test('a missing shard is named', async () => {

@@ -36,6 +36,18 @@ test('while a run writes into a folder no other does, and then it is free', asyn
   );
 });
 
+test('what a run left of a lock, killed while it took it away, goes with the next run', async (t) => {
+  const outputDir = temporaryFolder(t);
+  fs.writeFileSync(path.join(outputDir, '..lock.4920.0.partial'), `4920 ${hostname()}`);
+  const model = await tinyModel(t);
+  await new SFTTrainer({ model, trainDataset: rows.slice(0, 4), config: { ...short, outputDir, maxSteps: 1 } }).train();
+  assert.ok(fs.existsSync(path.join(outputDir, 'run.json')));
+  assert.deepEqual(
+    fs.readdirSync(outputDir).filter((name) => name.startsWith('.')),
+    [],
+  );
+});
+
 test("a lock of a process that has ended is nobody's, of one that lives it holds", async (t) => {
   const folder = temporaryFolder(t);
   const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
