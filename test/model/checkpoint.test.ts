@@ -161,8 +161,12 @@ test('tensors that overlap, have no whole entry or an unknown type are refused',
   await refused(inherited, 'unknown type constructor; known are F64');
   const deep = copyOf('qwen2');
   spoilHeader(deep, /"shape":\[32\]/, `"shape":${'['.repeat(100_000)}${']'.repeat(100_000)}`);
-  // how it is shown depends on whether this version of Node can write it
-  await refused(deep, 'dtype, shape and data_offsets');
+  // older versions of Node cannot write it as JSON, newer ones can: then it is cut
+  await refused(
+    deep,
+    'dtype, shape and data_offsets',
+    /, but is (?:a value that is endless or too deep|\{"dtype":"F32","shape":\[{150,200}\.\.\.); save/,
+  );
 });
 
 test('a missing shard is named', async () => {
