@@ -1,7 +1,8 @@
 /** Keys of `trl sft` beside the settings of training: which model and which data (TRL's ModelConfig, ScriptArguments, DatasetMixtureConfig). */
 import { UserError } from '../errors';
 import { showValue } from '../json';
-import { type Field, number, optional, text } from '../train/fields';
+import type { LoraConfig } from '../model';
+import { either, type Field, flag, integer, number, optional, text } from '../train/fields';
 
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
@@ -12,6 +13,17 @@ export const scriptFields = {
   eval_dataset_name: optional(text('', 'Dataset to evaluate on, where dataset_name has no test split (own key, not in TRL).')),
   test_split_size: optional(number(0.1, { above: 0 }, 'Part of the rows, or their number, held out to evaluate on.')),
   datasets: mixture('Mixture of datasets: a list of {path, split, fraction}.'),
+  use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
+  lora_r: integer(16, { min: 1 }, 'Rank of the adapter.'),
+  lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
+  lora_dropout: number(0, { min: 0, below: 1 }, 'Written into adapter_config.json; nothing is dropped here (TRL: 0.05).'),
+  lora_target_modules: optional(
+    either(
+      text('', "Linear layers that get an adapter, by the ends of their names, or all-linear. Default: PEFT's for the model."),
+      names(),
+    ),
+  ),
+  use_rslora: flag(false, 'Scale by lora_alpha / √lora_r instead.'),
 };
 
 type FieldValue<F> = F extends Field<infer T> ? T : never;
@@ -28,12 +40,18 @@ export interface MixtureEntry {
 }
 
 /** Keys of TRL that mean nothing here: accepted whatever their value. */
-const WITHOUT_EFFECT = ['ignore_bias_buffers', 'dataset_streaming', 'streaming', 'attn_implementation', 'env'];
-const ADAPTER_KEYS = /^(?:lora_\w+|use_rslora|use_dora|bnb_4bit_\w+|use_bnb_nested_quant)$/;
+const WITHOUT_EFFECT = ['ignore_bias_buffers', 'dataset_streaming', 'streaming', 'attn_implementation', 'env', 'lora_task_type'];
+const QUANTIZATION_KEYS = /^(?:bnb_4bit_\w+|use_bnb_nested_quant)$/;
+
+/** Keys that ask for an adapter of a kind that is not there; refused unless switched off, if there is to be an adapter at all. */
+const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
+  use_dora: 'DoRA is not available: set use_dora: false',
+  lora_modules_to_save: 'an adapter trains its own matrices alone: remove it',
+  lora_target_parameters: 'only linear layers can have an adapter: name them in lora_target_modules',
+};
 
 /** Keys that ask for what is not there; refused unless switched off. */
 const REFUSED: Readonly<Record<string, string>> = {
-  use_peft: 'adapters (LoRA) are not available; all weights are trained: set use_peft: false',
   load_in_8bit: 'quantized weights are not available: set load_in_8bit: false',
   load_in_4bit: 'quantized weights are not available: set load_in_4bit: false',
   dataset_config: 'a local dataset has no configurations: remove it',
@@ -43,6 +61,7 @@ const REFUSED: Readonly<Record<string, string>> = {
 export const scriptKeys: readonly string[] = [
   ...Object.keys(scriptFields),
   ...Object.keys(REFUSED),
+  ...Object.keys(REFUSED_OF_ADAPTERS),
   ...WITHOUT_EFFECT,
   'dtype',
   'torch_dtype',
@@ -60,6 +79,7 @@ export function readScriptArguments(
   const script = Object.fromEntries(Object.entries(scriptFields).map(([key, field]) => [key, field.default])) as ScriptArguments;
   const rest: Array<[string, unknown]> = [];
   const notes: string[] = [];
+  const refused = scriptFields.use_peft.parse(raw.use_peft)?.value ? { ...REFUSED, ...REFUSED_OF_ADAPTERS } : REFUSED;
   for (const [key, value] of Object.entries(raw)) {
     const place = placeOf(key);
     const fail = (sentence: string): never => {
@@ -70,15 +90,29 @@ export function readScriptArguments(
       const parsed = parse(value);
       if (!parsed) return fail(`${key} is ${showValue(value)}, but must be ${range}.`);
       Object.assign(script, { [key]: parsed.value });
-    } else if (Object.hasOwn(REFUSED, key)) {
-      if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${REFUSED[key]}.`);
+    } else if (Object.hasOwn(refused, key)) {
+      if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${refused[key]}.`);
     } else if (key === 'dtype' || key === 'torch_dtype') {
       if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: computes in float32.`);
-    } else if (!WITHOUT_EFFECT.includes(key) && !ADAPTER_KEYS.test(key)) {
+    } else if (!WITHOUT_EFFECT.includes(key) && !QUANTIZATION_KEYS.test(key) && !Object.hasOwn(REFUSED_OF_ADAPTERS, key)) {
       rest.push([key, value]);
     }
   }
   return { script, rest: Object.fromEntries(rest), notes };
+}
+
+/** What the adapter is made like; undefined where all weights are trained. */
+export function peftConfigOf(script: ScriptArguments): LoraConfig | undefined {
+  const { lora_r: r, lora_alpha: loraAlpha, lora_dropout: loraDropout, lora_target_modules: targets, use_rslora: useRslora } = script;
+  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, targetModules: targets ?? undefined } : undefined;
+}
+
+/** A list of names. */
+function names(): Field<string[]> {
+  const isName = (value: unknown): boolean => typeof value === 'string' && value !== '';
+  const parse = (value: unknown) =>
+    Array.isArray(value) && value.length > 0 && value.every(isName) ? { value: value as string[] } : undefined;
+  return { default: [], help: '', range: 'a list of names', parse };
 }
 
 function isOff(value: unknown): boolean {

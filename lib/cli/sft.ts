@@ -10,6 +10,7 @@ import { loadRecipeData } from './datasets';
 import { loadModelOn } from './device';
 import type { Output } from './output';
 import { type Recipe, readRecipe } from './recipe';
+import { peftConfigOf } from './script-fields';
 import { stopOnSignals } from './signals';
 import { bytesNeeded, checkSpace } from './space';
 import type { VerbResult } from './verbs';
@@ -24,7 +25,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
     const exitCode = signals.exitCode();
     if (result.stopped) return stopped(result, outputDir, exitCode ?? 1, output);
     const hasCurves = await drawPlots(trainer.log, outputDir, output);
-    return finished(result, outputDir, hasCurves);
+    return finished(result, trainer, outputDir, hasCurves);
   } finally {
     signals.release();
   }
@@ -41,7 +42,8 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const model = await loadModelOn({ ...device, model: script.model_name_or_path, model_revision: script.model_revision });
   // the run has finished when its model is saved, not before
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
-  const trainer: SFTTrainer = new SFTTrainer({ model, trainDataset: train, evalDataset: test, config, callbacks: [saving] });
+  const peftConfig = peftConfigOf(script);
+  const trainer: SFTTrainer = new SFTTrainer({ model, trainDataset: train, evalDataset: test, peftConfig, config, callbacks: [saving] });
   checkSpace(outputDir, bytesNeeded(model, mostCheckpoints(config, trainer.plan)));
   return { trainer, outputDir };
 }
@@ -71,10 +73,10 @@ async function drawPlots(log: readonly LogRecord[], outputDir: string, output: O
   }
 }
 
-function finished({ globalStep, metrics }: TrainOutput, outputDir: string, hasCurves: boolean): VerbResult {
+function finished({ globalStep, metrics }: TrainOutput, { model }: SFTTrainer, outputDir: string, hasCurves: boolean): VerbResult {
   return {
     json: { ...metrics, global_step: globalStep, output_dir: outputDir },
-    text: `The trained model is in ${outputDir}${hasCurves ? `, its curves in ${path.join(outputDir, 'plots')}` : ''}.`,
+    text: `The trained ${model.adapter ? 'adapter' : 'model'} is in ${outputDir}${hasCurves ? `, its curves in ${path.join(outputDir, 'plots')}` : ''}.`,
   };
 }
 

@@ -2,11 +2,11 @@
 import fs from 'node:fs';
 import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
-import type { CausalLM } from '../model';
+import { type CausalLM, ownWeights } from '../model';
 
-/** Bytes that lie on the disk at a time: the model, and checkpoints, each with AdamW's two moments beside it. */
+/** Bytes that lie on the disk at a time: the model or its adapter, and checkpoints, each with AdamW's two moments beside it. */
 export function bytesNeeded(model: CausalLM, checkpoints: number): number {
-  const values = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const values = [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
   return 4 * values * (1 + 3 * checkpoints);
 }
 

@@ -1,4 +1,5 @@
 /** The verbs of the command line and their flags. Only tables: nothing heavy is imported here, so that help is instant. */
+import type { SavedDtype } from '../model';
 import { TOKENS_PER_MICRO_BATCH } from '../train/config';
 import { choice, integer, number, flag as onOff, optional, text } from '../train/fields';
 import { anyText, type Flags, flag, needed, texts, tokenIds } from './flags';
@@ -104,6 +105,14 @@ export const compareFlags = {
   ...commonFlags,
 } satisfies Flags;
 
+export const mergeFlags = {
+  model: needed('DIR_OR_ID', text('', 'Folder of an adapter, or its name on the Hugging Face Hub.')),
+  output_dir: needed('DIR', text('', 'Folder for the merged model.')),
+  dtype: flag('TYPE', choice<SavedDtype>('float32', ['float32', 'bfloat16', 'float16'], 'Number format that the weights are saved in.')),
+  model_revision: revision,
+  ...commonFlags,
+} satisfies Flags;
+
 interface Verb {
   name: string;
   /** One line for the list of verbs. */
@@ -149,5 +158,12 @@ export const verbs: readonly Verb[] = [
     usage: 'tunebook compare --base DIR_OR_ID --tuned DIR_OR_ID --questions FILE --output before_after.md',
     flags: compareFlags,
     load: () => import('./compare.js'),
+  },
+  {
+    name: 'merge',
+    summary: 'make a whole model of an adapter and its base model',
+    usage: 'tunebook merge --model DIR_OR_ID --output_dir DIR',
+    flags: mergeFlags,
+    load: () => import('./merge.js'),
   },
 ];

@@ -4,6 +4,7 @@ import { printed } from '../display';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
 import type { Linear, ParameterList } from './layers';
+import type { LoraAdapter } from './lora';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
 
 /** Where a model came from. */
@@ -20,6 +21,8 @@ export abstract class Decoder implements CausalLM {
   readonly source: string;
   readonly directory?: string;
   readonly linears: ReadonlyMap<string, Linear>;
+  adapter?: LoraAdapter;
+  weightsChanged?: boolean;
   private variables?: ReadonlyMap<string, tf.Variable>;
 
   constructor(
@@ -57,12 +60,20 @@ export abstract class Decoder implements CausalLM {
   /** `llama model: 2.3 million parameters, 4 layers, from ../data/base`, where it is a cell's last expression. */
   [printed](): string {
     const { modelType, numHiddenLayers: layers } = this.config;
-    const count = [...this.declared.all.values()].reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
-    const parameters = count < 1e6 ? count.toLocaleString('en') : `${(count / 1e6).toFixed(1)} million`;
-    return `${modelType} model: ${parameters} parameters, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
+    const parameters = shownCount([...this.declared.all.values()]);
+    const adapter = this.adapter ? `, with an adapter of ${shownCount([...this.adapter.parameters.values()])}` : '';
+    return `${modelType} model: ${parameters} parameters${adapter}, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
   }
 
   dispose(): void {
+    this.adapter?.dispose();
+    this.adapter = undefined;
     for (const parameter of this.declared.all.values()) parameter.dispose();
   }
+}
+
+/** How many numbers tensors have together: `81,920` or `2.3 million`. */
+function shownCount(tensors: ReadonlyArray<{ shape: readonly number[] }>): string {
+  const count = tensors.reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
+  return count < 1e6 ? count.toLocaleString('en') : `${(count / 1e6).toFixed(1)} million`;
 }

@@ -1,5 +1,5 @@
 /** From a checkpoint on disk or on the Hub to a model. */
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data';
 import { currentDevice } from '../engine';
@@ -8,6 +8,7 @@ import { isFolder, readJson } from '../files';
 import { isObject } from '../json';
 import { createRandom } from '../random';
 import { loadTokenizer } from '../text';
+import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig } from './adapter-files';
 import { ConfigReader } from './config';
 import type { Decoder } from './decoder';
 import { architectureOf, buildModel, namesOf } from './families';
@@ -23,7 +24,8 @@ const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
 
 /**
  * Loads a model and its tokenizer.
- * @param dirOrId a folder with config.json, model.safetensors (or shards with their index) and tokenizer files, or a Hub id
+ * @param dirOrId a folder with config.json, model.safetensors (or shards with their index) and tokenizer files, or a Hub id; or those of a
+ *   LoRA adapter, with which the base model that it names is loaded
  * @throws UserError when something is missing, damaged, or does not fit; it says what, where, and what to do
  */
 export async function loadModel(dirOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
@@ -43,9 +45,54 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
  * @throws UserError as `loadModel`
  */
 export async function loadFolder(directory: string, source: string, onProgress?: LoadOptions['onProgress']): Promise<CausalLM> {
+  const adapter = readAdapterConfig(directory);
+  if (adapter) return loadWithAdapter(directory, source, adapter, onProgress);
+  return loadWhole(directory, { source, tokenizer: directory }, onProgress);
+}
+
+/** The model of an adapter, with it. */
+async function loadWithAdapter(
+  directory: string,
+  source: string,
+  config: AdapterConfig,
+  onProgress: LoadOptions['onProgress'],
+): Promise<CausalLM> {
+  const base = baseFolder(config, directory);
+  const folder = await resolveModel(base, { revision: config.revision });
+  if (existsSync(path.join(folder, ADAPTER_CONFIG)) && !isSame(folder, directory))
+    throw new UserError(
+      `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,
+    );
+  const hasTokenizer = existsSync(path.join(directory, 'tokenizer_config.json'));
+  const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, onProgress);
+  try {
+    await attachAdapter(model, directory, config, base);
+    return model;
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+/** Where an adapter's base is: a path counts from where the program runs, or else from the adapter. */
+function baseFolder({ base }: AdapterConfig, directory: string): string {
+  const beside = path.resolve(directory, base);
+  return !existsSync(base) && existsSync(beside) ? beside : base;
+}
+
+function isSame(a: string, b: string): boolean {
+  return realpathSync(a) === realpathSync(b);
+}
+
+/** @param names what the model is called, and the folder of its tokenizer */
+async function loadWhole(
+  directory: string,
+  { source, tokenizer }: { source: string; tokenizer: string },
+  onProgress: LoadOptions['onProgress'],
+): Promise<Decoder> {
   const reader = readConfigFile(directory);
   architectureOf(reader);
-  const model = buildModel(reader, { tokenizer: await loadTokenizer(directory), source, directory });
+  const model = buildModel(reader, { tokenizer: await loadTokenizer(tokenizer), source, directory });
   try {
     await fillFromCheckpoint(model, directory, reader, onProgress);
     return model;

@@ -4,6 +4,7 @@
  */
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
+import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
 import { isObject, showValue } from '../json';
@@ -52,6 +53,15 @@ export interface TensorToWrite {
   name: string;
   shape: readonly number[];
   data: () => Float32Array | Promise<Float32Array>;
+}
+
+/** Variables to be written under their names. */
+export function tensorsOf(variables: ReadonlyMap<string, tf.Variable>): TensorToWrite[] {
+  return [...variables].map(([name, variable]) => ({
+    name,
+    shape: variable.shape,
+    data: async () => (await variable.data()) as Float32Array,
+  }));
 }
 
 /**

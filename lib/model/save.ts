@@ -1,40 +1,40 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { isFolder, namesIn, parseJson, remove, rename, writeError } from '../files';
 import { isObject } from '../json';
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader } from './config';
 import { architectureOf } from './families';
-import { writeSafetensors } from './safetensors';
+import { tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
 
 /** How the name of a folder begins in which a model is written before it is moved in. */
 export const STAGING = '.saving-';
 
+const WEIGHTS = 'model.safetensors';
+const GENERATION_CONFIG = 'generation_config.json';
+
 /** Files by which a folder is known as the place of a model or of a training run; it may be written to again. */
-const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', 'adapter_config.json'];
+const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
 
 /**
- * Saves a model and its tokenizer: config.json, model.safetensors, generation_config.json and the tokenizer's files.
+ * Saves a model and its tokenizer: config.json, model.safetensors, generation_config.json and the tokenizer's files. Of a model with an
+ * adapter the adapter alone, in PEFT's layout: adapter_config.json, adapter_model.safetensors and the tokenizer's files.
  * All files are written beside their places first and moved in at the end, so a full disk or a crash leaves an earlier
  * checkpoint in the folder as it was.
  * @throws UserError when the folder holds something else, or the system refuses to write
  */
 export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32', chatTemplate }: SaveOptions = {}): Promise<void> {
   checkOutputFolder(directory);
+  checkAdapter(model, directory);
   const staging = makeStaging(directory);
   try {
-    const tensors = [...model.parameters].map(([name, variable]) => ({
-      name,
-      shape: variable.shape,
-      data: async () => (await variable.data()) as Float32Array,
-    }));
-    await writeSafetensors(path.join(staging, 'model.safetensors'), tensors, { dtype });
-    copyTextFiles(model, staging);
+    copyFiles(model.tokenizer.files, staging);
     if (chatTemplate !== undefined) writeFileSync(path.join(staging, 'chat_template.jinja'), chatTemplate);
-    writeFileSync(path.join(staging, 'config.json'), configJson(model, dtype));
+    await (model.adapter ? writeAdapter(model.adapter, staging, dtype) : writeWhole(model, staging, dtype));
     moveIn(staging, directory);
   } catch (error) {
     // told of the folder that was asked for, not of the place in between
@@ -54,6 +54,20 @@ export function checkOutputFolder(directory: string): void {
   const present = namesIn(directory).filter((name) => !name.startsWith('.') && !name.startsWith('checkpoint-'));
   if (present.length === 0 || OWN_FILES.some((name) => isOwn(path.join(directory, name)))) return;
   throw new UserError(`${directory} holds something else (${present[0]}), so no model is saved there; choose a new or empty folder.`);
+}
+
+/**
+ * Makes sure that a model's adapter, if it has one, can be saved into a folder.
+ * @throws UserError when no checkpoint has the weights that it belongs to, or those are in that folder
+ */
+export function checkAdapter({ adapter, directory: base }: CausalLM, directory: string): void {
+  if (!adapter) return;
+  if (adapter.base === null)
+    throw new UserError(
+      'The adapter belongs to weights that no checkpoint has, so it would be of no use alone; save the whole: mergeAdapter(model), then saveModel.',
+    );
+  if (base !== undefined && existsSync(directory) && realpathSync(base) === realpathSync(directory))
+    throw new UserError(`${directory} is the folder of the adapter's base model, which it would replace; choose another folder.`);
 }
 
 /** config.json is the name of many programs' files; a model's names its type. */
@@ -77,20 +91,31 @@ function makeStaging(directory: string): string {
   }
 }
 
+/** By these a folder is known as a model, or as an adapter, which comes first where both are there. */
+const SIGNS = [ADAPTER_CONFIG, 'config.json'];
+
 /**
- * Moves the files in; what an earlier model had beside them goes. config.json last: a folder without it is no model, so a half-moved
- * one is never taken for one.
+ * Moves the files in; what an earlier model had beside them goes, the sign of another kind of model first. Their own sign last: a folder
+ * without one is no model, so a half-moved one is never taken for one.
  */
 function moveIn(staging: string, directory: string): void {
-  const files = readdirSync(staging).sort((a, b) => Number(a === 'config.json') - Number(b === 'config.json'));
-  for (const file of [...TOKENIZER_FILES, 'generation_config.json']) if (!files.includes(file)) remove(path.join(directory, file));
+  const isSign = (file: string): number => Number(SIGNS.includes(file));
+  const files = readdirSync(staging).sort((a, b) => isSign(a) - isSign(b));
+  for (const file of [...SIGNS, WEIGHTS, ADAPTER_WEIGHTS, ...TOKENIZER_FILES, GENERATION_CONFIG])
+    if (!files.includes(file)) remove(path.join(directory, file));
   for (const file of files) rename(path.join(staging, file), path.join(directory, file));
 }
 
-function copyTextFiles(model: CausalLM, staging: string): void {
-  const generation = model.directory && path.join(model.directory, 'generation_config.json');
-  const files = [...model.tokenizer.files, ...(generation && existsSync(generation) ? [generation] : [])];
-  for (const file of files) copyFileSync(file, path.join(staging, path.basename(file)));
+function copyFiles(files: readonly string[], directory: string): void {
+  for (const file of files) copyFileSync(file, path.join(directory, path.basename(file)));
+}
+
+/** All but the tokenizer. */
+async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
+  await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters), { dtype });
+  const generation = model.directory && path.join(model.directory, GENERATION_CONFIG);
+  if (generation && existsSync(generation)) copyFiles([generation], directory);
+  writeFileSync(path.join(directory, 'config.json'), configJson(model, dtype));
 }
 
 /** The configuration as it was read, with the number format that it is saved in. */

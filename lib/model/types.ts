@@ -3,6 +3,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import type { AttentionOptions, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { Linear } from './layers';
+import type { LoraAdapter } from './lora';
 
 /** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2. */
 export type Family = 'llama' | 'gpt_neox' | 'opt' | 'qwen3';
@@ -86,12 +87,16 @@ export interface CausalLM {
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */
   readonly linears: ReadonlyMap<string, Linear>;
+  /** The adapter that the layers compute with, if there is one: it is trained and saved in the place of the model's own weights. */
+  adapter?: LoraAdapter;
   /** Turns texts into the ids that the model reads, and back. */
   readonly tokenizer: Tokenizer;
   /** The folder or Hub id that it came from. */
   readonly source: string;
   /** Local folder of the checkpoint's files, where there is one. */
   readonly directory?: string;
+  /** Whether training or a merged adapter has made the weights others than those in the checkpoint. */
+  weightsChanged?: boolean;
   /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. */
   readonly outputHead: tf.Tensor2D;
   /**

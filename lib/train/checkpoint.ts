@@ -10,8 +10,8 @@ import { ownedTensor } from '../engine';
 import { codeOf, UserError } from '../errors';
 import { isFolder, namesIn, readJson, remove, rename, writeError, writeFileAtomic } from '../files';
 import { isObject } from '../json';
-import { type CausalLM, type SaveOptions, STAGING } from '../model';
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../model/safetensors';
+import { type CausalLM, ownWeights, type SaveOptions, STAGING } from '../model';
+import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
 import { isRunState, type RunState } from './run-state';
@@ -126,11 +126,13 @@ function setAside(folder: string): string {
 }
 
 async function writeMoments(file: string, optimizer: AdamW): Promise<void> {
-  const tensors = [...optimizer.moments].flatMap(([name, { m, v }]) => [
-    { name: MEAN + name, shape: m.shape, data: async () => (await m.data()) as Float32Array },
-    { name: SQUARE + name, shape: v.shape, data: async () => (await v.data()) as Float32Array },
-  ]);
-  await writeSafetensors(file, tensors);
+  const moments = [...optimizer.moments].flatMap(
+    ([name, { m, v }]): Array<[string, tf.Variable]> => [
+      [MEAN + name, m],
+      [SQUARE + name, v],
+    ],
+  );
+  await writeSafetensors(file, tensorsOf(new Map(moments)));
 }
 
 /**
@@ -159,8 +161,8 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
   const file = path.join(folder, STATE_FILE);
   const { state, identity: saved } = readStateFile(file);
   // A setting that did not exist yet when the checkpoint was written had its default.
-  const savedConfig = { ...toSnakeCase(parseConfig()), ...saved.config };
-  for (const key of Object.keys(savedConfig)) {
+  const savedConfig: Record<string, unknown> = { ...toSnakeCase(parseConfig()), ...saved.config };
+  for (const key of Object.keys({ ...savedConfig, ...identity.config })) {
     const [now, then] = [identity.config[key], savedConfig[key]].map((value) => JSON.stringify(value ?? null));
     if (FREE.has(key) || now === then) continue;
     throw new UserError(
@@ -189,13 +191,13 @@ function readStateFile(file: string): StateFile {
   return { format: 1, state, identity };
 }
 
-/** Puts a checkpoint's weights into a model of the same shape. */
+/** Puts a checkpoint's weights, or those of its adapter, into a model of the same shape. */
 export async function restoreWeights(folder: string, model: CausalLM): Promise<void> {
   const names = namesIn(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
   const files: SafetensorsFile[] = [];
   try {
     for (const name of names) files.push(await openSafetensors(path.join(folder, name)));
-    for (const [name, variable] of model.parameters) {
+    for (const [name, variable] of ownWeights(model)) {
       const file = files.find(({ tensors }) => tensors.has(name));
       if (!file) throw new UserError(`${folder} has no weights for ${name}; it belongs to another model.`);
       await assignFrom(file, name, variable);

@@ -1,7 +1,17 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
 import { checkpointedGradients, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
-import { type CausalLM, carryOnly, disposeBatch, makeBatch, packedPass, placeOf, sharedPrefixes, type TokenBatch } from '../model';
+import {
+  type CausalLM,
+  carryOnly,
+  disposeBatch,
+  makeBatch,
+  ownWeights,
+  packedPass,
+  placeOf,
+  sharedPrefixes,
+  type TokenBatch,
+} from '../model';
 import type { RowPart } from './batches';
 import type { GradientSums } from './gradients';
 
@@ -40,7 +50,8 @@ function filledUp(count: number, sizes: ReadonlySet<number>): number {
 }
 
 function sizesOf(model: CausalLM): Set<number> {
-  return new Set([...model.parameters.values()].flatMap(({ shape }) => shape));
+  const { parameters, adapter } = model;
+  return new Set([...parameters.values(), ...(adapter?.parameters.values() ?? [])].flatMap(({ shape }) => shape));
 }
 
 /**
@@ -205,5 +216,5 @@ function checkpointedBackward(model: CausalLM, row: DeviceRow, { share, sums, ke
 }
 
 function trainedParameters(model: CausalLM): Map<string, tf.Variable> {
-  return new Map([...model.parameters].filter(([, variable]) => variable.trainable));
+  return new Map([...ownWeights(model)].filter(([, variable]) => variable.trainable));
 }

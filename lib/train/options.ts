@@ -1,5 +1,5 @@
 /** What a trainer and a run are told. */
-import type { CausalLM } from '../model';
+import type { CausalLM, LoraConfig } from '../model';
 import type { PromptTemplate } from '../text';
 import type { TrainerCallback } from './callbacks';
 import type { SFTConfig } from './config';
@@ -15,6 +15,11 @@ export interface SFTTrainerOptions {
   evalDataset?: Examples;
   /** Settings that differ from the defaults of `SFTConfig`. */
   config?: Partial<SFTConfig>;
+  /**
+   * Trains a LoRA adapter, which is added to the model, in the place of its weights (PEFT's LoraConfig, as TRL's trainer takes it). A model
+   * that has an adapter already is trained further without this.
+   */
+  peftConfig?: LoraConfig;
   /** Listeners beside the progress bar, which `disableTqdm` switches off. */
   callbacks?: readonly TrainerCallback[];
   /** Makes prompt and completion of a row; default: the Alpaca template for Alpaca rows, other rows as they are. */

@@ -10,7 +10,7 @@ import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../e
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { type CausalLM, type ModelConfig, type SaveOptions, saveModel } from '../model';
+import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel } from '../model';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
 import { type Due, dueAfterStep } from './cadence';
@@ -33,6 +33,7 @@ import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
 import { notFinite } from './not-finite';
+import { dropoutNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import type { SFTTrainerOptions, TrainOptions } from './options';
 import { defaultCallbacks } from './progress';
@@ -93,7 +94,7 @@ export class SFTTrainer {
   constructor(options: SFTTrainerOptions) {
     this.options = options;
     this.model = options.model;
-    const notes: string[] = [...options.model.tokenizer.notes, ...dropoutNotes(options.model.config)];
+    const notes: string[] = [...options.model.tokenizer.notes];
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
     if (this.config.evalStrategy !== 'no' && !options.evalDataset) {
       throw new UserError(
@@ -110,8 +111,10 @@ export class SFTTrainer {
       this.evalItems = evaluation.items;
       notes.push(...evaluation.notes.map((note) => `Evaluation: ${note}`));
     }
-    this.notes = notes;
     this.plan = planRun(this.trainItems.length, this.config);
+    // last: what refuses the run leaves the model as it was
+    if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });
+    this.notes = [...notes, ...dropoutNotes(this.model)];
     this.callbacks = this.makeCallbacks();
   }
 
@@ -156,10 +159,10 @@ export class SFTTrainer {
 
   private async run(resume: boolean | string | null): Promise<TrainOutput> {
     const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay } = this.config;
-    const optimizer = new AdamW(this.model.parameters, { beta1, beta2, epsilon, weightDecay });
+    const optimizer = new AdamW(ownWeights(this.model), { beta1, beta2, epsilon, weightDecay });
     const gradients = new GradientSums();
     const precision = currentPrecision();
-    const forgetZeros = expectZeros(shapesOfState(this.model.parameters));
+    const forgetZeros = expectZeros(shapesOfState(ownWeights(this.model)));
     try {
       const started = performance.now();
       await this.begin(optimizer, resume);
@@ -360,6 +363,7 @@ export class SFTTrainer {
     if (checkpoint !== undefined) this.state = readCheckpoint(checkpoint, this.identity());
     // whatever refuses the run does so before the weights change
     if (outputDir !== null) {
+      checkAdapter(this.model, outputDir);
       // a checkpoint from elsewhere starts a folder of its own
       const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
       this.releaseFolder = claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
@@ -370,8 +374,9 @@ export class SFTTrainer {
     }
     if (checkpoint !== undefined) {
       await restoreWeights(checkpoint, this.model);
-      await restoreOptimizer(checkpoint, optimizer, this.model.parameters, updatesOf(this.state));
+      await restoreOptimizer(checkpoint, optimizer, ownWeights(this.model), updatesOf(this.state));
     }
+    if (!this.model.adapter) this.model.weightsChanged = true;
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
@@ -441,7 +446,13 @@ export class SFTTrainer {
   /** What must be the same for a checkpoint to be continued. */
   private identity(): RunIdentity {
     this.fingerprints ??= { tokens: fingerprint(this.trainItems), evalTokens: this.evalItems && fingerprint(this.evalItems) };
-    return { config: toSnakeCase(this.config), ...this.fingerprints };
+    return { config: this.settings(), ...this.fingerprints };
+  }
+
+  /** All settings under their names in files. */
+  private settings(): Record<string, unknown> {
+    const { adapter } = this.model;
+    return { ...toSnakeCase(this.config), ...(adapter && { peft_config: peftKeys(adapter.settings) }) };
   }
 
   private async describeRun(): Promise<RunRecord> {
@@ -449,7 +460,7 @@ export class SFTTrainer {
     return {
       tool: 'tunebook',
       finished: false,
-      config: toSnakeCase(this.config),
+      config: this.settings(),
       versions: versions(),
       device: (await currentDevice()).description,
       model: { source: this.model.source, sha256: await weightHashes(this.model.directory) },
@@ -478,10 +489,4 @@ export class SFTTrainer {
       stop: () => this.stop(),
     };
   }
-}
-
-function dropoutNotes({ dropout }: ModelConfig): string[] {
-  const shares = Object.entries(dropout).map(([key, share]) => `${key} ${share}`);
-  if (shares.length === 0) return [];
-  return [`By its config.json TRL would train this model with ${shares.join(', ')}; here training is without dropout.`];
 }

@@ -81,8 +81,12 @@ describe('a recipe written for trl sft', () => {
   });
 
   test('is refused where it asks for what is not there', async (t) => {
-    const recipe = put(workFolder(t), 'recipe.yaml', `model_name_or_path: ${goldenModel}\ndataset_name: ${goldenRows}\nuse_peft: true\n`);
-    await refuses(['sft', '--config', recipe], /recipe\.yaml line 3: use_peft is true, but adapters \(LoRA\) are not available/);
+    const recipe = put(
+      workFolder(t),
+      'recipe.yaml',
+      `model_name_or_path: ${goldenModel}\ndataset_name: ${goldenRows}\nload_in_4bit: true\n`,
+    );
+    await refuses(['sft', '--config', recipe], /recipe\.yaml line 3: load_in_4bit is true, but quantized weights are not available/);
   });
 });
 

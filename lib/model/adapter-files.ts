@@ -1,0 +1,136 @@
+/** Adapters on disk, as PEFT writes and reads them: adapter_config.json and adapter_model.safetensors. */
+import { existsSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { readJson } from '../files';
+import { isObject, showValue } from '../json';
+import type { Parameter } from './layers';
+import { declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys } from './lora';
+import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
+import type { CausalLM, SavedDtype } from './types';
+
+export const ADAPTER_CONFIG = 'adapter_config.json';
+export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
+
+/** adapter_config.json, parsed. */
+export interface AdapterConfig {
+  readonly file: string;
+  readonly settings: LoraSettings;
+  /** Folder or Hub id of the model that it belongs to. */
+  readonly base: string;
+  /** Branch, tag or commit of the base on the Hub. */
+  readonly revision?: string;
+}
+
+/** Keys that say nothing of how an adapter computes: where it comes from, and which layers have one, which the names of its tensors say. */
+const INFORMATIVE = new Set([
+  ...['auto_mapping', 'inference_mode', 'peft_version', 'task_type', 'exclude_modules', 'layers_pattern', 'layers_to_transform'],
+  ...['loftq_config', 'megatron_core', 'qalora_group_size', 'ensure_weight_tying'],
+]);
+
+/**
+ * Reads the adapter_config.json of a folder.
+ * @returns undefined where there is none
+ * @throws UserError when it is broken, another kind of adapter than LoRA, or asks for a kind of LoRA that is not there
+ */
+export function readAdapterConfig(directory: string): AdapterConfig | undefined {
+  const file = path.join(directory, ADAPTER_CONFIG);
+  if (!existsSync(file)) return undefined;
+  const raw = readJson(file);
+  if (!isObject(raw)) throw new UserError(`${file} is not a JSON object; save the adapter again.`);
+  const { peft_type: type, base_model_name_or_path: base, revision, ...rest } = raw;
+  const {
+    r,
+    lora_alpha: loraAlpha,
+    lora_dropout: loraDropout = 0,
+    use_rslora: useRslora = false,
+    target_modules: targets,
+    ...others
+  } = rest;
+  const refuse = (key: string, value: unknown, range: string): never => {
+    throw new UserError(`${file}: ${key} is ${showValue(value)}, but must be ${range}.`);
+  };
+  if (type !== 'LORA') refuse('peft_type', type, '"LORA", the only kind of adapter that can be read');
+  if (typeof base !== 'string' || base === '')
+    refuse('base_model_name_or_path', base, 'the folder or the Hub id of the base model; write it there');
+  if (!Number.isInteger(r) || (r as number) < 1) refuse('r', r, 'a whole number, at least 1');
+  if (!(typeof loraAlpha === 'number' && loraAlpha > 0)) refuse('lora_alpha', loraAlpha, 'a number above 0');
+  if (typeof useRslora !== 'boolean') refuse('use_rslora', useRslora, 'true or false');
+  if (typeof loraDropout !== 'number') refuse('lora_dropout', loraDropout, 'a number');
+  const names = typeof targets === 'string' ? [targets] : targets;
+  if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) refuse('target_modules', targets, 'a list of names');
+  refuseOtherKinds(others, refuse);
+  const settings = { r, loraAlpha, loraDropout, useRslora, targetModules: targets } as unknown as LoraSettings;
+  return { file, settings, base: base as string, revision: typeof revision === 'string' ? revision : undefined };
+}
+
+/** What else an adapter may be made of changes what it computes; whatever is switched on is refused. */
+function refuseOtherKinds(others: Record<string, unknown>, refuse: (key: string, value: unknown, range: string) => never): void {
+  const { bias = 'none', init_lora_weights: initial = true, ...switches } = others;
+  if (bias !== 'none') refuse('bias', bias, '"none"; adapters with biases cannot be read');
+  // these change the base model's weights
+  if (typeof initial === 'string' && initial !== 'gaussian') refuse('init_lora_weights', initial, 'true, false or "gaussian"');
+  for (const [key, value] of Object.entries(switches)) {
+    if (!INFORMATIVE.has(key) && !isOff(value)) refuse(key, value, 'off; adapters of this kind cannot be read');
+  }
+}
+
+function isOff(value: unknown): boolean {
+  return value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
+}
+
+/**
+ * Gives a model the adapter of a folder.
+ * @param base what the model is called, for when the adapter is saved again
+ * @throws UserError when the file is missing, damaged, or another model's
+ */
+export async function attachAdapter(model: CausalLM, directory: string, { settings }: AdapterConfig, base: string): Promise<void> {
+  const file = await openSafetensors(path.join(directory, ADAPTER_WEIGHTS));
+  try {
+    const layers = layersIn(file, model, settings.r);
+    for (const { a, b } of layers) for (const matrix of [a, b]) (matrix as Parameter).fill(await file.read(matrix.name));
+    model.adapter = new LoraAdapter(settings, layers, base);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The model's layers for which the file has matrices. @throws UserError when it has others, or they have another shape */
+function layersIn({ file, tensors }: SafetensorsFile, model: CausalLM, r: number): LoraLayer[] {
+  const layers = [...model.linears.values()]
+    .map((layer) => declareLayer(layer, r))
+    .filter(({ a, b }) => tensors.has(a.name) || tensors.has(b.name));
+  const matrices = layers.flatMap(({ a, b }) => [a, b]);
+  for (const { name, shape } of matrices) {
+    const found = tensors.get(name)?.shape;
+    if (!found) throw new UserError(`${file}: the tensor "${name}" is missing; the file is incomplete: save the adapter again.`);
+    if (found.join() !== shape.join())
+      throw new UserError(
+        `${file}: the tensor "${name}" has shape [${found}], but this model and r ask for [${shape}]; it is another model's.`,
+      );
+  }
+  const known = new Set(matrices.map(({ name }) => name));
+  const unknown = [...tensors.keys()].find((name) => !known.has(name));
+  if (unknown !== undefined)
+    throw new UserError(
+      `${file} holds the tensor "${unknown}", which is no matrix of a linear layer of this model; the adapter is another model's.`,
+    );
+  if (layers.length === 0) throw new UserError(`${file} holds no tensors; save the adapter again.`);
+  return layers;
+}
+
+/** Writes an adapter into a folder. */
+export async function writeAdapter({ settings, parameters, base }: LoraAdapter, directory: string, dtype: SavedDtype): Promise<void> {
+  await writeSafetensors(path.join(directory, ADAPTER_WEIGHTS), tensorsOf(parameters), { dtype });
+  writeFileSync(path.join(directory, ADAPTER_CONFIG), `${JSON.stringify(configJson(settings, base), null, 2)}\n`);
+}
+
+function configJson(settings: LoraSettings, base: string | null): Record<string, unknown> {
+  return {
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: base,
+    ...peftKeys(settings),
+    ...{ bias: 'none', fan_in_fan_out: false, init_lora_weights: true, modules_to_save: null, inference_mode: true },
+  };
+}

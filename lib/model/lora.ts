@@ -1,0 +1,232 @@
+/**
+ * LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models"): the weights of a model stay as they are, and beside
+ * some of its linear layers two thin matrices are trained, y = x Wᵀ + b + scaling · (x Aᵀ) Bᵀ. Names, defaults and numbers are PEFT's.
+ */
+import { existsSync } from 'node:fs';
+import * as path from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
+import { computeRecorded, linear } from '../engine';
+import { messageOf, UserError } from '../errors';
+import { showValue } from '../json';
+import { createRandom } from '../random';
+import { type Linear, Parameter } from './layers';
+import type { CausalLM } from './types';
+
+/** What an adapter is made like, under PEFT's names. */
+export interface LoraConfig {
+  /** Rank: how many rows A has, and columns B. Default 8. */
+  r?: number;
+  /** The update is scaled by loraAlpha / r. Default 8. */
+  loraAlpha?: number;
+  /**
+   * The linear layers that get an update: names, or ends of names (`['q_proj', 'v_proj']`), a regular expression for whole names, or
+   * 'all-linear' for all but the output head. Default: what PEFT takes for the architecture, the projections of queries and values.
+   */
+  targetModules?: readonly string[] | string;
+  /** Rank-stabilized LoRA (Kalajdzievski 2023): scaled by loraAlpha / √r instead. Default false. */
+  useRslora?: boolean;
+  /** Share of the adapter's inputs that PEFT drops while training. It is only kept for others: nothing is dropped here. Default 0. */
+  loraDropout?: number;
+}
+
+/** A complete `LoraConfig`. */
+export interface LoraSettings {
+  readonly r: number;
+  readonly loraAlpha: number;
+  readonly targetModules: readonly string[] | string;
+  readonly useRslora: boolean;
+  readonly loraDropout: number;
+}
+
+/** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING). */
+const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = { gpt_neox: ['query_key_value'] };
+const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
+
+const ALL_LINEAR = 'all-linear';
+
+/** Names of output heads; a tied one is no parameter of its own. */
+const HEADS = ['lm_head', 'embed_out'];
+
+/** The matrices beside one layer. */
+export interface LoraLayer {
+  readonly linear: Linear;
+  /** [r, in] */
+  readonly a: Parameter<tf.Rank.R2>;
+  /** [out, r] */
+  readonly b: Parameter<tf.Rank.R2>;
+}
+
+/** An adapter at work in a model: its layers compute with it, and it alone is trained. `model.dispose` frees it too. */
+export class LoraAdapter {
+  /** The matrices, by their names in PEFT's files. */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  private readonly scaling: tf.Scalar;
+
+  /**
+   * @param layers with values; the adapter owns them from now on
+   * @param base folder or Hub id of the model that it belongs to; null where no checkpoint has those weights
+   */
+  constructor(
+    readonly settings: LoraSettings,
+    readonly layers: readonly LoraLayer[],
+    readonly base: string | null,
+  ) {
+    this.parameters = new Map(layers.flatMap(({ a, b }) => [a, b]).map(({ name, value }) => [name, value as unknown as tf.Variable]));
+    // a tensor, fed once for all layers: a number would be another feed of the graph for each
+    this.scaling = tf.keep(tf.scalar(scalingOf(settings)));
+    for (const layer of layers) layer.linear.adapter = (x, y) => tf.add(y, this.update(layer, x));
+  }
+
+  /** scaling · (x Aᵀ) Bᵀ; scaled where it is narrowest. */
+  private update({ a, b }: LoraLayer, x: tf.Tensor2D): tf.Tensor2D {
+    return linear(tf.mul(linear(x, a.tensor), this.scaling), b.tensor);
+  }
+
+  /** Adds the updates to the weights, W ← W + scaling · B A. */
+  merge(): void {
+    for (const { linear: layer, a, b } of this.layers) {
+      const { value } = layer.weight;
+      tf.tidy(() => value.assign(tf.add(value, tf.mul(tf.matMul(b.tensor, a.tensor), this.scaling)) as tf.Tensor2D));
+      // one after the other: together, old and new weights of all layers would need memory at once
+      computeRecorded();
+    }
+  }
+
+  dispose(): void {
+    for (const { linear: layer, a, b } of this.layers) {
+      layer.adapter = undefined;
+      a.dispose();
+      b.dispose();
+    }
+    this.scaling.dispose();
+  }
+}
+
+function scalingOf({ r, loraAlpha, useRslora }: LoraSettings): number {
+  return loraAlpha / (useRslora ? Math.sqrt(r) : r);
+}
+
+/** The settings under PEFT's keys. */
+export function peftKeys({ r, loraAlpha, loraDropout, useRslora, targetModules }: LoraSettings): Record<string, unknown> {
+  return { r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targetModules };
+}
+
+/** The matrices of a layer, still without values. */
+export function declareLayer(layer: Linear, r: number): LoraLayer {
+  const [out, features] = layer.weight.shape;
+  const matrix = (which: 'A' | 'B', shape: [number, number]) => new Parameter<tf.Rank.R2>(fileName(layer.name, which), shape, 'zeros');
+  return { linear: layer, a: matrix('A', [r, features]), b: matrix('B', [out, r]) };
+}
+
+/** What a matrix is called in PEFT's files. */
+function fileName(module: string, which: 'A' | 'B'): string {
+  return `base_model.model.${module}.lora_${which}.weight`;
+}
+
+/**
+ * Gives a model a fresh adapter, which changes nothing as yet: as in PEFT, A is uniform within ±1/√in, and B zero. Same seed, same
+ * matrices. From now on the adapter is what is trained and saved.
+ * @throws UserError when the model has one already, a setting is out of place, or no layer is meant
+ */
+export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed: number }): LoraAdapter {
+  if (model.adapter) {
+    throw new UserError(
+      'The model has an adapter already; train that one without a peftConfig, merge it with mergeAdapter(model), or load the model again.',
+    );
+  }
+  const asked = settle(config, model);
+  const targets = targetsOf(asked.targetModules, model);
+  const settings = { ...asked, targetModules: namesOf(asked.targetModules, targets) };
+  const random = createRandom(seed);
+  const layers = targets.map((target) => {
+    const layer = declareLayer(target, settings.r);
+    const bound = 1 / Math.sqrt(layer.a.shape[1]);
+    layer.a.fill(Float32Array.from({ length: layer.a.shape[0] * layer.a.shape[1] }, () => bound * (2 * random.next() - 1)));
+    layer.b.fill(new Float32Array(layer.b.shape[0] * layer.b.shape[1]));
+    return layer;
+  });
+  model.adapter = new LoraAdapter(settings, layers, baseOf(model));
+  return model.adapter;
+}
+
+/**
+ * Adds a model's adapter to its weights, and takes it off: the model computes the same (but for rounding), without the adapter's time,
+ * and is saved whole again. Does nothing to a model without one.
+ */
+export function mergeAdapter(model: CausalLM): void {
+  if (!model.adapter) return;
+  model.weightsChanged = true;
+  model.adapter.merge();
+  model.adapter.dispose();
+  model.adapter = undefined;
+}
+
+/** What training changes and saving writes, by name in the file: the adapter's matrices where there is one, else the model's weights. */
+export function ownWeights({ adapter, parameters }: CausalLM): ReadonlyMap<string, tf.Variable> {
+  return adapter?.parameters ?? parameters;
+}
+
+/** A folder by its whole path, as the adapter may be opened from anywhere. */
+function baseOf({ source, directory, weightsChanged }: CausalLM): string | null {
+  if (directory === undefined || weightsChanged) return null;
+  return existsSync(source) ? path.resolve(source) : source;
+}
+
+function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
+  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0 } = config;
+  const { targetModules = USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES } = config;
+  const refuse = (name: string, value: unknown, range: string): never => {
+    throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
+  };
+  if (!Number.isInteger(r) || r < 1) refuse('r', r, 'a whole number, at least 1');
+  if (!(Number.isFinite(loraAlpha) && loraAlpha > 0)) refuse('loraAlpha', loraAlpha, 'a number above 0');
+  if (typeof useRslora !== 'boolean') refuse('useRslora', useRslora, 'true or false');
+  if (!(loraDropout >= 0 && loraDropout < 1)) refuse('loraDropout', loraDropout, 'a number, at least 0 and below 1');
+  const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
+  if (!Array.isArray(names) || names.length === 0 || !names.every((name) => typeof name === 'string' && name !== ''))
+    refuse('targetModules', targetModules, "names of linear layers such as ['q_proj', 'v_proj'], or 'all-linear'");
+  return { r, loraAlpha, useRslora, loraDropout, targetModules };
+}
+
+/** What is written of the modules that were asked for: 'all-linear' by its names, as PEFT does. */
+function namesOf(asked: LoraSettings['targetModules'], targets: readonly Linear[]): LoraSettings['targetModules'] {
+  return asked === ALL_LINEAR ? [...new Set(targets.map(({ name }) => lastPart(name)))] : asked;
+}
+
+/** The layers that are meant, in the model's order. @throws UserError when that is none, or something else than a linear layer too */
+function targetsOf(targetModules: LoraSettings['targetModules'], model: CausalLM): Linear[] {
+  const all = [...model.linears.values()];
+  const isMeant = matcherOf(targetModules);
+  const found = targetModules === ALL_LINEAR ? all : all.filter(({ name }) => isMeant(name));
+  const others = [...HEADS, ...[...model.parameters.keys()].map((name) => name.replace(/\.(?:weight|bias)$/, ''))];
+  const other = others.find((name) => !model.linears.has(name) && isMeant(name));
+  if (other !== undefined && targetModules !== ALL_LINEAR)
+    throw new UserError(
+      `The target modules of the adapter mean ${other} too, but only linear layers inside the model can have one; leave it out.`,
+    );
+  if (found.length > 0) return found;
+  const known = [...new Set(all.map(({ name }) => lastPart(name)))];
+  throw new UserError(
+    `The target modules of the adapter, ${showValue(targetModules)}, are no layers of the model; its linear layers are ${known.join(', ')}.`,
+  );
+}
+
+/** As PEFT matches names: a list by whole names or their ends, a text as a regular expression; a plain name is taken for a list of one. */
+function matcherOf(targetModules: LoraSettings['targetModules']): (name: string) => boolean {
+  const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
+  const byEnd = (name: string): boolean => names.some((target) => name === target || name.endsWith(`.${target}`));
+  if (typeof targetModules !== 'string' || /^[\w.]+$/.test(targetModules)) return byEnd;
+  try {
+    const pattern = new RegExp(`^(?:${targetModules})$`);
+    return (name) => pattern.test(name);
+  } catch (error) {
+    throw new UserError(`The target modules of the adapter, ${showValue(targetModules)}, are no regular expression: ${messageOf(error)}.`, {
+      cause: error,
+    });
+  }
+}
+
+/** `q_proj` of `model.layers.0.self_attn.q_proj`. */
+function lastPart(name: string): string {
+  return name.slice(name.lastIndexOf('.') + 1);
+}

@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { after, before, test } from 'node:test';
+import { useDevice } from '../../lib/engine';
+import { addAdapter, loadModel, saveModel } from '../../lib/model';
+import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../lib/model/safetensors';
+import { projectRoot } from '../../lib/project';
+import { closeTo, fixtures, logitsOf } from './support';
+
+const golden = path.join(projectRoot, 'test/golden/llama');
+const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-adapter-'));
+const ids = [5, 9, 12, 30, 41, 7];
+before(() => useDevice('cpu'));
+after(() => rmSync(scratch, { recursive: true }));
+
+let made = 0;
+
+/** A copy of PEFT's adapter beside its base, with some keys of its configuration changed. */
+function adapter(changes: Record<string, unknown> = {}): string {
+  const folder = path.join(scratch, `${made++}`, 'adapter');
+  cpSync(path.join(golden, 'lora_trained'), folder, { recursive: true });
+  const file = path.join(folder, 'adapter_config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+  writeFileSync(file, JSON.stringify({ ...config, base_model_name_or_path: path.join(golden, 'model'), ...changes }));
+  return folder;
+}
+
+/** Writes the weights of an adapter again, changed. */
+async function withTensors(folder: string, change: (tensors: Map<string, { shape: readonly number[]; data: Float32Array }>) => void) {
+  const file = path.join(folder, 'adapter_model.safetensors');
+  const tensors = await readSafetensors(file);
+  change(tensors);
+  await writeSafetensors(
+    file,
+    [...tensors].map(([name, { shape, data }]): TensorToWrite => ({ name, shape, data: () => data })),
+  );
+  return folder;
+}
+
+test("PEFT's adapter is loaded with its base, whose path counts from the adapter too", async () => {
+  const absolute = await loadModel(adapter());
+  const logits = await logitsOf(absolute, ids);
+  absolute.dispose();
+  const folder = adapter({ base_model_name_or_path: '../base' });
+  cpSync(path.join(golden, 'model'), path.join(folder, '../base'), { recursive: true });
+  const relative = await loadModel(folder);
+  assert.deepEqual(await logitsOf(relative, ids), logits);
+  assert.equal(relative.source, folder);
+  relative.dispose();
+});
+
+test('an adapter may lie in the folder of its base', async () => {
+  const folder = adapter();
+  cpSync(path.join(golden, 'model'), folder, { recursive: true });
+  const file = path.join(folder, 'adapter_config.json');
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), base_model_name_or_path: folder }));
+  const model = await loadModel(folder);
+  assert.equal(model.adapter?.parameters.size, 28);
+  model.dispose();
+});
+
+for (const variant of ['qwen2', 'qwen3', 'gpt-neox-old-keys', 'opt-350m']) {
+  test(`${variant}: an adapter that was saved loads with exactly its logits`, async () => {
+    const model = await loadModel(path.join(fixtures, variant));
+    const plain = (await logitsOf(model, ids)).flat();
+    for (const matrix of addAdapter(model, { r: 3, targetModules: 'all-linear' }, { seed: 1 }).parameters.values())
+      matrix.assign(matrix.add(0.01));
+    const logits = await logitsOf(model, ids);
+    assert.ok(logits.flat().some((x, i) => Math.abs(x - plain[i]) > 1e-4));
+    const folder = path.join(scratch, variant);
+    await saveModel(model, folder, { chatTemplate: '{{ messages }}' });
+    model.dispose();
+    const again = await loadModel(folder);
+    assert.deepEqual(await logitsOf(again, ids), logits);
+    assert.equal(again.tokenizer.directory, folder);
+    await saveModel(again, path.join(scratch, `${variant}-16`), { dtype: 'bfloat16' });
+    again.dispose();
+    const rounded = await loadModel(path.join(scratch, `${variant}-16`));
+    closeTo((await logitsOf(rounded, ids)).flat(), logits.flat(), 0.02);
+    rounded.dispose();
+  });
+}
+
+test('a saved adapter takes the place of an earlier model, and a model that of an earlier adapter', async () => {
+  const folder = path.join(scratch, 'places');
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  const has = (name: string) => existsSync(path.join(folder, name));
+  await saveModel(model, folder);
+  addAdapter(model, {}, { seed: 1 });
+  await saveModel(model, folder);
+  assert.ok(has('adapter_config.json') && has('adapter_model.safetensors') && !has('config.json') && !has('model.safetensors'));
+  model.dispose();
+  const whole = await loadModel(path.join(fixtures, 'qwen2'));
+  await saveModel(whole, folder);
+  assert.ok(!has('adapter_config.json') && !has('adapter_model.safetensors') && has('config.json') && has('model.safetensors'));
+  whole.dispose();
+});
+
+test('an adapter that computes otherwise, or cannot be read, is refused with file, value and remedy', async () => {
+  for (const [changes, why] of [
+    [{ peft_type: 'IA3' }, /adapter_config\.json: peft_type is "IA3", but must be "LORA"/],
+    [{ base_model_name_or_path: null }, /base_model_name_or_path is null, but must be the folder or the Hub id of the base model/],
+    [{ base_model_name_or_path: './nowhere' }, /no folder \.\/nowhere/],
+    [{ r: 0 }, /r is 0, but must be a whole number/],
+    [{ lora_alpha: 'x' }, /lora_alpha is "x", but must be a number above 0/],
+    [{ use_dora: true }, /use_dora is true, but must be off/],
+    [{ bias: 'all' }, /bias is "all", but must be "none"/],
+    [{ alpha_pattern: { q_proj: 3 } }, /alpha_pattern is {"q_proj":3}, but must be off/],
+    [{ modules_to_save: ['lm_head'] }, /modules_to_save is \["lm_head"\], but must be off/],
+    [{ init_lora_weights: 'pissa' }, /init_lora_weights is "pissa", but must be/],
+    [{ target_modules: 7 }, /target_modules is 7, but must be a list of names/],
+    [{ r: 4 }, /has shape \[8,64\], but this model and r ask for \[4,64\]/],
+  ] as const)
+    await assert.rejects(loadModel(adapter(changes)), why);
+  const anyName = 'base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight';
+  await assert.rejects(loadModel(await withTensors(adapter(), (tensors) => tensors.delete(anyName))), /lora_B\.weight" is missing/);
+  await assert.rejects(
+    loadModel(await withTensors(adapter(), (tensors) => tensors.set('lm_head.lora_A.weight', { shape: [1], data: new Float32Array(1) }))),
+    /holds the tensor "lm_head\.lora_A\.weight", which is no matrix of a linear layer of this model/,
+  );
+  await assert.rejects(loadModel(await withTensors(adapter(), (tensors) => tensors.clear())), /holds no tensors/);
+  const other = adapter({ base_model_name_or_path: path.join(projectRoot, 'test/golden/gpt_neox/model') });
+  await assert.rejects(loadModel(other), /the adapter is another model's/);
+  const nested = adapter({ base_model_name_or_path: adapter() });
+  await assert.rejects(loadModel(nested), /is an adapter itself/);
+  const empty = path.join(scratch, 'empty');
+  mkdirSync(empty);
+  writeFileSync(path.join(empty, 'adapter_config.json'), '[]');
+  await assert.rejects(loadModel(empty), /adapter_config\.json is not a JSON object/);
+});
