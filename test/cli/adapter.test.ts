@@ -9,7 +9,7 @@ interface Scores {
   token_nll: number[];
 }
 
-const settings = ['--max_steps', '2', '--learning_rate', '2e-3', '--logging_steps', '1', '--save_strategy', 'no', '--disable_tqdm', 'true'];
+const settings = ['--max_steps', '2', '--learning_rate', '2e-3', '--logging_steps', '1', '--save_strategy', 'no'];
 
 test('an adapter is trained by a recipe for trl sft, loaded by every verb, and merged', async (t) => {
   const folder = workFolder(t);
@@ -59,8 +59,8 @@ describe('refused in one sentence:', () => {
 
   test('what an adapter cannot be here', async (t) => {
     const cwd = workFolder(t);
-    await refuses([...sft, '--lora_r', '0'], /lora_r is 0, but must be a whole number, at least 1/, { cwd });
-    await refuses([...sft, '--use_dora', 'true'], /use_dora is true, but DoRA is not available/, { cwd });
+    await refuses([...sft, '--lora_r', '0'], /lora_r is "0", but must be a whole number, at least 1/, { cwd });
+    await refuses([...sft, '--use_dora', 'true'], /use_dora is "true", but DoRA is not available/, { cwd });
     await refuses([...sft, '--lora_modules_to_save', 'lm_head'], /lora_modules_to_save is "lm_head", but an adapter trains/, { cwd });
     await refuses([...sft, '--lora_target_modules', 'c_attn'], /"c_attn", are no layers of the model; its linear layers are q_proj/, {
       cwd,
