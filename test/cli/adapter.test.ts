@@ -65,7 +65,7 @@ describe('refused in one sentence:', () => {
     await refuses([...sft, '--lora_target_modules', 'c_attn'], /"c_attn", are no layers of the model; its linear layers are q_proj/, {
       cwd,
     });
-    await refuses([...sft, '--lora_rank', '4'], /lora_rank is not a known setting; the nearest is lora_r/, { cwd });
+    await refuses([...sft, '--lora_alpa', '4'], /lora_alpa is not a known setting; the nearest is lora_alpha/, { cwd });
   });
 
   test('a folder in which the adapter or its merged model would replace what it is made of', async (t) => {
