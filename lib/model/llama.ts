@@ -34,7 +34,9 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
     dropout: { attention_dropout: 0 },
   });
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
-  const attentionBias = reader.boolean('attention_bias', false);
+  // keys of Llama's alone; others may carry them without a meaning
+  const isLlama = modelType === 'llama';
+  const attentionBias = isLlama && reader.boolean('attention_bias', false);
   return {
     ...common,
     paddingIdx: readPaddingIdx(reader, common.vocabSize),
@@ -43,8 +45,8 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
     rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
     rope,
     qkvBias: modelType === 'qwen2' || attentionBias,
-    outputBias: modelType !== 'qwen2' && attentionBias,
-    mlpBias: reader.boolean('mlp_bias', false),
+    outputBias: attentionBias,
+    mlpBias: isLlama && reader.boolean('mlp_bias', false),
     windows: readWindows(reader, common.numHiddenLayers),
   };
 }
@@ -54,8 +56,11 @@ const MAX_POSITIONS: Record<string, number> = { mistral: 131072, qwen2: 32768 };
 
 function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
   if (reader.get('model_type') === 'qwen2') return readQwenWindows(reader, layers);
-  const none = reader.get('model_type') !== 'mistral' || reader.raw.sliding_window === null;
-  return new Array<number | undefined>(layers).fill(none ? undefined : reader.count('sliding_window', 4096));
+  if (reader.get('model_type') !== 'mistral' || reader.raw.sliding_window === null) return new Array<undefined>(layers).fill(undefined);
+  const window = reader.count('sliding_window', 4096);
+  // transformers reads a Mistral with such a list as Ministral, of which some layers see everything
+  const types = reader.get('layer_types');
+  return Array.from({ length: layers }, (_, layer) => (Array.isArray(types) && types[layer] !== 'sliding_attention' ? undefined : window));
 }
 
 class Attention {

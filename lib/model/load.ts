@@ -19,6 +19,9 @@ import type { CausalLM, CreateOptions, LoadOptions } from './types';
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 
+const HEAD = /^(?:lm_head|embed_out)\.weight$/;
+const EMBEDDING = /(?:^|\.)(?:embed_tokens|embed_in)\.weight$/;
+
 /** Buffers that old versions of transformers saved beside the weights; they hold nothing that the configuration does not. */
 const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
 
@@ -92,14 +95,41 @@ async function loadWhole(
 ): Promise<Decoder> {
   const reader = readConfigFile(directory);
   architectureOf(reader);
-  const model = buildModel(reader, { tokenizer: await loadTokenizer(tokenizer), source, directory });
+  const origin = { tokenizer: await loadTokenizer(tokenizer), source, directory };
+  const files: SafetensorsFile[] = [];
+  let model = buildModel(reader, origin);
   try {
-    await fillFromCheckpoint(model, directory, reader, onProgress);
+    for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
+    if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
+    await fill(placeParameters(model, files, directory, reader), onProgress);
     return model;
   } catch (error) {
     model.dispose();
     throw error;
+  } finally {
+    for (const file of files) await file.close();
   }
+}
+
+/**
+ * Whether weights hold an output head that is another matrix than the embedding: as in transformers the head then counts, even if the
+ * configuration says that it is the embedding (adapters that were merged with a head of their own leave such checkpoints).
+ */
+async function haveOwnHead(files: readonly SafetensorsFile[]): Promise<boolean> {
+  const [head, embedding] = [HEAD, EMBEDDING].map((pattern) => findByName(pattern, files));
+  if (!head || !embedding) return false;
+  const [a, b] = [await head.file.read(head.name), await embedding.file.read(embedding.name)];
+  return a.length !== b.length || a.some((x, i) => x !== b[i]);
+}
+
+function findByName(pattern: RegExp, files: readonly SafetensorsFile[]): { file: SafetensorsFile; name: string } | undefined {
+  for (const file of files) for (const name of file.tensors.keys()) if (pattern.test(name)) return { file, name };
+  return undefined;
+}
+
+/** The configuration of the same model with a head of its own. */
+function untied(reader: ConfigReader): ConfigReader {
+  return new ConfigReader({ ...reader.raw, tie_word_embeddings: false }, reader.place);
 }
 
 /**
@@ -131,27 +161,15 @@ function readConfigFile(directory: string): ConfigReader {
   return new ConfigReader(raw, file);
 }
 
-async function fillFromCheckpoint(
-  model: Decoder,
-  directory: string,
-  reader: ConfigReader,
-  onProgress: LoadOptions['onProgress'],
-): Promise<void> {
-  const files: SafetensorsFile[] = [];
-  try {
-    for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
-    const places = placeParameters(model, files, directory, reader);
-    const total = places.reduce((sum, { file, name }) => sum + byteLength(file, name), 0);
-    let loaded = 0;
-    for (const { parameter, file, name } of places) {
-      const values = await file.read(name, (bytes) => {
-        loaded += bytes;
-        onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
-      });
-      parameter.fill(values);
-    }
-  } finally {
-    for (const file of files) await file.close();
+async function fill(places: readonly Place[], onProgress: LoadOptions['onProgress']): Promise<void> {
+  const total = places.reduce((sum, { file, name }) => sum + byteLength(file, name), 0);
+  let loaded = 0;
+  for (const { parameter, file, name } of places) {
+    const values = await file.read(name, (bytes) => {
+      loaded += bytes;
+      onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
+    });
+    parameter.fill(values);
   }
 }
 
@@ -200,7 +218,7 @@ function placeParameters(model: Decoder, files: readonly SafetensorsFile[], dire
   const used = new Set<string>();
   const places: Place[] = [];
   for (const parameter of model.declared.all.values()) {
-    const place = findTensor(parameter, namesOf(parameter.name, architecture), files);
+    const place = findTensor(parameter, namesOf(parameter.name, architecture), files) ?? findTied(parameter, model, files);
     if (!place)
       throw new UserError(
         `${directory}: the tensor "${parameter.name}" is missing from the weights; the checkpoint is incomplete or its config.json is another model's.`,
@@ -226,8 +244,14 @@ function findTensor(parameter: Parameter, names: readonly string[], files: reado
   return undefined;
 }
 
+/** Where the embedding is the head too, a checkpoint may hold it under the head's name alone. */
+function findTied(parameter: Parameter, model: Decoder, files: readonly SafetensorsFile[]): Place | undefined {
+  const found = model.config.tieWordEmbeddings && EMBEDDING.test(parameter.name) ? findByName(HEAD, files) : undefined;
+  return found && { parameter, ...found };
+}
+
 function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], used: ReadonlySet<string>): void {
-  const isHead = (name: string) => model.config.tieWordEmbeddings && (name === 'lm_head.weight' || name === 'embed_out.weight');
+  const isHead = (name: string) => model.config.tieWordEmbeddings && HEAD.test(name);
   for (const { file, tensors } of files) {
     const unknown = [...tensors.keys()].filter((name) => !used.has(name) && !HARMLESS.test(name) && !isHead(name));
     if (unknown.length > 0) {

@@ -120,8 +120,8 @@ async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype)
 
 /** The configuration as it was read, with the number format that it is saved in. */
 function configJson(model: CausalLM, dtype: SavedDtype): string {
-  const { torch_dtype: _old, ...raw } = model.config.raw;
+  const { torch_dtype: _old, dtype: _new, ...raw } = model.config.raw;
   const architectures = raw.architectures ?? [architectureOf(new ConfigReader(model.config.raw, 'the configuration')).name];
-  const dtypeKey = 'torch_dtype' in model.config.raw ? 'torch_dtype' : 'dtype';
+  const dtypeKey = 'torch_dtype' in model.config.raw && !('dtype' in model.config.raw) ? 'torch_dtype' : 'dtype';
   return `${JSON.stringify({ ...raw, architectures, [dtypeKey]: dtype }, null, 2)}\n`;
 }

@@ -36,6 +36,28 @@ for (const variant of ['llama-old-keys', 'qwen2', 'qwen3', 'gpt-neox-old-keys', 
   });
 }
 
+test('a head of its own stays one although the configuration says that it is the embedding', async () => {
+  const folder = path.join(scratch, 'other-head');
+  const model = await loadModel(path.join(fixtures, 'llama-other-head'));
+  const logits = await logitsOf(model, ids);
+  await saveModel(model, folder);
+  model.dispose();
+  assert.match(readFileSync(path.join(folder, 'config.json'), 'utf8'), /"tie_word_embeddings": false/);
+  const again = await loadModel(folder);
+  assert.deepEqual(await logitsOf(again, ids), logits);
+  again.dispose();
+});
+
+test('config.json names the number format once, whatever it did before', async () => {
+  const folder = path.join(scratch, 'two-dtypes');
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  const raw = { ...model.config.raw, dtype: 'bfloat16', torch_dtype: 'bfloat16' };
+  await saveModel(Object.assign(model, { config: { ...model.config, raw } }), folder);
+  model.dispose();
+  const saved = JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
+  assert.deepEqual([saved.dtype, saved.torch_dtype], ['float32', undefined]);
+});
+
 test('a model saved as bfloat16 or float16 takes half the space and keeps what those formats can hold', async () => {
   const model = await loadModel(path.join(fixtures, 'sharded-bf16'));
   const logits = (await logitsOf(model, ids)).flat();
