@@ -66,7 +66,7 @@ async function loadWithAdapter(
     throw new UserError(
       `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,
     );
-  const hasTokenizer = existsSync(path.join(directory, 'tokenizer_config.json'));
+  const hasTokenizer = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(path.join(directory, name)));
   const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, onProgress);
   try {
     await attachAdapter(model, directory, config, base);

@@ -1,14 +1,34 @@
 /** Models by their Hub id on the command line. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import { ID, withHub } from '../data/hub-place';
-import { goldenModel, tunebook } from './support';
+import { golden, goldenModel, put, tunebook, workFolder } from './support';
+
+const filesOf = (folder: string) => Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(path.join(folder, name))]));
+
+test('an adapter may lie on the Hub, and so may the base model that it names', async (t) => {
+  const folder = workFolder(t);
+  const trained = path.join(golden, 'llama/lora_trained');
+  const config = JSON.parse(readFileSync(path.join(trained, 'adapter_config.json'), 'utf8')) as object;
+  const score = async (model: string) => {
+    const { code, stdout, stderr } = await tunebook(['score', '--model', model, '--text', 'once upon', '--json'], {
+      env: { HF_HUB_OFFLINE: undefined },
+    });
+    assert.equal(code, 0, stderr);
+    return stdout;
+  };
+  cpSync(trained, folder, { recursive: true });
+  put(folder, 'adapter_config.json', { ...config, base_model_name_or_path: goldenModel });
+  const expected = await score(folder);
+  await withHub(filesOf(folder), async () => assert.equal(await score(ID), expected));
+  put(folder, 'adapter_config.json', { ...config, base_model_name_or_path: ID });
+  await withHub(filesOf(goldenModel), async () => assert.equal(await score(folder), expected));
+});
 
 test('a model is looked up once: while the Hub is out of order, a verb takes it from the cache and says so once', async () => {
-  const files = Object.fromEntries(readdirSync(goldenModel).map((name) => [name, readFileSync(path.join(goldenModel, name))]));
-  await withHub(files, async ({ hub }) => {
+  await withHub(filesOf(goldenModel), async ({ hub }) => {
     const score = () => tunebook(['score', '--model', ID, '--text', 'once upon', '--json'], { env: { HF_HUB_OFFLINE: undefined } });
     const first = await score();
     assert.equal(first.code, 0, first.stderr);
