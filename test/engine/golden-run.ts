@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import type { AlpacaExample } from '../../lib/data';
 import { readJson } from '../../lib/files';
 import { type CausalLM, loadModel, tokenNll } from '../../lib/model';
+import { type AdapterConfig, attachAdapter, readAdapterConfig } from '../../lib/model/adapter-files';
 import { projectRoot } from '../../lib/project';
 import { type LogRecord, parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
 
@@ -24,6 +25,8 @@ const read = <T>(...names: string[]): T => readJson(path.join(projectRoot, 'test
 /** What a run may do otherwise. */
 export interface GoldenOptions {
   steps?: number;
+  /** Trains the golden adapter. */
+  adapter?: boolean;
   /** Settings beside the reference's. */
   config?: Partial<SFTConfig>;
   onStep?: (model: CausalLM) => void;
@@ -31,13 +34,23 @@ export interface GoldenOptions {
 }
 
 /** Scores the golden ids, then trains for a few steps. */
-export async function goldenRun(family: Family, { steps = STEPS, config, onStep, onNote }: GoldenOptions = {}): Promise<GoldenRun> {
-  const model = await loadModel(path.join(projectRoot, 'test', 'golden', family, 'model'));
+export async function goldenRun(
+  family: Family,
+  { steps = STEPS, adapter, config, onStep, onNote }: GoldenOptions = {},
+): Promise<GoldenRun> {
+  const folder = path.join(projectRoot, 'test', 'golden', family);
+  const model = await loadModel(path.join(folder, 'model'));
+  const adapterFolder = path.join(folder, 'lora_init');
+  if (adapter) await attachAdapter(model, adapterFolder, readAdapterConfig(adapterFolder) as AdapterConfig, folder);
   const { nll } = await tokenNll(model, read<{ input_ids: number[] }>(family, 'forward.json').input_ids);
   const trainer: SFTTrainer = new SFTTrainer({
     model,
     trainDataset: read<AlpacaExample[]>('rows.json'),
-    config: { ...parseConfig(read<{ config: Record<string, unknown> }>(family, 'sft.json').config), disableTqdm: true, ...config },
+    config: {
+      ...parseConfig(read<{ config: Record<string, unknown> }>(family, referenceOf(adapter)).config),
+      disableTqdm: true,
+      ...config,
+    },
     callbacks: [
       {
         onLog: ({ step, stop }) => {
@@ -59,12 +72,14 @@ export function assertLoss(family: Family, { log }: GoldenRun, step: number, wit
   assertRelative(log[step - 1]?.loss, reference[step - 1].loss, within, `loss of step ${step}`);
 }
 
+const referenceOf = (adapter = false): string => (adapter ? 'sft_lora.json' : 'sft.json');
+
 /** Asserts that a run has the reference's numbers, as closely as `test/golden/README.md` asks for. */
-export function assertGolden(family: Family, { nll, log }: GoldenRun): void {
+export function assertGolden(family: Family, { nll, log }: GoldenRun, { adapter }: GoldenOptions = {}): void {
   const expected = read<{ token_nll: number[] }>(family, 'forward.json').token_nll;
   assert.equal(nll.length, expected.length);
   for (const [i, loss] of expected.entries()) assert.ok(Math.abs(nll[i] - loss) < 1e-4, `token ${i + 1}: loss ${nll[i]}, expected ${loss}`);
-  const reference = read<{ log: LogRecord[] }>(family, 'sft.json').log;
+  const reference = read<{ log: LogRecord[] }>(family, referenceOf(adapter)).log;
   assert.equal(log.length, STEPS);
   for (const [i, record] of log.entries()) {
     assertRelative(record.loss, reference[i].loss, 1e-4, `loss of step ${i + 1}`);

@@ -15,11 +15,12 @@ export interface WebGpuRun extends GoldenRun {
   float16: boolean;
 }
 
-async function main(family: Family, steps: number, fp16: boolean): Promise<void> {
+async function main(family: Family, steps: number, { fp16, adapter }: { fp16: boolean; adapter: boolean }): Promise<void> {
   const { float16 } = await useDevice('webgpu');
   const found: WebGpuRun = { nll: [], log: [], weightBytes: 0, memory: [], notes: [], float16 };
   const run = await goldenRun(family, {
     steps,
+    adapter,
     // short rows: a software driver computes their squares slowly
     config: { fp16, tokensPerMicroBatch: 256 },
     onStep: (model) => {
@@ -32,9 +33,9 @@ async function main(family: Family, steps: number, fp16: boolean): Promise<void>
   console.log(JSON.stringify({ ...found, ...run }));
 }
 
-const [family, steps, precision] = process.argv.slice(2);
+const [family, steps, variant] = process.argv.slice(2);
 
-main(family as Family, Number(steps), precision === 'fp16').catch((error: Error) => {
+main(family as Family, Number(steps), { fp16: variant === 'fp16', adapter: variant === 'adapter' }).catch((error: Error) => {
   console.error(error.message);
   process.exitCode = 1;
 });

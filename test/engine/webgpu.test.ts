@@ -56,6 +56,16 @@ for (const family of families) {
   });
 }
 
+test("an adapter on WebGPU: the reference's first training steps, in the memory of the weights and little more", async (t) => {
+  const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '3', 'adapter');
+  if (!found) return;
+  assertGolden('llama', found, { adapter: true });
+  const [, second, third] = found.memory;
+  assert.ok(third.transferred - second.transferred < found.weightBytes / 10);
+  assert.equal(third.deviceBytes, second.deviceBytes);
+  assert.ok(third.deviceBytes < 2.5 * found.weightBytes, `${third.deviceBytes} bytes on the device, with weights of ${found.weightBytes}`);
+});
+
 test('fp16 on WebGPU loses what float32 does within 0.1%, or says that the GPU cannot', async (t) => {
   const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '1', 'fp16');
   if (!found) return;
