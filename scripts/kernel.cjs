@@ -1,5 +1,5 @@
 /**
- * The notebooks' kernel: tslab, with eight of its faults (1.0.22) mended.
+ * The notebooks' kernel: tslab, with nine of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
@@ -9,6 +9,7 @@
  * - While a cell ran that had waited for another, or that one looked up documentation beside, the kernel was said to be idle.
  * - Interrupted by a message, as on systems without signals, it went on.
  * - Interrupted after a cell, or a package that it imports, had begun to listen to the signal, it died.
+ * - Of a cell that printed some five hundred times in a row the rest was lost, and that the cell had ended: text is sent in few pieces.
  *
  * usage: kernel.cjs CONNECTION_FILE
  */
@@ -136,6 +137,40 @@ function interruptByMessage({ prototype }) {
   };
 }
 
+/** How long printed text waits for more, in milliseconds: a server lets no more than some thousand messages of a kernel pass in a second. */
+const GATHERED_FOR = 50;
+
+/** Sends what a cell prints in few pieces, each as soon as the one before it is old enough; pictures come where they were shown. */
+function gatherText({ prototype }) {
+  const { handleExecute } = prototype;
+  prototype.handleExecute = async function (request, writeStream, writeDisplayData) {
+    let [stream, text, sent, timer] = ['', '', 0, undefined];
+    const flush = () => {
+      clearTimeout(timer);
+      timer = undefined;
+      if (text !== '') writeStream(stream, text);
+      [text, sent] = ['', Date.now()];
+    };
+    const write = (name, piece) => {
+      if (name !== stream) flush();
+      stream = name;
+      text += piece;
+      const wait = sent + GATHERED_FOR - Date.now();
+      if (wait <= 0) flush();
+      else timer ??= setTimeout(flush, wait);
+    };
+    const display = (...shown) => {
+      flush();
+      writeDisplayData(...shown);
+    };
+    try {
+      return await handleExecute.call(this, request, write, display);
+    } finally {
+      flush();
+    }
+  };
+}
+
 /**
  * Starts all listeners to the interrupt signal anew when the synchronous part of a cell is over. Node lays them aside for its time
  * (`breakOnSigint`) and then takes the signal's handler away from one that was added meanwhile: the next signal would end the process.
@@ -160,6 +195,7 @@ executor.createExecutor = (root, converters, output) => createExecutor(root, con
 nameTags(inspect);
 stayBusy(jupyter.ZmqServer);
 interruptByMessage(jupyter.ZmqServer);
+gatherText(jupyter.JupyterHandlerImpl);
 keepListening();
 const { version } = fromTslab('./package.json');
 fromTslab('./dist/main.js').startKernel({ configPath: process.argv[2], enableFindLocal: false, globalVersion: version });

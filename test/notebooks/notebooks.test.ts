@@ -176,6 +176,15 @@ test("errors are shown without the kernel's own code, and of what the user can m
   assert.equal(results[3].text, '1\n');
 });
 
+test('all that a cell prints arrives, however much it is, and that the cell has ended', () => {
+  const lines = Array.from({ length: 3000 }, (_, i) => `line ${i}\n`).join('');
+  const [burst, streamed] = runCells([
+    { code: "for (let i = 0; i < 3000; i++) console.log('line', i);" },
+    { code: "for (let i = 0; i < 3000; i++) {\n  process.stdout.write('line ' + i + '\\n');\n  await null;\n}" },
+  ]);
+  assert.deepEqual([burst, streamed], Array(2).fill({ status: 'ok', text: lines }));
+});
+
 test('the kernel is said to be busy until the last of the cells that wait is done', () => {
   const slow = (word: string) => `await new Promise((done) => setTimeout(done, 300));\nconsole.log('${word}');`;
   const [three, failing] = runCells([
