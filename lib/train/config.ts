@@ -17,6 +17,13 @@ export const TOKENS_PER_MICRO_BATCH = 1280;
 
 export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
 
+/** The lr_scheduler_kwargs of each schedule, by transformers' functions; get_scheduler leaves them out where there is no entry. */
+const SCHEDULER_KWARGS: { readonly [K in (typeof LR_SCHEDULERS)[number]]?: readonly string[] } = {
+  linear: [],
+  cosine: ['num_cycles'],
+  cosine_with_min_lr: ['num_cycles', 'min_lr', 'min_lr_rate'],
+};
+
 /**
  * The settings of supervised fine-tuning. The comment on a setting is its help once more, because that is what a notebook or an editor
  * shows where a setting is written; a test holds the two together.
@@ -226,6 +233,7 @@ export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }
     Object.assign(config, { [info.name]: parsed.value });
   }
   checkTogether(config, typeof place === 'function' ? '' : whereIs(''));
+  dropUnusedKwargs(config, onNote);
   return config;
 }
 
@@ -256,6 +264,7 @@ function checkTogether(config: SFTConfig, where: string): void {
     fail(`warmup_steps is ${config.warmupSteps}, but must be a whole number of steps, or a share of all steps below 1.`);
   }
   if (config.packing && config.maxLength === null) fail('packing needs a max_length, the length of a packed row; set it.');
+  checkSchedulerKwargs(config, fail);
   const { min_lr: minLr, min_lr_rate: minLrRate } = config.lrSchedulerKwargs;
   if (config.lrSchedulerType === 'cosine_with_min_lr' && (minLr === undefined) === (minLrRate === undefined)) {
     fail(
@@ -270,6 +279,22 @@ function checkTogether(config: SFTConfig, where: string): void {
     fail(`metric_for_best_model is ${config.metricForBestModel}, which no evaluation has; choose one of ${known}.`);
   }
   if (config.loadBestModelAtEnd) checkBest(config, fail);
+}
+
+function checkSchedulerKwargs({ lrSchedulerType: type, lrSchedulerKwargs }: SFTConfig, fail: (sentence: string) => never): void {
+  const taken = SCHEDULER_KWARGS[type];
+  const other = taken && Object.keys(lrSchedulerKwargs).find((key) => !taken.includes(key));
+  if (other === undefined) return;
+  const takers = LR_SCHEDULERS.filter((name) => SCHEDULER_KWARGS[name]?.includes(other)).join(' or ');
+  fail(`lr_scheduler_kwargs has ${other}, which lr_scheduler_type ${type} does not take; set lr_scheduler_type: ${takers}, or remove it.`);
+}
+
+/** TRL accepts them with the constant schedules and does nothing with them. */
+function dropUnusedKwargs(config: SFTConfig, onNote?: (line: string) => void): void {
+  const { lrSchedulerType: type, lrSchedulerKwargs } = config;
+  if (SCHEDULER_KWARGS[type] || Object.keys(lrSchedulerKwargs).length === 0) return;
+  config.lrSchedulerKwargs = {};
+  onNote?.(`lr_scheduler_kwargs has no effect: lr_scheduler_type ${type} uses none.`);
 }
 
 function checkBest(config: SFTConfig, fail: (sentence: string) => never): void {

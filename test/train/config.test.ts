@@ -48,6 +48,7 @@ test("reads TRL's keys, TypeScript's names, and the words of a command line", ()
     maxSteps: 20,
     logging_first_step: 'true',
     max_length: 'none',
+    lr_scheduler_type: 'cosine_with_min_lr',
     lr_scheduler_kwargs: '{"min_lr_rate": 0.1}',
   };
   const { learningRate, maxSteps, loggingFirstStep, maxLength, lrSchedulerKwargs } = parseConfig(words);
@@ -55,7 +56,8 @@ test("reads TRL's keys, TypeScript's names, and the words of a command line", ()
 });
 
 test('a parsed configuration parses to itself', () => {
-  const config = parseConfig({ max_length: null, eval_strategy: 'epoch', save_total_limit: 2, lr_scheduler_kwargs: { num_cycles: 1 } });
+  const schedule = { lr_scheduler_type: 'cosine', lr_scheduler_kwargs: { num_cycles: 1 } };
+  const config = parseConfig({ max_length: null, eval_strategy: 'epoch', save_total_limit: 2, ...schedule });
   assert.deepEqual(parseConfig(config), config);
   assert.deepEqual(parseConfig(toSnakeCase(config)), config);
 });
@@ -138,6 +140,42 @@ describe('settings that contradict each other are refused', () => {
   ] as const) {
     test(name, () => refuses(raw, pattern));
   }
+});
+
+describe("lr_scheduler_kwargs that the schedule does not have are refused, as transformers' functions refuse them", () => {
+  const withKwargs = (type: string, kwargs: Record<string, number>) => ({ lr_scheduler_type: type, lr_scheduler_kwargs: kwargs });
+  const minLr = 'set lr_scheduler_type: cosine_with_min_lr, or remove it';
+  const cycles = 'set lr_scheduler_type: cosine or cosine_with_min_lr, or remove it';
+  for (const [type, kwargs, key, remedy] of [
+    ['cosine', { min_lr_rate: 0.5 }, 'min_lr_rate', minLr],
+    ['cosine', { num_cycles: 1, min_lr: 1e-6 }, 'min_lr', minLr],
+    ['linear', { num_cycles: 2 }, 'num_cycles', cycles],
+    ['linear', { min_lr: 1e-6 }, 'min_lr', minLr],
+  ] as const) {
+    test(`${type} with ${JSON.stringify(kwargs)}`, () =>
+      refuses(
+        withKwargs(type, kwargs),
+        new RegExp(`^lr_scheduler_kwargs has ${key}, which lr_scheduler_type ${type} does not take; ${remedy}\\.$`),
+      ));
+  }
+  test('those that it has are taken', () => {
+    for (const [type, kwargs] of [
+      ['cosine', { num_cycles: 2 }],
+      ['cosine_with_min_lr', { num_cycles: 2, min_lr: 1e-6 }],
+      ['cosine_with_min_lr', { min_lr_rate: 0.1 }],
+      ['linear', {}],
+    ] as const) {
+      assert.deepEqual(parseConfig(withKwargs(type, kwargs)).lrSchedulerKwargs, kwargs);
+    }
+  });
+  test('the constant schedules take all and use none, which is said once', () => {
+    for (const type of ['constant', 'constant_with_warmup']) {
+      const notes: string[] = [];
+      const onNote = (line: string) => void notes.push(line);
+      parseConfig(parseConfig(withKwargs(type, { num_cycles: 2 }), { onNote }), { onNote });
+      assert.deepEqual(notes, [`lr_scheduler_kwargs has no effect: lr_scheduler_type ${type} uses none.`]);
+    }
+  });
 });
 
 test('checkpoints at a multiple of the share of steps at which evaluations are', () => {
