@@ -49,10 +49,19 @@ async function loadMixture(entries: readonly MixtureEntry[]): Promise<Dataset> {
   if (fractions.length > 0 && fractions.length < entries.length) {
     throw new UserError('datasets gives a fraction for some datasets but not for all; give one for each, or for none.');
   }
+  if (fractions.length === 0) return concatenate(all);
+  // in the order of TRL's get_dataset, so that what lies halfway lies there too
   const sum = fractions.reduce((total, fraction) => total + fraction, 0);
-  const size = Math.min(...all.map((dataset, i) => (dataset.length * sum) / (fractions[i] ?? 0)));
-  const parts = fractions.length === 0 ? all : all.map((dataset, i) => dataset.take(Math.round((fractions[i] / sum) * size)));
-  return concatenate(parts);
+  const weights = fractions.map((fraction) => fraction / sum);
+  const size = Math.min(...all.map((dataset, i) => dataset.length / weights[i]));
+  return concatenate(all.map((dataset, i) => dataset.take(roundHalfEven(weights[i] * size))));
+}
+
+/** Python's `round`: what lies halfway goes to the even neighbour. */
+function roundHalfEven(value: number): number {
+  const below = Math.floor(value);
+  if (value - below === 0.5) return below % 2 === 0 ? below : below + 1;
+  return Math.round(value);
 }
 
 function concatenate(parts: readonly Dataset[]): Dataset {
@@ -76,9 +85,12 @@ async function loadSplit(place: string, split: string): Promise<Dataset> {
   const [, name, from, to] = match;
   const dataset = await loadDataset(fileOf(place, name));
   if (from === undefined && to === undefined) return dataset;
+  // as in datasets, one % makes both bounds percentages
+  const inPercent = from?.endsWith('%') || to?.endsWith('%');
   const bound = (text: string | undefined, fallback: number): number => {
     if (text === undefined) return fallback;
-    const rows = text.endsWith('%') ? Math.round((dataset.length * Number.parseInt(text, 10)) / 100) : Number(text);
+    const number = Number.parseInt(text, 10);
+    const rows = inPercent ? roundHalfEven((number * dataset.length) / 100) : number;
     return Math.max(0, Math.min(dataset.length, rows < 0 ? dataset.length + rows : rows));
   };
   const start = bound(from, 0);

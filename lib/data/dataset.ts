@@ -18,7 +18,7 @@ export interface RowOrigin {
 }
 
 export interface SplitOptions {
-  /** Below 1: that part of the rows; else that many rows. */
+  /** Below 1: that part of the rows, rounded up as datasets does; else that many rows. */
   test: number;
   /** Decides which rows; default 0. */
   seed?: number;
@@ -83,7 +83,7 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
 
   /** Cuts the rows in two by the seed alone; both parts keep the order of the rows. */
   split({ test, seed = 0 }: SplitOptions): { train: Dataset<Row>; test: Dataset<Row> } {
-    const count = test < 1 ? Math.round(test * this.length) : test;
+    const count = test < 1 ? Math.ceil(test * this.length) : test;
     if (!(test > 0) || !Number.isInteger(count) || count < 1 || count >= this.length) {
       throw new UserError(
         `split({ test: ${test} }) of ${this.length} rows leaves no row on one side; give a fraction between 0 and 1, or a whole number from 1 to ${this.length - 1}.`,

@@ -28,8 +28,14 @@ test('split takes a number of rows as well as a fraction', () => {
   assert.equal(numbers(10).split({ test: 3 }).test.length, 3);
 });
 
+test('split rounds a fraction up, as datasets does', () => {
+  assert.equal(numbers(34).split({ test: 0.1 }).test.length, 4);
+  assert.equal(numbers(10).split({ test: 0.001 }).test.length, 1);
+  assert.equal(numbers(10).split({ test: 0.2 }).test.length, 2);
+});
+
 test('split refuses what would leave a side empty', () => {
-  for (const part of [0, -1, 10, 11, 2.5, Number.NaN, 0.001])
+  for (const part of [0, -1, 10, 11, 2.5, Number.NaN, 0.95])
     assert.throws(() => numbers(10).split({ test: part }), UserError, String(part));
 });
 

@@ -1,0 +1,97 @@
+/** The rows that a recipe's data comes to; the numbers are those of datasets and of TRL's get_dataset. */
+import assert from 'node:assert/strict';
+import * as path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { loadRecipeData } from '../../lib/cli/datasets';
+import { readScriptArguments } from '../../lib/cli/script-fields';
+import { put, workFolder } from './support';
+
+/** A folder with datasets of these lengths: 0.json, 1.json, ... */
+function folderWith(t: TestContext, lengths: readonly number[]): string {
+  const folder = workFolder(t);
+  for (const [which, length] of lengths.entries())
+    put(
+      folder,
+      `${which}.json`,
+      Array.from({ length }, (_, i) => ({ text: `${which}:${i}` })),
+    );
+  return folder;
+}
+
+const load = (raw: Record<string, unknown>, wantsEvaluation = false) =>
+  loadRecipeData(readScriptArguments(raw, () => undefined).script, wantsEvaluation, 0);
+
+const textsOf = (rows: readonly unknown[]): string[] => (rows as Array<{ text: string }>).map(({ text }) => text);
+
+for (const [split, length, from, to] of [
+  ['train[:25%]', 10, 0, 2],
+  ['train[:15%]', 10, 0, 2],
+  ['train[25%:75%]', 10, 2, 8],
+  ['train[-35%:]', 10, 6, 10],
+  ['train[:-5%]', 10, 0, 0],
+  ['train[:33%]', 10, 0, 3],
+  ['train[10:50%]', 30, 3, 15],
+  ['train[-150:4]', 10, 0, 4],
+] as const) {
+  test(`${split} of ${length} rows is rows ${from} to ${to}, as datasets rounds it`, async (t) => {
+    const { train } = await load({
+      dataset_name: path.join(folderWith(t, [length]), '0.json'),
+      dataset_train_split: split,
+    });
+    assert.deepEqual(
+      textsOf(train.rows),
+      Array.from({ length: to - from }, (_, i) => `0:${from + i}`),
+    );
+  });
+}
+
+for (const [fractions, lengths, counts] of [
+  [
+    [2, 1],
+    [5, 10],
+    [5, 2],
+  ],
+  [
+    [2, 1],
+    [7, 10],
+    [7, 4],
+  ],
+  [
+    [0.5, 0.25, 0.25],
+    [9, 9, 9],
+    [9, 4, 4],
+  ],
+  [
+    [1, 2],
+    [3, 3],
+    [2, 3],
+  ],
+  [
+    [0.1, 0.7],
+    [10, 35],
+    [5, 35],
+  ],
+] as const) {
+  test(`fractions ${fractions.join(', ')} of ${lengths.join(', ')} rows take ${counts.join(', ')}, as TRL rounds them`, async (t) => {
+    const folder = folderWith(t, lengths);
+    const datasets = fractions.map((fraction, which) => ({ path: path.join(folder, `${which}.json`), fraction }));
+    const taken = textsOf((await load({ datasets })).train.rows);
+    assert.deepEqual(
+      counts.map((_, which) => taken.filter((text) => text.startsWith(`${which}:`)).length),
+      counts,
+    );
+  });
+}
+
+for (const [size, length, train, held] of [
+  [0.1, 34, 30, 4],
+  [0.2, 34, 27, 7],
+  [0.001, 10, 9, 1],
+  [0.07, 100, 92, 8],
+] as const) {
+  test(`test_split_size ${size} of ${length} rows holds out ${held}, as datasets rounds it`, async (t) => {
+    const raw = { dataset_name: path.join(folderWith(t, [length]), '0.json'), test_split_size: size };
+    const split = await load(raw, true);
+    assert.deepEqual([split.train.length, split.test?.length], [train, held]);
+  });
+}
