@@ -5,7 +5,7 @@ import { checkOutputFolder, mergeAdapter, saveModel } from '../model';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
-import { bytesNeeded, checkSpace } from './space';
+import { bytesOfModel, checkSpace } from './space';
 import { mergeFlags, type VerbResult } from './verbs';
 
 const COMMAND = 'tunebook merge';
@@ -18,7 +18,7 @@ export async function run(words: readonly string[], _output: Output): Promise<Ve
   if (!model.adapter) throw new UserError(`--model ${name} is a whole model, so there is nothing to merge; name the folder of an adapter.`);
   for (const source of [name, model.directory]) checkApart(folder, source);
   mergeAdapter(model);
-  checkSpace(folder, bytesNeeded(model, 0));
+  checkSpace(folder, bytesOfModel(model));
   await saveModel(model, folder, { dtype });
   return { json: { output_dir: folder }, text: `The merged model is in ${folder}.` };
 }

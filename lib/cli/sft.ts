@@ -4,7 +4,6 @@ import { UserError } from '../errors';
 import { checkOutputFolder } from '../model';
 import { plotTraining } from '../plots';
 import { type LogRecord, SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
-import { mostCheckpoints } from '../train/cadence';
 import { listCheckpoints } from '../train/checkpoint';
 import { loadRecipeData } from './datasets';
 import { loadModelOn } from './device';
@@ -12,7 +11,7 @@ import type { Output } from './output';
 import { type Recipe, readRecipe } from './recipe';
 import { peftConfigOf } from './script-fields';
 import { stopOnSignals } from './signals';
-import { bytesNeeded, checkSpace } from './space';
+import { bytesOfRun, checkSpace } from './space';
 import type { VerbResult } from './verbs';
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
@@ -44,7 +43,7 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
   const peftConfig = peftConfigOf(script);
   const trainer: SFTTrainer = new SFTTrainer({ model, trainDataset: train, evalDataset: test, peftConfig, config, callbacks: [saving] });
-  checkSpace(outputDir, bytesNeeded(model, mostCheckpoints(config, trainer.plan)));
+  checkSpace(outputDir, bytesOfRun(trainer));
   return { trainer, outputDir };
 }
 

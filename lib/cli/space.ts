@@ -1,13 +1,68 @@
 /** Room on the disk, asked for before a run rather than missed at its end. */
 import fs from 'node:fs';
+import * as path from 'node:path';
 import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
 import { type CausalLM, ownWeights } from '../model';
+import type { SFTTrainer } from '../train';
+import { savingSteps } from '../train/cadence';
+import { listCheckpoints, resolveCheckpoint, stepOfCheckpoint, unfinishedIn } from '../train/checkpoint';
+import { isCheckpointOf } from '../train/run-folder';
 
-/** Bytes that lie on the disk at a time: the model or its adapter, and checkpoints, each with AdamW's two moments beside it. */
-export function bytesNeeded(model: CausalLM, checkpoints: number): number {
-  const values = [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
-  return 4 * values * (1 + 3 * checkpoints);
+/** Bytes of a saved model, or of its adapter. */
+export function bytesOfModel(model: CausalLM): number {
+  return 4 * [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
+}
+
+/**
+ * By how many bytes the files of a run with an output_dir, its model in that folder included, outgrow those that lie on the disk before it;
+ * negative where they never do. Whatever replaces something is written beside it first.
+ * @throws UserError when there is no complete checkpoint where it is to continue from
+ */
+export function bytesOfRun({ model, config, plan }: Pick<SFTTrainer, 'model' | 'config' | 'plan'>): number {
+  const outputDir = config.outputDir as string;
+  const size = bytesOfModel(model);
+  // AdamW's two moments lie beside the weights
+  const sizeOfCheckpoint = 3 * size;
+  const from = resolveCheckpoint(outputDir, config.resumeFromCheckpoint);
+  const resumes = from !== undefined && isCheckpointOf(outputDir, from);
+  const before = listCheckpoints(outputDir);
+  const removedFirst = [...unfinishedIn(outputDir), ...(resumes ? [] : before.map(({ folder }) => folder))];
+  let lying = resumes ? before.map(({ step }) => step) : [];
+  let bytes = -removedFirst.reduce((sum, place) => sum + bytesIn(place), 0);
+  let most = bytes;
+  const write = (amount: number): void => {
+    most = Math.max(most, bytes + amount);
+  };
+  const keep = (steps: readonly number[], limit: number): void => {
+    const kept = steps.slice(-limit);
+    bytes += (kept.length - lying.length) * sizeOfCheckpoint;
+    lying = kept;
+  };
+  const { duringRun, atEnd } = mostKept(config);
+  for (const step of savingSteps(config, plan, from === undefined ? 0 : stepOfCheckpoint(from))) {
+    write(sizeOfCheckpoint);
+    keep(
+      [...new Set([...lying, step])].sort((a, b) => a - b),
+      duringRun,
+    );
+  }
+  keep(lying, atEnd);
+  write(size);
+  return most;
+}
+
+/** How many checkpoints stay after each save and in the end: while the run goes on, a limit of 1 is not for the best one. */
+function mostKept({ saveTotalLimit: limit, loadBestModelAtEnd, saveStrategy }: SFTTrainer['config']): { duringRun: number; atEnd: number } {
+  const atEnd = limit ?? Number.POSITIVE_INFINITY;
+  return { duringRun: limit === 1 && (loadBestModelAtEnd || saveStrategy === 'best') ? 2 : atEnd, atEnd };
+}
+
+/** Bytes of a file, or of all files in a folder; what a link leads to is not counted. */
+function bytesIn(place: string): number {
+  const status = fs.lstatSync(place, { throwIfNoEntry: false });
+  if (!status?.isDirectory()) return status?.size ?? 0;
+  return fs.readdirSync(place).reduce((sum, name) => sum + bytesIn(path.join(place, name)), 0);
 }
 
 /** @throws UserError when the disk under a folder, which need not exist yet, has less room than that */
@@ -15,7 +70,7 @@ export function checkSpace(folder: string, needed: number): void {
   const free = freeBytes(folder);
   if (free >= needed) return;
   throw new UserError(
-    `The disk of ${folder} has ${megabytes(free)} free, but this run will write about ${megabytes(needed)}; free some space or name an output_dir on another disk.`,
+    `The disk of ${folder} has ${megabytes(free)} free, but this run needs about ${megabytes(needed)}; free some space or name an output_dir on another disk.`,
   );
 }
 

@@ -27,15 +27,14 @@ export function dueAfterStep(config: CadenceConfig, step: number, maxSteps: numb
   };
 }
 
-/** How many checkpoints of a run may lie on the disk at a time. One more than the limit: a new one is written before an old one goes. */
-export function mostCheckpoints(config: CadenceConfig & Pick<SFTConfig, 'saveTotalLimit'>, { maxSteps, stepsPerEpoch }: RunPlan): number {
-  const { saveStrategy, saveTotalLimit } = config;
-  let written = 0;
-  for (let step = 1; step <= maxSteps; step++) {
+/** The steps after `from` at which a run may write a checkpoint. */
+export function savingSteps(config: CadenceConfig, { maxSteps, stepsPerEpoch }: RunPlan, from = 0): number[] {
+  const steps: number[] = [];
+  for (let step = from + 1; step <= maxSteps; step++) {
     const { save, evaluate } = dueAfterStep(config, step, maxSteps, step % stepsPerEpoch === 0 || step === maxSteps);
-    if (saveStrategy === 'best' ? evaluate : save) written++;
+    if (config.saveStrategy === 'best' ? evaluate : save) steps.push(step);
   }
-  return Math.min(written, saveTotalLimit === null ? written : saveTotalLimit + 1);
+  return steps;
 }
 
 /** An interval in steps; below 1 it is a share of all steps. */

@@ -63,13 +63,19 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
     .sort((a, b) => a.step - b.step);
 }
 
-/** Removes what runs left behind that were killed while they wrote. */
+/** What runs left behind that were killed while they wrote. */
+export function unfinishedIn(outputDir: string): string[] {
+  if (!isFolder(outputDir)) return [];
+  const isUnfinished = (name: string): boolean =>
+    name.startsWith(UNFINISHED) || name.startsWith(STAGING) || /^\.(run\.json|metrics\.jsonl|\.lock)\..*\.partial$/.test(name);
+  return namesIn(outputDir)
+    .filter(isUnfinished)
+    .map((name) => path.join(outputDir, name));
+}
+
+/** Removes what `unfinishedIn` finds. */
 export function removeUnfinished(outputDir: string): void {
-  if (!fs.existsSync(outputDir)) return;
-  for (const name of namesIn(outputDir)) {
-    if (name.startsWith(UNFINISHED) || name.startsWith(STAGING) || /^\.(run\.json|metrics\.jsonl|\.lock)\..*\.partial$/.test(name))
-      remove(path.join(outputDir, name));
-  }
+  for (const place of unfinishedIn(outputDir)) remove(place);
 }
 
 /** What knows how the model is saved: the trainer. */
@@ -177,6 +183,11 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
     );
   }
   return state;
+}
+
+/** The step that a checkpoint was written after. @throws UserError when it is damaged, or not one of this program's */
+export function stepOfCheckpoint(folder: string): number {
+  return readStateFile(path.join(folder, STATE_FILE)).state.step;
 }
 
 function readStateFile(file: string): StateFile {
