@@ -1,4 +1,4 @@
-/** The folder of a run: whose it is, run.json, metrics.jsonl. */
+/** The folder of a run: whose it is, and run.json. */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import * as path from 'node:path';
@@ -7,7 +7,6 @@ import { isFolder, namesIn, readJson, readText, statusOf, writeError, writeFileA
 import { projectRoot } from '../project';
 import { listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
 import { type Examples, fingerprint, type Item } from './examples';
-import type { LogRecord } from './metrics';
 import { lockFolder } from './run-lock';
 
 /** run.json: what a run was made of. */
@@ -36,7 +35,6 @@ export interface DatasetRecord {
 }
 
 const RUN_FILE = 'run.json';
-const METRICS_FILE = 'metrics.jsonl';
 
 /**
  * Makes the folder ready for a run that starts afresh or resumes.
@@ -101,25 +99,6 @@ function ownRecord(file: string): { finished: boolean } | undefined {
 
 export function writeRunRecord(folder: string, record: RunRecord): void {
   writeFileAtomic(path.join(folder, RUN_FILE), `${JSON.stringify(record, undefined, 2)}\n`);
-}
-
-/** Replaces metrics.jsonl by these records: none at the start, those up to the checkpoint when a run resumes. */
-export function rewriteMetrics(folder: string, log: readonly LogRecord[]): void {
-  writeFileAtomic(path.join(folder, METRICS_FILE), log.map(jsonLine).join(''));
-}
-
-/** Adds a record to metrics.jsonl. */
-export function appendMetrics(folder: string, record: LogRecord): void {
-  const file = path.join(folder, METRICS_FILE);
-  try {
-    fs.appendFileSync(file, jsonLine(record));
-  } catch (error) {
-    throw writeError(file, error);
-  }
-}
-
-function jsonLine(record: LogRecord): string {
-  return `${JSON.stringify(record)}\n`;
 }
 
 /** Versions of this project and of what computes. */

@@ -32,23 +32,14 @@ import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
+import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
 import { dropoutNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import type { SFTTrainerOptions, TrainOptions } from './options';
 import { defaultCallbacks } from './progress';
 import { type Pace, summarize, type TrainOutput } from './results';
-import {
-  appendMetrics,
-  claimFolder,
-  describeDataset,
-  isCheckpointOf,
-  type RunRecord,
-  rewriteMetrics,
-  versions,
-  weightHashes,
-  writeRunRecord,
-} from './run-folder';
+import { claimFolder, describeDataset, isCheckpointOf, type RunRecord, versions, weightHashes, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
 
@@ -83,6 +74,7 @@ export class SFTTrainer {
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
   private runRecord?: RunRecord;
+  private metricsFile?: MetricsFile;
   private releaseFolder?: () => void;
   private stepShare = 0;
   private evaluationShare = 0;
@@ -178,6 +170,8 @@ export class SFTTrainer {
       optimizer.dispose();
       forgetZeros();
       usePrecision(precision);
+      this.metricsFile?.catchUp(this.state.log);
+      this.metricsFile = undefined;
       this.releaseFolder?.();
       this.releaseFolder = undefined;
     }
@@ -302,7 +296,8 @@ export class SFTTrainer {
   /** Appends to the log, to metrics.jsonl while training, and tells the callbacks. */
   private async record(record: LogRecord): Promise<void> {
     this.state.log.push(record);
-    if (this.training && this.config.outputDir !== null) appendMetrics(this.config.outputDir, record);
+    const note = this.metricsFile?.append(record);
+    if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
     await this.tell((callback) => callback.onLog?.(this.snapshot(), record));
   }
 
@@ -370,7 +365,7 @@ export class SFTTrainer {
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now
       this.runRecord = await this.describeRun();
       writeRunRecord(outputDir, this.runRecord);
-      rewriteMetrics(outputDir, this.state.log);
+      this.metricsFile = new MetricsFile(outputDir, this.state.log);
     }
     if (checkpoint !== undefined) {
       await restoreWeights(checkpoint, this.model);
@@ -432,6 +427,7 @@ export class SFTTrainer {
     const folder = await writeCheckpoint(outputDir, this, optimizer, this.state, this.identity());
     const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
     pruneCheckpoints(outputDir, saveTotalLimit, keepBest ? this.state.best?.step : undefined);
+    this.metricsFile?.catchUp(this.state.log);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
   }
 
