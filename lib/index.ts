@@ -33,6 +33,8 @@ export { type CurveRecord, LiveTrainingPlot, type PlotOptions, plotComparison, p
 export { showTable, type TableCell } from './table';
 export { alpacaPrompt, formatExample, loadTokenizer, showTokens, type Tokenizer, tokenizeExample } from './text';
 export {
+  type EarlyStoppingOptions,
+  earlyStopping,
   type LogRecord,
   type SFTConfig,
   SFTTrainer,

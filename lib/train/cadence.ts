@@ -27,6 +27,11 @@ export function dueAfterStep(config: CadenceConfig, step: number, maxSteps: numb
   };
 }
 
+/** What is due and not done yet. */
+export function stillDue(due: Due, done: Due): Due {
+  return { log: due.log && !done.log, evaluate: due.evaluate && !done.evaluate, save: due.save && !done.save };
+}
+
 /** The steps after `from` at which a run may write a checkpoint. */
 export function savingSteps(config: CadenceConfig, { maxSteps, stepsPerEpoch }: RunPlan, from = 0): number[] {
   const steps: number[] = [];

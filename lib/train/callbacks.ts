@@ -1,10 +1,13 @@
 /** What others may listen to while a trainer works. */
+import type { SFTConfig } from './config';
 import type { EvalMetrics } from './evaluation';
 import type { LogRecord } from './metrics';
 import type { TrainOutput } from './results';
 
 /** Where a run stands. */
 export interface TrainerState {
+  /** All settings of the run. */
+  readonly config: SFTConfig;
   /** Optimizer steps done. */
   readonly step: number;
   readonly maxSteps: number;
@@ -24,6 +27,11 @@ export interface TrainerState {
   readonly secondsLeft: number | undefined;
   /** Ends the run after the micro-batch at work; model and log stay usable. */
   stop(): void;
+  /**
+   * Ends the run after the step at work as if it were the last of its epoch and of the run: what is due once an epoch is done, with
+   * `loadBestModelAtEnd` the best weights are loaded, and the run has finished. Before the first step, none is done.
+   */
+  finish(): void;
 }
 
 /** Called by the trainer, each awaited before it goes on. All are optional. */

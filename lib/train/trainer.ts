@@ -13,7 +13,7 @@ import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel } from '../model';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
-import { type Due, dueAfterStep } from './cadence';
+import { type Due, dueAfterStep, stillDue } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
 import {
   listCheckpoints,
@@ -79,6 +79,7 @@ export class SFTTrainer {
   private stepShare = 0;
   private evaluationShare = 0;
   private training = false;
+  private finishing = false;
   private interruption = new Interruption();
   private fingerprints?: Omit<RunIdentity, 'config'>;
 
@@ -139,6 +140,7 @@ export class SFTTrainer {
     if (this.training) throw new UserError('This trainer is already training; wait for it, or call stop().');
     this.training = true;
     this.interruption = new Interruption();
+    this.finishing = false;
     this.callbacks = this.makeCallbacks();
     try {
       const output = await this.run(resumeFromCheckpoint);
@@ -182,7 +184,7 @@ export class SFTTrainer {
     const { stepsPerEpoch, maxSteps } = this.plan;
     const schedule = makeSchedule(this.config, maxSteps);
     if (this.owesEvaluation()) await this.evaluateAndSave({ evaluate: true, save: false }, optimizer);
-    while (this.state.step < maxSteps && !this.interruption.came) {
+    while (!this.isOver()) {
       const epoch = Math.floor(this.state.step / stepsPerEpoch);
       for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
@@ -190,9 +192,13 @@ export class SFTTrainer {
         const result = await unlessInterrupted(this.trainStep(batch, gradients, optimizer, learningRate));
         if (!result) return;
         await this.afterStep(batch, result, learningRate, optimizer);
-        if (this.state.step >= maxSteps || this.interruption.came) break;
+        if (this.isOver()) break;
       }
     }
+  }
+
+  private isOver(): boolean {
+    return this.state.step >= this.plan.maxSteps || this.interruption.came || this.finishing;
   }
 
   /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
@@ -249,12 +255,16 @@ export class SFTTrainer {
     const due = this.dueNow();
     if (due.log) await this.logStep(norm, learningRate);
     await this.evaluateAndSave(due, optimizer);
+    // who ended the run meanwhile has ended its epoch, too
+    const late = stillDue(this.dueNow(), due);
+    if (late.log) await this.logStep(norm, learningRate);
+    await this.evaluateAndSave(late, optimizer);
   }
 
   private dueNow(): Due {
     const { step } = this.state;
     const { stepsPerEpoch, maxSteps } = this.plan;
-    return dueAfterStep(this.config, step, maxSteps, step % stepsPerEpoch === 0 || step === maxSteps);
+    return dueAfterStep(this.config, step, maxSteps, this.finishing || step % stepsPerEpoch === 0 || step === maxSteps);
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
@@ -383,7 +393,7 @@ export class SFTTrainer {
   private async finish(runtime: number): Promise<TrainOutput> {
     const { outputDir, loadBestModelAtEnd, saveTotalLimit } = this.config;
     const { step, best } = this.state;
-    const stopped = step < this.plan.maxSteps;
+    const stopped = step < this.plan.maxSteps && !(this.finishing && !this.interruption.came);
     const kept = outputDir === null ? undefined : listCheckpoints(outputDir).find((checkpoint) => checkpoint.step === best?.step);
     if (loadBestModelAtEnd && kept && !stopped) await restoreWeights(kept.folder, this.model);
     if (outputDir !== null && !stopped) pruneCheckpoints(outputDir, saveTotalLimit, loadBestModelAtEnd ? best?.step : undefined, true);
@@ -476,13 +486,14 @@ export class SFTTrainer {
     const { maxSteps } = this.plan;
     const { steps, tokens, seconds } = this.pace;
     return {
-      ...{ step, maxSteps, epoch },
+      ...{ config: this.config, step, maxSteps, epoch, numTokens, log },
       ...{ stepShare: this.stepShare, evaluationShare: this.evaluationShare },
-      numTokens,
-      log,
       tokensPerSecond: seconds > 0 ? tokens / seconds : 0,
       secondsLeft: steps > 0 ? ((maxSteps - step) * seconds) / steps : undefined,
       stop: () => this.stop(),
+      finish: () => {
+        this.finishing = true;
+      },
     };
   }
 }

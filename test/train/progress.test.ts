@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type LogRecord, notebookProgress, type TrainerState, type TrainOutput, terminalProgress } from '../../lib/train';
+import { type LogRecord, notebookProgress, parseConfig, type TrainerState, type TrainOutput, terminalProgress } from '../../lib/train';
 import { formatNumber, formatSeconds } from '../../lib/train/format';
 import { describeRecord } from '../../lib/train/progress';
 
@@ -9,7 +9,9 @@ const state = (step: number): TrainerState => ({
   ...{ step, maxSteps: 40, epoch: 0.5, numTokens: 100, log: [record], tokensPerSecond: 1234.4 },
   secondsLeft: step === 0 ? undefined : 42,
   ...{ stepShare: 0, evaluationShare: 0 },
+  config: parseConfig(),
   stop: () => {},
+  finish: () => {},
 });
 const output: TrainOutput = {
   ...{ globalStep: 40, trainingLoss: 1.5, stopped: false },
