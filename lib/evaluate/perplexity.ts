@@ -48,7 +48,8 @@ export async function perplexity(
   });
   const tell = countingLine(items.length, 'examples scored');
   const onProgress = (share: number): void => tell(Math.floor(share * items.length));
-  const batches = await scoreItems(model, items, { tokensPerMicroBatch, onProgress });
+  // each example by itself: where positions stretch (dynamic RoPE), none stretches those of another
+  const batches = await scoreItems(model, items, { batchSize: 1, tokensPerMicroBatch, onProgress });
   const total = (pick: 'targets' | 'nll' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
   const numTargets = total('targets');
   const loss = total('nll') / numTargets;

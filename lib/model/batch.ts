@@ -7,8 +7,13 @@ import type { Carry, ForwardPass, ModelConfig, TokenBatch } from './types';
 /**
  * Lays sequences end to end. The caller frees the batch with `disposeBatch`.
  * @param prefixes by sequence, what it leaves out because another one has it (shared-prefixes.ts)
+ * @param stretchedTo tokens for which positions stretch (dynamic RoPE); default: those of the longest sequence
  */
-export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>, prefixes: ReadonlyArray<SharedPrefix | undefined> = []): TokenBatch {
+export function makeBatch(
+  sequences: ReadonlyArray<ArrayLike<number>>,
+  prefixes: ReadonlyArray<SharedPrefix | undefined> = [],
+  stretchedTo?: number,
+): TokenBatch {
   const shared = sequences.map((_, i) => prefixes[i]?.tokens ?? 0);
   const segments = makeSegments(
     sequences.map(({ length }, i) => length - shared[i]),
@@ -23,7 +28,12 @@ export function makeBatch(sequences: ReadonlyArray<ArrayLike<number>>, prefixes:
       positions[start + i] = shared[index] + i;
     }
   }
-  return { ids: tf.keep(tf.tensor1d(ids, 'int32')), positions: tf.keep(tf.tensor1d(positions, 'int32')), segments };
+  return {
+    ids: tf.keep(tf.tensor1d(ids, 'int32')),
+    positions: tf.keep(tf.tensor1d(positions, 'int32')),
+    segments,
+    length: stretchedTo ?? Math.max(...sequences.map(({ length }) => length)),
+  };
 }
 
 /** Where a token of a sequence, counted from 0, is in the row. */
@@ -46,11 +56,11 @@ export function carryOnly(places: tf.Tensor1D, { numHiddenLayers }: ModelConfig)
 }
 
 /** A pass in which each token of a packed row sees those before it in its own segment. */
-export function packedPass({ ids, positions, segments }: TokenBatch, carry = carryAll): ForwardPass {
+export function packedPass({ ids, positions, segments, length }: TokenBatch, carry = carryAll): ForwardPass {
   return {
     ids,
     positions,
-    length: Math.max(...segments.list.map(({ length, prefix }) => prefix.tokens + length)),
+    length,
     attend: (layer, q, k, v, options) => carry(layer, attention(q, k, v, segments, options)),
     carry,
   };
@@ -65,6 +75,14 @@ export function checkTokenIds(ids: ArrayLike<number>, { vocabSize }: ModelConfig
       );
     }
   }
+}
+
+/**
+ * The longest text whose positions do not stretch. A longer one stretches the positions of all that is computed with it (dynamic RoPE);
+ * Infinity for other models.
+ */
+export function unstretchedLength({ positionLimit, maxPositionEmbeddings }: ModelConfig): number {
+  return positionLimit === Infinity ? maxPositionEmbeddings : Infinity;
 }
 
 /** @throws UserError when a sequence is longer than the model can read */

@@ -2,7 +2,7 @@
 import { UserError } from '../errors';
 import { Interruption } from '../interruption';
 import { createRandom, type Random, restoreRandom } from '../random';
-import { checkLength, checkTokenIds } from './batch';
+import { checkLength, checkTokenIds, unstretchedLength } from './batch';
 import { DecodingState } from './cache';
 import { Drafter } from './draft';
 import { BETTER_THAN_DRAFTS, PromptLookup } from './lookup';
@@ -86,8 +86,17 @@ export async function generate(
 
 /** Continues several prompts together, with ids and the reason each ended. Errors as in `generate`. */
 export async function generateBatch(model: CausalLM, prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Generation[]> {
-  const run = new Run(model, prompts, options);
-  for await (const { text, promptIndex } of run.pieces()) options.onToken?.(text, promptIndex);
+  const together = new Run(model, prompts, options);
+  if (!together.stretches()) return finishRun(together, 0, options);
+  // each prompt by itself: a longer text would stretch the positions of those beside it
+  const results: Generation[] = [];
+  for (const [index, prompt] of prompts.entries()) results.push(...(await finishRun(new Run(model, [prompt], options), index, options)));
+  return results;
+}
+
+/** @param first index of the run's first prompt */
+async function finishRun(run: Run, first: number, { onToken }: GenerateOptions): Promise<Generation[]> {
+  for await (const { text, promptIndex } of run.pieces()) onToken?.(text, first + promptIndex);
   return run.results();
 }
 
@@ -146,10 +155,14 @@ class Run {
     });
     this.maxNewTokens = this.roomFor(options.maxNewTokens);
     // Where positions stretch with the length of the text (dynamic RoPE), wrong guesses would stretch them too.
-    const stretches = model.config.positionLimit === Infinity;
-    if (prompts.length !== 1 || stretches) return;
+    if (prompts.length !== 1 || model.config.positionLimit === Infinity) return;
     if (options.promptLookup ?? true) this.lookup = new PromptLookup();
     if (options.draft ?? true) this.drafter = Drafter.for(model, options.draft);
+  }
+
+  /** Whether a text may become so long that positions stretch. The last token added is never read. */
+  stretches(): boolean {
+    return this.longest() + this.maxNewTokens - 1 > unstretchedLength(this.model.config);
   }
 
   results(): Generation[] {

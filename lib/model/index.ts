@@ -1,6 +1,6 @@
 /** Language models: loading, saving, generating, scoring. Knows nothing of training. */
 
-export { carryOnly, checkTokenIds, disposeBatch, makeBatch, packedPass, placeOf } from './batch';
+export { carryOnly, checkTokenIds, disposeBatch, makeBatch, packedPass, placeOf, unstretchedLength } from './batch';
 export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';

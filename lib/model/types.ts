@@ -15,6 +15,8 @@ export interface TokenBatch {
   /** int32 [tokens]; starts again in each segment: at 0, or behind the prefix that it borrows. */
   positions: tf.Tensor1D;
   segments: Segments;
+  /** Tokens of the longest text, for which positions stretch (dynamic RoPE); it may be one of another row. */
+  length: number;
 }
 
 /** `config.json`, parsed: what every family has. */

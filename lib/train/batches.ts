@@ -76,17 +76,33 @@ export function groupByLength(permuted: readonly number[], lengths: readonly num
 export interface RowPart {
   sequence: Sequence;
   microBatch: number;
+  /** Tokens of the micro-batch's longest sequence, where positions stretch for it (dynamic RoPE); the same for all parts of a row. */
+  stretchedTo?: number;
 }
 
 /**
  * Cuts micro-batches into rows of at most `budget` tokens that are computed at once; a longer sequence is a row alone. What sequences
  * of a row share at their beginning counts once, and of a beginning longer than half of the budget only that half counts.
  * Rows are as few and as even as a simple rule makes them. Gradients do not depend on the cut, because the loss is
- * divided by the targets of the whole step.
+ * divided by the targets of the whole step. Where positions stretch with the longest sequence of a micro-batch, as in transformers,
+ * only micro-batches that stretch alike are in a row together.
+ * @param unstretched tokens of the longest sequence that stretches nothing
  */
-export function cutIntoRows(microBatches: readonly MicroBatch[], budget: number): RowPart[][] {
-  const parts = microBatches.flatMap((items, microBatch) => items.flat().map((sequence) => ({ sequence, microBatch })));
-  const longestFirst = withPrefixes(parts.sort((a, b) => b.sequence.inputIds.length - a.sequence.inputIds.length));
+export function cutIntoRows(microBatches: readonly MicroBatch[], budget: number, unstretched = Number.POSITIVE_INFINITY): RowPart[][] {
+  const alike = new Map<number | undefined, RowPart[]>();
+  for (const [microBatch, items] of microBatches.entries()) {
+    const sequences = items.flat();
+    const longest = sequences.reduce((most, { inputIds }) => Math.max(most, inputIds.length), 0);
+    const stretchedTo = longest > unstretched ? longest : undefined;
+    const parts = alike.get(stretchedTo) ?? [];
+    for (const sequence of sequences) parts.push({ sequence, microBatch, stretchedTo });
+    alike.set(stretchedTo, parts);
+  }
+  return [...alike.values()].flatMap((parts) => cutParts(parts, budget));
+}
+
+function cutParts(parts: readonly RowPart[], budget: number): RowPart[][] {
+  const longestFirst = withPrefixes([...parts].sort((a, b) => b.sequence.inputIds.length - a.sequence.inputIds.length));
   for (let count = fewestRows(longestFirst, budget); ; count += Math.ceil(count / 64)) {
     const rows = spread(longestFirst, count, budget);
     if (rows.every((row) => row.parts.length === 1 || !row.isTooLong)) return rows.map((row) => row.parts);

@@ -1,7 +1,7 @@
 /** Loss and accuracy of a model on prepared examples. */
 import { UserError } from '../errors';
 import { Interruption } from '../interruption';
-import type { CausalLM } from '../model';
+import { type CausalLM, unstretchedLength } from '../model';
 import { chunks, cutIntoRows } from './batches';
 import { type SFTConfig, TOKENS_PER_MICRO_BATCH } from './config';
 import type { Item } from './examples';
@@ -24,7 +24,7 @@ export interface EvalMetrics {
 }
 
 export interface ScoreOptions {
-  /** Examples in a batch; matters only to metrics that are ratios per batch. Default 8. */
+  /** Examples in a batch; matters only to metrics that are ratios per batch, and where positions stretch (dynamic RoPE). Default 8. */
   batchSize?: number;
   /** Tokens computed at once; default as in training. */
   tokensPerMicroBatch?: number;
@@ -69,7 +69,7 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
   const scored: ScoredBatch[] = [];
   for (const [done, part] of parts.entries()) {
     const sums = emptySums(part.length);
-    const rows = cutIntoRows(part, tokensPerMicroBatch).filter(hasTargets);
+    const rows = cutIntoRows(part, tokensPerMicroBatch, unstretchedLength(model.config)).filter(hasTargets);
     for (const [index, row] of rows.entries()) {
       addScores(sums, await scoreRow(model, row));
       await onProgress?.((done + (index + 1) / rows.length) / parts.length);

@@ -72,7 +72,7 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
   const examples = parts.map(({ sequence }) => sequence.inputIds);
   const prefixes = sharedPrefixes(examples);
   const own = examples.map(({ length }, i) => length - (prefixes[i]?.tokens ?? 0));
-  const batch = makeBatch([...examples, ...fillerOf(own, model)], prefixes);
+  const batch = makeBatch([...examples, ...fillerOf(own, model)], prefixes, parts[0].stretchedTo);
   const predictors: number[] = [];
   const targets: number[] = [];
   const owners: number[] = [];

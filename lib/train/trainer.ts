@@ -10,7 +10,7 @@ import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../e
 import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel } from '../model';
+import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
 import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
 import { type Due, dueAfterStep, stillDue } from './cadence';
@@ -205,7 +205,7 @@ export class SFTTrainer {
   private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
     const started = performance.now();
     const { tokensPerMicroBatch, gradientCheckpointing } = this.config;
-    const rows = cutIntoRows(batch, tokensPerMicroBatch).filter(hasTargets);
+    const rows = cutIntoRows(batch, tokensPerMicroBatch, unstretchedLength(this.model.config)).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);

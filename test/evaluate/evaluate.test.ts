@@ -61,6 +61,15 @@ describe('perplexity', () => {
     assert.deepEqual(await perplexity(model, texts[0]), await perplexity(model, [{ text: texts[0] }]));
   });
 
+  test('of a text does not depend on those beside it, though longer ones stretch their positions (dynamic RoPE)', async (t) => {
+    const model = await loadModel(path.join(projectRoot, 'test/model/fixtures/llama-dynamic'));
+    t.after(() => model.dispose());
+    const texts = ['ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'A'.repeat(50)];
+    const [first, second, both] = [await perplexity(model, texts[0]), await perplexity(model, texts[1]), await perplexity(model, texts)];
+    const total = first.loss * first.numTargets + second.loss * second.numTargets;
+    assert.ok(Math.abs(both.loss * both.numTargets - total) < 1e-3, `${both.loss * both.numTargets} instead of ${total}`);
+  });
+
   test('keeps no tensors', async (t) => {
     const model = await tinyModel(t);
     await perplexity(model, rows.slice(0, 2));

@@ -195,3 +195,20 @@ test('generation leaves no tensor behind, also when the reader stops in the midd
   await assert.rejects(generate(model, prompts[0], { onToken: angry }), /enough/);
   assert.equal(tf.memory().numTensors, tensors);
 });
+
+test('dynamic RoPE: prompts continued together give the ids of each alone, though a longer text stretches its positions', async () => {
+  const stretching = await loadModel(path.join(projectRoot, 'test/model/fixtures/llama-dynamic'));
+  const texts = [20, 45, 3].map((length) => Array.from({ length }, (_, i) => 2 + ((i * 7 + length) % 60)));
+  for (const options of [{ maxNewTokens: 12 }, { maxNewTokens: 12, temperature: 1, seed: 3 }, { maxNewTokens: 1 }]) {
+    const told = texts.map(() => '');
+    const onToken = (piece: string, index: number): void => {
+      told[index] += piece;
+    };
+    const together = await generateBatch(stretching, texts, { ...options, ignoreEos: true, onToken });
+    for (const [i, text] of texts.entries()) {
+      assert.deepEqual([together[i]], await generateBatch(stretching, [text], { ...options, ignoreEos: true }));
+      assert.equal(told[i], together[i].text);
+    }
+  }
+  stretching.dispose();
+});
