@@ -112,7 +112,7 @@ function write(
 }
 
 /** Two characters for private use that the text itself does not have. */
-function unusedMarks(text: string): readonly [string, string] | undefined {
+export function unusedMarks(text: string): readonly [string, string] | undefined {
   const free: string[] = [];
   for (let code = 0xe000; code <= 0xf8ff && free.length < 2; code++) {
     const mark = String.fromCharCode(code);

@@ -42,7 +42,8 @@ export function formatExample(
 
 /**
  * Turns an example into token ids and the mask of those that carry loss.
- * @throws UserError as `formatExample` does, and when only assistant turns are to be learned and the example is no conversation
+ * @throws UserError as `formatExample` does, and when only assistant turns are to be learned and the example is no conversation, or its
+ *   template hides what they are
  */
 export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
   checkConversation(example, options, 'The example');
@@ -98,18 +99,18 @@ function maskPrompt(promptIds: readonly number[], ids: number[]): Draft {
 function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
   const { assistantOnlyLoss = false, chatTemplate } = options;
   const chat = chatOptions(example, chatTemplate);
-  const encodePart: EncodePart = (part, addGenerationPrompt) =>
+  const encodePart = (part: readonly ChatMessage[], addGenerationPrompt: boolean): number[] =>
     tokenizer.encode(tokenizer.applyChatTemplate(part, { ...chat, addGenerationPrompt }));
-  const { ids, generated } = assistantOnlyLoss
-    ? tokenizer.encodeChat(example.messages, chat)
-    : { ids: encodePart(example.messages, false), generated: undefined };
   const completionOnly = options.completionOnlyLoss ?? example.promptLength !== undefined;
-  const maskCompletion = (): Draft => maskPrompt(encodePart(example.messages.slice(0, promptLength(example)), true), ids);
-  if (!assistantOnlyLoss)
-    return completionOnly ? maskCompletion() : { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
-  const turns = generated ? { ids, mask: generated, boundaryMismatch: false } : maskTurns(example.messages, ids, encodePart);
+  const maskCompletion = (ids: number[]): Draft => maskPrompt(encodePart(example.messages.slice(0, promptLength(example)), true), ids);
+  if (!assistantOnlyLoss) {
+    const ids = encodePart(example.messages, false);
+    return completionOnly ? maskCompletion(ids) : { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+  }
+  const { ids, assistant, exact } = tokenizer.encodeChat(example.messages, chat);
+  const turns = { ids, mask: assistant, boundaryMismatch: !exact };
   // a conversation has a completion of its own only where the row says so
-  return completionOnly && example.promptLength !== undefined ? both(turns, maskCompletion()) : turns;
+  return completionOnly && example.promptLength !== undefined ? both(turns, maskCompletion(ids)) : turns;
 }
 
 /** What the chat template is given for all parts of a conversation. */
@@ -124,23 +125,6 @@ function both(one: Draft, other: Draft): Draft {
     mask: one.mask.map((bit, index) => bit & other.mask[index]),
     boundaryMismatch: one.boundaryMismatch || other.boundaryMismatch,
   };
-}
-
-/** Encodes the beginning of a conversation, with the opening of an assistant turn behind it or not. */
-type EncodePart = (messages: readonly ChatMessage[], addGenerationPrompt: boolean) => number[];
-
-/** For templates without generation blocks, marks every assistant turn: from where its opening ends to where the conversation up to it ends. */
-function maskTurns(messages: readonly ChatMessage[], ids: number[], encode: EncodePart): Draft {
-  const mask = new Uint8Array(ids.length);
-  let boundaryMismatch = false;
-  for (const [index, message] of messages.entries()) {
-    if (message.role !== 'assistant') continue;
-    const start = encode(messages.slice(0, index), true);
-    const end = encode(messages.slice(0, index + 1), false);
-    boundaryMismatch ||= end.some((id, i) => ids[i] !== id) || start.some((id, i) => ids[i] !== id);
-    mask.fill(1, start.length, end.length);
-  }
-  return { ids, mask, boundaryMismatch };
 }
 
 function finish({ ids, mask, boundaryMismatch }: Draft, maxLength = Number.POSITIVE_INFINITY): TokenizedExample {

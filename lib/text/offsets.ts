@@ -63,6 +63,27 @@ export function maskSpans(ids: readonly number[], text: string, spans: readonly 
   return undefined;
 }
 
+/**
+ * As `maskSpans`, where the tokens cannot be laid along the text: by how many tokens the text has up to a border. Not exact where
+ * the text up to there has other tokens than the whole begins with.
+ */
+export function maskBeginnings(
+  ids: number[],
+  text: string,
+  spans: readonly Span[],
+  encode: (text: string) => number[],
+): { ids: number[]; assistant: Uint8Array; exact: boolean } {
+  const assistant = new Uint8Array(ids.length);
+  let exact = true;
+  const tokensUntil = (border: number): number => {
+    const beginning = encode(text.slice(0, border));
+    exact &&= beginning.every((id, index) => ids[index] === id);
+    return beginning.length;
+  };
+  for (const { start, end } of spans) assistant.fill(1, tokensUntil(start), tokensUntil(end));
+  return { ids, assistant, exact };
+}
+
 /** The bytes of each token in the text's. */
 function layAlong(ids: readonly number[], bytes: string, surfaces: Surfaces): Span[] | undefined {
   const places: Span[] = [];

@@ -4,8 +4,9 @@ import * as path from 'node:path';
 import { resolveModel } from '../data/hub';
 import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
+import { assistantTurns } from './assistant-turns';
 import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
-import { makeSurfaces, maskSpans } from './offsets';
+import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
@@ -120,10 +121,12 @@ function makeTokenizer(
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
     tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
     applyChatTemplate: (messages, options) => writeChat(chat, messages, options),
-    encodeChat: (messages, options) => {
+    encodeChat: (messages, options = {}) => {
       const { text, generated } = writeMarkedChat(chat, messages, options);
       const ids = encode(text);
-      return { ids, generated: generated && maskSpans(ids, text, generated, surfaces) };
+      const spans = generated ?? assistantTurns(chat, messages, options, text);
+      const assistant = maskSpans(ids, text, spans, surfaces);
+      return assistant ? { ids, assistant, exact: true } : maskBeginnings(ids, text, spans, encode);
     },
     hasChatTemplate: chat.hasTemplate,
     vocabSize: vocabulary.size,

@@ -23,8 +23,10 @@ export interface ChatTemplateOptions extends ChatTemplateInputs {
 /** A conversation as token ids. */
 export interface EncodedChat {
   readonly ids: number[];
-  /** 1 where a `{% generation %}` block of the template wrote the token; left out where the template has none, or that cannot be told. */
-  readonly generated?: Uint8Array;
+  /** 1 for the tokens of what the assistant says: what the template's `{% generation %}` blocks wrote, else its turns behind their openings. */
+  readonly assistant: Uint8Array;
+  /** False where a token may lie across the border of a turn, since the tokenizer does not let its tokens be found in the text. */
+  readonly exact: boolean;
 }
 
 /** A tokenizer with its special tokens settled. */
@@ -37,7 +39,10 @@ export interface Tokenizer {
   tokenText(id: number): string;
   /** @throws UserError when the tokenizer has no chat template and none is given, or the template refuses the messages */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
-  /** The token ids of a conversation, and which of them the template wrote as an assistant's. @throws UserError as applyChatTemplate does */
+  /**
+   * The token ids of a conversation, and which of them the template wrote as an assistant's.
+   * @throws UserError as applyChatTemplate does, and where the template changes what the assistant says beyond recognition
+   */
   encodeChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): EncodedChat;
   readonly hasChatTemplate: boolean;
   /** One more than the largest id that the tokenizer produces; a checkpoint's embedding may have more rows. */
