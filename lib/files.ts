@@ -172,6 +172,11 @@ export function isFolder(place: string): boolean {
   return statusOf(place)?.isDirectory() === true;
 }
 
+/** The path without links, in the letter case that the disk has; the whole path where nothing is. */
+export function realPath(place: string): string {
+  return fs.existsSync(place) ? fs.realpathSync.native(place) : path.resolve(place);
+}
+
 /** The names of what a folder holds. @throws UserError when it cannot be read */
 export function namesIn(folder: string): string[] {
   try {
@@ -239,6 +244,15 @@ export function readText(file: string): string {
     if (isLargerThanText(file)) throw Object.assign(new Error(), { code: 'ERR_STRING_TOO_LONG' });
     const text = fs.readFileSync(file, 'utf8');
     return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+  } catch (error) {
+    throw readError(file, error);
+  }
+}
+
+/** The bytes of a small file, as they are. @throws UserError when the path is missing, is a folder, or cannot be read */
+export function readBytes(file: string): Uint8Array {
+  try {
+    return fs.readFileSync(file);
   } catch (error) {
     throw readError(file, error);
   }

@@ -4,6 +4,8 @@ import { UserError } from '../errors';
 import { isObject, showValue } from '../json';
 import type { Family, ModelConfig } from './types';
 
+export const GENERATION_CONFIG = 'generation_config.json';
+
 const ACTIVATIONS: readonly string[] = [
   'relu',
   'gelu',

@@ -12,6 +12,7 @@ export interface Origin {
   tokenizer: Tokenizer;
   source: string;
   directory?: string;
+  generationConfig?: Uint8Array;
 }
 
 /** A decoder-only model; a family adds its modules and `stages`. */
@@ -20,6 +21,7 @@ export abstract class Decoder implements CausalLM {
   readonly tokenizer: Tokenizer;
   readonly source: string;
   readonly directory?: string;
+  readonly generationConfig?: Uint8Array;
   readonly linears: ReadonlyMap<string, Linear>;
   adapter?: LoraAdapter;
   weightsChanged?: boolean;
@@ -35,6 +37,7 @@ export abstract class Decoder implements CausalLM {
     this.tokenizer = origin.tokenizer;
     this.source = origin.source;
     this.directory = origin.directory;
+    this.generationConfig = origin.generationConfig;
     this.linears = declared.linears;
   }
 

@@ -1,15 +1,15 @@
 /** From a checkpoint on disk or on the Hub to a model. */
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data';
 import { currentDevice } from '../engine';
 import { UserError } from '../errors';
-import { isFolder, readJson } from '../files';
+import { isFolder, readBytes, readJson, realPath } from '../files';
 import { isObject } from '../json';
 import { createRandom } from '../random';
 import { loadTokenizer } from '../text';
 import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig } from './adapter-files';
-import { ConfigReader } from './config';
+import { ConfigReader, GENERATION_CONFIG } from './config';
 import type { Decoder } from './decoder';
 import { architectureOf, buildModel, namesOf } from './families';
 import type { Parameter } from './layers';
@@ -62,7 +62,7 @@ async function loadWithAdapter(
 ): Promise<CausalLM> {
   const base = baseFolder(config, directory);
   const folder = await resolveModel(base, { revision: config.revision });
-  if (existsSync(path.join(folder, ADAPTER_CONFIG)) && !isSame(folder, directory))
+  if (existsSync(path.join(folder, ADAPTER_CONFIG)) && realPath(folder) !== realPath(directory))
     throw new UserError(
       `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,
     );
@@ -83,10 +83,6 @@ function baseFolder({ base }: AdapterConfig, directory: string): string {
   return !existsSync(base) && existsSync(beside) ? beside : base;
 }
 
-function isSame(a: string, b: string): boolean {
-  return realpathSync(a) === realpathSync(b);
-}
-
 /** @param names what the model is called, and the folder of its tokenizer */
 async function loadWhole(
   directory: string,
@@ -95,7 +91,9 @@ async function loadWhole(
 ): Promise<Decoder> {
   const reader = readConfigFile(directory);
   architectureOf(reader);
-  const origin = { tokenizer: await loadTokenizer(tokenizer), source, directory };
+  const generation = path.join(directory, GENERATION_CONFIG);
+  const generationConfig = existsSync(generation) ? readBytes(generation) : undefined;
+  const origin = { tokenizer: await loadTokenizer(tokenizer), source, directory, generationConfig };
   const files: SafetensorsFile[] = [];
   let model = buildModel(reader, origin);
   try {

@@ -1,12 +1,12 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
-import { isFolder, namesIn, parseJson, remove, rename, writeError } from '../files';
+import { isFolder, namesIn, parseJson, realPath, remove, rename, writeError } from '../files';
 import { isObject } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
-import { ConfigReader } from './config';
+import { ConfigReader, GENERATION_CONFIG } from './config';
 import { architectureOf } from './families';
 import { tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
@@ -15,7 +15,6 @@ import type { CausalLM, SavedDtype, SaveOptions } from './types';
 export const STAGING = '.saving-';
 
 const WEIGHTS = 'model.safetensors';
-const GENERATION_CONFIG = 'generation_config.json';
 
 /** Files by which a folder is known as the place of a model or of a training run; it may be written to again. */
 const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
@@ -32,7 +31,7 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
   checkAdapter(model, directory);
   const staging = makeStaging(directory);
   try {
-    copyFiles(model.tokenizer.files, staging);
+    for (const [name, content] of model.tokenizer.files) writeFileSync(path.join(staging, name), content);
     if (chatTemplate !== undefined) writeFileSync(path.join(staging, 'chat_template.jinja'), chatTemplate);
     await (model.adapter ? writeAdapter(model.adapter, staging, dtype) : writeWhole(model, staging, dtype));
     moveIn(staging, directory);
@@ -66,7 +65,7 @@ export function checkAdapter({ adapter, directory: base }: CausalLM, directory: 
     throw new UserError(
       'The adapter belongs to weights that no checkpoint has, so it would be of no use alone; save the whole: mergeAdapter(model), then saveModel.',
     );
-  if (base !== undefined && existsSync(directory) && realpathSync(base) === realpathSync(directory))
+  if (base !== undefined && realPath(base) === realPath(directory))
     throw new UserError(`${directory} is the folder of the adapter's base model, which it would replace; choose another folder.`);
 }
 
@@ -106,15 +105,10 @@ function moveIn(staging: string, directory: string): void {
   for (const file of files) rename(path.join(staging, file), path.join(directory, file));
 }
 
-function copyFiles(files: readonly string[], directory: string): void {
-  for (const file of files) copyFileSync(file, path.join(directory, path.basename(file)));
-}
-
 /** All but the tokenizer. */
 async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
   await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters), { dtype });
-  const generation = model.directory && path.join(model.directory, GENERATION_CONFIG);
-  if (generation && existsSync(generation)) copyFiles([generation], directory);
+  if (model.generationConfig) writeFileSync(path.join(directory, GENERATION_CONFIG), model.generationConfig);
   writeFileSync(path.join(directory, 'config.json'), configJson(model, dtype));
 }
 

@@ -97,6 +97,8 @@ export interface CausalLM {
   readonly source: string;
   /** Local folder of the checkpoint's files, where there is one. */
   readonly directory?: string;
+  /** generation_config.json as it was read, where there is one; written back by `saveModel`. */
+  readonly generationConfig?: Uint8Array;
   /** Whether training or a merged adapter has made the weights others than those in the checkpoint. */
   weightsChanged?: boolean;
   /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. */

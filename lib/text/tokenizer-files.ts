@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
-import { readJson, readText } from '../files';
+import { readBytes, readJson, readText } from '../files';
 import { isObject } from '../json';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
@@ -30,8 +30,8 @@ export interface TokenizerJson {
 export interface TokenizerFiles extends SpecialTokenSources {
   readonly tokenizerJson: TokenizerJson;
   readonly chatTemplate: unknown;
-  /** Paths of the files that belong to the tokenizer. */
-  readonly files: readonly string[];
+  /** The files that belong to the tokenizer, by name. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
 /** @throws UserError when the folder has no tokenizer, or one of its files is broken */
@@ -57,7 +57,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
     config,
     generationConfig: object('generation_config.json'),
     chatTemplate,
-    files: TOKENIZER_FILES.map(at).filter((file) => existsSync(file)),
+    files: new Map(TOKENIZER_FILES.filter((name) => existsSync(at(name))).map((name) => [name, readBytes(at(name))])),
   };
 }
 

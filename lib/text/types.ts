@@ -57,8 +57,8 @@ export interface Tokenizer {
   readonly padId: number;
   /** What was settled, for the caller to say once: "No PAD token; EOS ... stands in for it and is ...". */
   readonly notes: readonly string[];
-  /** Paths of the tokenizer's files, to copy when a model is saved. */
-  readonly files: readonly string[];
+  /** The tokenizer's files by name, as they were when it was loaded; written when a model is saved. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
   /** The local folder that it was loaded from. */
   readonly directory: string;
 }

@@ -8,7 +8,7 @@ import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
 import { ownedTensor } from '../engine';
 import { codeOf, UserError } from '../errors';
-import { isFolder, namesIn, readJson, remove, rename, writeError, writeFileAtomic } from '../files';
+import { isFolder, namesIn, readJson, realPath, remove, rename, writeError, writeFileAtomic } from '../files';
 import { isObject } from '../json';
 import { type CausalLM, ownWeights, type SaveOptions, STAGING } from '../model';
 import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from '../model/safetensors';
@@ -61,6 +61,12 @@ export function listCheckpoints(outputDir: string): Checkpoint[] {
     .map((name) => ({ step: Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? -1), folder: path.join(outputDir, name) }))
     .filter(({ step, folder }) => step >= 0 && fs.existsSync(path.join(folder, STATE_FILE)))
     .sort((a, b) => a.step - b.step);
+}
+
+/** Whether something is a checkpoint's folder or lies in it, by whatever path either is named. */
+export function holds(folder: string, place: string): boolean {
+  const way = path.relative(realPath(folder), realPath(place));
+  return way.split(path.sep)[0] !== '..' && !path.isAbsolute(way);
 }
 
 /** What runs left behind that were killed while they wrote. */
@@ -251,12 +257,17 @@ async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Vari
   value.dispose();
 }
 
-/**
- * Removes the oldest checkpoints beyond `limit`.
- * @param best step of the checkpoint that stays although it is old
- * @param atEnd the run is over: with a limit of 1 the best stays alone, else the newest stays too
- */
-export function pruneCheckpoints(outputDir: string, limit: number | null, best: number | undefined, atEnd = false): void {
+export interface PruneOptions {
+  /** Step of the checkpoint that stays although it is old. */
+  best?: number;
+  /** Folders that stay in any case, such as that of the model that is trained. */
+  needed: readonly string[];
+  /** The run is over: with a limit of 1 the best stays alone, else the newest stays too. */
+  atEnd?: boolean;
+}
+
+/** Removes the oldest checkpoints beyond `limit`. */
+export function pruneCheckpoints(outputDir: string, limit: number | null, { best, needed, atEnd = false }: PruneOptions): void {
   if (limit === null) return;
   const all = listCheckpoints(outputDir);
   const newest = all.at(-1)?.step;
@@ -266,7 +277,9 @@ export function pruneCheckpoints(outputDir: string, limit: number | null, best: 
   const first = kept ? [kept] : [];
   const rest = all.filter((checkpoint) => checkpoint !== kept).reverse();
   const keep = new Set([...first, ...rest].slice(0, Math.max(allowed, 1)));
-  for (const checkpoint of all) if (!keep.has(checkpoint)) removeIfPossible(checkpoint.folder);
+  for (const checkpoint of all) {
+    if (!keep.has(checkpoint) && !needed.some((place) => holds(checkpoint.folder, place))) removeIfPossible(checkpoint.folder);
+  }
 }
 
 /** What another program keeps from being removed is no reason to end a run: it is tried again after the next save. */

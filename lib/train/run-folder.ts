@@ -2,10 +2,12 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import * as path from 'node:path';
+import { currentDevice } from '../engine';
 import { UserError } from '../errors';
-import { isFolder, namesIn, readJson, readText, statusOf, writeError, writeFileAtomic } from '../files';
+import { isFolder, namesIn, readJson, readText, realPath, statusOf, writeError, writeFileAtomic } from '../files';
+import type { CausalLM } from '../model';
 import { projectRoot } from '../project';
-import { listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
+import { type Checkpoint, holds, listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
 import { type Examples, fingerprint, type Item } from './examples';
 import { lockFolder } from './run-lock';
 
@@ -36,14 +38,29 @@ export interface DatasetRecord {
 
 const RUN_FILE = 'run.json';
 
+export interface ClaimOptions {
+  /** The step after which a run of this folder goes on; left out by one that starts afresh. */
+  from?: number;
+  overwrite: boolean;
+  /** Folders that must outlast the run's beginning, such as its model's. */
+  needed: readonly string[];
+}
+
 /**
  * Makes the folder ready for a run that starts afresh or resumes.
  * @returns gives it back, for other runs
- * @throws UserError when it holds something else, an unfinished run that a fresh start would lose, or another run at work
+ * @throws UserError when it holds something else, an unfinished run that a fresh start would lose, something that is needed where
+ *   checkpoints will be removed or replaced, or another run at work
  */
-export function claimFolder(folder: string, { resuming, overwrite }: { resuming: boolean; overwrite: boolean }): () => void {
+export function claimFolder(folder: string, { from, overwrite, needed }: ClaimOptions): () => void {
   const found = entries(folder);
+  const resuming = from !== undefined;
   if (found.length > 0 && !overwrite) checkOwner(folder, found, resuming);
+  checkNeeded(
+    folder,
+    listCheckpoints(folder).filter(({ step }) => !resuming || step > from),
+    needed,
+  );
   try {
     fs.mkdirSync(folder, { recursive: true });
   } catch (error) {
@@ -60,9 +77,15 @@ export function isCheckpointOf(folder: string, checkpoint: string): boolean {
   return realPath(path.dirname(path.resolve(checkpoint))) === realPath(folder);
 }
 
-/** The path without links, in the letter case that the disk has. */
-function realPath(folder: string): string {
-  return fs.existsSync(folder) ? fs.realpathSync.native(folder) : path.resolve(folder);
+/** The folders that a model was loaded from: its own, or its adapter's and the base's. */
+export function foldersOf({ directory, source }: CausalLM): string[] {
+  return directory === undefined ? [] : [directory, source];
+}
+
+function checkNeeded(folder: string, removed: readonly Checkpoint[], needed: readonly string[]): void {
+  const lost = removed.find((checkpoint) => needed.some((place) => holds(checkpoint.folder, place)));
+  if (!lost) return;
+  throw new UserError(`output_dir ${folder} holds ${lost.folder}, which this run begins with but would remove; name another output_dir.`);
 }
 
 /** Names in a folder, without hidden ones; none when there is no folder. */
@@ -101,8 +124,31 @@ export function writeRunRecord(folder: string, record: RunRecord): void {
   writeFileAtomic(path.join(folder, RUN_FILE), `${JSON.stringify(record, undefined, 2)}\n`);
 }
 
+/** What a run is made of, for `describeRun`. */
+interface RunParts {
+  /** All settings under their names in files. */
+  config: Record<string, unknown>;
+  model: CausalLM;
+  train: { examples: Examples; items: readonly Item[] };
+  evaluation?: { examples: Examples; items: readonly Item[] };
+}
+
+/** run.json of a run that begins. */
+export async function describeRun({ config, model, train, evaluation }: RunParts): Promise<RunRecord> {
+  return {
+    tool: 'tunebook',
+    finished: false,
+    config,
+    versions: versions(),
+    device: (await currentDevice()).description,
+    model: { source: model.source, sha256: await weightHashes(model.directory) },
+    dataset: await describeDataset(train.examples, train.items),
+    eval_dataset: evaluation && (await describeDataset(evaluation.examples, evaluation.items)),
+  };
+}
+
 /** Versions of this project and of what computes. */
-export function versions(): Record<string, string> {
+function versions(): Record<string, string> {
   const versionIn = (file: string) => (JSON.parse(readText(file)) as { version: string }).version;
   return {
     tunebook: versionIn(path.join(projectRoot, 'package.json')),
@@ -113,7 +159,7 @@ export function versions(): Record<string, string> {
 }
 
 /** SHA-256 of the weight files of a checkpoint folder, by name; empty where there is none. */
-export async function weightHashes(folder: string | undefined): Promise<Record<string, string>> {
+async function weightHashes(folder: string | undefined): Promise<Record<string, string>> {
   if (folder === undefined || !isFolder(folder)) return {};
   const names = namesIn(folder).filter((name) => name.endsWith('.safetensors'));
   const hashes: Record<string, string> = {};
@@ -128,7 +174,7 @@ async function fileHash(file: string): Promise<string> {
 }
 
 /** What run.json says of a dataset. */
-export async function describeDataset(examples: Examples, items: readonly Item[]): Promise<DatasetRecord> {
+async function describeDataset(examples: Examples, items: readonly Item[]): Promise<DatasetRecord> {
   const rows = [...examples];
   const sources = new Set('originOf' in examples ? rows.map((_, index) => examples.originOf(index).source) : []);
   const files: Record<string, string> = {};

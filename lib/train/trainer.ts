@@ -39,7 +39,7 @@ import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import type { SFTTrainerOptions, TrainOptions } from './options';
 import { defaultCallbacks } from './progress';
 import { type Pace, summarize, type TrainOutput } from './results';
-import { claimFolder, describeDataset, isCheckpointOf, type RunRecord, versions, weightHashes, writeRunRecord } from './run-folder';
+import { claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule } from './schedule';
 
@@ -371,7 +371,9 @@ export class SFTTrainer {
       checkAdapter(this.model, outputDir);
       // a checkpoint from elsewhere starts a folder of its own
       const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
-      this.releaseFolder = claimFolder(outputDir, { resuming, overwrite: this.config.overwriteOutputDir });
+      const needed = [...foldersOf(this.model), ...(checkpoint === undefined ? [] : [checkpoint])];
+      const from = resuming ? this.state.step : undefined;
+      this.releaseFolder = claimFolder(outputDir, { from, overwrite: this.config.overwriteOutputDir, needed });
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now
       this.runRecord = await this.describeRun();
       writeRunRecord(outputDir, this.runRecord);
@@ -396,7 +398,10 @@ export class SFTTrainer {
     const stopped = step < this.plan.maxSteps && !(this.finishing && !this.interruption.came);
     const kept = outputDir === null ? undefined : listCheckpoints(outputDir).find((checkpoint) => checkpoint.step === best?.step);
     if (loadBestModelAtEnd && kept && !stopped) await restoreWeights(kept.folder, this.model);
-    if (outputDir !== null && !stopped) pruneCheckpoints(outputDir, saveTotalLimit, loadBestModelAtEnd ? best?.step : undefined, true);
+    if (outputDir !== null && !stopped) {
+      const needed = foldersOf(this.model);
+      pruneCheckpoints(outputDir, saveTotalLimit, { best: loadBestModelAtEnd ? best?.step : undefined, needed, atEnd: true });
+    }
     const metrics = summarize(this.state, this.pace, runtime);
     const output: TrainOutput = { globalStep: step, trainingLoss: metrics.train_loss, metrics, stopped };
     await this.tell((callback) => callback.onTrainEnd?.(this.snapshot(), output));
@@ -436,7 +441,7 @@ export class SFTTrainer {
     if (outputDir === null) return;
     const folder = await writeCheckpoint(outputDir, this, optimizer, this.state, this.identity());
     const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
-    pruneCheckpoints(outputDir, saveTotalLimit, keepBest ? this.state.best?.step : undefined);
+    pruneCheckpoints(outputDir, saveTotalLimit, { best: keepBest ? this.state.best?.step : undefined, needed: foldersOf(this.model) });
     this.metricsFile?.catchUp(this.state.log);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
   }
@@ -461,18 +466,11 @@ export class SFTTrainer {
     return { ...toSnakeCase(this.config), ...(adapter && { peft_config: peftKeys(adapter.settings) }) };
   }
 
-  private async describeRun(): Promise<RunRecord> {
+  private describeRun(): Promise<RunRecord> {
+    const { model, trainItems, evalItems } = this;
     const { trainDataset, evalDataset } = this.options;
-    return {
-      tool: 'tunebook',
-      finished: false,
-      config: this.settings(),
-      versions: versions(),
-      device: (await currentDevice()).description,
-      model: { source: this.model.source, sha256: await weightHashes(this.model.directory) },
-      dataset: await describeDataset(trainDataset, this.trainItems),
-      eval_dataset: evalDataset && this.evalItems && (await describeDataset(evalDataset, this.evalItems)),
-    };
+    const evaluation = evalDataset && evalItems && { examples: evalDataset, items: evalItems };
+    return describeRun({ config: this.settings(), model, train: { examples: trainDataset, items: trainItems }, evaluation });
   }
 
   // ---- telling ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import * as fsPromises from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
@@ -56,6 +56,22 @@ test('config.json names the number format once, whatever it did before', async (
   model.dispose();
   const saved = JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
   assert.deepEqual([saved.dtype, saved.torch_dtype], ['float32', undefined]);
+});
+
+test('the small files of a model are those that it was loaded with, whatever becomes of its folder', async () => {
+  const [source, folder] = ['source', 'from-source'].map((name) => path.join(scratch, name));
+  cpSync(path.join(fixtures, 'qwen2'), source, { recursive: true });
+  writeFileSync(path.join(source, 'tokenizer.model'), Uint8Array.of(0xff, 0xfe, 0, 10));
+  const small = (place: string) => readdirSync(place).filter((name) => /^(?:tokenizer|special|generation)/.test(name));
+  const contents = (place: string) => small(place).map((name) => readFileSync(path.join(place, name)).toString('hex'));
+  const [names, before] = [small(source), contents(source)];
+  assert.ok(names.includes('generation_config.json') && names.includes('tokenizer.json'));
+  const model = await loadModel(source);
+  rmSync(source, { recursive: true });
+  await saveModel(model, folder);
+  model.dispose();
+  assert.deepEqual(small(folder), names);
+  assert.deepEqual(contents(folder), before);
 });
 
 test('a model saved as bfloat16 or float16 takes half the space and keeps what those formats can hold', async () => {
