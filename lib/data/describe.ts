@@ -3,6 +3,9 @@
 /** A row as it was read, before anything is known of its columns. */
 export type RawRow = Readonly<Record<string, unknown>>;
 
+/** Deeper values would exhaust the stack of what walks through them later. */
+export const DEEPEST = 500;
+
 /** A value in a message: what it is, and itself where it is short. */
 export function describe(value: unknown): string {
   if (value === undefined) return 'missing';

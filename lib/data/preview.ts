@@ -1,14 +1,22 @@
 /** Rows as a readable table: HTML for a notebook, text for a terminal. */
 import { escapeHtml } from '../display';
-import type { Example } from './types';
+import type { ChatMessage, Example } from './types';
 
 const LONGEST = 300;
 
 /** The cells of a row by column; conversations are written out turn by turn. */
 export function cellsOf(row: Example): Record<string, string> {
-  if ('messages' in row) return { messages: row.messages.map(({ role, content }) => `${role}: ${content}`).join('\n') };
+  if ('messages' in row) return { messages: row.messages.flatMap(linesOf).join('\n') };
   const { extras: _, ...cells } = row;
   return Object.fromEntries(Object.entries(cells).map(([column, value]) => [column, value ?? '']));
+}
+
+/** What a message says, and before it the fields that it has besides. */
+function linesOf({ role, content, ...fields }: ChatMessage): string[] {
+  const others = Object.entries(fields).map(
+    ([name, value]) => `${role} ${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  return content === null ? others : [...others, `${role}: ${content}`];
 }
 
 /** @param numbers the number to show for each row */

@@ -2,8 +2,9 @@
 import { UserError } from '../errors';
 import { isDeeperThan, isObject } from '../json';
 import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
-import { describe, type RawRow } from './describe';
-import type { ChatMessage, Example, ExampleOf, FileFormat } from './types';
+import { DEEPEST, describe, type RawRow } from './describe';
+import { messageList, saysNothing } from './messages';
+import type { Example, ExampleOf, FileFormat } from './types';
 
 const EXPECTED: Readonly<Record<FileFormat, string>> = {
   alpaca: '"instruction" and "output" (texts; "input" may be left out)',
@@ -28,19 +29,6 @@ const COLUMNS: Readonly<Record<FileFormat, readonly string[]>> = {
   messages: ['messages'],
   sharegpt: ['conversations', 'system'],
   text: ['text'],
-};
-
-const ROLES: Readonly<Record<string, string>> = {
-  human: 'user',
-  user: 'user',
-  gpt: 'assistant',
-  chatgpt: 'assistant',
-  assistant: 'assistant',
-  model: 'assistant',
-  system: 'system',
-  tool: 'tool',
-  function: 'tool',
-  observation: 'tool',
 };
 
 export interface ParsedRows {
@@ -137,57 +125,16 @@ function text(row: RawRow, column: string, place: string): string {
   throw new UserError(`${place}: "${column}" is ${describe(value)}, but a text was expected; correct the row or remove it.`);
 }
 
-function messageList(value: unknown, column: string, place: string): ChatMessage[] {
-  if (!Array.isArray(value) || value.length === 0) {
-    throw new UserError(
-      `${place}: "${column}" is ${describe(value)}, but a list of at least one message was expected; correct the row or remove it.`,
-    );
-  }
-  return value.map((entry, index) => message(entry, `${place}: message ${index + 1} of "${column}"`));
-}
-
-function message(value: unknown, place: string): ChatMessage {
-  if (typeof value !== 'object' || value === null) {
-    throw new UserError(`${place} is ${describe(value)}, but { "role", "content" } or { "from", "value" } was expected; correct the row.`);
-  }
-  const { role, from, content, value: said, tool_calls: calls } = value as Record<string, unknown>;
-  const speaker = role ?? from;
-  const known = typeof speaker === 'string' && Object.hasOwn(ROLES, speaker.toLowerCase()) ? ROLES[speaker.toLowerCase()] : undefined;
-  // a name that only the chat template knows (developer, ipython, ...) is passed on to it
-  const accepted = known ?? (typeof role === 'string' && role !== '' ? role : undefined);
-  if (accepted === undefined) {
-    throw new UserError(
-      `${place} is spoken by ${describe(speaker)}, but one of ${Object.keys(ROLES).join(', ')} was expected; correct the row.`,
-    );
-  }
-  if (Array.isArray(calls) && calls.length > 0) {
-    throw new UserError(`${place} calls a tool, which is not supported; write the call into its content, or remove the row.`);
-  }
-  return { role: accepted, content: contentText(content ?? said, place) };
-}
-
-/** Content is a text, or a list of parts of which only texts can be used. */
-function contentText(content: unknown, place: string): string {
-  if (typeof content === 'string') return content;
-  if (Array.isArray(content) && content.every((part) => part?.type === 'text' && typeof part.text === 'string')) {
-    return content.map((part) => part.text as string).join('');
-  }
-  throw new UserError(`${place} has as content ${describe(content)}, but a text was expected; correct the row or remove it.`);
-}
-
-/** Deeper values would exhaust the stack of what walks through them later. */
-const DEEPEST_EXTRA = 500;
-
 function extrasOf(row: RawRow, consumed: readonly string[], place: string): { extras?: Record<string, unknown> } {
   const extra = Object.entries(row).filter(([column]) => !consumed.includes(column));
-  const deep = extra.find(([, value]) => isDeeperThan(DEEPEST_EXTRA, value));
-  if (deep) throw new UserError(`${place}: "${deep[0]}" is nested more than ${DEEPEST_EXTRA} deep; flatten the column or remove it.`);
+  const deep = extra.find(([, value]) => isDeeperThan(DEEPEST, value));
+  if (deep) throw new UserError(`${place}: "${deep[0]}" is nested more than ${DEEPEST} deep; flatten the column or remove it.`);
   return extra.length > 0 ? { extras: Object.fromEntries(extra) } : {};
 }
 
 /** What a row should say is empty: that is no error (the model learns to end at once), but rarely meant. */
 function emptyNotes(rows: readonly Example[], placeOf: (index: number) => string): string[] {
-  const empty = [...rows.keys()].filter((index) => completionOf(rows[index]).trim() === '');
+  const empty = [...rows.keys()].filter((index) => learnsNothing(rows[index]));
   if (empty.length === 0) return [];
   const [which, learns] = empty.length === 1 ? ['1 row has', 'it'] : [`${empty.length} rows have`, 'them'];
   return [
@@ -195,10 +142,10 @@ function emptyNotes(rows: readonly Example[], placeOf: (index: number) => string
   ];
 }
 
-function completionOf(row: Example): string {
-  if ('messages' in row) return row.messages[row.messages.length - 1].content;
-  if ('prompt' in row) return row.completion;
-  return 'instruction' in row ? row.output : row.text;
+function learnsNothing(row: Example): boolean {
+  if ('messages' in row) return saysNothing(row.messages[row.messages.length - 1]);
+  const said = 'prompt' in row ? row.completion : 'instruction' in row ? row.output : row.text;
+  return said.trim() === '';
 }
 
 function columnsOf(row: RawRow): string {

@@ -4,7 +4,10 @@
 export interface ChatMessage {
   /** Usually `system`, `user`, `assistant` or `tool`. */
   role: string;
-  content: string;
+  /** What is said; null where the message does nothing but call tools. */
+  content: string | null;
+  /** Whatever else the file has of the message, for the chat template: `reasoning_content`, `tool_calls`, `name`, ... */
+  [field: string]: unknown;
 }
 
 /** Columns of a row that training does not use (an id, a category, ...), kept for `filter` and `map`. */

@@ -1,5 +1,6 @@
 /** Writing a conversation by its chat template, as transformers does, and where in the text the template's `{% generation %}` blocks lie. */
 import { messageOf, UserError } from '../errors';
+import { checkCalls } from './call-values';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** The part of transformers.js' tokenizer that writes conversations. */
@@ -93,6 +94,7 @@ function write(
   [opens, closes]: readonly [string, string],
 ): string {
   try {
+    checkCalls(messages, template);
     const text = backend.apply_chat_template(messages, {
       ...chatTemplateKwargs,
       tools: tools ?? null,
@@ -102,13 +104,20 @@ function write(
       __generation_opens: opens,
       __generation_closes: closes,
     });
-    return String(text);
+    return checkTexts(String(text), messages);
   } catch (error) {
     throw new UserError(
       `The chat template of ${directory} cannot write this conversation (roles ${messages.map((m) => m.role).join(', ')}): ${messageOf(error)}.`,
       { cause: error },
     );
   }
+}
+
+/** Where a template puts an object behind a text with `+`, Python refuses it. */
+function checkTexts(text: string, messages: readonly ChatMessage[]): string {
+  const mark = '[object Map]';
+  if (!text.includes(mark) || JSON.stringify(messages).includes(mark)) return text;
+  throw new Error('it puts an object where only a text can be; give the arguments of tool calls as JSON text');
 }
 
 /** Two characters for private use that the text itself does not have. */

@@ -146,7 +146,7 @@ function promptLength({ messages, promptLength }: MessagesExample): number {
 }
 
 function answerOf(messages: readonly ChatMessage[]): string {
-  return messages.map((message) => message.content).join('\n');
+  return messages.map((message) => message.content ?? '').join('\n');
 }
 
 function applyTemplate(template: PromptTemplate, example: Example): FormattedExample {

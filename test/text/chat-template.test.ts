@@ -53,3 +53,58 @@ test('an empty list of tools is given as it is', async () => {
   assert.deepEqual(tools, []);
   assert.equal(tokenizer.applyChatTemplate(messages, { chatTemplate: TEMPLATE, tools }), '[user]Hi[assistant]Hello');
 });
+
+/** In the manner of Qwen3: reasoning of its own, calls as JSON. */
+const AGENT =
+  "{% for m in messages %}<|im_start|>{{ m.role + '\\n' }}{% if m.reasoning_content is string %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}{% if m.content %}{{ m.content }}{% endif %}{% for call in m.tool_calls or [] %}{{ '<tool_call>' }}{{ call.function | tojson }}{{ '</tool_call>' }}{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+const callOf = (args: unknown) => ({ id: 'a1', type: 'function', function: { name: 'weather', arguments: args } });
+
+test("reasoning and tool calls of a message reach the chat template and are learned as the assistant's", async () => {
+  const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
+  const answer = {
+    role: 'assistant',
+    content: null,
+    reasoning_content: 'Look.',
+    tool_calls: [callOf({ stadt: 'Köln', n: 2.5, ok: [true, null] })],
+  };
+  const result = { role: 'tool', content: '21', tool_call_id: 'a1' };
+  const last = { role: 'assistant', content: 'Warm.', reasoning_content: 'So.' };
+  // as transformers 5.18 writes it
+  const called =
+    '<think>\nLook.\n</think>\n\n<tool_call>{"name": "weather", "arguments": {"stadt": "Köln", "n": 2.5, "ok": [true, null]}}</tool_call><|im_end|>';
+  const said = '<think>\nSo.\n</think>\n\nWarm.<|im_end|>';
+  const learned = (row: object, options: object): string => {
+    const made = tokenizeExample(Dataset.fromRows([row]).rows[0], tokenizer, { chatTemplate: AGENT, ...options });
+    return tokenizer.decode(
+      [...made.inputIds].filter((_, i) => made.lossMask[i]),
+      { skipSpecialTokens: false },
+    );
+  };
+  const whole = { messages: [messages[0], answer, result, last] };
+  const split = { prompt: [messages[0]], completion: [answer, result, last] };
+  const between = '\n<|im_start|>tool\n21<|im_end|>\n<|im_start|>assistant\n';
+  assert.equal(learned(split, {}), `${called}${between}${said}\n`);
+  assert.equal(learned(whole, { assistantOnlyLoss: true }), `${called}\n${said}\n`);
+  assert.equal(learned(whole, { completionOnlyLoss: true }), `${said}\n`);
+  assert.ok(learned(whole, {}).endsWith(`${called}${between}${said}\n`));
+});
+
+test('arguments of tool calls that would be written otherwise than in Python are refused with a way to write them', async () => {
+  const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
+  const write = (value: unknown, chatTemplate: string) =>
+    tokenizer.applyChatTemplate([messages[0], { role: 'assistant', content: '', tool_calls: [callOf({ ok: value })] }], { chatTemplate });
+  const loop = (inner: string) =>
+    `{% for m in messages %}{% for c in m.tool_calls or [] %}{% for k, v in c.function.arguments | items %}${inner}{% endfor %}{% endfor %}{% endfor %}`;
+  const byFilter = loop('{{ v | tojson if v is mapping or (v is sequence and v is not string) else v | string }}');
+  assert.equal(write('True', byFilter), 'True');
+  assert.equal(write(2.5, byFilter), '2.5');
+  assert.equal(write([true], byFilter), '[true]');
+  assert.throws(
+    () => write(true, byFilter),
+    /the argument "ok" of a call of "weather" is true, which this template writes in Python's words; give it as a text/,
+  );
+  assert.throws(() => write([1], loop('{{ v | tojson if v is mapping else v | string }}')), /"ok" of a call of "weather" is a list/);
+  assert.throws(() => write({ a: null }, loop('{{ v }}')), /is an object with null in it/);
+  const added = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ 'x' + c.function.arguments }}{% endfor %}{% endfor %}";
+  assert.throws(() => write('a', added), /it puts an object where only a text can be; give the arguments of tool calls as JSON text/);
+});
