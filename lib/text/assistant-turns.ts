@@ -49,7 +49,7 @@ interface Written {
 export function assistantTurns(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions, text: string): Span[] {
   const answers = messages.filter(isAnswer);
   if (answers.length === 0) return [];
-  const marks = unusedMarks(text + messages.map(({ content }) => content).join(''));
+  const marks = unusedMarks(text + messages.map(contentOf).join(''));
   const write: Write = (part, opened = false) => writeChat(writer, part, { ...options, addGenerationPrompt: opened });
   const frame = marks && readFrame(write, marks);
   if (frame) {
@@ -60,7 +60,7 @@ export function assistantTurns(writer: ChatWriter, messages: readonly ChatMessag
     }
   }
   throw new UserError(
-    `What the assistant says in the conversation that begins with ${quote(messages[0].content)} cannot be told from the rest of what the chat template of ${writer.directory} writes, so assistant_only_loss does not know what to learn; name a template that has {% generation %} blocks as chat_template_path, or set assistant_only_loss to false.`,
+    `What the assistant says in the conversation that begins with ${quote(contentOf(messages[0]))} cannot be told from the rest of what the chat template of ${writer.directory} writes, so assistant_only_loss does not know what to learn; name a template that has {% generation %} blocks as chat_template_path, or set assistant_only_loss to false.`,
   );
 }
 
@@ -71,8 +71,13 @@ function isAnswer({ role }: ChatMessage): boolean {
   return role === 'assistant';
 }
 
-function isBlank({ content }: ChatMessage): boolean {
-  return content.trim() === '';
+function isBlank(message: ChatMessage): boolean {
+  return contentOf(message).trim() === '';
+}
+
+/** A message that does nothing but call tools has none. */
+function contentOf({ content }: ChatMessage): string {
+  return content ?? '';
 }
 
 function quote(content: string): string {
@@ -135,7 +140,7 @@ const CLOSING_TAGS = /(?:<\/[^<>\s]*>|\[\/[^[\]\s]*\])\s*(?=\S)/g;
 
 /** A mark is the message's number between two of the same character; spaces at both ends may be trimmed and stay outside. */
 function markContent(message: ChatMessage, index: number, [starts, ends]: Marks): string {
-  const { content } = message;
+  const content = contentOf(message);
   const [start, end] = [`${starts}${index}${starts}`, `${ends}${index}${ends}`];
   if (isBlank(message)) return start + end + content;
   const body = content.trim();
@@ -168,7 +173,7 @@ function readTurns(written: Written): Span[] | undefined {
   // what stands unmarked before an answer must not look like the opening of one
   const openings = [frame.opening.trim(), frame.lead.trim()].filter((opening) => opening !== '');
   const hidden = messages.filter((message, index) => !isAnswer(message) && places[index].end === undefined);
-  if (hidden.some(({ content }) => openings.some((opening) => content.includes(opening)))) return undefined;
+  if (hidden.some((message) => openings.some((opening) => contentOf(message).includes(opening)))) return undefined;
   const fences = messages.flatMap((message, i) => (isAnswer(message) ? [] : (places[i].end ?? []))).sort((a, b) => a - b);
   const turns: Span[] = [];
   let [cursor, fence] = [0, 0];
@@ -202,7 +207,7 @@ function startOf({ messages, text, places, frame }: Written, index: number, from
   const opened = behind(frame.opening);
   if (opened !== undefined) return opened;
   if (start === undefined) return behind(frame.lead);
-  return start < from ? undefined : start - sharedSpace(messages[index].content, text.slice(from, start));
+  return start < from ? undefined : start - sharedSpace(contentOf(messages[index]), text.slice(from, start));
 }
 
 /** How much of the space that a content begins with was written. */
@@ -216,7 +221,7 @@ function sharedSpace(content: string, before: string): number {
 /** Where the answer ends, with what closes it. */
 function endOf({ messages, text, places, frame }: Written, index: number, start: number): number | undefined {
   const { end } = places[index];
-  const { content } = messages[index];
+  const content = contentOf(messages[index]);
   const last = index === messages.length - 1;
   if (end !== undefined) return last ? text.length : end + closingLength(content.slice(content.trimEnd().length), frame.closing, text, end);
   // of an empty answer, the opening was found

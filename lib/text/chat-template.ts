@@ -1,6 +1,7 @@
 /** Writing a conversation by its chat template, as transformers does, and where in the text the template's `{% generation %}` blocks lie. */
 import { messageOf, UserError } from '../errors';
 import { checkCalls } from './call-values';
+import { strftime } from './strftime';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** The part of transformers.js' tokenizer that writes conversations. */
@@ -79,7 +80,8 @@ function chosenTemplate(choose: () => unknown, directory: string): string {
 
 /** Jinja2 reads every kind of line end as \n. */
 function readTemplate(template: string): string {
-  const text = template.replace(/\r\n?/g, '\n');
+  // the engine's own strftime_now can neither be replaced nor told a time
+  const text = template.replace(/\r\n?/g, '\n').replace(/\bstrftime_now\b/g, '__strftime_now');
   const withCalls = text.replace(GENERATION, (_, left: string, end: string | undefined, right: string) =>
     end ? `{%${left} endcall ${right}%}` : `{%${left} call __generation() ${right}%}`,
   );
@@ -89,7 +91,7 @@ function readTemplate(template: string): string {
 function write(
   { backend, directory }: ChatWriter,
   messages: readonly ChatMessage[],
-  { addGenerationPrompt = false, tools, chatTemplateKwargs }: ChatTemplateOptions,
+  { addGenerationPrompt = false, tools, chatTemplateKwargs, now }: ChatTemplateOptions,
   template: string,
   [opens, closes]: readonly [string, string],
 ): string {
@@ -101,6 +103,7 @@ function write(
       tokenize: false,
       add_generation_prompt: addGenerationPrompt,
       chat_template: template,
+      __strftime_now: (format: unknown) => strftime(now ?? new Date(), String(format)),
       __generation_opens: opens,
       __generation_closes: closes,
     });

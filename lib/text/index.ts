@@ -1,6 +1,7 @@
 /** From examples to token ids. */
 export { alpacaPrompt } from './alpaca';
 export { checkConversation, explainNoTarget, type FormattedExample, formatExample, tokenizeExample } from './examples';
+export { tokenizerAt } from './strftime';
 export { loadTokenizer } from './tokenizer';
 export * from './types';
 export { showTokens, tokensHtml, tokensText } from './view';

@@ -18,6 +18,8 @@ export interface ChatTemplateOptions extends ChatTemplateInputs {
   addGenerationPrompt?: boolean;
   /** A Jinja template to use in place of the tokenizer's own. */
   chatTemplate?: string;
+  /** The time that a template's `strftime_now` tells. Default: the present. */
+  now?: Date;
 }
 
 /** A conversation as token ids. */

@@ -184,7 +184,7 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
   const different = saved.tokens !== identity.tokens ? 'training' : saved.evalTokens !== identity.evalTokens ? 'evaluation' : undefined;
   if (different !== undefined) {
     throw new UserError(
-      `The ${different} examples are not those that ${folder} was written with (data, tokenizer or template changed); ` +
+      `The ${different} examples are not those that ${folder} was written with (data, tokenizer, template or a date that it writes changed); ` +
         'continue with the same, or start afresh in another output_dir.',
     );
   }
@@ -194,6 +194,12 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
 /** The step that a checkpoint was written after. @throws UserError when it is damaged, or not one of this program's */
 export function stepOfCheckpoint(folder: string): number {
   return readStateFile(path.join(folder, STATE_FILE)).state.step;
+}
+
+/** When the run of a checkpoint began, which older checkpoints do not say, and with what. @throws UserError when the checkpoint is damaged */
+export function readBeginning(folder: string): { began?: string; identity: RunIdentity } {
+  const { state, identity } = readStateFile(path.join(folder, STATE_FILE));
+  return { began: state.began, identity };
 }
 
 function readStateFile(file: string): StateFile {

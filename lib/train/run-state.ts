@@ -5,6 +5,8 @@ import type { LossScale } from './loss-scaling';
 import { emptyWindow, type LogRecord, type LogWindow } from './metrics';
 
 export interface RunState {
+  /** Local time at which the run began, for templates that write the date; older checkpoints lack it. */
+  began?: string;
   /** Optimizer steps done. The order of examples follows from it and the seed, so no random state is kept. */
   step: number;
   epoch: number;
@@ -33,14 +35,19 @@ export function freshRun(): RunState {
 /** Whether a value that was read from a file is a state. */
 export function isRunState(value: unknown): value is RunState {
   if (!hasNumbers(value, ['step', 'epoch', 'numTokens', 'totalLoss'])) return false;
-  const { window, log, lossScale, best } = value;
+  const { began, window, log, lossScale, best } = value;
   return (
+    (began === undefined || isTime(began)) &&
     hasNumbers(window, Object.keys(emptyWindow)) &&
     Array.isArray(log) &&
     log.every((record) => hasNumbers(record, ['step', 'epoch'])) &&
     (lossScale === undefined || hasNumbers(lossScale, ['scale', 'updates', 'skipped'])) &&
     (best === undefined || hasNumbers(best, ['step']))
   );
+}
+
+function isTime(value: unknown): boolean {
+  return typeof value === 'string' && !Number.isNaN(Date.parse(value));
 }
 
 function hasNumbers(value: unknown, keys: readonly string[]): value is Record<string, unknown> {

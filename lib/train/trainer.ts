@@ -11,7 +11,7 @@ import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
-import { cutIntoRows, planRun, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
+import { cutIntoRows, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
 import { type Due, dueAfterStep, stillDue } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
@@ -26,8 +26,8 @@ import {
   writeCheckpoint,
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
-import { averageBatches, type EvalMetrics, evaluatedItems, scoreItems } from './evaluation';
-import { countTargets, countTokens, type Examples, fingerprint, type Item, type PreparedDataset, prepareExamples } from './examples';
+import { averageBatches, type EvalMetrics, scoreItems } from './evaluation';
+import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
@@ -37,6 +37,7 @@ import { notFinite } from './not-finite';
 import { dropoutNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import type { SFTTrainerOptions, TrainOptions } from './options';
+import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
 import { type Pace, summarize, type TrainOutput } from './results';
 import { claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
@@ -58,12 +59,6 @@ export class SFTTrainer {
   readonly model: CausalLM;
   /** All settings, those left out with their defaults. */
   readonly config: SFTConfig;
-  /** How the run is divided into epochs and steps. */
-  readonly plan: RunPlan;
-  /** The prepared training examples; with packing, the packed rows. */
-  readonly trainItems: readonly Item[];
-  /** The prepared evaluation examples. */
-  readonly evalItems?: readonly Item[];
   /** What the preparation has to say, such as how many examples were cut. */
   readonly notes: readonly string[];
 
@@ -71,6 +66,7 @@ export class SFTTrainer {
   /** The one of chat_template_path. */
   private readonly chatTemplate?: string;
   private callbacks: readonly TrainerCallback[];
+  private examples: PreparedRun;
   private state: RunState = freshRun();
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
   private runRecord?: RunRecord;
@@ -81,7 +77,6 @@ export class SFTTrainer {
   private training = false;
   private finishing = false;
   private interruption = new Interruption();
-  private fingerprints?: Omit<RunIdentity, 'config'>;
 
   /** @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn */
   constructor(options: SFTTrainerOptions) {
@@ -94,26 +89,33 @@ export class SFTTrainer {
         `eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`,
       );
     }
-    const { packing, shuffleDataset, seed, chatTemplatePath } = this.config;
+    const { chatTemplatePath } = this.config;
     if (chatTemplatePath !== null) this.chatTemplate = readText(chatTemplatePath);
-    const train = this.prepare(options.trainDataset, packing, shuffleDataset ? seed : undefined);
-    this.trainItems = train.items;
-    notes.push(...train.notes);
-    if (options.evalDataset) {
-      const evaluation = this.prepareEvaluation(options.evalDataset);
-      this.evalItems = evaluation.items;
-      notes.push(...evaluation.notes.map((note) => `Evaluation: ${note}`));
-    }
-    this.plan = planRun(this.trainItems.length, this.config);
+    this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate: this.chatTemplate });
     // last: what refuses the run leaves the model as it was
     if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });
-    this.notes = [...notes, ...dropoutNotes(this.model)];
+    this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model)];
     this.callbacks = this.makeCallbacks();
   }
 
   /** Those that show the run begin in the cell that runs now. */
   private makeCallbacks(): TrainerCallback[] {
     return [...(this.config.disableTqdm ? [] : defaultCallbacks()), ...(this.options.callbacks ?? [])];
+  }
+
+  /** How the run is divided into epochs and steps. */
+  get plan(): RunPlan {
+    return this.examples.plan;
+  }
+
+  /** The prepared training examples; with packing, the packed rows. */
+  get trainItems(): readonly Item[] {
+    return this.examples.trainItems;
+  }
+
+  /** The prepared evaluation examples. */
+  get evalItems(): readonly Item[] | undefined {
+    return this.examples.evalItems;
   }
 
   /** Everything logged so far, oldest first: training records with `loss`, evaluation records with `eval_loss`. */
@@ -317,7 +319,7 @@ export class SFTTrainer {
    * @throws Interrupted when it is stopped, or the run that it belongs to
    */
   async evaluate(dataset?: Examples): Promise<EvalMetrics> {
-    const items = dataset ? this.prepareEvaluation(dataset).items : this.evalItems;
+    const items = dataset ? this.examples.prepareEvaluation(dataset).items : this.evalItems;
     if (!items) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
     await currentDevice();
     if (!this.training) this.callbacks = this.makeCallbacks();
@@ -365,7 +367,11 @@ export class SFTTrainer {
     const { mixed, notes } = await startMixedPrecision(this.config.fp16);
     const { outputDir } = this.config;
     const checkpoint = resolveCheckpoint(outputDir, resume);
-    if (checkpoint !== undefined) this.state = readCheckpoint(checkpoint, this.identity());
+    if (checkpoint !== undefined) {
+      this.examples = this.examples.asIn(checkpoint);
+      this.state = readCheckpoint(checkpoint, this.identity());
+    }
+    this.state.began = this.examples.began;
     // whatever refuses the run does so before the weights change
     if (outputDir !== null) {
       checkAdapter(this.model, outputDir);
@@ -412,28 +418,6 @@ export class SFTTrainer {
     return output;
   }
 
-  private prepare(examples: Examples, packing: boolean, shuffleSeed?: number): PreparedDataset {
-    const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = this.config;
-    const { template, model } = this.options;
-    return prepareExamples(examples, model.tokenizer, {
-      maxLength,
-      completionOnlyLoss,
-      assistantOnlyLoss,
-      packing,
-      packingStrategy,
-      shuffleSeed,
-      template,
-      chatTemplate: this.chatTemplate,
-      positionLimit: model.config.positionLimit,
-      vocabSize: model.config.vocabSize,
-    });
-  }
-
-  private prepareEvaluation(examples: Examples): PreparedDataset {
-    const { items, notes } = this.prepare(examples, this.config.evalPacking ?? this.config.packing);
-    return { items: evaluatedItems(items, this.config), notes };
-  }
-
   // ---- checkpoints -----------------------------------------------------------------------------------------------
 
   private async save(optimizer: AdamW): Promise<void> {
@@ -456,8 +440,7 @@ export class SFTTrainer {
 
   /** What must be the same for a checkpoint to be continued. */
   private identity(): RunIdentity {
-    this.fingerprints ??= { tokens: fingerprint(this.trainItems), evalTokens: this.evalItems && fingerprint(this.evalItems) };
-    return { config: this.settings(), ...this.fingerprints };
+    return { config: this.settings(), ...this.examples.tokens };
   }
 
   /** All settings under their names in files. */

@@ -108,3 +108,17 @@ test('arguments of tool calls that would be written otherwise than in Python are
   const added = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ 'x' + c.function.arguments }}{% endfor %}{% endfor %}";
   assert.throws(() => write('a', added), /it puts an object where only a text can be; give the arguments of tool calls as JSON text/);
 });
+
+test("a template's date is written in Python's words, at the time that it is told", async () => {
+  const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
+  const now = new Date(2026, 2, 5, 0, 7, 9);
+  const write = (format: string, at?: Date) =>
+    tokenizer.applyChatTemplate(messages, {
+      chatTemplate: `{% if strftime_now is defined %}{{ strftime_now("${format}") }}{% endif %}`,
+      now: at,
+    });
+  assert.equal(write('%d %b %Y', now), '05 Mar 2026');
+  assert.equal(write('%A, %B %-d, %y day %j %I:%M:%S %p 100%%', now), 'Thursday, March 5, 26 day 064 12:07:09 AM 100%');
+  assert.match(write('%Y-%m-%d %H:%M'), /^\d{4}-\d\d-\d\d \d\d:\d\d$/);
+  assert.throws(() => write('%Q', now), /strftime_now knows no %Q/);
+});

@@ -1,0 +1,83 @@
+/** The examples of a run, made ready as its settings say, at the time at which it began: chat templates may write the date. */
+import type { CausalLM } from '../model';
+import { type PromptTemplate, tokenizerAt } from '../text';
+import { planRun, type RunPlan } from './batches';
+import { type RunIdentity, readBeginning } from './checkpoint';
+import type { SFTConfig } from './config';
+import { evaluatedItems } from './evaluation';
+import { type Examples, fingerprint, type Item, type PreparedDataset, prepareExamples } from './examples';
+
+/** What the examples of a run are made of. */
+export interface RunData {
+  readonly model: CausalLM;
+  readonly config: SFTConfig;
+  readonly trainDataset: Examples;
+  readonly evalDataset?: Examples;
+  readonly template?: PromptTemplate;
+  /** The one of chat_template_path. */
+  readonly chatTemplate?: string;
+}
+
+/** Examples, and how the run is divided into epochs and steps. */
+export class PreparedRun {
+  readonly trainItems: readonly Item[];
+  readonly evalItems?: readonly Item[];
+  readonly plan: RunPlan;
+  /** What the preparation has to say, such as how many examples were cut. */
+  readonly notes: readonly string[];
+  private fingerprints?: Omit<RunIdentity, 'config'>;
+
+  /**
+   * @param began local time of the run's beginning: `2026-11-28T16:20:50`
+   * @throws UserError as prepareExamples does
+   */
+  constructor(
+    private readonly data: RunData,
+    readonly began = localTime(new Date()),
+  ) {
+    const { config, trainDataset, evalDataset } = data;
+    const train = this.prepare(trainDataset, config.packing, config.shuffleDataset ? config.seed : undefined);
+    const evaluation = evalDataset && this.prepareEvaluation(evalDataset);
+    this.trainItems = train.items;
+    this.evalItems = evaluation?.items;
+    this.notes = [...train.notes, ...(evaluation?.notes ?? []).map((note) => `Evaluation: ${note}`)];
+    this.plan = planRun(this.trainItems.length, config);
+  }
+
+  /** A dataset to evaluate on, made ready as the run's own is. @throws UserError as prepareExamples does */
+  prepareEvaluation(examples: Examples): PreparedDataset {
+    const { config } = this.data;
+    const { items, notes } = this.prepare(examples, config.evalPacking ?? config.packing);
+    return { items: evaluatedItems(items, config), notes };
+  }
+
+  /** Equal for equal examples. */
+  get tokens(): Omit<RunIdentity, 'config'> {
+    this.fingerprints ??= { tokens: fingerprint(this.trainItems), evalTokens: this.evalItems && fingerprint(this.evalItems) };
+    return this.fingerprints;
+  }
+
+  /** The examples with the date at which the run of a checkpoint began, where they are then those that it was written with; else these. */
+  asIn(folder: string): PreparedRun {
+    const { began, identity } = readBeginning(folder);
+    const isOf = ({ tokens }: PreparedRun): boolean => tokens.tokens === identity.tokens && tokens.evalTokens === identity.evalTokens;
+    if (began === undefined || began === this.began || isOf(this)) return this;
+    const then = new PreparedRun(this.data, began);
+    return isOf(then) ? then : this;
+  }
+
+  private prepare(examples: Examples, packing: boolean, shuffleSeed?: number): PreparedDataset {
+    const { model, config, template, chatTemplate } = this.data;
+    const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = config;
+    const { positionLimit, vocabSize } = model.config;
+    return prepareExamples(examples, tokenizerAt(model.tokenizer, new Date(this.began)), {
+      ...{ maxLength, completionOnlyLoss, assistantOnlyLoss, packing, packingStrategy, shuffleSeed },
+      ...{ template, chatTemplate, positionLimit, vocabSize },
+    });
+  }
+}
+
+/** As the clock on the wall shows it: a run that goes on elsewhere writes the date that it began with. */
+function localTime(time: Date): string {
+  return new Date(time.getTime() - time.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
