@@ -108,25 +108,40 @@ function questionOf(row: Example, prompt: string): string {
   return prompt;
 }
 
-/** Result of `exactMatch`. */
+/** An answer and its scores; both undefined where the row has no reference, as `compareModels` leaves them. */
+export interface ScoredAnswer extends Answer {
+  exactMatch: number | undefined;
+  f1: number | undefined;
+}
+
+/** Result of `exactMatch`. Its means are over the rows with a reference, and undefined when none has one. */
 export interface ExactMatchResult {
   /** Share of answers that are their reference, letter by letter. */
-  exactMatch: number;
+  exactMatch: number | undefined;
   /** Mean word F1. */
-  f1: number;
-  /** In the rows' order. */
-  answers: Array<Answer & AnswerScores>;
+  f1: number | undefined;
+  /** Those of all rows, in their order. */
+  answers: ScoredAnswer[];
 }
 
 /**
  * Lets a model answer every row and compares the answers with the rows' own, white space at the ends aside. Greedy unless a
- * temperature is given.
+ * temperature is given. Rows without a reference (plain text, an empty output) are answered but not scored: they count in no mean.
  * @returns the share of answers that are right letter by letter, the mean F1 over words (as SQuAD's: small letters, without
- *   punctuation and articles), and all answers with their scores
+ *   punctuation and articles), and all answers with their scores; undefined in the place of scores and means that no reference allows
  * @throws UserError when an option is out of range, or a prompt is longer than the model can read
  */
 export async function exactMatch(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<ExactMatchResult> {
-  const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoreAnswer(answer.answer, answer.reference) }));
-  const mean = (pick: 'exactMatch' | 'f1') => answers.reduce((sum, answer) => sum + answer[pick], 0) / Math.max(answers.length, 1);
-  return { exactMatch: mean('exactMatch'), f1: mean('f1'), answers };
+  const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoresOf(answer) }));
+  return { exactMatch: meanOf(answers.map((answer) => answer.exactMatch)), f1: meanOf(answers.map(({ f1 }) => f1)), answers };
+}
+
+function scoresOf({ answer, reference }: Answer): Pick<ScoredAnswer, 'exactMatch' | 'f1'> {
+  return reference === '' ? { exactMatch: undefined, f1: undefined } : scoreAnswer(answer, reference);
+}
+
+/** Of those that are there; undefined when none is. */
+function meanOf(scores: ReadonlyArray<number | undefined>): number | undefined {
+  const there = scores.filter((score) => score !== undefined);
+  return there.length === 0 ? undefined : there.reduce((sum, score) => sum + score, 0) / there.length;
 }

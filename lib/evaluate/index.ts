@@ -1,5 +1,14 @@
 /** Perplexity, answers against references, and two models side by side. */
-export { type Answer, type AnswerOptions, type AnswerScores, answerAll, type ExactMatchResult, exactMatch, scoreAnswer } from './answers';
+export {
+  type Answer,
+  type AnswerOptions,
+  type AnswerScores,
+  answerAll,
+  type ExactMatchResult,
+  exactMatch,
+  type ScoredAnswer,
+  scoreAnswer,
+} from './answers';
 export {
   type ComparedAnswer,
   type ComparedQuestion,

@@ -109,6 +109,26 @@ describe('answers', () => {
       asked.map(({ output }) => output.trim()),
     );
   });
+
+  test('to rows without a reference are not scored, and not part of the means', async (t) => {
+    const model = await tinyModel(t);
+    const unanswered = [{ text: 'Once upon a time' }, { instruction: 'Say hello.', output: '' }];
+    const options = { maxNewTokens: 6 };
+    const [{ answer }] = (await exactMatch(model, rows.slice(0, 1), options)).answers;
+    assert.notEqual(answer, '');
+    const { exactMatch: share, f1, answers } = await exactMatch(model, [...unanswered, { ...rows[0], output: answer }], options);
+    assert.deepEqual([share, f1], [1, 1]);
+    assert.deepEqual(
+      answers.map((each) => [each.exactMatch, each.f1]),
+      [
+        [undefined, undefined],
+        [undefined, undefined],
+        [1, 1],
+      ],
+    );
+    const none = await exactMatch(model, unanswered, options);
+    assert.deepEqual([none.exactMatch, none.f1], [undefined, undefined]);
+  });
 });
 
 describe('compareModels', () => {
