@@ -11,7 +11,7 @@ import { probe, type SessionSettings } from './ort/session';
 import type { EngineMemory, EngineStatistics } from './ort/statistics';
 import { type TfjsNodeName, useLibtensorflow } from './tfjs-node';
 
-/** Devices a user may ask for; `auto` takes the fastest that works here. */
+/** Devices a user may ask for; `auto` is the CPU. */
 export type DeviceName = 'auto' | 'cpu' | 'webgpu' | 'tfjs-node-gpu' | 'tfjs-node';
 
 /** How a device computes. */
