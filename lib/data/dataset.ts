@@ -24,7 +24,7 @@ export interface SplitOptions {
   seed?: number;
 }
 
-/** Rows of one kind, in order. */
+/** Rows, in order; usually of one kind. */
 export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   /** The rows themselves, as plain records. */
   readonly rows: readonly Row[];
@@ -143,7 +143,8 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
 
   /** `Dataset: 2412 rows (alpaca)`, where it is a cell's last expression. */
   [printed](): string {
-    return `Dataset: ${this.length} row${this.length === 1 ? '' : 's'} (${this.format})`;
+    const others = this.rows.some((row) => formatOf(row) !== this.format) ? ' and others' : '';
+    return `Dataset: ${this.length} row${this.length === 1 ? '' : 's'} (${this.format}${others})`;
   }
 
   private pick(indices: readonly number[]): Dataset<Row> {

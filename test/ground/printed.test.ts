@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
-import { Dataset } from '../../lib/data';
+import { Dataset, type Example } from '../../lib/data';
 import { createModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
@@ -19,6 +19,8 @@ test('datasets, tokenizers, models and trainers print as one line each, as the l
 
   assert.equal(inspect(rows), 'Dataset: 3 rows (alpaca)');
   assert.equal(inspect({ test: rows.take(1) }), '{ test: Dataset: 1 row (alpaca) }');
+  const mixed = new Dataset<Example>([{ messages: [{ role: 'user', content: 'Hi' }] }, ...rows.rows]);
+  assert.equal(inspect(mixed), 'Dataset: 4 rows (messages and others)');
   assert.equal(inspect(tokenizer), `Tokenizer: ${tokenizer.vocabSize} tokens, from ${folder}`);
   const count = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
   assert.equal(inspect(model), `llama model: ${count.toLocaleString('en')} parameters, 1 layer, from new weights, seed 1`);
