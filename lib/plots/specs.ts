@@ -73,9 +73,9 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
 export interface CurveOptions {
   /** Heading; by default the curve's own name. */
   readonly title?: string;
-  /** Second line of the heading; by default the last and the best values. An empty text leaves it out. */
+  /** Second line of the heading; by default the first and the last value, or the peak, and the best evaluation. An empty text leaves it out. */
   readonly subtitle?: string;
-  /** Weight of the past in the smoothed line, 0 (raw only) to below 1; by default by the number of points. */
+  /** Weight of the neighbouring points on both sides in the smoothed line, 0 (raw only) to below 1; by default by the number of points. */
   readonly smoothing?: number;
   /**
    * Loss and gradient norm on a logarithmic axis, where all their values are above 0. By default the loss is where its highest value
