@@ -5,6 +5,7 @@ import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { readBytes, readJson, readText } from '../files';
 import { isObject } from '../json';
+import { asInRust } from './pre-tokenizer';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
 type JsonObject = Record<string, unknown>;
@@ -74,9 +75,9 @@ function parseTokenizerJson(value: unknown, file: string): TokenizerJson {
   }
   return {
     normalizer: null,
-    pre_tokenizer: null,
     decoder: null,
     ...json,
+    pre_tokenizer: asInRust(json.pre_tokenizer ?? null),
     model: model as TokenizerJson['model'],
     added_tokens: parseAddedTokens(json.added_tokens ?? [], file),
     post_processor: (json.post_processor as JsonObject | null | undefined) ?? null,
@@ -124,7 +125,7 @@ function fromVocabulary(directory: string, tokenizerConfig: JsonObject, specialT
     padding: null,
     added_tokens: addedTokensFile(path.join(directory, 'added_tokens.json'), [tokenizerConfig, specialTokensMap]),
     normalizer: null,
-    pre_tokenizer: byteLevel,
+    pre_tokenizer: asInRust(byteLevel),
     post_processor: { ...byteLevel, trim_offsets: false },
     decoder: byteLevel,
     model: {

@@ -40,6 +40,17 @@ for (const [name, folder] of [
   });
 }
 
+test('digits and whitespace of every script cut a text as in Python, whatever is cut by them', async () => {
+  const { strings, cases } = readFixture('pre-tokenizers.json');
+  const json = JSON.parse(fs.readFileSync(path.join(golden, 'tokenizer.json'), 'utf8'));
+  for (const { pre_tokenizer, ids } of cases) {
+    const tokenizer = await loadTokenizer(copyOf(golden, (copy) => writeJson(copy, 'tokenizer.json', { ...json, pre_tokenizer })));
+    for (const [index, text] of strings.entries()) {
+      assert.deepEqual(tokenizer.encode(text), ids[index], `${JSON.stringify(text)} by ${JSON.stringify(pre_tokenizer)}`);
+    }
+  }
+});
+
 test('every golden model settles the same special tokens as its configuration', async () => {
   for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
     const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden', family, 'model'));

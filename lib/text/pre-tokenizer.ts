@@ -1,0 +1,42 @@
+/**
+ * How a text is cut before the vocabulary is asked, as the tokenizers library in Rust does it. @huggingface/tokenizers builds two of the
+ * steps from JavaScript's own classes of characters: its digits are those of ASCII, and its whitespace has U+FEFF and lacks U+0085. The
+ * patterns of `Split` it does read as Rust has them, so that these steps are written as such.
+ */
+import { isObject } from '../json';
+
+type Step = Record<string, unknown>;
+
+/** GPT-2's pattern, which is built into `ByteLevel`. */
+const WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/** The pre-tokenizer of a tokenizer.json in steps that mean the same here and in Rust; what is no pre-tokenizer is left to its reader. */
+export function asInRust(preTokenizer: unknown): unknown {
+  if (!isObject(preTokenizer)) return preTokenizer;
+  const steps = stepsOf(preTokenizer);
+  return steps.length === 1 ? steps[0] : { type: 'Sequence', pretokenizers: steps };
+}
+
+function stepsOf(step: Step): unknown[] {
+  switch (step.type) {
+    case 'Sequence':
+      return [Array.isArray(step.pretokenizers) ? { ...step, pretokenizers: step.pretokenizers.map(asInRust) } : step];
+    case 'Digits':
+      return [split(step.individual_digits === true ? '\\p{N}' : '\\p{N}+')];
+    case 'ByteLevel':
+      if (step.use_regex === false) return [step];
+      return [
+        // the space is a part of the first word, so it must be there before the words are told apart
+        ...(step.add_prefix_space === true ? [{ type: 'Replace', pattern: { Regex: '\\A(?! )' }, content: ' ' }] : []),
+        // no text is between its matches; to keep only these takes less time than to cut at them
+        { ...split(WORDS), behavior: 'Removed', invert: true },
+        { ...step, add_prefix_space: false, use_regex: false },
+      ];
+    default:
+      return [step];
+  }
+}
+
+function split(pattern: string): Step {
+  return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
+}
