@@ -1,10 +1,10 @@
-/** The columns that a conversation's chat template reads beside the messages, under TRL's names. */
+/** The columns that a conversation's chat template reads beside the messages, under TRL's names and those of rows that were read before. */
 import { messageOf, UserError } from '../errors';
 import { isObject } from '../json';
 import { describe, type RawRow } from './describe';
 import type { ChatTemplateInputs } from './types';
 
-export const CHAT_COLUMNS: readonly string[] = ['tools', 'chat_template_kwargs'];
+export const CHAT_COLUMNS: readonly string[] = ['tools', 'chat_template_kwargs', 'chatTemplateKwargs'];
 
 /** Variables that are settled elsewhere, and what settles them; the others are how transformers' `apply_chat_template` is called. */
 const SETTLED: Readonly<Record<string, string>> = {
@@ -24,7 +24,7 @@ const SETTLED: Readonly<Record<string, string>> = {
  * @throws UserError when one of them is something else
  */
 export function chatTemplateInputs(row: RawRow, place: string): ChatTemplateInputs {
-  const [tools, kwargs] = [toolList(row.tools, place), templateKwargs(row.chat_template_kwargs, place)];
+  const [tools, kwargs] = [toolList(row.tools, place), templateKwargs(row.chat_template_kwargs ?? row.chatTemplateKwargs, place)];
   return { ...(tools && { tools }), ...(kwargs && { chatTemplateKwargs: kwargs }) };
 }
 

@@ -37,7 +37,7 @@ function flatten({ extras, ...row }: Example): Record<string, string | number | 
 
 const TEXTS = new Set(['instruction', 'input', 'output', 'prompt', 'completion', 'text']);
 
-const OBJECTS = new Set(['messages', 'conversations', 'tools', 'chat_template_kwargs']);
+const OBJECTS = new Set(['messages', 'promptLength', 'conversations', 'tools', 'chat_template_kwargs']);
 
 function unflatten(column: string, cell: unknown): unknown {
   // a table read from CSV turns an answer like 42 into a number

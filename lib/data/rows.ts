@@ -26,7 +26,7 @@ const NAMES: Readonly<Record<FileFormat, string>> = {
 const COLUMNS: Readonly<Record<FileFormat, readonly string[]>> = {
   alpaca: ['instruction', 'input', 'output'],
   prompt_completion: ['prompt', 'completion'],
-  messages: ['messages'],
+  messages: ['messages', 'promptLength'],
   sharegpt: ['conversations', 'system'],
   text: ['text'],
 };
@@ -74,7 +74,11 @@ function parseRow(value: unknown, format: FileFormat, place: string): Example {
 }
 
 function asRow(value: unknown, place: string, expected: string): RawRow {
-  if (isObject(value)) return value;
+  if (isObject(value)) {
+    const { extras, ...columns } = value;
+    // of a row that was read before
+    return isObject(extras) ? { ...extras, ...columns } : value;
+  }
   throw new UserError(`${place} is ${describe(value)}, but ${expected} was expected; correct the row or remove it.`);
 }
 
@@ -82,7 +86,7 @@ function asRow(value: unknown, place: string, expected: string): RawRow {
 const FORMATS: readonly FileFormat[] = ['messages', 'sharegpt', 'prompt_completion', 'alpaca', 'text'];
 
 /** Columns that a row of a format may lack. */
-const OPTIONAL: readonly string[] = ['input', 'system'];
+const OPTIONAL: readonly string[] = ['input', 'system', 'promptLength'];
 
 /** Whether a row has a format's columns. One that is null is missing: so pandas and Hugging Face's datasets write rows without it. */
 function hasColumns(row: RawRow, format: FileFormat): boolean {
@@ -102,7 +106,10 @@ const PARSERS: { readonly [F in FileFormat]: (row: RawRow, place: string) => Exa
     output: text(row, 'output', place),
   }),
   prompt_completion: parsePromptCompletion,
-  messages: (row, place) => ({ messages: messageList(row.messages, 'messages', place) }),
+  messages: (row, place) => {
+    const messages = messageList(row.messages, 'messages', place);
+    return { messages, ...promptLengthOf(row, messages.length, place) };
+  },
   sharegpt: (row, place) => {
     const messages = messageList(row.conversations, 'conversations', place);
     const system = typeof row.system === 'string' && row.system !== '' ? [{ role: 'system', content: row.system }] : [];
@@ -117,6 +124,16 @@ function parsePromptCompletion(row: RawRow, place: string): Example {
   }
   const prompt = messageList(row.prompt, 'prompt', place);
   return { messages: [...prompt, ...messageList(row.completion, 'completion', place)], promptLength: prompt.length };
+}
+
+/** How a row that was read before says where its completion begins. */
+function promptLengthOf({ promptLength }: RawRow, messages: number, place: string): { promptLength?: number } {
+  if (promptLength === undefined || promptLength === null) return {};
+  if (Number.isInteger(promptLength) && Number(promptLength) >= 0 && Number(promptLength) < messages)
+    return { promptLength: Number(promptLength) };
+  throw new UserError(
+    `${place}: "promptLength" is ${describe(promptLength)}, but a whole number from 0 to ${messages - 1} was expected; correct the row or leave it out.`,
+  );
 }
 
 function text(row: RawRow, column: string, place: string): string {

@@ -129,6 +129,51 @@ test('a dataset goes into a danfojs DataFrame and comes back the same', async ()
   assert.deepEqual(Dataset.fromDataFrame(await new Dataset(messages).toDataFrame()).rows, messages);
 });
 
+test('rows that were read once are read again as they are, through a DataFrame, too', async () => {
+  const [user, assistant] = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ];
+  const divided = {
+    prompt: [user],
+    completion: [assistant],
+    tools: [{ type: 'function' }],
+    chat_template_kwargs: { enable_thinking: false },
+    id: 7,
+  };
+  for (const values of [
+    [divided],
+    [{ messages: [user, assistant] }, { messages: [user, assistant, user, assistant], promptLength: 3 }],
+    [{ conversations: [user, assistant], chat_template_kwargs: { a: 1 } }],
+    [{ instruction: 'Add.', input: '', output: '3', level: 'easy' }],
+    [{ text: 'one', prompt: 'two' }],
+  ]) {
+    const { rows } = Dataset.fromRows(values);
+    assert.deepEqual(Dataset.fromRows([...rows]).rows, rows);
+    assert.deepEqual(Dataset.fromDataFrame(await new Dataset(rows).toDataFrame()).rows, rows);
+  }
+  assert.deepEqual(Dataset.fromRows([divided]).rows[0], {
+    messages: [user, assistant],
+    promptLength: 1,
+    tools: divided.tools,
+    chatTemplateKwargs: divided.chat_template_kwargs,
+    extras: { id: 7 },
+  });
+});
+
+test('a promptLength that divides no conversation is refused with row, value and remedy', () => {
+  const messages = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ];
+  for (const promptLength of [2, -1, 0.5, '1']) {
+    assert.throws(() => Dataset.fromRows([{ messages }, { messages, promptLength }]), {
+      name: 'UserError',
+      message: /^rows row 2: "promptLength" is the \w+ "?-?[\d.]+"?, but a whole number from 0 to 1 was expected/,
+    });
+  }
+});
+
 test('numbers in the text columns of a DataFrame are read as text', () => {
   const frame = { columns: ['prompt', 'completion'], values: [['1 + 1', 2]] };
   assert.deepEqual(Dataset.fromDataFrame(frame).rows, [{ prompt: '1 + 1', completion: '2' }]);
