@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { codeOf, messageOf, UserError } from './errors';
 import { parseJson } from './json';
+import { decodeUtf8 } from './utf8';
 
 export { parseJson } from './json';
 
@@ -236,13 +237,13 @@ export function writeError(file: string, error: unknown): unknown {
 
 /**
  * Reads a text file (UTF-8; a byte-order mark is dropped).
- * @throws UserError when the path is missing, is a folder, or cannot be read
+ * @throws UserError when the path is missing, is a folder, or cannot be read, and where it is no UTF-8 (with line and column)
  */
 export function readText(file: string): string {
   try {
     // told at once, not after all of it has been read
     if (isLargerThanText(file)) throw Object.assign(new Error(), { code: 'ERR_STRING_TOO_LONG' });
-    const text = fs.readFileSync(file, 'utf8');
+    const text = decodeUtf8(fs.readFileSync(file), file);
     return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
   } catch (error) {
     throw readError(file, error);
@@ -276,17 +277,17 @@ const LINE_END = 0x0a;
  * @throws UserError as `readText`
  */
 export function* readLines(file: string): Generator<string, void, void> {
-  let isFirst = true;
+  let number = 1;
   for (const bytes of readLineBytes(file)) {
-    const line = bytesToText(file, bytes);
-    yield isFirst && line.charCodeAt(0) === 0xfeff ? line.slice(1) : line;
-    isFirst = false;
+    const line = bytesToText(file, bytes, number);
+    yield number === 1 && line.charCodeAt(0) === 0xfeff ? line.slice(1) : line;
+    number++;
   }
 }
 
-function bytesToText(file: string, bytes: Buffer): string {
+function bytesToText(file: string, bytes: Buffer, line: number): string {
   try {
-    return bytes.toString('utf8');
+    return decodeUtf8(bytes, file, line);
   } catch (error) {
     throw readError(file, error);
   }

@@ -5,6 +5,7 @@ import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
 import { DEEPEST, describe, type RawRow } from './describe';
 import { messageList, saysNothing } from './messages';
 import type { Example, ExampleOf, FileFormat } from './types';
+import { checkWellFormed } from './well-formed';
 
 const EXPECTED: Readonly<Record<FileFormat, string>> = {
   alpaca: '"instruction" and "output" (texts; "input" may be left out)',
@@ -40,7 +41,7 @@ export interface ParsedRows {
 /**
  * Parses rows that came from a file or a table.
  * @param placeOf names row `index` (from 0) in an error: "data.json row 3"
- * @throws UserError at the first row that has no known format, another format than the first, or a field that is no text
+ * @throws UserError at the first row that has no known format, another format than the first, or a field that is no text or has half of a character
  */
 export function parseRows(values: readonly unknown[], placeOf: (index: number) => string): ParsedRows {
   if (values.length === 0) throw new UserError(`${placeOf(0).replace(/ (row|line) 1$/, '')} holds no rows; give at least one.`);
@@ -69,8 +70,9 @@ function parseRow(value: unknown, format: FileFormat, place: string): Example {
     );
   }
   const parsed = PARSERS[format](row, place);
-  if (!('messages' in parsed)) return { ...parsed, ...extrasOf(row, COLUMNS[format], place) };
-  return { ...parsed, ...chatTemplateInputs(row, place), ...extrasOf(row, [...COLUMNS[format], ...CHAT_COLUMNS], place) };
+  const consumed = 'messages' in parsed ? [...COLUMNS[format], ...CHAT_COLUMNS] : COLUMNS[format];
+  checkWellFormed(row, consumed, place);
+  return { ...parsed, ...('messages' in parsed && chatTemplateInputs(row, place)), ...extrasOf(row, consumed, place) };
 }
 
 function asRow(value: unknown, place: string, expected: string): RawRow {

@@ -260,6 +260,23 @@ test('a field that is no text is named with its row, column and value', async ()
   assert.deepEqual(row, { messages: [{ role: 'constructor', content: 'x' }] });
 });
 
+test('half of a character is refused with its row and column, wherever in a row training reads it', async () => {
+  const half = JSON.parse('"an emoji \\ud83d cut"');
+  const say = (content: string, more = {}) => ({ messages: [{ role: 'user', content }], ...more });
+  for (const [column, good, bad] of [
+    ['text', { text: 'an emoji 😀' }, { text: half }],
+    ['output', alpaca, { ...alpaca, output: half }],
+    ['messages', say('Hi'), say(half)],
+    ['tools', say('Hi'), say('Hi', { tools: [{ name: half }] })],
+  ] as const) {
+    await refuses(
+      fileWith(lines([good, bad])),
+      new RegExp(`line 2: "${column}" has \\\\ud83d, which is half of a character .*; correct the row or remove it\\.$`),
+    );
+  }
+  assert.equal((await loadDataset(fileWith(lines([{ text: 'x', id: half }])))).length, 1, 'extras are not read');
+});
+
 test('one JSON object that is no row list is refused', async () => {
   await refuses(fileWith(JSON.stringify({ data: [alpaca] }, null, 1)), /holds one JSON value, but an array of rows was expected/);
 });

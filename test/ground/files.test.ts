@@ -17,7 +17,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { UserError } from '../../lib/errors';
-import { checkWritable, parseJson, readJson, readText, rename, writeFileAtomic } from '../../lib/files';
+import { checkWritable, parseJson, readJson, readLines, readText, rename, writeFileAtomic } from '../../lib/files';
 
 let folder = '';
 
@@ -29,7 +29,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function file(name: string, content: string): string {
+function file(name: string, content: string | Uint8Array): string {
   writeFileSync(path.join(folder, name), content);
   return path.join(folder, name);
 }
@@ -158,6 +158,33 @@ test('missing paths, folders and empty files are named', () => {
 
 test('a byte-order mark does not disturb', () => {
   assert.deepEqual(readJson(file('bom.json', '\ufeff{"a":1}')), { a: 1 });
+});
+
+test('a file that is not UTF-8 is refused with line, column and remedy, read as a whole or by lines', () => {
+  const latin1 = file('latin1.jsonl', Buffer.from('{"text": "Tee"}\n\n{"text": "Im Café über"}\n', 'latin1'));
+  const cut = file('cut.txt', Buffer.from('one\ntwo \u20ac').subarray(0, -1));
+  for (const read of [readText, (name: string) => [...readLines(name)]]) {
+    assert.match(
+      refusal(() => read(latin1)),
+      /latin1\.jsonl is not UTF-8 text: line 3, column 17 has a byte that stands for no character \(at \ufffd in .*Im Caf\ufffd.*\); save it as UTF-8\.$/,
+    );
+    assert.match(
+      refusal(() => read(cut)),
+      /cut\.txt is not UTF-8 text: line 2, column 5 /,
+    );
+    for (const [mark, swap] of [
+      ['\xff\xfe', (text: Buffer) => text],
+      ['\xfe\xff', (text: Buffer) => text.swap16()],
+    ] as const) {
+      const utf16 = file('utf16.json', Buffer.concat([Buffer.from(mark, 'latin1'), swap(Buffer.from('{}\n', 'utf16le'))]));
+      assert.match(
+        refusal(() => read(utf16)),
+        /utf16\.json is written in UTF-16, but UTF-8 is read here; save it as UTF-8\.$/,
+      );
+    }
+  }
+  const own = file('own.txt', 'a \ufffd of its own');
+  assert.equal(readText(own), 'a \ufffd of its own');
 });
 
 const BROKEN: ReadonlyArray<[string, number, number]> = [
