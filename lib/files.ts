@@ -259,6 +259,12 @@ export function readBytes(file: string): Uint8Array {
   }
 }
 
+/** The first bytes of a file, so many at most. @throws UserError when the path is missing, is a folder, or cannot be read */
+export function readStart(file: string, length: number): Buffer {
+  for (const piece of readPieces(file, length)) return piece;
+  return Buffer.alloc(0);
+}
+
 /** Bytes that make no longer text than there can be. */
 const LONGEST_TEXT = constants.MAX_STRING_LENGTH;
 
@@ -312,13 +318,13 @@ function* readLineBytes(file: string): Generator<Buffer, void, void> {
   yield whole(Buffer.alloc(0));
 }
 
-function* readPieces(file: string): Generator<Buffer, void, void> {
+function* readPieces(file: string, size = PIECE): Generator<Buffer, void, void> {
   let handle: number | undefined;
   try {
     handle = fs.openSync(file, 'r');
     for (;;) {
-      const piece = Buffer.allocUnsafe(PIECE);
-      const length = fs.readSync(handle, piece, 0, PIECE, null);
+      const piece = Buffer.allocUnsafe(size);
+      const length = fs.readSync(handle, piece, 0, size, null);
       if (length === 0) return;
       yield piece.subarray(0, length);
     }

@@ -35,7 +35,8 @@ interface JsonFault {
 const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these inside strings
-const STRING_PART = /(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*/y;
+const CHARACTERS = /[^"\\\u0000-\u001f]+/y;
+const ESCAPE = /\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/y;
 
 /** Walks text that `JSON.parse` has refused and returns where and why; iterative, so that deep nesting cannot exhaust the stack. */
 function findJsonError(text: string): JsonFault {
@@ -83,7 +84,8 @@ function findJsonError(text: string): JsonFault {
 
   function string(): JsonFault | undefined {
     at++;
-    take(STRING_PART);
+    // one pattern for all of a text would remember each of its choices, which a long one has no room for
+    while (take(CHARACTERS) || take(ESCAPE));
     if (text[at] !== '"') return { offset: at, expected: text[at] === '\\' ? 'a valid escape' : 'the closing double quote of a text' };
     at++;
     return undefined;

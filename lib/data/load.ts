@@ -3,14 +3,16 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { isLargerThanText, parseJson, readLines, readText } from '../files';
 import { Dataset, type RowOrigin } from './dataset';
+import { checkKind } from './foreign-files';
 import { parseRows } from './rows';
 
 /**
  * Reads a dataset file: a JSON array or JSONL, whose rows are Alpaca (`instruction`, `input`, `output`), prompt/completion,
  * chat `messages`, ShareGPT `conversations` or plain `text`; the format is recognized by the first row.
- * @throws UserError for a missing path, a folder, an empty file, broken JSON (with line and column), a row of another format (with its number)
+ * @throws UserError for a missing path, a folder, an empty file, one of another kind (a table, a compressed one, ...), broken JSON (with line and column), a row of another format (with its number)
  */
 export async function loadDataset(file: string): Promise<Dataset> {
+  checkKind(file);
   const { values, origins } = isLargerThanText(file) ? readLarge(file) : readSmall(file);
   const { rows, notes } = parseRows(values, (index) => (origins[index] ? `${file} ${origins[index].unit} ${origins[index].row}` : file));
   return new Dataset(rows, { origins, notes });

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:buffer';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 
 import { after, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { Dataset, loadDataset } from '../../lib/data';
 
 import { UserError } from '../../lib/errors';
@@ -13,7 +15,7 @@ const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-load-'));
 after(() => fs.rmSync(folder, { recursive: true }));
 let count = 0;
 
-function fileWith(content: string, name = `data-${count++}.json`): string {
+function fileWith(content: string | Uint8Array, name = `data-${count++}.json`): string {
   const file = path.join(folder, name);
   fs.writeFileSync(file, content);
   return file;
@@ -199,6 +201,33 @@ test('a missing path, a folder and an empty file are each refused in one sentenc
   await refuses(folder, /is a folder, but a file was expected/);
   await refuses(fileWith('  \n'), /is empty/);
   await refuses(fileWith('[]'), /holds no rows/);
+});
+
+test('a file of another kind is named as what it is, with what makes rows of it', async () => {
+  const bytes = (text: string) => Buffer.from(text, 'latin1');
+  for (const [content, name, ...patterns] of [
+    ['prompt,completion\r\nQ,A\r\n', 'table.csv', /table\.csv is a table of comma-separated values, but .* JSON or JSONL; .*read_csv/],
+    ['prompt\tcompletion\nQ\tA\n', 'table.TSV', /is a table of tab-separated values/],
+    ['Once upon a time.\n', 'story.txt', /is plain text, .*\{"text": "\.\.\."\}/],
+    [bytes('PAR1\x15\x04\x15'), 'data.parquet', /is a Parquet file, .*from_parquet\(\.\.\.\)\.to_json/],
+    [bytes('ARROW1\0\0'), 'data.arrow', /is an Arrow file, /],
+    [gzipSync(lines([alpaca])), 'data.jsonl.gz', /is compressed with gzip, .*; unpack it/],
+    [bytes('PK\x03\x04\x14'), 'data.xlsx', /is a ZIP archive \(or an Excel workbook/],
+    ['version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n', 'lfs.jsonl', /is a pointer of Git LFS .*; run git lfs pull/],
+    ['\n<!DOCTYPE html><html></html>', 'page.json', /is a page of HTML, .*"resolve" in place of "blob"/],
+    [Buffer.from(`\ufeff${lines([alpaca])}`, 'utf16le'), 'wide.txt', /is written in UTF-16, .*; save it as UTF-8/],
+  ] as const) {
+    await refuses(fileWith(content, name), ...patterns);
+  }
+  assert.equal((await loadDataset(fileWith(lines([alpaca]), 'rows.txt'))).length, 1, 'JSON is read under any name');
+});
+
+test('rows are read from a pipe', { skip: process.platform === 'win32' && 'Windows has no such pipes' }, async (t) => {
+  const pipe = path.join(folder, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const writer = spawn('sh', ['-c', `printf '%s' '${lines([alpaca, alpaca])}' > ${pipe}`]);
+  t.after(() => writer.kill());
+  assert.equal((await loadDataset(pipe)).length, 2);
 });
 
 test('broken JSON is reported with line and column', async () => {

@@ -227,6 +227,15 @@ test('every JSON text that is cut short is located at its end', () => {
   }
 });
 
+test('broken JSON behind a very long text is located, too', () => {
+  for (const text of ['a'.repeat(2e7), 'é\\n'.repeat(3e6)]) {
+    assert.match(
+      refusal(() => parseJson(`{"text": "${text}", }`, 'long.json')),
+      new RegExp(`^long\\.json .*line 1, column ${text.length + 14}: expected a key`),
+    );
+  }
+});
+
 test('deeply nested broken JSON does not exhaust the stack', () => {
   assert.match(
     refusal(() => parseJson('['.repeat(200_000), 'deep.json')),
