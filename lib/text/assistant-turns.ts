@@ -223,14 +223,21 @@ function endOf({ messages, text, places, frame }: Written, index: number, start:
   const { end } = places[index];
   const content = contentOf(messages[index]);
   const last = index === messages.length - 1;
-  if (end !== undefined) return last ? text.length : end + closingLength(content.slice(content.trimEnd().length), frame.closing, text, end);
+  if (last && (end !== undefined || isBlank(messages[index]))) return text.length;
+  // calls of tools and the like may stand between the content and what closes the answer
+  if (end !== undefined && !saysMore(messages[index]))
+    return end + closingLength(content.slice(content.trimEnd().length), frame.closing, text, end);
   // of an empty answer, the opening was found
-  if (!isBlank(messages[index])) return undefined;
-  if (last) return text.length;
-  if (frame.closing === '') return start;
-  const at = text.indexOf(frame.closing, start);
+  if (end === undefined && !isBlank(messages[index])) return undefined;
+  if (frame.closing === '') return end ?? start;
+  const at = text.indexOf(frame.closing, end ?? start);
   const next = places.slice(index + 1).find((place) => firstMark(place) !== undefined);
   return at < 0 || at > ((next && firstMark(next)) ?? text.length) ? undefined : at + frame.closing.length;
+}
+
+/** Whether a message has more than its role and content. */
+function saysMore(message: ChatMessage): boolean {
+  return Object.keys(message).length > 2;
 }
 
 /** How far the text from `at` on is the answer's own space, of which some may have been trimmed, and the closing. */
