@@ -47,21 +47,50 @@ interface Written {
  * @throws UserError when the template changes contents so that they cannot be found again
  */
 export function assistantTurns(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions, text: string): Span[] {
+  const turns = findTurns(writer, messages, options, text);
+  if (turns) return turns.filter(({ start, end }) => start < end);
+  throw new UserError(
+    `${notFound(writer, messages)}, so assistant_only_loss does not know what to learn; name a template that has {% generation %} blocks as chat_template_path, or set assistant_only_loss to false.`,
+  );
+}
+
+/**
+ * The last of the assistant's turns, as `assistantTurns` finds it; nothing where there is none.
+ * @throws UserError when the template changes contents so that they cannot be found again
+ */
+export function lastAssistantTurn(
+  writer: ChatWriter,
+  messages: readonly ChatMessage[],
+  options: ChatTemplateOptions,
+  text: string,
+): Span[] {
+  const turns = findTurns(writer, messages, options, text);
+  if (turns) return turns.slice(-1).filter(({ start, end }) => start < end);
+  throw new UserError(
+    `${notFound(writer, messages)}, so completion_only_loss does not know what to learn; write the row with "prompt" and "completion", or set completion_only_loss to false.`,
+  );
+}
+
+function notFound({ directory }: ChatWriter, messages: readonly ChatMessage[]): string {
+  const content = contentOf(messages[0]);
+  const begins = JSON.stringify(content.length > 40 ? `${content.slice(0, 40)}...` : content);
+  return `What the assistant says in the conversation that begins with ${begins} cannot be told from the rest of what the chat template of ${directory} writes`;
+}
+
+/** Nothing where the border of a turn is not certain; turns may be empty. */
+function findTurns(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions, text: string): Span[] | undefined {
   const answers = messages.filter(isAnswer);
   if (answers.length === 0) return [];
   const marks = unusedMarks(text + messages.map(contentOf).join(''));
   const write: Write = (part, opened = false) => writeChat(writer, part, { ...options, addGenerationPrompt: opened });
   const frame = marks && readFrame(write, marks);
-  if (frame) {
-    for (const marking of markings(answers.some(isBlank))) {
-      const places = findPlaces(messages, text, marking, marks, write);
-      const turns = places && readTurns({ messages, text, places, frame });
-      if (turns) return turns;
-    }
+  if (!frame) return undefined;
+  for (const marking of markings(answers.some(isBlank))) {
+    const places = findPlaces(messages, text, marking, marks, write);
+    const turns = places && readTurns({ messages, text, places, frame });
+    if (turns) return turns;
   }
-  throw new UserError(
-    `What the assistant says in the conversation that begins with ${quote(contentOf(messages[0]))} cannot be told from the rest of what the chat template of ${writer.directory} writes, so assistant_only_loss does not know what to learn; name a template that has {% generation %} blocks as chat_template_path, or set assistant_only_loss to false.`,
-  );
+  return undefined;
 }
 
 type Write = (messages: readonly ChatMessage[], opened?: boolean) => string;
@@ -78,10 +107,6 @@ function isBlank(message: ChatMessage): boolean {
 /** A message that does nothing but call tools has none. */
 function contentOf({ content }: ChatMessage): string {
   return content ?? '';
-}
-
-function quote(content: string): string {
-  return JSON.stringify(content.length > 40 ? `${content.slice(0, 40)}...` : content);
 }
 
 /** What to try in turn: first what tells most. */
@@ -184,7 +209,7 @@ function readTurns(written: Written): Span[] | undefined {
     const start = startOf(written, index, cursor);
     const end = start === undefined ? undefined : endOf(written, index, start);
     if (start === undefined || end === undefined || end < start) return undefined;
-    if (start < end) turns.push({ start, end });
+    turns.push({ start, end });
     cursor = end;
   }
   return turns;

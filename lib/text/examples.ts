@@ -32,8 +32,9 @@ export function formatExample(
     const split = promptLength(example);
     const chat = chatOptions(example, chatTemplate);
     const prompt = tokenizer.applyChatTemplate(example.messages.slice(0, split), { ...chat, addGenerationPrompt: true });
-    const whole = tokenizer.applyChatTemplate(example.messages, chat);
-    return { prompt, completion: whole.startsWith(prompt) ? whole.slice(prompt.length) : answerOf(example.messages.slice(split)) };
+    const said = example.promptLength === undefined ? example.messages.slice(0, split + 1) : example.messages;
+    const whole = tokenizer.applyChatTemplate(said, chat);
+    return { prompt, completion: whole.startsWith(prompt) ? whole.slice(prompt.length) : answerOf(said.slice(split)) };
   }
   if ('prompt' in example) return { prompt: example.prompt, completion: example.completion };
   if ('instruction' in example) return { prompt: alpacaPrompt(example), completion: example.output };
@@ -103,14 +104,21 @@ function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, option
     tokenizer.encode(tokenizer.applyChatTemplate(part, { ...chat, addGenerationPrompt }));
   const completionOnly = options.completionOnlyLoss ?? example.promptLength !== undefined;
   const maskCompletion = (ids: number[]): Draft => maskPrompt(encodePart(example.messages.slice(0, promptLength(example)), true), ids);
+  const maskTurns = (turns: 'all' | 'last'): Draft => {
+    const { ids, assistant, exact } = tokenizer.encodeChat(example.messages, { ...chat, turns });
+    return { ids, mask: assistant, boundaryMismatch: !exact };
+  };
   if (!assistantOnlyLoss) {
     const ids = encodePart(example.messages, false);
-    return completionOnly ? maskCompletion(ids) : { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+    if (!completionOnly) return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
+    const counted = maskCompletion(ids);
+    // where TRL knows a completion it counts tokens like this; a last turn may not begin there, or not end where all does
+    const ends = example.messages.at(-1)?.role === 'assistant';
+    return example.promptLength !== undefined || (ends && !counted.boundaryMismatch) ? counted : maskTurns('last');
   }
-  const { ids, assistant, exact } = tokenizer.encodeChat(example.messages, chat);
-  const turns = { ids, mask: assistant, boundaryMismatch: !exact };
+  const turns = maskTurns('all');
   // a conversation has a completion of its own only where the row says so
-  return completionOnly && example.promptLength !== undefined ? both(turns, maskCompletion(ids)) : turns;
+  return completionOnly && example.promptLength !== undefined ? both(turns, maskCompletion(turns.ids)) : turns;
 }
 
 /** What the chat template is given for all parts of a conversation. */

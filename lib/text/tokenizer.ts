@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { resolveModel } from '../data/hub';
 import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
-import { assistantTurns } from './assistant-turns';
+import { assistantTurns, lastAssistantTurn } from './assistant-turns';
 import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
@@ -121,10 +121,11 @@ function makeTokenizer(
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
     tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
     applyChatTemplate: (messages, options) => writeChat(chat, messages, options),
-    encodeChat: (messages, options = {}) => {
-      const { text, generated } = writeMarkedChat(chat, messages, options);
+    encodeChat: (messages, { turns, ...options } = {}) => {
+      const last = turns === 'last';
+      const { text, generated } = last ? { text: writeChat(chat, messages, options) } : writeMarkedChat(chat, messages, options);
       const ids = encode(text);
-      const spans = generated ?? assistantTurns(chat, messages, options, text);
+      const spans = generated ?? (last ? lastAssistantTurn : assistantTurns)(chat, messages, options, text);
       const assistant = maskSpans(ids, text, spans, surfaces);
       return assistant ? { ids, assistant, exact: true } : maskBeginnings(ids, text, spans, encode);
     },

@@ -22,10 +22,18 @@ export interface ChatTemplateOptions extends ChatTemplateInputs {
   now?: Date;
 }
 
+export interface EncodeChatOptions extends ChatTemplateOptions {
+  /** Of which turns the tokens are marked: all that the assistant says, as the template tells it, or the whole of its last turn. Default all. */
+  turns?: 'all' | 'last';
+}
+
 /** A conversation as token ids. */
 export interface EncodedChat {
   readonly ids: number[];
-  /** 1 for the tokens of what the assistant says: what the template's `{% generation %}` blocks wrote, else its turns behind their openings. */
+  /**
+   * 1 for the tokens of what the assistant says: what the template's `{% generation %}` blocks wrote; where it has none, and of
+   * the last turn alone, turns from behind their openings.
+   */
   readonly assistant: Uint8Array;
   /** False where a token may lie across the border of a turn, since the tokenizer does not let its tokens be found in the text. */
   readonly exact: boolean;
@@ -45,7 +53,7 @@ export interface Tokenizer {
    * The token ids of a conversation, and which of them the template wrote as an assistant's.
    * @throws UserError as applyChatTemplate does, and where the template changes what the assistant says beyond recognition
    */
-  encodeChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): EncodedChat;
+  encodeChat(messages: readonly ChatMessage[], options?: EncodeChatOptions): EncodedChat;
   readonly hasChatTemplate: boolean;
   /** One more than the largest id that the tokenizer produces; a checkpoint's embedding may have more rows. */
   readonly vocabSize: number;

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import { UserError } from '../../lib/errors';
 import { projectRoot } from '../../lib/project';
-import { loadTokenizer, tokenizeExample } from '../../lib/text';
+import { loadTokenizer, type TokenizeOptions, tokenizeExample } from '../../lib/text';
 import { assistantTurns } from '../../lib/text/assistant-turns';
 import { type ChatBackend, writeChat } from '../../lib/text/chat-template';
 import type { ChatMessage } from '../../lib/text/types';
@@ -35,9 +35,13 @@ const RESULTS_OF_TOOLS = `{% for m in messages %}{% if m.content.startswith('<re
 const SKIPS_EMPTY = `{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.content %}{{ 'says ' + m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}${OPENING}`;
 
 /** What of the conversation carries loss, stretch by stretch. */
-async function learned(chatTemplate: string, messages: ChatMessage[]): Promise<string[]> {
+async function learned(
+  chatTemplate: string,
+  messages: ChatMessage[],
+  options: TokenizeOptions = { assistantOnlyLoss: true },
+): Promise<string[]> {
   const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
-  const made = tokenizeExample({ messages }, tokenizer, { chatTemplate, assistantOnlyLoss: true });
+  const made = tokenizeExample({ messages }, tokenizer, { ...options, chatTemplate });
   assert.equal(made.boundaryMismatch, false);
   const ids = [...made.inputIds];
   const starts = ids.flatMap((_, i) => (made.lossMask[i] && !made.lossMask[i - 1] ? [i] : []));
@@ -75,6 +79,20 @@ test('a turn ends with what closes it there, also where a conversation ends othe
   assert.deepEqual(await learned(ENDS_THE_WHOLE, twoRounds('Hello', 'So.')), ['Hello<|end|>', 'So.<|end|><|endoftext|>']);
   assert.deepEqual(await learned(RETURNS, twoRounds('Hello', 'So.')), ['Hello<|end|>', 'So.<|return|>']);
   assert.deepEqual(await learned(CHATML, [...twoRounds('Hello', 'So.'), user('Bye')]), ['Hello<|im_end|>\n', 'So.<|im_end|>\n']);
+});
+
+test('of the last turn alone, no more and no less than the turn is learned', async () => {
+  const options = { completionOnlyLoss: true };
+  const rounds = twoRounds('<think>\nHm\n</think>\n\nHello', '<think>\nWell\n</think>\n\nSo.');
+  assert.deepEqual(await learned(DROPS_THOUGHTS, rounds, options), ['\n\nSo.<end>']);
+  assert.deepEqual(await learned(DROPS_THOUGHTS, twoRounds('Hello', 'So.'), options), ['So.<end>']);
+  assert.deepEqual(await learned(CHATML, [...twoRounds('Hello', 'So.'), user('Bye')], options), ['So.<|im_end|>\n']);
+  assert.deepEqual(await learned(CHATML, twoRounds('Hello', 'So.'), options), ['So.<|im_end|>\n']);
+  await assert.rejects(
+    learned(DROPS_THOUGHTS.replace('[-1]', '[-1] | length'), rounds, options),
+    (error: unknown) =>
+      error instanceof UserError && /completion_only_loss does not know what to learn; write the row with/.test(error.message),
+  );
 });
 
 test('a template without a generation prompt has its answers learned with what closes them', async () => {

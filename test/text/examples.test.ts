@@ -179,3 +179,13 @@ test('an example formatted for generation gives the chat prompt with an open ass
     completion: 'Hello<|im_end|>\n',
   });
 });
+
+test('messages behind the last assistant turn are no part of the answer', async () => {
+  const tokenizer = await goldenTokenizer();
+  const messages = ['Hi', 'Hello', 'Bye'].map((content, i) => ({ role: i % 2 ? 'assistant' : 'user', content }));
+  assert.equal(formatExample({ messages }, tokenizer, { chatTemplate: CHATML }).completion, 'Hello<|im_end|>\n');
+  assert.equal(
+    formatExample({ messages, promptLength: 1 }, tokenizer, { chatTemplate: CHATML }).completion.endsWith('Bye<|im_end|>\n'),
+    true,
+  );
+});
