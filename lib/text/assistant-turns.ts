@@ -83,7 +83,7 @@ function findTurns(writer: ChatWriter, messages: readonly ChatMessage[], options
   if (answers.length === 0) return [];
   const marks = unusedMarks(text + messages.map(contentOf).join(''));
   const write: Write = (part, opened = false) => writeChat(writer, part, { ...options, addGenerationPrompt: opened });
-  const frame = marks && readFrame(write, marks);
+  const frame = marks && frameOf(writer, options, write, marks);
   if (!frame) return undefined;
   for (const marking of markings(answers.some(isBlank))) {
     const places = findPlaces(messages, text, marking, marks, write);
@@ -113,6 +113,23 @@ function contentOf({ content }: ChatMessage): string {
 function markings(blankAnswers: boolean): Marking[] {
   const choices = blankAnswers ? [true, false] : [true];
   return [true, false].flatMap((questions) => choices.map((blanks) => ({ questions, blanks })));
+}
+
+/** What was found for the last conversation: those of a dataset are mostly written by the same template with the same variables. */
+const latestFrames = new WeakMap<ChatWriter, { readonly key: string; readonly frame: Frame | undefined }>();
+
+function frameOf(
+  writer: ChatWriter,
+  { chatTemplate, tools, chatTemplateKwargs }: ChatTemplateOptions,
+  write: Write,
+  marks: Marks,
+): Frame | undefined {
+  const key = JSON.stringify([marks, chatTemplate, tools, chatTemplateKwargs]);
+  const known = latestFrames.get(writer);
+  if (known?.key === key) return known.frame;
+  const frame = readFrame(write, marks);
+  latestFrames.set(writer, { key, frame });
+  return frame;
 }
 
 /** Nothing where the template refuses two questions with their answers, or does not write them. */

@@ -168,8 +168,8 @@ test('the number of renderings does not depend on how many turns a conversation 
       return `${messages.map(({ role, content }) => `<${role}>${content}\n`).join('')}${add_generation_prompt ? '<assistant>' : ''}`;
     },
   };
-  const writer = { backend, hasTemplate: true, directory: '.' };
   const counts = [1, 100].map((rounds) => {
+    const writer = { backend, hasTemplate: true, directory: '.' };
     const messages = Array.from({ length: rounds }, (_, i) => [user(`q${i}`), assistant(`a${i}`)]).flat();
     count = 0;
     const text = writeChat(writer, messages);
