@@ -2,6 +2,7 @@
 import { messageOf, UserError } from '../errors';
 import { checkCalls } from './call-values';
 import { strftime } from './strftime';
+import { rewriteStripCalls, strip } from './strip-calls';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** The part of transformers.js' tokenizer that writes conversations. */
@@ -78,10 +79,19 @@ function chosenTemplate(choose: () => unknown, directory: string): string {
   }
 }
 
-/** Jinja2 reads every kind of line end as \n. */
+/** Templates as the engine is given them, by what they were: one writes many conversations. */
+const READ = new Map<string, string>();
+
 function readTemplate(template: string): string {
+  const known = READ.get(template) ?? prepareTemplate(template);
+  READ.set(template, known);
+  return known;
+}
+
+/** Jinja2 reads every kind of line end as \n. */
+function prepareTemplate(template: string): string {
   // the engine's own strftime_now can neither be replaced nor told a time
-  const text = template.replace(/\r\n?/g, '\n').replace(/\bstrftime_now\b/g, '__strftime_now');
+  const text = rewriteStripCalls(template.replace(/\r\n?/g, '\n').replace(/\bstrftime_now\b/g, '__strftime_now'));
   const withCalls = text.replace(GENERATION, (_, left: string, end: string | undefined, right: string) =>
     end ? `{%${left} endcall ${right}%}` : `{%${left} call __generation() ${right}%}`,
   );
@@ -104,6 +114,7 @@ function write(
       add_generation_prompt: addGenerationPrompt,
       chat_template: template,
       __strftime_now: (format: unknown) => strftime(now ?? new Date(), String(format)),
+      __strip: strip,
       __generation_opens: opens,
       __generation_closes: closes,
     });
