@@ -103,7 +103,9 @@ interface References {
 
 function prepareReferences(model: CausalLM, dataset: Dataset, template?: PromptTemplate): References {
   const { tokenizer, config } = model;
-  const rows = [...dataset.rows.keys()].filter((index) => ask(dataset.rows[index], model, template).reference !== '');
+  // the end alone is no answer either
+  const none = ['', tokenizer.eosToken];
+  const rows = [...dataset.rows.keys()].filter((index) => !none.includes(ask(dataset.rows[index], model, template).reference));
   if (rows.length === 0) return { rows, items: [] };
   const chosen = new Set(rows);
   const { items } = prepareExamples(

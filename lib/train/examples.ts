@@ -46,17 +46,18 @@ export type Examples = Dataset | readonly Example[];
 
 /**
  * Tokenizes every example and, with packing, lays them into rows of `maxLength`. Packed rows that are
- * left without a target are left out, which is said.
- * @throws UserError when there is no example, when one leaves nothing to learn (TRL drops it without a word), when one is longer than the model can read,
- * or when only assistant turns are to be learned and one is no conversation
+ * left without a target are left out, and so are empty examples without packing, which is said.
+ * @throws UserError when there is no example, when one leaves nothing to learn (TRL drops it without a word),
+ * when one is longer than the model can read, or when only assistant turns are to be learned and one is no conversation
  */
 export function prepareExamples(examples: Examples, tokenizer: Tokenizer, options: PrepareOptions = {}): PreparedDataset {
   const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed } = options;
+  const placeOf = (index: number): string => ('placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`);
   const rows = [...examples];
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
   const tokenized = rows.map((row, index) => {
-    const place = 'placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`;
+    const place = placeOf(index);
     checkConversation(row, options, place);
     const made = tokenizeExample(row, tokenizer, {
       maxLength: splits ? undefined : (maxLength ?? undefined),
@@ -69,7 +70,11 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
     return made;
   });
   const notes = [...notesOf(tokenized, maxLength), ...lastTurnNotes(rows, options)];
-  const inOrder = tokenized.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
+  // in a packed row they are a token among others; alone they could be all of a step
+  const kept = packing && maxLength !== null ? tokenized : tokenized.filter((made) => !isEmpty(made));
+  if (tokenized.every(isEmpty)) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
+  if (kept.length < tokenized.length) notes.push(emptyNote(tokenized, placeOf));
+  const inOrder = kept.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
   const sequences = shuffleSeed === undefined ? inOrder : shuffled(inOrder, createRandom(shuffleSeed));
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
   const packed = packRows(sequences, maxLength, splits);
@@ -80,10 +85,21 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   return { items: shuffleSeed === undefined ? items : shuffled(items, createRandom(shuffleSeed)), notes };
 }
 
+/** Whether an example is nothing but its end, as that of an empty text is: TRL keeps it, though nothing predicts its only token. */
+function isEmpty({ inputIds, lossMask, truncated }: TokenizedExample): boolean {
+  return inputIds.length === 1 && lossMask[0] === 1 && !truncated;
+}
+
+function emptyNote(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string): string {
+  const count = tokenized.filter(isEmpty).length;
+  const which = count === 1 ? '1 example has' : `${count} examples have`;
+  return `${which} no text (first: ${placeOf(tokenized.findIndex(isEmpty))}), from which there is nothing to learn, and ${count === 1 ? 'was' : 'were'} left out.`;
+}
+
 /** @param pieceLength tokens of the longest piece that the example will be cut into */
 function checkTokens(made: TokenizedExample, place: string, pieceLength: number, { positionLimit, vocabSize }: PrepareOptions): void {
   const { inputIds } = made;
-  if (countTargets(made) === 0) throw new UserError(explainNoTarget(made, place));
+  if (countTargets(made) === 0 && !isEmpty(made)) throw new UserError(explainNoTarget(made, place));
   const longest = Math.min(inputIds.length, pieceLength);
   if (positionLimit !== undefined && longest > positionLimit) {
     throw new UserError(

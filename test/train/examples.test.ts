@@ -42,3 +42,39 @@ test('completion_only_loss on conversations learns the last assistant turn, unli
   ])
     assert.equal(quiet, '');
 });
+
+test('an empty text among others is left out with a note, or packed as TRL packs it; alone it is refused', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const rows = Dataset.fromRows([{ text: 'A line of text.' }, { text: '' }, { text: 'Another line.' }], 'data.jsonl');
+  const { items, notes } = prepareExamples(rows, tokenizer);
+  assert.equal(items.length, 2);
+  assert.deepEqual(notes, ['1 example has no text (first: data.jsonl row 2), from which there is nothing to learn, and was left out.']);
+  const packed = prepareExamples(rows, tokenizer, { packing: true, maxLength: 64 });
+  // TRL 1.13 packs them so: the longest first
+  assert.deepEqual(
+    packed.items.map((item) => item.map(({ inputIds }) => inputIds.length)),
+    [
+      [items[0], items[1]]
+        .map(([{ inputIds }]) => inputIds.length)
+        .sort((a, b) => b - a)
+        .concat(1),
+    ],
+  );
+  for (const packing of [false, true]) {
+    assert.throws(() => prepareExamples([{ text: '' }], tokenizer, { packing, maxLength: 64 }), {
+      name: 'UserError',
+      message: /^row 1: no token of this example carries loss/,
+    });
+  }
+});
+
+test('an example whose completion is cut away is refused, however short max_length is', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  for (const row of [{ prompt: 'What is it?', completion: 'Tea.' }, { text: 'Some text' }]) {
+    assert.throws(() => prepareExamples([{ text: 'other text' }, row], tokenizer, { maxLength: 1 }), UserError);
+    assert.throws(() => prepareExamples([row], tokenizer, { maxLength: 1 }), {
+      name: 'UserError',
+      message: /^row 1: the prompt alone fills max_length 1/,
+    });
+  }
+});
