@@ -1,7 +1,9 @@
 /** From a dataset to what the trainer reads: token sequences, cut to length and, with packing, laid together in rows. */
 import { createHash } from 'node:crypto';
 import type { Dataset, Example } from '../data';
+import { parseRows } from '../data/rows';
 import { UserError } from '../errors';
+import { isObject } from '../json';
 import { createRandom, shuffled } from '../random';
 import { checkConversation, explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
 import { packRows } from './packing';
@@ -47,13 +49,13 @@ export type Examples = Dataset | readonly Example[];
 /**
  * Tokenizes every example and, with packing, lays them into rows of `maxLength`. Packed rows that are
  * left without a target are left out, and so are empty examples without packing, which is said.
- * @throws UserError when there is no example, when one leaves nothing to learn (TRL drops it without a word),
+ * @throws UserError when there is no example, when one has not the shape of a row, when one leaves nothing to learn (TRL drops it without a word),
  * when one is longer than the model can read, or when only assistant turns are to be learned and one is no conversation
  */
 export function prepareExamples(examples: Examples, tokenizer: Tokenizer, options: PrepareOptions = {}): PreparedDataset {
   const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed } = options;
   const placeOf = (index: number): string => ('placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`);
-  const rows = [...examples];
+  const rows = [...examples].map((row, index) => checkedRow(row, options, placeOf(index)));
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
   const tokenized = rows.map((row, index) => {
@@ -83,6 +85,16 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   const items = packed.filter((row) => row.some((sequence) => countTargets(sequence) > 0));
   if (items.length < packed.length) notes.push(`${packed.length - items.length} of those rows hold no token to learn and were left out.`);
   return { items: shuffleSeed === undefined ? items : shuffled(items, createRandom(shuffleSeed)), notes };
+}
+
+/**
+ * A row in the shape that it is tokenized from; types do not hold those who write JavaScript, or read rows on their own.
+ * @throws UserError as the rows of a file are refused; with a template, which may take rows of any shape, only what is no record
+ */
+function checkedRow(row: Example, { template }: PrepareOptions, place: string): Example {
+  if (template && isObject(row)) return row;
+  const { extras: _, ...columns } = isObject(row) ? row : { extras: undefined };
+  return parseRows([isObject(row) ? columns : row], () => place).rows[0];
 }
 
 /** Whether an example is nothing but its end, as that of an empty text is: TRL keeps it, though nothing predicts its only token. */

@@ -78,3 +78,30 @@ test('an example whose completion is cut away is refused, however short max_leng
     });
   }
 });
+
+test('rows of the wrong shape are refused with their number, whoever made them', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const good = { prompt: 'Q', completion: 'A' };
+  for (const [row, pattern] of [
+    [{ question: 'q', answer: 'a' }, /^row 2 has the columns "question", "answer", which is no known format/],
+    [{ prompt: 'p' }, /^row 2 has the column "prompt", which is no known format/],
+    [{ prompt: 'p', completion: null }, /^row 2: "completion" is null, but a text was expected/],
+    [{ messages: 'x' }, /^row 2: "messages" is the text "x"/],
+    [{ text: 5 }, /^row 2: "text" is the number 5/],
+    [{ instruction: 'x', output: null }, /^row 2: "output" is null/],
+    [null, /^row 2 is null, but an object with named columns was expected/],
+    ['text', /^row 2 is the text "text"/],
+  ] as const) {
+    const rows = [good, row] as unknown as Array<typeof good>;
+    assert.throws(() => prepareExamples(rows, tokenizer), { name: 'UserError', message: pattern });
+    assert.throws(() => prepareExamples(new Dataset(rows), tokenizer), { name: 'UserError', message: pattern });
+  }
+  const template = () => good;
+  const own = [{ question: 'q' }] as unknown as Array<typeof good>;
+  assert.equal(prepareExamples(own, tokenizer, { template }).items.length, 1, 'a template takes rows of any shape');
+  const divided = [{ prompt: [conversation.messages[0]], completion: [conversation.messages[1]] }] as unknown as Array<typeof good>;
+  assert.deepEqual(
+    prepareExamples(divided, tokenizer, { chatTemplate: CHATML }),
+    prepareExamples([{ ...conversation, promptLength: 1 }], tokenizer, { chatTemplate: CHATML }),
+  );
+});
