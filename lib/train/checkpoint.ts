@@ -54,12 +54,22 @@ export interface Checkpoint {
   folder: string;
 }
 
+/** Whether a folder is a complete checkpoint. */
+export function isCheckpoint(folder: string): boolean {
+  return fs.existsSync(path.join(folder, STATE_FILE));
+}
+
+/** Where the checkpoint of a step lies in a run's folder. */
+export function checkpointFolder(outputDir: string, step: number): string {
+  return path.join(outputDir, `checkpoint-${step}`);
+}
+
 /** The complete checkpoints of a run's folder, oldest first. */
 export function listCheckpoints(outputDir: string): Checkpoint[] {
   if (!isFolder(outputDir)) return [];
   return namesIn(outputDir)
     .map((name) => ({ step: Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? -1), folder: path.join(outputDir, name) }))
-    .filter(({ step, folder }) => step >= 0 && fs.existsSync(path.join(folder, STATE_FILE)))
+    .filter(({ step, folder }) => step >= 0 && isCheckpoint(folder))
     .sort((a, b) => a.step - b.step);
 }
 
@@ -101,7 +111,7 @@ export async function writeCheckpoint(
   state: RunState,
   identity: RunIdentity,
 ): Promise<string> {
-  const folder = path.join(outputDir, `checkpoint-${state.step}`);
+  const folder = checkpointFolder(outputDir, state.step);
   const unfinished = path.join(outputDir, `${UNFINISHED}checkpoint-${state.step}`);
   try {
     remove(unfinished);
@@ -158,7 +168,7 @@ export function resolveCheckpoint(outputDir: string | null, resume: boolean | st
       throw new UserError('resume_from_checkpoint is true, but there is no output_dir to find checkpoints in; set it.');
     return listCheckpoints(outputDir).at(-1)?.folder;
   }
-  if (fs.existsSync(path.join(resume, STATE_FILE))) return resume;
+  if (isCheckpoint(resume)) return resume;
   const known = listCheckpoints(listCheckpoints(resume).length > 0 ? resume : path.dirname(resume));
   const hint =
     known.length > 0 ? `the nearest complete one is ${known[known.length - 1].folder}` : 'name a folder such as output_dir/checkpoint-100';
@@ -264,8 +274,8 @@ async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Vari
 }
 
 export interface PruneOptions {
-  /** Step of the checkpoint that stays although it is old. */
-  best?: number;
+  /** The checkpoint that stays although it is old; it may also lie in another folder. */
+  best?: string | null;
   /** Folders that stay in any case, such as that of the model that is trained. */
   needed: readonly string[];
   /** The run is over: with a limit of 1 the best stays alone, else the newest stays too. */
@@ -277,7 +287,7 @@ export function pruneCheckpoints(outputDir: string, limit: number | null, { best
   if (limit === null) return;
   const all = listCheckpoints(outputDir);
   const newest = all.at(-1)?.step;
-  const kept = all.find(({ step }) => step === best);
+  const kept = all.find(({ folder }) => typeof best === 'string' && realPath(folder) === realPath(best));
   // while the run goes on, a limit of 1 keeps the best and the newest: one to end with, one to continue from
   const allowed = limit === 1 && kept && kept.step !== newest && !atEnd ? 2 : limit;
   const first = kept ? [kept] : [];

@@ -90,3 +90,20 @@ export interface LogRecord {
   /** Optimizer steps done. */
   step: number;
 }
+
+/** The record of the steps since the last one; a norm that overflowed is left out. */
+export function stepRecord(
+  window: LogWindow,
+  { norm, learningRate, numTokens, epoch, step }: Record<'norm' | 'learningRate' | 'numTokens' | 'epoch' | 'step', number>,
+): LogRecord {
+  return {
+    loss: window.loss / window.steps,
+    ...(Number.isFinite(norm) && { grad_norm: norm }),
+    learning_rate: learningRate,
+    entropy: window.entropy / window.microBatches,
+    num_tokens: numTokens,
+    mean_token_accuracy: window.accuracy / window.microBatches,
+    epoch,
+    step,
+  };
+}

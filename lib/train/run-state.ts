@@ -20,6 +20,8 @@ export interface RunState {
   lossScale?: LossScale;
   /** The best evaluation so far. */
   best?: Best;
+  /** Whole path of its checkpoint, or of that of the last best evaluation that has one; null: there is none. Earlier versions lack it. */
+  bestCheckpoint?: string | null;
 }
 
 /** Updates of the weights so far: steps, less those whose gradients overflowed. */
@@ -29,20 +31,21 @@ export function updatesOf({ step, lossScale }: RunState): number {
 
 /** A run that has not begun. */
 export function freshRun(): RunState {
-  return { step: 0, epoch: 0, numTokens: 0, totalLoss: 0, window: { ...emptyWindow }, log: [] };
+  return { step: 0, epoch: 0, numTokens: 0, totalLoss: 0, window: { ...emptyWindow }, log: [], bestCheckpoint: null };
 }
 
 /** Whether a value that was read from a file is a state. */
 export function isRunState(value: unknown): value is RunState {
   if (!hasNumbers(value, ['step', 'epoch', 'numTokens', 'totalLoss'])) return false;
-  const { began, window, log, lossScale, best } = value;
+  const { began, window, log, lossScale, best, bestCheckpoint } = value;
   return (
     (began === undefined || isTime(began)) &&
     hasNumbers(window, Object.keys(emptyWindow)) &&
     Array.isArray(log) &&
     log.every((record) => hasNumbers(record, ['step', 'epoch'])) &&
     (lossScale === undefined || hasNumbers(lossScale, ['scale', 'updates', 'skipped'])) &&
-    (best === undefined || hasNumbers(best, ['step']))
+    (best === undefined || hasNumbers(best, ['step'])) &&
+    (bestCheckpoint === undefined || bestCheckpoint === null || typeof bestCheckpoint === 'string')
   );
 }
 

@@ -4,6 +4,7 @@
  * A step of the run: take the examples of the step, cut them into rows, add up the rows' gradients, scale them down if
  * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
  */
+import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
@@ -13,9 +14,11 @@ import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
 import { cutIntoRows, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf } from './best';
+import { findBest, loadBest } from './best-checkpoint';
 import { type Due, dueAfterStep, stillDue } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
 import {
+  checkpointFolder,
   listCheckpoints,
   pruneCheckpoints,
   type RunIdentity,
@@ -31,7 +34,7 @@ import { countTargets, countTokens, type Examples, type Item } from './examples'
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
-import { addScores, addStep, type BatchSums, emptySums, type LogRecord } from './metrics';
+import { addScores, addStep, type BatchSums, emptySums, type LogRecord, stepRecord } from './metrics';
 import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
 import { dropoutNotes } from './notes';
@@ -185,7 +188,7 @@ export class SFTTrainer {
   private async runSteps(gradients: GradientSums, optimizer: AdamW): Promise<void> {
     const { stepsPerEpoch, maxSteps } = this.plan;
     const schedule = makeSchedule(this.config, maxSteps);
-    if (this.owesEvaluation()) await this.evaluateAndSave({ evaluate: true, save: false }, optimizer);
+    if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
       const epoch = Math.floor(this.state.step / stepsPerEpoch);
       for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
@@ -271,16 +274,26 @@ export class SFTTrainer {
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
   private async evaluateAndSave({ evaluate, save }: Omit<Due, 'log'>, optimizer: AdamW): Promise<void> {
+    const { state, config } = this;
     const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
-    const best = metrics && betterOf(this.state.best, metrics, this.state.step, this.config);
-    if (best) this.state.best = best;
-    if (save || (best && this.config.saveStrategy === 'best')) await this.save(optimizer);
+    // what is due then is made up for when the run goes on
+    if (evaluate && !metrics) return;
+    const best = metrics && betterOf(state.best, metrics, state.step, config);
+    if (best) state.best = best;
+    if (!save && !(best && config.saveStrategy === 'best')) return;
+    if (config.outputDir !== null && state.best?.step === state.step)
+      state.bestCheckpoint = path.resolve(checkpointFolder(config.outputDir, state.step));
+    await this.save(optimizer);
   }
 
   /** Whether the run was stopped in the evaluation after its last step. */
   private owesEvaluation(): boolean {
     const { step, log } = this.state;
     return step > 0 && this.dueNow().evaluate && !log.some((record) => record.step === step && record.eval_loss !== undefined);
+  }
+
+  private isUnfinished(): boolean {
+    return this.state.step < this.plan.maxSteps || this.owesEvaluation();
   }
 
   private async adjustLossScale(before: LossScale, norm: number): Promise<void> {
@@ -293,16 +306,7 @@ export class SFTTrainer {
   private async logStep(norm: number, learningRate: number): Promise<void> {
     const { window, numTokens, epoch, step } = this.state;
     this.state.window = freshRun().window;
-    await this.record({
-      loss: window.loss / window.steps,
-      ...(Number.isFinite(norm) && { grad_norm: norm }),
-      learning_rate: learningRate,
-      entropy: window.entropy / window.microBatches,
-      num_tokens: numTokens,
-      mean_token_accuracy: window.accuracy / window.microBatches,
-      epoch,
-      step,
-    });
+    await this.record(stepRecord(window, { norm, learningRate, numTokens, epoch, step }));
   }
 
   /** Appends to the log, to metrics.jsonl while training, and tells the callbacks. */
@@ -370,6 +374,9 @@ export class SFTTrainer {
     if (checkpoint !== undefined) {
       this.examples = this.examples.asIn(checkpoint);
       this.state = readCheckpoint(checkpoint, this.identity());
+      const { folder, note } = findBest(this.state, checkpoint);
+      this.state.bestCheckpoint = folder;
+      if (note !== undefined && this.config.loadBestModelAtEnd) notes.push(note);
     }
     this.state.began = this.examples.began;
     // whatever refuses the run does so before the weights change
@@ -377,7 +384,7 @@ export class SFTTrainer {
       checkAdapter(this.model, outputDir);
       // a checkpoint from elsewhere starts a folder of its own
       const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
-      const needed = [...foldersOf(this.model), ...(checkpoint === undefined ? [] : [checkpoint])];
+      const needed = [...foldersOf(this.model), checkpoint, this.state.bestCheckpoint].filter((place) => typeof place === 'string');
       const from = resuming ? this.state.step : undefined;
       this.releaseFolder = claimFolder(outputDir, { from, overwrite: this.config.overwriteOutputDir, needed });
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now
@@ -400,13 +407,13 @@ export class SFTTrainer {
 
   private async finish(runtime: number): Promise<TrainOutput> {
     const { outputDir, loadBestModelAtEnd, saveTotalLimit } = this.config;
-    const { step, best } = this.state;
+    const { step, bestCheckpoint } = this.state;
     const stopped = step < this.plan.maxSteps && !(this.finishing && !this.interruption.came);
-    const kept = outputDir === null ? undefined : listCheckpoints(outputDir).find((checkpoint) => checkpoint.step === best?.step);
-    if (loadBestModelAtEnd && kept && !stopped) await restoreWeights(kept.folder, this.model);
+    const note = loadBestModelAtEnd && !stopped ? await loadBest(this.state, this.model) : undefined;
+    if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
     if (outputDir !== null && !stopped) {
       const needed = foldersOf(this.model);
-      pruneCheckpoints(outputDir, saveTotalLimit, { best: loadBestModelAtEnd ? best?.step : undefined, needed, atEnd: true });
+      pruneCheckpoints(outputDir, saveTotalLimit, { best: loadBestModelAtEnd ? bestCheckpoint : null, needed, atEnd: true });
     }
     const metrics = summarize(this.state, this.pace, runtime);
     const output: TrainOutput = { globalStep: step, trainingLoss: metrics.train_loss, metrics, stopped };
@@ -425,7 +432,7 @@ export class SFTTrainer {
     if (outputDir === null) return;
     const folder = await writeCheckpoint(outputDir, this, optimizer, this.state, this.identity());
     const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
-    pruneCheckpoints(outputDir, saveTotalLimit, { best: keepBest ? this.state.best?.step : undefined, needed: foldersOf(this.model) });
+    pruneCheckpoints(outputDir, saveTotalLimit, { best: keepBest ? this.state.bestCheckpoint : null, needed: foldersOf(this.model) });
     this.metricsFile?.catchUp(this.state.log);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
   }
@@ -434,7 +441,7 @@ export class SFTTrainer {
   private async saveStopped(optimizer: AdamW): Promise<void> {
     const { outputDir } = this.config;
     const { step } = this.state;
-    if (outputDir === null || step === 0 || step === this.plan.maxSteps) return;
+    if (outputDir === null || step === 0 || !this.isUnfinished()) return;
     if (listCheckpoints(outputDir).every((checkpoint) => checkpoint.step !== step)) await this.save(optimizer);
   }
 
