@@ -5,6 +5,7 @@ import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
 import { type CausalLM, ownWeights } from '../model';
 import type { SFTTrainer } from '../train';
+import { keepsBest } from '../train/best';
 import { savingSteps } from '../train/cadence';
 import { listCheckpoints, resolveCheckpoint, stepOfCheckpoint, unfinishedIn } from '../train/checkpoint';
 import { isCheckpointOf } from '../train/run-folder';
@@ -53,9 +54,10 @@ export function bytesOfRun({ model, config, plan }: Pick<SFTTrainer, 'model' | '
 }
 
 /** How many checkpoints stay after each save and in the end: while the run goes on, a limit of 1 is not for the best one. */
-function mostKept({ saveTotalLimit: limit, loadBestModelAtEnd, saveStrategy }: SFTTrainer['config']): { duringRun: number; atEnd: number } {
+function mostKept(config: SFTTrainer['config']): { duringRun: number; atEnd: number } {
+  const { saveTotalLimit: limit } = config;
   const atEnd = limit ?? Number.POSITIVE_INFINITY;
-  return { duringRun: limit === 1 && (loadBestModelAtEnd || saveStrategy === 'best') ? 2 : atEnd, atEnd };
+  return { duringRun: limit === 1 && keepsBest(config) ? 2 : atEnd, atEnd };
 }
 
 /** Bytes of a file, or of all files in a folder; what a link leads to is not counted. */

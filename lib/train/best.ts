@@ -9,6 +9,18 @@ export interface Best {
   step: number;
 }
 
+/**
+ * Whether the best checkpoint outlasts save_total_limit: whenever something says what is best, as in transformers, even if the run does not
+ * end with it.
+ */
+export function keepsBest({
+  loadBestModelAtEnd,
+  metricForBestModel,
+  saveStrategy,
+}: Pick<SFTConfig, 'loadBestModelAtEnd' | 'metricForBestModel' | 'saveStrategy'>): boolean {
+  return loadBestModelAtEnd || metricForBestModel !== null || saveStrategy === 'best';
+}
+
 type BestConfig = Pick<SFTConfig, 'metricForBestModel' | 'greaterIsBetter'>;
 
 /** The metric that decides, by its name without `eval_`; undefined where no evaluation has the one that was asked for. */

@@ -13,7 +13,7 @@ import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
 import { cutIntoRows, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
-import { betterOf } from './best';
+import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
 import { type Due, dueAfterStep, stillDue } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
@@ -376,7 +376,7 @@ export class SFTTrainer {
       this.state = readCheckpoint(checkpoint, this.identity());
       const { folder, note } = findBest(this.state, checkpoint);
       this.state.bestCheckpoint = folder;
-      if (note !== undefined && this.config.loadBestModelAtEnd) notes.push(note);
+      if (note !== undefined && keepsBest(this.config)) notes.push(note);
     }
     this.state.began = this.examples.began;
     // whatever refuses the run does so before the weights change
@@ -406,15 +406,12 @@ export class SFTTrainer {
   }
 
   private async finish(runtime: number): Promise<TrainOutput> {
-    const { outputDir, loadBestModelAtEnd, saveTotalLimit } = this.config;
-    const { step, bestCheckpoint } = this.state;
+    const { outputDir, loadBestModelAtEnd } = this.config;
+    const { step } = this.state;
     const stopped = step < this.plan.maxSteps && !(this.finishing && !this.interruption.came);
     const note = loadBestModelAtEnd && !stopped ? await loadBest(this.state, this.model) : undefined;
     if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
-    if (outputDir !== null && !stopped) {
-      const needed = foldersOf(this.model);
-      pruneCheckpoints(outputDir, saveTotalLimit, { best: loadBestModelAtEnd ? bestCheckpoint : null, needed, atEnd: true });
-    }
+    if (!stopped) this.prune({ atEnd: true });
     const metrics = summarize(this.state, this.pace, runtime);
     const output: TrainOutput = { globalStep: step, trainingLoss: metrics.train_loss, metrics, stopped };
     await this.tell((callback) => callback.onTrainEnd?.(this.snapshot(), output));
@@ -428,13 +425,18 @@ export class SFTTrainer {
   // ---- checkpoints -----------------------------------------------------------------------------------------------
 
   private async save(optimizer: AdamW): Promise<void> {
-    const { outputDir, saveTotalLimit, loadBestModelAtEnd, saveStrategy } = this.config;
+    const { outputDir } = this.config;
     if (outputDir === null) return;
     const folder = await writeCheckpoint(outputDir, this, optimizer, this.state, this.identity());
-    const keepBest = loadBestModelAtEnd || saveStrategy === 'best';
-    pruneCheckpoints(outputDir, saveTotalLimit, { best: keepBest ? this.state.bestCheckpoint : null, needed: foldersOf(this.model) });
+    this.prune({ atEnd: false });
     this.metricsFile?.catchUp(this.state.log);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
+  }
+
+  private prune({ atEnd }: { atEnd: boolean }): void {
+    const { outputDir, saveTotalLimit } = this.config;
+    const best = keepsBest(this.config) ? this.state.bestCheckpoint : null;
+    if (outputDir !== null) pruneCheckpoints(outputDir, saveTotalLimit, { best, needed: foldersOf(this.model), atEnd });
   }
 
   /** A run that is stopped early can be continued from where it stood, whatever its saving strategy. */

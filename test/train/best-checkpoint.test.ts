@@ -116,3 +116,41 @@ describe('load_best_model_at_end', () => {
     await assertWeights(resumed, path.join(outputDir, 'checkpoint-6'));
   });
 });
+
+describe('the best checkpoint beyond save_total_limit', () => {
+  const onlyBest = { saveStrategy: 'best', evalSteps: 2, loadBestModelAtEnd: false } as const;
+
+  test('stays alone at the end of a run with save_strategy best and a limit of 1, interrupted or not', async (t) => {
+    for (const interrupted of [false, true]) {
+      const outputDir = temporaryFolder(t);
+      const settings = { ...onlyBest, outputDir, saveTotalLimit: 1 };
+      const losses = [0, 9, 5, 9, 6, 9, 7];
+      if (interrupted) {
+        await (await makeTrainer(t, settings, { losses, callbacks: [stopAt(5)] })).train();
+        assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-2', 'checkpoint-5']);
+      }
+      await (await makeTrainer(t, settings, { losses })).train({ resumeFromCheckpoint: interrupted });
+      assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-2'], `interrupted: ${interrupted}`);
+    }
+  });
+
+  test('stays where metric_for_best_model says what is best, as with TRL: beside the newest, with a limit of 1 alone', async (t) => {
+    for (const [saveTotalLimit, expected] of [
+      [1, ['checkpoint-2']],
+      [2, ['checkpoint-2', 'checkpoint-6']],
+    ] as const) {
+      const outputDir = temporaryFolder(t);
+      const settings = { outputDir, saveTotalLimit, metricForBestModel: 'eval_loss', loadBestModelAtEnd: false };
+      const trainer = await makeTrainer(t, settings);
+      await trainer.train();
+      assert.deepEqual(checkpointsIn(outputDir), expected, `limit ${saveTotalLimit}`);
+      if (saveTotalLimit === 2) await assertWeights(trainer, path.join(outputDir, 'checkpoint-6'));
+    }
+  });
+
+  test('goes where nothing says what is best', async (t) => {
+    const outputDir = temporaryFolder(t);
+    await (await makeTrainer(t, { outputDir, saveTotalLimit: 1, loadBestModelAtEnd: false })).train();
+    assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-6']);
+  });
+});
