@@ -292,8 +292,10 @@ export class SFTTrainer {
     return step > 0 && this.dueNow().evaluate && !log.some((record) => record.step === step && record.eval_loss !== undefined);
   }
 
+  /** Whether something is left to do when the loop has ended: the run was stopped. */
   private isUnfinished(): boolean {
-    return this.state.step < this.plan.maxSteps || this.owesEvaluation();
+    const ended = this.state.step >= this.plan.maxSteps || (this.finishing && !this.interruption.came);
+    return !ended || this.owesEvaluation();
   }
 
   private async adjustLossScale(before: LossScale, norm: number): Promise<void> {
@@ -408,7 +410,7 @@ export class SFTTrainer {
   private async finish(runtime: number): Promise<TrainOutput> {
     const { outputDir, loadBestModelAtEnd } = this.config;
     const { step } = this.state;
-    const stopped = step < this.plan.maxSteps && !(this.finishing && !this.interruption.came);
+    const stopped = this.isUnfinished();
     const note = loadBestModelAtEnd && !stopped ? await loadBest(this.state, this.model) : undefined;
     if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
     if (!stopped) this.prune({ atEnd: true });

@@ -209,6 +209,29 @@ test('Ctrl-C stops with exit code 130 and a checkpoint, from which the run ends 
   }
 });
 
+test('Ctrl-C in the last evaluation stops the run too, which then makes up for it', { skip: process.platform === 'win32' }, async (t) => {
+  const folder = workFolder(t);
+  const many = put(folder, 'many.json', Array.from({ length: 30 }, () => readJson<object[]>(goldenRows)).flat());
+  const words = [
+    ...['sft', '--model', goldenModel, '--data', goldenRows, '--eval_dataset_name', many, '--output_dir', path.join(folder, 'out')],
+    ...['--max_steps', '2', '--logging_steps', '1', '--eval_strategy', 'steps', '--eval_steps', '2', '--save_strategy', 'no'],
+  ];
+  let sent = false;
+  const { code, stderr } = await tunebook(words, {
+    onStderr: (text, kill) => {
+      if (sent || !text.includes('step 2/2')) return;
+      sent = true;
+      kill('SIGINT');
+    },
+  });
+  assert.equal(code, 130, stderr);
+  assert.match(stderr, /Stopped after step 2; continue from .*checkpoint-2 with --resume_from_checkpoint true\.\n$/);
+  assert.ok(!existsSync(path.join(folder, 'out', 'model.safetensors')));
+  const resumed = await tunebook([...words, '--resume_from_checkpoint']);
+  assert.equal(resumed.code, 0, resumed.stderr);
+  assert.equal(readLog(path.join(folder, 'out')).filter((record) => record.eval_loss !== undefined).length, 1);
+});
+
 describe('data', () => {
   const rows = (n: number, word: string): object[] =>
     Array.from({ length: n }, (_, i) => ({ prompt: `${word} ${i}:`, completion: ` ${word}` }));

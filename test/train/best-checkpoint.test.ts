@@ -82,6 +82,21 @@ describe('load_best_model_at_end', () => {
     assert.deepEqual(checkpointsIn(moved), ['checkpoint-2', 'checkpoint-4']);
   });
 
+  test('takes the same after an interruption in the last evaluation, whatever the saving strategy', async (t) => {
+    const losses = [0, 9, 5, 6, 6, 6, 3];
+    const stop: TrainerCallback = { onStepEnd: (state) => void (state.step === 6 && state.stop()) };
+    for (const saveStrategy of ['steps', 'best'] as const) {
+      const outputDir = temporaryFolder(t);
+      const stopped = await makeTrainer(t, { outputDir, saveStrategy }, { losses, callbacks: [stop] });
+      assert.ok((await stopped.train()).stopped);
+      await assertWeights(stopped, path.join(outputDir, 'checkpoint-6'));
+      const resumed = await makeTrainer(t, { outputDir, saveStrategy, saveTotalLimit: 1 }, { losses });
+      assert.equal((await resumed.train({ resumeFromCheckpoint: true })).stopped, false);
+      assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-6']);
+      assert.ok(resumed.log.some((record) => record.step === 6 && record.eval_loss !== undefined));
+    }
+  });
+
   test('of a checkpoint of an earlier version, which says no more than the step, takes the one beside it', async (t) => {
     const outputDir = temporaryFolder(t);
     const losses = [0, 9, 5, 6, 6, 6, 7];

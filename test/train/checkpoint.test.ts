@@ -74,7 +74,8 @@ describe('a resumed run', () => {
       await reference.train();
       const stop: TrainerCallback = { onStepEnd: (state) => void (state.step === step && state.stop()) };
       const stopped = await makeTrainer(t, parted, {}, [stop]);
-      await stopped.train();
+      assert.ok((await stopped.train()).stopped);
+      assert.equal(JSON.parse(read(parted, 'run.json')).finished, false);
       const isOwed = !stopped.log.some((record) => record.step === step && record.eval_loss !== undefined);
       assert.ok(isOwed && reference.log.some((record) => record.step === step && record.eval_loss !== undefined));
       const resumed = await makeTrainer(t, parted);
