@@ -5,7 +5,8 @@
 import * as path from 'node:path';
 import { realPath } from '../files';
 import type { CausalLM } from '../model';
-import { isCheckpoint, restoreWeights } from './checkpoint';
+import { isCheckpoint } from './checkpoint';
+import { restoreWeights } from './restore';
 import type { RunState } from './run-state';
 
 /**

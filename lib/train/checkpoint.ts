@@ -6,21 +6,20 @@
 import fs from 'node:fs';
 import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
-import { ownedTensor } from '../engine';
 import { codeOf, UserError } from '../errors';
 import { isFolder, namesIn, readJson, realPath, remove, rename, writeError, writeFileAtomic } from '../files';
 import { isObject } from '../json';
-import { type CausalLM, ownWeights, type SaveOptions, STAGING } from '../model';
-import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from '../model/safetensors';
+import { type SaveOptions, STAGING } from '../model';
+import { tensorsOf, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
 import { isRunState, type RunState } from './run-state';
 
 const STATE_FILE = 'trainer_state.json';
-const OPTIMIZER_FILE = 'optimizer.safetensors';
+export const OPTIMIZER_FILE = 'optimizer.safetensors';
 /** torch's names of AdamW's moments. */
-const MEAN = 'exp_avg.';
-const SQUARE = 'exp_avg_sq.';
+export const MEAN = 'exp_avg.';
+export const SQUARE = 'exp_avg_sq.';
 const UNFINISHED = '.unfinished-';
 
 /** What must be the same for a run to be continued: the configuration under TRL's keys, and the data as tokens. */
@@ -222,55 +221,6 @@ function readStateFile(file: string): StateFile {
   if (!isRunState(state) || !isIdentity)
     throw new UserError(`${file} is damaged: parts of the run's state are missing; continue from another checkpoint.`);
   return { format: 1, state, identity };
-}
-
-/** Puts a checkpoint's weights, or those of its adapter, into a model of the same shape. */
-export async function restoreWeights(folder: string, model: CausalLM): Promise<void> {
-  const names = namesIn(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
-  const files: SafetensorsFile[] = [];
-  try {
-    for (const name of names) files.push(await openSafetensors(path.join(folder, name)));
-    for (const [name, variable] of ownWeights(model)) {
-      const file = files.find(({ tensors }) => tensors.has(name));
-      if (!file) throw new UserError(`${folder} has no weights for ${name}; it belongs to another model.`);
-      await assignFrom(file, name, variable);
-    }
-  } finally {
-    for (const file of files) await file.close();
-  }
-}
-
-/** Puts a checkpoint's moments into an optimizer. */
-export async function restoreOptimizer(
-  folder: string,
-  optimizer: AdamW,
-  parameters: ReadonlyMap<string, tf.Variable>,
-  step: number,
-): Promise<void> {
-  const file = await openSafetensors(path.join(folder, OPTIMIZER_FILE));
-  try {
-    for (const [name, parameter] of parameters) {
-      if (!file.tensors.has(MEAN + name)) continue;
-      const { m, v } = optimizer.momentsOf(name, parameter);
-      await assignFrom(file, MEAN + name, m);
-      await assignFrom(file, SQUARE + name, v);
-    }
-    optimizer.step = step;
-  } finally {
-    await file.close();
-  }
-}
-
-async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Variable): Promise<void> {
-  const shape = file.tensors.get(name)?.shape ?? [];
-  if (shape.join() !== variable.shape.join()) {
-    throw new UserError(
-      `${file.file}: ${name} has shape [${shape}], but the model's is [${variable.shape}]; the checkpoint belongs to another model.`,
-    );
-  }
-  const value = ownedTensor(await file.read(name), variable.shape);
-  variable.assign(value);
-  value.dispose();
 }
 
 export interface PruneOptions {

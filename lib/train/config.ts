@@ -271,6 +271,9 @@ function checkTogether(config: SFTConfig, where: string): void {
       'lr_scheduler_type cosine_with_min_lr needs exactly one of min_lr and min_lr_rate in lr_scheduler_kwargs, such as {min_lr_rate: 0.1}.',
     );
   }
+  if (config.lrSchedulerType === 'cosine_with_min_lr' && minLr !== undefined && config.learningRate === 0) {
+    fail('min_lr in lr_scheduler_kwargs is a share of learning_rate, which is 0; choose a learning_rate above 0.');
+  }
   if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {
     fail('save_strategy is best, but eval_strategy is no, so nothing tells what is best; set eval_strategy to steps or epoch.');
   }

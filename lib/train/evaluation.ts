@@ -37,6 +37,14 @@ export interface ScoreOptions {
 /** Sums over the targets of each batch, and the batch's number of examples. */
 export type ScoredBatch = BatchSums & { examples: number };
 
+/** @throws UserError when a run is to be evaluated, but there is nothing to do that on */
+export function checkEvaluation({ evalStrategy, evalOnStart }: Pick<SFTConfig, 'evalStrategy' | 'evalOnStart'>, dataset: unknown): void {
+  if (dataset) return;
+  const missing = 'but there is no evaluation dataset; give evalDataset, or set';
+  if (evalStrategy !== 'no') throw new UserError(`eval_strategy is ${evalStrategy}, ${missing} eval_strategy: no.`);
+  if (evalOnStart) throw new UserError(`eval_on_start is true, ${missing} eval_on_start: false.`);
+}
+
 /**
  * The items that an evaluation counts: with dataloader_drop_last without the last batch if it is not full, as in transformers.
  * @throws UserError when that leaves none

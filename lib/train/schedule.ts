@@ -2,7 +2,6 @@
  * Learning-rate schedules: pure functions of the step, after transformers' optimization.py.
  * Each gives the factor on `learning_rate` for the optimizer step number `step`, counted from 0.
  */
-import { UserError } from '../errors';
 import type { SFTConfig } from './config';
 
 /** Factor on the learning rate at a step counted from 0. */
@@ -13,7 +12,7 @@ interface Cosine {
   total: number;
   /** Waves over the run; 0.5 is one fall. */
   cycles?: number;
-  /** Lowest factor. */
+  /** The factor at the end of a fall; above 1 the rate rises. */
   floor?: number;
 }
 
@@ -59,14 +58,7 @@ export function makeSchedule(config: SFTConfig, total: number): Schedule {
       return constant;
     case 'constant_with_warmup':
       return constantWithWarmup(warmup);
-    case 'cosine_with_min_lr': {
-      const floor = minLrRate ?? (minLr ?? 0) / config.learningRate;
-      if (!(floor <= 1)) {
-        const [name, limit] =
-          minLrRate === undefined ? [`min_lr is ${minLr}`, `learning_rate ${config.learningRate}`] : [`min_lr_rate is ${minLrRate}`, 1];
-        throw new UserError(`${name}, above ${limit}; choose a smaller one.`);
-      }
-      return cosine({ warmup, total, cycles, floor });
-    }
+    case 'cosine_with_min_lr':
+      return cosine({ warmup, total, cycles, floor: minLrRate ?? (minLr ?? 0) / config.learningRate });
   }
 }

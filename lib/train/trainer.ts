@@ -24,12 +24,10 @@ import {
   type RunIdentity,
   readCheckpoint,
   resolveCheckpoint,
-  restoreOptimizer,
-  restoreWeights,
   writeCheckpoint,
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
-import { averageBatches, type EvalMetrics, scoreItems } from './evaluation';
+import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
 import { backwardRow, hasTargets } from './loss';
@@ -42,10 +40,11 @@ import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import type { SFTTrainerOptions, TrainOptions } from './options';
 import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
+import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
 import { claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
-import { makeSchedule } from './schedule';
+import { makeSchedule, type Schedule } from './schedule';
 
 interface StepResult {
   loss: number;
@@ -87,11 +86,7 @@ export class SFTTrainer {
     this.model = options.model;
     const notes: string[] = [...options.model.tokenizer.notes];
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
-    if (this.config.evalStrategy !== 'no' && !options.evalDataset) {
-      throw new UserError(
-        `eval_strategy is ${this.config.evalStrategy}, but there is no evaluation dataset; give evalDataset, or set eval_strategy: no.`,
-      );
-    }
+    checkEvaluation(this.config, options.evalDataset);
     const { chatTemplatePath } = this.config;
     if (chatTemplatePath !== null) this.chatTemplate = readText(chatTemplatePath);
     this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate: this.chatTemplate });
@@ -164,8 +159,9 @@ export class SFTTrainer {
     const forgetZeros = expectZeros(shapesOfState(ownWeights(this.model)));
     try {
       const started = performance.now();
+      const schedule = makeSchedule(this.config, this.plan.maxSteps);
       await this.begin(optimizer, resume);
-      await this.runSteps(gradients, optimizer);
+      await this.runSteps(gradients, optimizer, schedule);
       if (this.interruption.came) await this.saveStopped(optimizer);
       return await this.finish((performance.now() - started) / 1000);
     } catch (error) {
@@ -185,9 +181,8 @@ export class SFTTrainer {
   }
 
   /** The loop: epochs of steps, from wherever the run stands to its last step. */
-  private async runSteps(gradients: GradientSums, optimizer: AdamW): Promise<void> {
+  private async runSteps(gradients: GradientSums, optimizer: AdamW, schedule: Schedule): Promise<void> {
     const { stepsPerEpoch, maxSteps } = this.plan;
-    const schedule = makeSchedule(this.config, maxSteps);
     if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
       const epoch = Math.floor(this.state.step / stepsPerEpoch);
@@ -378,6 +373,7 @@ export class SFTTrainer {
       this.state = readCheckpoint(checkpoint, this.identity());
       const { folder, note } = findBest(this.state, checkpoint);
       this.state.bestCheckpoint = folder;
+      await checkTensors(checkpoint, this.model);
       if (note !== undefined && keepsBest(this.config)) notes.push(note);
     }
     this.state.began = this.examples.began;

@@ -117,6 +117,11 @@ describe('a value out of range is refused with the value and the range', () => {
 describe('settings that contradict each other are refused', () => {
   for (const [name, raw, pattern] of [
     ['packing without max_length', { packing: true, max_length: null }, /packing needs a max_length/],
+    [
+      'a min_lr without a learning rate',
+      { lr_scheduler_type: 'cosine_with_min_lr', lr_scheduler_kwargs: { min_lr: 1e-6 }, learning_rate: 0 },
+      /choose a learning_rate above 0/,
+    ],
     ['cosine_with_min_lr without a minimum', { lr_scheduler_type: 'cosine_with_min_lr' }, /needs exactly one of min_lr and min_lr_rate/],
     ['save_strategy best without evaluation', { save_strategy: 'best' }, /eval_strategy is no/],
     ['load_best_model_at_end without evaluation', { load_best_model_at_end: true, output_dir: 'x' }, /needs evaluations/],

@@ -344,6 +344,10 @@ describe('what cannot be learned is refused with one sentence', () => {
       () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, evalStrategy: 'epoch' } }),
       /no evaluation dataset/,
     );
+    await refuses(
+      () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, evalOnStart: true } }),
+      /eval_on_start is true, but/,
+    );
     await refuses(() => new SFTTrainer({ model, trainDataset: rows.slice(0, 2), config: short }).evaluate(), /nothing to evaluate on/);
   });
   test('an unknown metric for the best model, before anything is computed', async (t) => {
