@@ -48,6 +48,33 @@ test('products that have no rows or columns have no elements', () => {
   }
 });
 
+test('a choice where an operand has no elements has none, and disturbs nothing beside it', () => {
+  for (const dtype of ['float32', 'int32'] as const) {
+    for (const [condition, a, b, shape] of [
+      [[1], [1], [0], [0]],
+      [[1], [0], [1], [0]],
+      [[0], [1], [1], [0]],
+      [[0, 3], [1, 3], [3], [0, 3]],
+      [[3], [1, 3], [0, 3], [0, 3]],
+      [
+        [4, 1, 0],
+        [4, 1, 0],
+        [0, 4, 1, 0],
+        [0, 4, 1, 0],
+      ],
+    ]) {
+      tf.tidy(() => {
+        const beside = tf.add(tf.tensor1d([1, 2]), 1);
+        const chosen = tf.where(tf.ones(condition, 'bool'), tf.ones(a, dtype), tf.ones(b, dtype));
+        assert.deepEqual([...beside.dataSync()], [2, 3]);
+        assert.deepEqual([...chosen.dataSync()], []);
+        assert.deepEqual(chosen.shape, shape);
+        assert.equal(chosen.dtype, dtype);
+      });
+    }
+  }
+});
+
 test('no targets have no losses', () => {
   tf.tidy(() => {
     const { nll, argmax, entropy } = tokenLoss(tf.zeros([0, 16]), tf.ones([2049, 16]), tf.tensor1d([], 'int32'));

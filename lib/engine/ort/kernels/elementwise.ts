@@ -47,6 +47,11 @@ function floatArithmetic(name: string, emit: (emission: Emission) => string): Or
   };
 }
 
+/** A condition's shape beside a value of more axes, of which it decides about whole rows. */
+function maskShape<D>(shape: readonly D[], { shape: { length: rank } }: { shape: readonly unknown[] }): Array<D | 1> {
+  return [...shape, ...Array<1>(Math.max(0, rank - shape.length)).fill(1)];
+}
+
 function comparison(name: string, emit: (emission: Emission) => string): OrtKernel {
   return { name, inputs: ['a', 'b'], infer: (inputs) => ({ shape: broadcast(inputs), dtype: 'bool' }), emit, supports: ofOneType };
 }
@@ -222,10 +227,16 @@ export const elementwiseKernels: OrtKernel[] = [
   {
     name: 'Select',
     inputs: ['condition', 't', 'e'],
-    infer: ([, t]) => ({ shape: t.shape, dtype: t.dtype as NumericType }),
-    emit: ({ graph, inputs: [condition, t, e] }) => {
-      const extra = t.shape.length - condition.shape.length;
-      const mask = extra > 0 ? graph.reshape(condition.name, [...condition.shape, ...Array<number>(extra).fill(1)]) : condition.name;
+    // tf.where has stretched the operands to one shape already, but never from 1 to 0
+    infer: ([condition, t, e]) => ({
+      shape: [t.shape, e.shape].reduce(backend_util.assertAndGetBroadcastShape, maskShape(condition.shape, t)),
+      dtype: t.dtype as NumericType,
+    }),
+    emit: ({ graph, inputs: [condition, t, e], outputs: [output], concrete }) => {
+      // Over nothing, ONNX Runtime's own operation fails.
+      if (concrete.flat().includes(0)) return graph.op('Expand', [graph.scalar(output.dtype, 0), graph.shape(output.shape)]);
+      const isLower = condition.shape.length < t.shape.length;
+      const mask = isLower ? graph.reshape(condition.name, maskShape(condition.shape, t)) : condition.name;
       return graph.op('Where', [mask, t.name, e.name]);
     },
     supports: ([condition, t, e]) => condition.dtype === 'bool' && t.dtype !== 'bool' && t.dtype === e.dtype,
