@@ -44,6 +44,11 @@ export class ConfigReader {
     return this.take(key, fallback, 'a number above 0', (value): value is number => typeof value === 'number' && value > 0);
   }
 
+  /** A number of at least 0. */
+  notNegative(key: string, fallback?: number): number {
+    return this.take(key, fallback, 'a number of at least 0', (value): value is number => typeof value === 'number' && value >= 0);
+  }
+
   /** A number from 0 to 1. */
   share(key: string, fallback: number): number {
     return this.take(
@@ -124,7 +129,7 @@ export function readModelConfig(
     maxPositionEmbeddings,
     positionLimit: maxPositionEmbeddings,
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
-    initializerRange: reader.positive(defaults.initializerKey ?? 'initializer_range', 0.02),
+    initializerRange: reader.notNegative(defaults.initializerKey ?? 'initializer_range', 0.02),
     dropout: readDropout(reader, defaults.dropout),
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
@@ -136,7 +141,8 @@ function readDropout(reader: ConfigReader, defaults: Readonly<Record<string, num
   return Object.fromEntries(shares.filter(([, share]) => share > 0));
 }
 
-function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): number {
+/** @throws UserError when the heads are not equally wide */
+export function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): number {
   if (hiddenSize % heads === 0) return hiddenSize / heads;
   throw reader.wrong('hidden_size', hiddenSize, `a multiple of num_attention_heads, which is ${heads}`);
 }

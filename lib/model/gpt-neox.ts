@@ -32,7 +32,7 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
     ...common,
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_act', 'gelu'),
-    layerNormEps: reader.positive('layer_norm_eps', 1e-5),
+    layerNormEps: reader.notNegative('layer_norm_eps', 1e-5),
     rope,
     attentionBias: reader.boolean('attention_bias', true),
     useParallelResidual: reader.boolean('use_parallel_residual', true),

@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, embedding } from '../engine';
 import { UserError } from '../errors';
-import { type ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { type ConfigReader, headDimOf, readModelConfig, readPaddingIdx } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
@@ -41,6 +41,8 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
   });
   return {
     ...common,
+    // whatever head_dim says
+    headDim: headDimOf(reader, common.hiddenSize, common.numAttentionHeads),
     paddingIdx: readPaddingIdx(reader, common.vocabSize, 1),
     activationFunction: reader.activation('activation_function', 'relu'),
     bias: reader.boolean('enable_bias', true),

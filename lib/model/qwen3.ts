@@ -33,7 +33,7 @@ export function readQwen3Config(reader: ConfigReader): Qwen3Config {
     paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_act', 'silu'),
-    rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
+    rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
     rope,
     attentionBias: reader.boolean('attention_bias', false),
     windows: readQwenWindows(reader, common.numHiddenLayers),

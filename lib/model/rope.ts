@@ -33,10 +33,11 @@ export interface RotaryAngles {
 /**
  * Reads both spellings: `rope_parameters` of transformers 5, and the older `rope_theta` with `rope_scaling`
  * (GPT-NeoX: `rotary_emb_base`, `rotary_pct`).
- * @param partialRotaryFactor share of a head that turns where the configuration does not say; absent: whole heads turn whatever it says
+ * @param partialRotaryFactor GPT-NeoX: share of a head that turns where the configuration does not say; absent: whole heads turn whatever
+ *   it says
  */
 export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number, partialRotaryFactor?: number): RopeConfig {
-  const nested = reader.object('rope_scaling') ?? reader.object('rope_parameters') ?? reader;
+  const nested = filledObject(reader, 'rope_scaling') ?? filledObject(reader, 'rope_parameters') ?? reader;
   const own = nested === reader ? undefined : nested;
   const type = own?.get('rope_type') ?? own?.get('type') ?? 'default';
   if (type !== 'default' && type !== 'linear' && type !== 'dynamic' && type !== 'llama3') {
@@ -44,20 +45,28 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
       `${reader.place}: RoPE of type ${JSON.stringify(type)} is not supported; supported are default, linear, dynamic and llama3.`,
     );
   }
+  const olderTheta = partialRotaryFactor === undefined ? 'rope_theta' : 'rotary_emb_base';
   return {
     type,
-    theta:
-      own?.get('rope_theta') === undefined
-        ? reader.positive('rope_theta', reader.positive('rotary_emb_base', 10000))
-        : nested.positive('rope_theta'),
+    theta: own?.get('rope_theta') === undefined ? reader.positive(olderTheta, 10000) : nested.positive('rope_theta'),
     rotaryDim: readRotaryDim(reader, own, headDim, partialRotaryFactor),
     maxPositionEmbeddings,
     factor: type === 'default' ? 1 : nested.positive('factor'),
     lowFreqFactor: type === 'llama3' ? nested.positive('low_freq_factor') : 1,
     highFreqFactor: type === 'llama3' ? nested.positive('high_freq_factor') : 1,
     originalMaxPositions:
-      type === 'llama3' ? nested.count('original_max_position_embeddings', maxPositionEmbeddings) : maxPositionEmbeddings,
+      type === 'llama3'
+        ? reader.count(ORIGINAL_MAX_POSITIONS, nested.count(ORIGINAL_MAX_POSITIONS, maxPositionEmbeddings))
+        : maxPositionEmbeddings,
   };
+}
+
+const ORIGINAL_MAX_POSITIONS = 'original_max_position_embeddings';
+
+/** An empty object counts as none. */
+function filledObject(reader: ConfigReader, key: string): ConfigReader | undefined {
+  const object = reader.object(key);
+  return object && Object.keys(object.raw).length > 0 ? object : undefined;
 }
 
 function readRotaryDim(reader: ConfigReader, own: ConfigReader | undefined, headDim: number, partialRotaryFactor?: number): number {

@@ -9,7 +9,7 @@ import { UserError } from '../../lib/errors';
 import { perplexity } from '../../lib/evaluate';
 import { generateBatch, loadModel, tokenNll } from '../../lib/model';
 import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
-import { fixtures } from './support';
+import { fixtures, packedLogits } from './support';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-checkpoint-'));
 before(() => useDevice('cpu'));
@@ -229,6 +229,36 @@ test('configuration values that make no sense are named with their key', async (
     const folder = copyOf('qwen2');
     changeConfig(folder, (json) => Object.assign(json, change));
     await refused(folder, 'config.json', ...named);
+  }
+});
+
+test('values that change nothing here are no reason to refuse a checkpoint', async () => {
+  const ids = [[5, 9, 12, 40, 33]];
+  for (const [variant, change] of [
+    ['opt-350m', { head_dim: 16 }],
+    ['opt-350m', { init_std: 0 }],
+    ['llama-untied', { initializer_range: 0 }],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, change));
+    const [changed, plain] = [await loadModel(folder), await loadModel(path.join(fixtures, variant))];
+    assert.deepEqual(await packedLogits(changed, ids), await packedLogits(plain, ids), JSON.stringify(change));
+    for (const model of [changed, plain]) model.dispose();
+  }
+});
+
+test('normalization may add nothing to the square of what it divides by', async () => {
+  for (const [variant, key] of [
+    ['qwen3', 'rms_norm_eps'],
+    ['gpt-neox-tied', 'layer_norm_eps'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, { [key]: 0 }));
+    const model = await loadModel(folder);
+    assert.ok((await packedLogits(model, [[5, 9, 12]])).flat(2).every(Number.isFinite));
+    model.dispose();
+    changeConfig(folder, (json) => Object.assign(json, { [key]: -1 }));
+    await refused(folder, `"${key}" is -1`, 'a number of at least 0');
   }
 });
 

@@ -40,6 +40,21 @@ test('old and new keys mean the same', () => {
   assert.deepEqual(read({}, 64, 2048, 0.25), neox);
 });
 
+test('of spellings beside each other the one that transformers reads counts', () => {
+  const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 512 };
+  const fresh = { ...llama3, rope_theta: 500 };
+  assert.deepEqual(read({ rope_parameters: fresh, rope_scaling: {} }), read({ rope_parameters: fresh }), 'an empty object is none');
+  assert.deepEqual(read({ rope_parameters: {}, rope_theta: 7 }), read({ rope_theta: 7 }));
+  const outer = read({ rope_parameters: fresh, original_max_position_embeddings: 64 });
+  assert.equal(outer.originalMaxPositions, 64, 'the outer length of the pretraining wins');
+  assert.equal(read({ rotary_emb_base: 77 }).theta, 10000, 'a key of GPT-NeoX alone');
+  const neox = (config: Record<string, unknown>) => read(config, 64, 2048, 0.25).theta;
+  assert.equal(neox({ rope_theta: 77 }), 10000, 'a key that GPT-NeoX does not know');
+  assert.equal(neox({ rope_theta: 77, rotary_emb_base: 33 }), 33);
+  assert.equal(neox({ rope_scaling: { type: 'linear', factor: 2 }, rope_theta: 77, rotary_emb_base: 33 }), 33);
+  assert.equal(neox({ rope_parameters: { rope_theta: 77 }, rotary_emb_base: 33 }), 77);
+});
+
 test('dynamic angles are the plain ones up to the length of the pretraining, and slower beyond', () => {
   const dynamic = read({ rope_scaling: { type: 'dynamic', factor: 2 } });
   const plain = ropeFrequencies(read({}), 1);
