@@ -116,10 +116,17 @@ function makeTokenizer(
   const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);
   const encode = (text: string, { addSpecialTokens = false }: EncodeOptions = {}): number[] =>
     text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
+  const added = new Set(files.tokenizerJson.added_tokens.map((token) => token.id));
+  const tokenText = (id: number): string => {
+    const token = vocabulary.tokenOf(id);
+    if (token === undefined) return `[id ${id} is outside the vocabulary]`;
+    // an added token is found in a text as it is written
+    return surfaces.underlines && !added.has(id) ? pieceText(token, () => decode([id], false)) : decode([id], false);
+  };
   const tokenizer: Tokenizer = {
     encode,
     decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
-    tokenText: (id) => tokenText(vocabulary.tokenOf(id), (ids) => decode(ids, false), id),
+    tokenText,
     applyChatTemplate: (messages, options) => writeChat(chat, messages, options),
     encodeChat: (messages, { turns, ...options } = {}) => {
       const last = turns === 'last';
@@ -144,12 +151,11 @@ function makeTokenizer(
 }
 
 /** SentencePiece vocabularies write a space as U+2581 and a byte as <0x0A>; their decoder would drop the leading space of a lone token. */
-function tokenText(token: string | undefined, decode: (ids: number[]) => string, id: number): string {
-  if (token === undefined) return `[id ${id} is outside the vocabulary]`;
-  const byte = /^<0x([0-9A-F]{2})>$/.exec(token);
+function pieceText(piece: string, decode: () => string): string {
+  const byte = /^<0x([0-9A-F]{2})>$/.exec(piece);
   if (byte) {
     const value = Number.parseInt(byte[1], 16);
     return value < 0x80 ? String.fromCharCode(value) : '\ufffd';
   }
-  return token.includes('\u2581') ? token.replaceAll('\u2581', ' ') : decode([id]);
+  return piece.includes('\u2581') ? piece.replaceAll('\u2581', ' ') : decode();
 }

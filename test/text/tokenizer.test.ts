@@ -207,6 +207,27 @@ test('ids beyond the vocabulary decode to nothing', async () => {
   assert.equal(tokenizer.decode([]), '');
 });
 
+test('a token is shown as the text that it stands for, an added one as it is written', async () => {
+  const added = {
+    id: 1024,
+    content: '<｜end▁of▁sentence｜>',
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  };
+  const folder = copyOf(golden, (copy) => {
+    const json = JSON.parse(fs.readFileSync(path.join(copy, 'tokenizer.json'), 'utf8'));
+    writeJson(copy, 'tokenizer.json', { ...json, added_tokens: [...json.added_tokens, added] });
+  });
+  const [byteLevel, pieces] = [await loadTokenizer(folder), await loadTokenizer(sentencepiece)];
+  assert.equal(byteLevel.tokenText(1024), added.content);
+  assert.equal(byteLevel.encode('an the').map(byteLevel.tokenText).join(''), 'an the');
+  assert.equal(pieces.encode('an the\n').map(pieces.tokenText).join(''), ' an the\n');
+  assert.equal(pieces.tokenText(pieces.eosId), pieces.eosToken);
+});
+
 test('special tokens are left out of decoded text unless asked for', async () => {
   const tokenizer = await loadTokenizer(golden);
   const ids = [...tokenizer.encode('Yes'), tokenizer.eosId];
