@@ -25,11 +25,22 @@ export function mixDatasets(datasets: readonly Dataset[], { weights, seed = 0 }:
     return chosen.map((index): [Example, RowOrigin] => [dataset.rows[index], dataset.originOf(index)]);
   });
   const mixed = shuffled(taken, random);
-  const notes = [...new Set(datasets.flatMap((dataset) => dataset.notes))];
+  const notes = [...new Set([...datasets.flatMap((dataset) => dataset.notes), ...unusedNotes(datasets, counts)])];
   return new Dataset(
     mixed.map(([row]) => row),
     { origins: mixed.map(([, origin]) => origin), notes },
   );
+}
+
+/** A share may be so small that it is less than half a row. */
+function unusedNotes(datasets: readonly Dataset[], counts: readonly number[]): string[] {
+  return [...datasets.keys()]
+    .filter((which) => counts[which] === 0)
+    .map((which) => {
+      const { length } = datasets[which];
+      const reason = length === 0 ? 'it has none' : `its share is less than half a row (it has ${length}); give it a larger weight`;
+      return `Nothing of dataset ${which + 1} of ${datasets.length} was taken: ${reason}.`;
+    });
 }
 
 function countsOf(datasets: readonly Dataset[], weights: readonly number[]): number[] {

@@ -90,6 +90,14 @@ test('mixing with weights keeps the shares without repeating a row', () => {
   assert.match(mixed.placeOf(0), /^[ab] row \d+$/);
 });
 
+test('a dataset of which a mixture has no row is named', () => {
+  const mixed = mixDatasets([numbers(2, 'a'), numbers(3, 'b')], { weights: [0.99, 0.01] });
+  assert.deepEqual(texts(mixed).sort(), ['a0', 'a1']);
+  assert.deepEqual(mixed.notes, [
+    'Nothing of dataset 2 of 2 was taken: its share is less than half a row (it has 3); give it a larger weight.',
+  ]);
+});
+
 test('weights that do not fit the datasets are refused', () => {
   assert.throws(() => mixDatasets([numbers(2)], { weights: [1, 1] }), UserError);
   assert.throws(() => mixDatasets([numbers(2)], { weights: [0] }), UserError);
