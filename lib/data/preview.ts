@@ -51,5 +51,17 @@ function caption(shown: number, total: number): string {
 }
 
 function clip(text: string): string {
-  return text.length > LONGEST ? `${text.slice(0, LONGEST).trimEnd()} …` : text;
+  if (text.length <= LONGEST) return printable(text);
+  const cut = text.slice(0, LONGEST);
+  // not in the middle of a character
+  return `${printable(cut.isWellFormed() ? cut : cut.slice(0, -1)).trimEnd()} …`;
+}
+
+/** A terminal would obey escape sequences that stand in the data: control characters are shown by the pictures that Unicode has of them. */
+function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are meant
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (character) => {
+    const code = character.charCodeAt(0);
+    return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '\u2421' : '\ufffd';
+  });
 }

@@ -118,6 +118,19 @@ test('a preview shows the first rows as a table with its text escaped', () => {
   assert.match(dataset.toText(1), /instruction: Use <b> & co\n[\s\S]*1 of 3 rows/);
 });
 
+test('a preview cuts between characters and shows escape sequences without obeying them', () => {
+  const dataset = Dataset.fromRows([
+    { prompt: `${'x'.repeat(299)}😀tail`, completion: '\u001b[31mred\u001b[0m\u001b]0;title\u0007\r\ttab\nnext' },
+  ]);
+  for (const shown of [dataset.toText(), dataset.toHtml()]) {
+    assert.ok(shown.isWellFormed());
+    assert.match(shown, /x …/);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
+    assert.doesNotMatch(shown, /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/);
+  }
+  assert.match(dataset.toText(), /␛\[31mred␛\[0m␛\]0;title␇␍\ttab\n {4}next/);
+});
+
 test('a dataset goes into a danfojs DataFrame and comes back the same', async () => {
   const rows = [
     { instruction: 'Add.', input: '1 2', output: '3', extras: { level: 'easy' } },
