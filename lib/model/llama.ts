@@ -42,7 +42,7 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
     paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_act', 'silu'),
-    rmsNormEps: reader.positive('rms_norm_eps', 1e-6),
+    rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
     rope,
     qkvBias: modelType === 'qwen2' || attentionBias,
     outputBias: attentionBias,

@@ -182,7 +182,7 @@ export class SFTTrainer {
 
   /** The loop: epochs of steps, from wherever the run stands to its last step. */
   private async runSteps(gradients: GradientSums, optimizer: AdamW, schedule: Schedule): Promise<void> {
-    const { stepsPerEpoch, maxSteps } = this.plan;
+    const { stepsPerEpoch } = this.plan;
     if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
       const epoch = Math.floor(this.state.step / stepsPerEpoch);
