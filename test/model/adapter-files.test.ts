@@ -43,8 +43,8 @@ test("PEFT's adapter is loaded with its base, whose path counts from the adapter
   const absolute = await loadModel(adapter());
   const logits = await logitsOf(absolute, ids);
   absolute.dispose();
-  const folder = adapter({ base_model_name_or_path: '../base' });
-  cpSync(path.join(golden, 'model'), path.join(folder, '../base'), { recursive: true });
+  const folder = adapter({ base_model_name_or_path: '../base-of-this-adapter' });
+  cpSync(path.join(golden, 'model'), path.join(folder, '../base-of-this-adapter'), { recursive: true });
   const relative = await loadModel(folder);
   assert.deepEqual(await logitsOf(relative, ids), logits);
   assert.equal(relative.source, folder);
