@@ -2,8 +2,8 @@
  * Zeros for what a run keeps, made ready on a thread of its own.
  *
  * The first write to each page of fresh memory waits for the operating system to find it: less than a microsecond, but ten where a virtual
- * machine's host lends memory page by page. Sums of gradients and AdamW's moments are three times a model's size. Another thread touches
- * their pages while graphs are compiled, and rests while one runs.
+ * machine's host lends memory page by page. Sums of gradients and AdamW's moments are three times the size of what is trained. Another
+ * thread touches their pages while graphs are compiled, and rests while one runs.
  */
 import { availableParallelism } from 'node:os';
 import * as path from 'node:path';
