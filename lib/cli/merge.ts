@@ -1,6 +1,6 @@
 /** `tunebook merge`: adds an adapter to the weights of its base model, and saves that as a model of its own. */
-import { existsSync, realpathSync } from 'node:fs';
 import { UserError } from '../errors';
+import { realPath } from '../files';
 import { checkOutputFolder, mergeAdapter, saveModel } from '../model';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
@@ -25,6 +25,6 @@ export async function run(words: readonly string[], _output: Output): Promise<Ve
 
 /** @throws UserError when the merged model would replace what it is made of */
 function checkApart(folder: string, source: string | undefined): void {
-  if (source === undefined || !existsSync(folder) || !existsSync(source) || realpathSync(folder) !== realpathSync(source)) return;
+  if (source === undefined || realPath(folder) !== realPath(source)) return;
   throw new UserError(`--output_dir ${folder} is where the adapter or its base model lies, which would be replaced; name another folder.`);
 }

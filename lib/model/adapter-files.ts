@@ -4,7 +4,6 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { readJson } from '../files';
 import { isObject, showValue } from '../json';
-import type { Parameter } from './layers';
 import { declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys } from './lora';
 import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype } from './types';
@@ -88,7 +87,13 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
   const file = await openSafetensors(path.join(directory, ADAPTER_WEIGHTS));
   try {
     const layers = layersIn(file, model, settings.r);
-    for (const { a, b } of layers) for (const matrix of [a, b]) (matrix as Parameter).fill(await file.read(matrix.name));
+    const matrices = layers.flatMap(({ a, b }) => [a, b]);
+    try {
+      for (const matrix of matrices) matrix.fill(await file.read(matrix.name));
+    } catch (error) {
+      for (const matrix of matrices) matrix.dispose();
+      throw error;
+    }
     model.adapter = new LoraAdapter(settings, layers, base);
   } finally {
     await file.close();

@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, write
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { addAdapter, loadModel, saveModel } from '../../lib/model';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../lib/model/safetensors';
@@ -121,6 +122,15 @@ test('an adapter that computes otherwise, or cannot be read, is refused with fil
     /holds the tensor "lm_head\.lora_A\.weight", which is no matrix of a linear layer of this model/,
   );
   await assert.rejects(loadModel(await withTensors(adapter(), (tensors) => tensors.clear())), /holds no tensors/);
+  const tensors = tf.memory().numTensors;
+  const odd = adapter();
+  const weights = path.join(odd, 'adapter_model.safetensors');
+  const bytes = readFileSync(weights);
+  // the type of the last tensor is one that is not read
+  const at = bytes.lastIndexOf('"F32"');
+  writeFileSync(weights, Buffer.concat([bytes.subarray(0, at), Buffer.from('"I32"'), bytes.subarray(at + 5)]));
+  await assert.rejects(loadModel(odd), /I32/);
+  assert.equal(tf.memory().numTensors, tensors, 'what was read until then is freed');
   const other = adapter({ base_model_name_or_path: path.join(projectRoot, 'test/golden/gpt_neox/model') });
   await assert.rejects(loadModel(other), /the adapter is another model's/);
   const nested = adapter({ base_model_name_or_path: adapter() });
