@@ -18,6 +18,8 @@ export { Interrupted } from './interruption';
 export {
   type CausalLM,
   createModel,
+  type ExportOptions,
+  exportModel,
   type GenerateOptions,
   type Generation,
   generate,

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
-import { type CausalLM, ownWeights } from '../model';
+import { type CausalLM, type OnnxDtype, ownWeights } from '../model';
 import type { SFTTrainer } from '../train';
 import { keepsBest } from '../train/best';
 import { savingSteps } from '../train/cadence';
@@ -13,6 +13,12 @@ import { isCheckpointOf } from '../train/run-folder';
 /** Bytes of a saved model, or of its adapter. */
 export function bytesOfModel(model: CausalLM): number {
   return 4 * [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
+}
+
+/** Bytes of a model exported in number formats. */
+export function bytesOfExport({ parameters, adapter }: CausalLM, dtypes: readonly OnnxDtype[]): number {
+  const numbers = [...parameters.values(), ...(adapter?.parameters.values() ?? [])].reduce((sum, { size }) => sum + size, 0);
+  return dtypes.reduce((sum, dtype) => sum + numbers * (dtype === 'q8' ? 1 : 4), 0);
 }
 
 /**

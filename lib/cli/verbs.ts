@@ -1,5 +1,6 @@
 /** The verbs of the command line and their flags. Only tables: nothing heavy is imported here, so that help is instant. */
 import type { SavedDtype } from '../model';
+import { ONNX_DTYPES, type OnnxDtype } from '../model/onnx-dtypes';
 import { TOKENS_PER_MICRO_BATCH } from '../train/config';
 import { choice, integer, number, flag as onOff, optional, text } from '../train/fields';
 import { anyText, type Flags, flag, needed, texts, tokenIds } from './flags';
@@ -113,6 +114,21 @@ export const mergeFlags = {
   ...commonFlags,
 } satisfies Flags;
 
+export const exportFlags = {
+  model,
+  output_dir: needed('DIR', text('', 'Folder for the exported model.')),
+  dtype: flag(
+    'TYPE',
+    choice<OnnxDtype | 'both'>(
+      'both',
+      ['both', ...ONNX_DTYPES],
+      'Number format of the weights: transformers.js takes fp32 in Node.js and on WebGPU, and q8 in a browser without.',
+    ),
+  ),
+  model_revision: revision,
+  ...{ json, help },
+} satisfies Flags;
+
 interface Verb {
   name: string;
   /** One line for the list of verbs. */
@@ -165,5 +181,12 @@ export const verbs: readonly Verb[] = [
     usage: 'tunebook merge --model DIR_OR_ID --output_dir DIR',
     flags: mergeFlags,
     load: () => import('./merge.js'),
+  },
+  {
+    name: 'export',
+    summary: 'write a model for transformers.js, in Node.js or in a browser',
+    usage: 'tunebook export --model DIR_OR_ID --output_dir DIR [--dtype q8]',
+    flags: exportFlags,
+    load: () => import('./export.js'),
   },
 ];

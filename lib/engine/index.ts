@@ -3,6 +3,7 @@
 export * from './device';
 export * from './gradient-checkpointing';
 export * from './in-place';
+export * from './onnx-model';
 export * from './ops';
 export * from './repeated';
 export * from './segments';

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { printed } from '../display';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
-import type { Linear, ParameterList } from './layers';
+import type { Embedding, Linear, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
 
@@ -23,6 +23,7 @@ export abstract class Decoder implements CausalLM {
   readonly directory?: string;
   readonly generationConfig?: Uint8Array;
   readonly linears: ReadonlyMap<string, Linear>;
+  readonly embeddings: readonly Embedding[];
   adapter?: LoraAdapter;
   weightsChanged?: boolean;
   private variables?: ReadonlyMap<string, tf.Variable>;
@@ -39,6 +40,7 @@ export abstract class Decoder implements CausalLM {
     this.directory = origin.directory;
     this.generationConfig = origin.generationConfig;
     this.linears = declared.linears;
+    this.embeddings = declared.embeddings;
   }
 
   abstract get outputHead(): tf.Tensor2D;

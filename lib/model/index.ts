@@ -1,11 +1,13 @@
 /** Language models: loading, saving, generating, scoring. Knows nothing of training. */
 
 export { carryOnly, checkTokenIds, disposeBatch, makeBatch, packedPass, placeOf, unstretchedLength } from './batch';
+export { checkExport, type ExportOptions, exportModel } from './export';
 export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
 export { addAdapter, type LoraConfig, mergeAdapter, ownWeights, peftKeys } from './lora';
+export { ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 export { checkAdapter, checkOutputFolder, STAGING, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';
 export { findFamilies, type PrefixFamily, sharedPrefixes } from './shared-prefixes';

@@ -42,6 +42,7 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
 export class ParameterList {
   readonly all = new Map<string, Parameter>();
   readonly linears = new Map<string, Linear>();
+  readonly embeddings: Embedding[] = [];
 
   declare<R extends tf.Rank>(name: string, shape: tf.ShapeMap[R], initializer: Initializer): Parameter<R> {
     const parameter = new Parameter<R>(name, shape, initializer);
@@ -62,7 +63,9 @@ export class ParameterList {
   }
 
   embedding(name: string, rows: number, features: number, paddingIdx?: number): Embedding {
-    return new Embedding(this.matrix(`${name}.weight`, rows, features), paddingIdx);
+    const table = new Embedding(this.matrix(`${name}.weight`, rows, features), paddingIdx);
+    this.embeddings.push(table);
+    return table;
   }
 
   rmsNorm(name: string, features: number, eps: number): RmsNorm {
@@ -104,6 +107,9 @@ export class Linear {
 
 /** Rows of a table. */
 export class Embedding {
+  /** While set, looks up about the same rows in its place. */
+  approximation?: (ids: tf.Tensor1D, weight: tf.Tensor2D) => tf.Tensor2D;
+
   constructor(
     readonly weight: Parameter<tf.Rank.R2>,
     /** The id whose row looking it up does not train. */
@@ -111,6 +117,7 @@ export class Embedding {
   ) {}
 
   apply(ids: tf.Tensor1D): tf.Tensor2D {
+    if (this.approximation) return this.approximation(ids, this.weight.tensor);
     return embedding(this.weight.tensor, ids, this.paddingIdx);
   }
 }

@@ -16,6 +16,9 @@ export const STAGING = '.saving-';
 
 const WEIGHTS = 'model.safetensors';
 
+/** Where in a model's folder its ONNX files are, as on the Hub. */
+export const ONNX_FOLDER = 'onnx';
+
 /** Files by which a folder is known as the place of a model or of a training run; it may be written to again. */
 const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
 
@@ -29,11 +32,21 @@ const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
 export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32', chatTemplate }: SaveOptions = {}): Promise<void> {
   checkOutputFolder(directory);
   checkAdapter(model, directory);
+  await saveInto(directory, async (staging) => {
+    writeTokenizer(model, staging, chatTemplate);
+    await (model.adapter ? writeAdapter(model.adapter, staging, dtype) : writeWhole(model, staging, dtype));
+  });
+}
+
+/**
+ * Fills a folder with the files of a model: all are written before any takes its place.
+ * @param write writes them into a folder that it is given
+ * @throws UserError when the system refuses to write
+ */
+export async function saveInto(directory: string, write: (staging: string) => Promise<void>): Promise<void> {
   const staging = makeStaging(directory);
   try {
-    for (const [name, content] of model.tokenizer.files) writeFileSync(path.join(staging, name), content);
-    if (chatTemplate !== undefined) writeFileSync(path.join(staging, 'chat_template.jinja'), chatTemplate);
-    await (model.adapter ? writeAdapter(model.adapter, staging, dtype) : writeWhole(model, staging, dtype));
+    await write(staging);
     moveIn(staging, directory);
   } catch (error) {
     // told of the folder that was asked for, not of the place in between
@@ -41,6 +54,12 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
   } finally {
     remove(staging);
   }
+}
+
+/** @param chatTemplate in the place of its own */
+export function writeTokenizer({ tokenizer }: CausalLM, directory: string, chatTemplate?: string): void {
+  for (const [name, content] of tokenizer.files) writeFileSync(path.join(directory, name), content);
+  if (chatTemplate !== undefined) writeFileSync(path.join(directory, 'chat_template.jinja'), chatTemplate);
 }
 
 /**
@@ -100,22 +119,31 @@ const SIGNS = [ADAPTER_CONFIG, 'config.json'];
 function moveIn(staging: string, directory: string): void {
   const isSign = (file: string): number => Number(SIGNS.includes(file));
   const files = readdirSync(staging).sort((a, b) => isSign(a) - isSign(b));
-  for (const file of [...SIGNS, WEIGHTS, ADAPTER_WEIGHTS, ...TOKENIZER_FILES, GENERATION_CONFIG])
+  for (const file of [...SIGNS, WEIGHTS, ADAPTER_WEIGHTS, ...TOKENIZER_FILES, GENERATION_CONFIG, ONNX_FOLDER])
     if (!files.includes(file)) remove(path.join(directory, file));
-  for (const file of files) rename(path.join(staging, file), path.join(directory, file));
+  for (const file of files) {
+    // a folder cannot take the place of one that holds something
+    if (isFolder(path.join(staging, file))) remove(path.join(directory, file));
+    rename(path.join(staging, file), path.join(directory, file));
+  }
 }
 
 /** All but the tokenizer. */
 async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
   await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters), { dtype });
+  writeConfigs(model, directory, dtype);
+}
+
+/** config.json and generation_config.json. @param more keys of config.json beside the model's own */
+export function writeConfigs(model: CausalLM, directory: string, dtype: SavedDtype, more: Readonly<Record<string, unknown>> = {}): void {
   if (model.generationConfig) writeFileSync(path.join(directory, GENERATION_CONFIG), model.generationConfig);
-  writeFileSync(path.join(directory, 'config.json'), configJson(model, dtype));
+  writeFileSync(path.join(directory, 'config.json'), `${JSON.stringify({ ...configOf(model, dtype), ...more }, null, 2)}\n`);
 }
 
 /** The configuration as it was read, with the number format that it is saved in. */
-function configJson(model: CausalLM, dtype: SavedDtype): string {
+function configOf(model: CausalLM, dtype: SavedDtype): Record<string, unknown> {
   const { torch_dtype: _old, dtype: _new, ...raw } = model.config.raw;
   const architectures = raw.architectures ?? [architectureOf(new ConfigReader(model.config.raw, 'the configuration')).name];
   const dtypeKey = 'torch_dtype' in model.config.raw && !('dtype' in model.config.raw) ? 'torch_dtype' : 'dtype';
-  return `${JSON.stringify({ ...raw, architectures, [dtypeKey]: dtype }, null, 2)}\n`;
+  return { ...raw, architectures, [dtypeKey]: dtype };
 }

@@ -2,7 +2,7 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import type { AttentionOptions, Segments } from '../engine';
 import type { Tokenizer } from '../text';
-import type { Linear } from './layers';
+import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
 /** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2. */
@@ -89,6 +89,8 @@ export interface CausalLM {
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */
   readonly linears: ReadonlyMap<string, Linear>;
+  /** Tables that tokens are looked up in. */
+  readonly embeddings: readonly Embedding[];
   /** The adapter that the layers compute with, if there is one: it is trained and saved in the place of the model's own weights. */
   adapter?: LoraAdapter;
   /** Turns texts into the ids that the model reads, and back. */

@@ -175,6 +175,14 @@ export class OrtBackend extends KernelBackend {
     return cut;
   }
 
+  /** What computes tensors that are never computed here (onnx-model.ts). The data that it reads, as it comes, lies row after row. */
+  cutFor(tensors: readonly TensorInfo[]): Cut {
+    const cut = cutOut(tensors.map((tensor) => this.operandOf(tensor)));
+    const constants = cut.nodes.flatMap(({ kernel, attrs }) => kernel.constant?.(attrs) ?? []);
+    for (const value of [...cut.feeds, ...constants]) this.lay(value, 'rows');
+    return cut;
+  }
+
   private recycleLetGo(): void {
     const needed = new Set(this.leftOver.size > 0 ? cutOut([...this.leftOver]).feeds : []);
     for (const value of this.letGo) if (!needed.has(value)) this.storage.recycle(value);

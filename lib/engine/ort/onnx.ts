@@ -1,9 +1,19 @@
-/** Builds an ONNX graph in memory and writes it in the ONNX protobuf format (github.com/onnx/onnx, onnx.proto). */
-import { Writer } from 'protobufjs/minimal';
+/** Builds an ONNX graph in memory. */
 import type { Origin } from './origin';
+import {
+  type Constant,
+  type DataPlaces,
+  type Dim,
+  type ElementType,
+  Float,
+  type GraphParts,
+  type NodeRecord,
+  type ValueInfo,
+  type ValueType,
+  writeModel,
+} from './protobuf';
 
-/** A size known when the graph is built, or the name of one that is known only when it runs. */
-export type Dim = number | string;
+export { type Dim, ELEMENT_TYPES, type ElementType } from './protobuf';
 
 /** The name of a size that is known only when the graph runs, but always a multiple of a number. */
 export const multipleName = (name: string, of: number): string => `${name}*${of}`;
@@ -11,53 +21,15 @@ export const multipleName = (name: string, of: number): string => `${name}*${of}
 /** Whether a size is certain to be a multiple of a number. */
 export const isMultiple = (dim: Dim, of: number): boolean => (typeof dim === 'number' ? dim : Number(dim.split('*')[1] ?? 1)) % of === 0;
 
-/** Element types of the graph's tensors, by their number in ONNX. */
-export const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
-export type ElementType = keyof typeof ELEMENT_TYPES;
-
-/** A tensor, or a sequence of tensors, as Loop carries them along. */
-type ValueType = ElementType | `${ElementType}[]`;
-
 /** An integer unless wrapped by `float`: ONNX tells the two apart, JavaScript does not. */
 export type Attribute = number | number[] | string | GraphBuilder | Float;
 export type Attributes = Record<string, Attribute>;
-
-class Float {
-  constructor(readonly value: number) {}
-}
 
 /** Marks a floating-point attribute. */
 export const float = (value: number): Float => new Float(value);
 
 /** A number as a key says it: -0 is another one than 0. */
 export const exactly = (value: number | boolean): string => (Object.is(value, -0) ? '-0' : String(value));
-
-interface NodeRecord {
-  op: string;
-  domain: string;
-  inputs: string[];
-  outputs: string[];
-  attributes: Attributes;
-}
-
-interface ValueInfo {
-  name: string;
-  type: ValueType;
-  shape?: Dim[];
-}
-
-interface Constant {
-  name: string;
-  type: ElementType;
-  dims: number[];
-  data: Uint8Array;
-}
-
-const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
-const IR_VERSION = 10;
-
-/** Where the data of a constant is (TensorProto.DataLocation). */
-const EXTERNAL = 1;
 
 /** Versions of ONNX's operators. Attention came with 23; of versions after 21 the WebGPU provider lacks some, which would compute on the CPU. */
 const OPSETS = { cpu: 23, webgpu: 21 } as const;
@@ -98,7 +70,7 @@ export class GraphBuilder {
   readonly inPieces = new Set<string>();
   private readonly nodes: NodeRecord[] = [];
   private readonly initializers = new Map<string, Constant>();
-  private readonly outside = new Map<string, { type: ElementType; dims: number[]; data: Uint8Array }>();
+  private readonly outside = new Map<string, Constant>();
   private readonly inputs: ValueInfo[] = [];
   private readonly outputs: ValueInfo[] = [];
   private readonly described = new Map<string, ValueInfo>();
@@ -174,10 +146,14 @@ export class GraphBuilder {
 
   input(name: string, type: ValueType, shape?: Dim[]): string {
     this.inputs.push({ name, type, shape });
-    shape?.forEach((dim, axis) => {
-      if (typeof dim === 'string' && !this.sizes.has(dim)) this.sizes.set(dim, () => this.sizeOf(name, axis));
-    });
+    if (shape) this.findSizes(name, shape);
     return name;
+  }
+
+  /** Says that sizes that have a name can be read off a value when the graph runs. */
+  findSizes(value: string, shape: readonly Dim[]): void {
+    for (const [axis, dim] of shape.entries())
+      if (typeof dim === 'string' && !this.sizes.has(dim)) this.sizes.set(dim, () => this.sizeOf(value, axis));
   }
 
   /**
@@ -274,9 +250,8 @@ export class GraphBuilder {
   }
 
   /** A constant of so much data that it stays outside of the protobuf: see `dataOutside`. */
-  data(type: ElementType, values: Uint8Array | Float32Array, dims: number[]): string {
-    const name = this.freshName();
-    this.outside.set(name, { type, dims, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) });
+  data(type: ElementType, values: Uint8Array | Float32Array | Int32Array, dims: readonly number[], name = this.freshName()): string {
+    this.outside.set(name, { name, type, dims, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) });
     return name;
   }
 
@@ -285,7 +260,7 @@ export class GraphBuilder {
     return [...this.outside].map(([path, { data }]) => ({ path, data }));
   }
 
-  /** A shape as an int64 vector; sizes known only at run time are read off the graph's inputs. */
+  /** A shape as an int64 vector; sizes known only at run time are read off values that have them. */
   shape(dims: readonly Dim[]): string {
     if (dims.every((dim) => typeof dim === 'number')) return this.ints(dims as number[]);
     const parts = dims.map((dim) => (typeof dim === 'number' ? this.ints([dim]) : this.size(dim)));
@@ -352,28 +327,28 @@ export class GraphBuilder {
     let name = this.knownSizes.get(symbol);
     if (!name) {
       const make = this.sizes.get(symbol);
-      if (!make) throw new Error(`No input of the graph has the size ${symbol}.`);
+      if (!make) throw new Error(`No value of the graph is known to have the size ${symbol}.`);
       name = make();
       this.knownSizes.set(symbol, name);
     }
     return name;
   }
 
-  /** The whole model as protobuf bytes. */
-  toModel(): Uint8Array {
-    const writer = Writer.create();
-    writer.uint32(tag(1, 0)).int64(IR_VERSION).uint32(tag(2, 2)).string('tunebook');
-    writer.uint32(tag(7, 2)).fork();
-    this.writeTo(writer, { inputs: [...this.inputs, ...this.openShapes()] });
-    writer.ldelim();
-    for (const [domain, version] of [
-      ['', OPSETS[this.target.device]],
-      [CONTRIB, 1],
-      [BLOCKED, 1],
-    ] as const) {
-      writer.uint32(tag(8, 2)).fork().uint32(tag(1, 2)).string(domain).uint32(tag(2, 0)).int64(version).ldelim();
-    }
-    return writer.finish();
+  /**
+   * The whole model as protobuf bytes.
+   * @param places where in a file beside it the data outside lies; absent: it is handed over by name, to a session of ours
+   */
+  toModel(places?: DataPlaces): Uint8Array {
+    const { device } = this.target;
+    const opsets = { '': OPSETS[device], [CONTRIB]: 1, ...(device === 'cpu' && { [BLOCKED]: 1 }) };
+    const inputs = places ? this.inputs : [...this.inputs, ...this.openShapes()];
+    return writeModel({ ...this.parts, inputs }, opsets, places);
+  }
+
+  /** What is written of it. */
+  get parts(): GraphParts {
+    const { nodes, inputs, outputs, described, renamed } = this;
+    return { nodes, constants: [...this.initializers.values()], outside: this.outside, inputs, outputs, described, renamed };
   }
 
   /**
@@ -389,95 +364,9 @@ export class GraphBuilder {
       .filter((constant) => shapes.has(constant.name) && isOpen(constant))
       .map(({ name, type }) => ({ name, type }));
   }
-
-  private writeTo(writer: Writer, { inputs = this.inputs, renamed = this.renamed as ReadonlyMap<string, string> } = {}): void {
-    for (const node of this.nodes) {
-      writer.uint32(tag(1, 2)).fork();
-      for (const input of node.inputs) writer.uint32(tag(1, 2)).string(renamed.get(input) ?? input);
-      for (const output of node.outputs) writer.uint32(tag(2, 2)).string(renamed.get(output) ?? output);
-      writer.uint32(tag(4, 2)).string(node.op);
-      for (const name in node.attributes) writeAttribute(writer, name, node.attributes[name], renamed);
-      if (node.domain) writer.uint32(tag(7, 2)).string(node.domain);
-      writer.ldelim();
-    }
-    writer.uint32(tag(2, 2)).string('graph');
-    for (const { name, type, dims, data } of this.initializers.values()) {
-      writer.uint32(tag(5, 2)).fork();
-      for (const dim of dims) writer.uint32(tag(1, 0)).int64(dim);
-      writer.uint32(tag(2, 0)).int32(ELEMENT_TYPES[type]).uint32(tag(8, 2)).string(name).uint32(tag(9, 2)).bytes(data).ldelim();
-    }
-    for (const [name, { type, dims }] of this.outside) {
-      writer.uint32(tag(5, 2)).fork();
-      for (const dim of dims) writer.uint32(tag(1, 0)).int64(dim);
-      writer.uint32(tag(2, 0)).int32(ELEMENT_TYPES[type]).uint32(tag(8, 2)).string(name);
-      writer.uint32(tag(13, 2)).fork().uint32(tag(1, 2)).string('location').uint32(tag(2, 2)).string(name).ldelim();
-      writer.uint32(tag(14, 0)).int32(EXTERNAL).ldelim();
-    }
-    for (const info of inputs) writeValueInfo(writer, 11, info);
-    for (const info of this.outputs) writeValueInfo(writer, 12, info);
-    for (const [name, info] of this.described) if (!renamed.has(name)) writeValueInfo(writer, 13, info);
-  }
-
-  /** Writes this graph as an attribute of a node of another. */
-  writeAsAttribute(writer: Writer, renamed: ReadonlyMap<string, string>): void {
-    this.writeTo(writer.uint32(tag(6, 2)).fork(), { renamed: new Map([...renamed, ...this.renamed]) });
-    writer.ldelim();
-  }
 }
 
 const batchedKey = (x: string): string => `batched: ${x}`;
-
-const tag = (field: number, wireType: number): number => (field << 3) | wireType;
-
-function writeAttribute(writer: Writer, name: string, value: Attribute, renamed: ReadonlyMap<string, string>): void {
-  writer.uint32(tag(5, 2)).fork().uint32(tag(1, 2)).string(name);
-  let type: number;
-  if (typeof value === 'number') {
-    writer.uint32(tag(3, 0)).int64(value);
-    type = ATTRIBUTE_TYPE.int;
-  } else if (typeof value === 'string') {
-    writer.uint32(tag(4, 2)).string(value);
-    type = ATTRIBUTE_TYPE.string;
-  } else if (Array.isArray(value)) {
-    for (const item of value) writer.uint32(tag(8, 0)).int64(item);
-    type = ATTRIBUTE_TYPE.ints;
-  } else if (value instanceof GraphBuilder) {
-    value.writeAsAttribute(writer, renamed);
-    type = ATTRIBUTE_TYPE.graph;
-  } else {
-    writer.uint32(tag(2, 5)).float(value.value);
-    type = ATTRIBUTE_TYPE.float;
-  }
-  writer.uint32(tag(20, 0)).int32(type).ldelim();
-}
-
-function writeValueInfo(writer: Writer, field: number, { name, type, shape }: ValueInfo): void {
-  writer.uint32(tag(field, 2)).fork().uint32(tag(1, 2)).string(name).uint32(tag(2, 2)).fork();
-  const elements = type.replace('[]', '') as ElementType;
-  if (elements === type) {
-    writeTensorType(writer, elements, shape);
-  } else {
-    writer.uint32(tag(4, 2)).fork().uint32(tag(1, 2)).fork();
-    writeTensorType(writer, elements, undefined);
-    writer.ldelim().ldelim();
-  }
-  writer.ldelim().ldelim();
-}
-
-function writeTensorType(writer: Writer, type: ElementType, shape: Dim[] | undefined): void {
-  writer.uint32(tag(1, 2)).fork().uint32(tag(1, 0)).int32(ELEMENT_TYPES[type]);
-  if (shape) {
-    writer.uint32(tag(2, 2)).fork();
-    for (const dim of shape) {
-      writer.uint32(tag(1, 2)).fork();
-      if (typeof dim === 'number') writer.uint32(tag(1, 0)).int64(dim);
-      else writer.uint32(tag(2, 2)).string(dim);
-      writer.ldelim();
-    }
-    writer.ldelim();
-  }
-  writer.ldelim();
-}
 
 function bytesOf(type: ElementType, values: number[]): Uint8Array {
   const array =

@@ -114,7 +114,7 @@ export function emitGraph(cut: Cut, sizes: VaryingSizes, target: Target): GraphB
 }
 
 /** Writes the nodes of a cut, turning sums with products into products that add onto a base (Gemm's third operand). */
-class Emitter {
+export class Emitter {
   /** Names of the kernels that the cut calls. */
   private readonly kernels: ReadonlySet<string>;
   private readonly consumers = new Map<Value, number>();

@@ -1,0 +1,140 @@
+/**
+ * Programs of tensor operations as ONNX models, for others to run: onnxruntime-web in a browser, for example. A program is recorded as for
+ * the ONNX Runtime backend, on tensors that have no data, and written instead of run.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { UserError } from '../errors';
+import { ortBackend } from './device';
+import type { OrtBackend } from './ort/backend';
+import type { Attrs, OrtKernel } from './ort/kernel';
+import { byteEmbedding, byteMatMul, lastRows, modelInput } from './ort/kernels/exported';
+import { type Dim, GraphBuilder } from './ort/onnx';
+import { type Cut, Emitter } from './ort/program';
+import type { DataPlace } from './ort/protobuf';
+import type { Value } from './ort/value';
+
+/** An ONNX model and the file of its weights. */
+export interface OnnxModel {
+  /** The protobuf; it names the file of the weights. */
+  graph: Uint8Array;
+  /** What that file holds, piece by piece. */
+  data(): Iterable<Uint8Array>;
+}
+
+/** Where in the file a constant begins is a multiple of this, so that it can be mapped into memory. */
+const PAGE = 4096;
+
+/** Constants of so many numbers at most are in the graph itself. */
+const SMALL = 64;
+
+/** Kernels that write what processors and WebGPU alike compute, in float32. */
+const TARGET = { device: 'webgpu', precision: 'float32' } as const;
+
+/** An ONNX model under construction. */
+export class OnnxProgram {
+  private readonly backend: OrtBackend;
+  private readonly sizes: ReadonlyMap<number, string>;
+
+  /**
+   * @param sizes the numbers that stand for sizes known only when the model runs, by the names of those; nothing else in the program may
+   *   have one of these sizes
+   * @throws UserError when tfjs computes on something else than the processor through ONNX Runtime
+   */
+  constructor(private readonly standIns: Readonly<Record<string, number>>) {
+    const backend = ortBackend();
+    if (!backend?.worksOnHost) throw new UserError("Models are exported from main memory: call `await useDevice('cpu')` first.");
+    this.backend = backend;
+    this.sizes = new Map(Object.entries(standIns).map(([name, size]) => [size, name]));
+    backend.flush();
+  }
+
+  /**
+   * A tensor that the model is given when it runs.
+   * @param type int64 is int32 in the program
+   * @param shape sizes, or names of sizes
+   */
+  input<T extends tf.Tensor>(name: string, type: 'int64' | 'float32', shape: ReadonlyArray<number | string>): T {
+    const sizes = shape.map((size) => (typeof size === 'string' ? this.standIns[size] : size));
+    return this.record(modelInput, [], { name, type, shape: sizes }) as T;
+  }
+
+  /**
+   * The last rows of each sequence.
+   * @param x [batch, rows, features]
+   * @param count int32 []: how many; 0 for all
+   * @param size the name of how many
+   * @returns [batch, count, features]
+   */
+  lastRows(x: tf.Tensor3D, count: tf.Scalar, size: string): tf.Tensor3D {
+    return this.record(lastRows, [x, count], { count: this.standIns[size] }) as tf.Tensor3D;
+  }
+
+  /** About x Wᵀ, with the weight [out, in] in 8 bits. x: [..., in] */
+  byteProduct<T extends tf.Tensor>(x: T, weight: tf.Tensor2D): T {
+    return this.record(byteMatMul, [x], { weight: this.backend.knownValue(weight.dataId) }) as T;
+  }
+
+  /** About the rows of a table, which is kept in 8 bits. */
+  byteEmbedding(ids: tf.Tensor1D, weight: tf.Tensor2D): tf.Tensor2D {
+    return this.record(byteEmbedding, [ids], { weight: this.backend.knownValue(weight.dataId) }) as tf.Tensor2D;
+  }
+
+  /**
+   * The model that computes tensors from the inputs.
+   * @param outputs by the names that they get
+   * @param names of constants, by their tensors
+   * @param file the name of the file that the weights will be in, beside the model
+   */
+  finish(outputs: Readonly<Record<string, tf.Tensor>>, names: ReadonlyMap<tf.Tensor, string>, file: string): OnnxModel {
+    const cut = this.backend.cutFor(Object.values(outputs));
+    const nameOf = new Map([...names].map(([tensor, name]) => [this.backend.knownValue(tensor.dataId), name]));
+    const graph = emitModel(cut, Object.keys(outputs), this.sizes, nameOf);
+    const places = placesOf(graph);
+    return { graph: graph.toModel({ file, of: places }), data: () => pieces(graph, places) };
+  }
+
+  private record(kernel: OrtKernel, inputs: tf.Tensor[], attrs: Attrs): tf.Tensor {
+    const [output] = this.backend.record(kernel, inputs, attrs);
+    return tf.engine().makeTensorFromTensorInfo(output);
+  }
+}
+
+function emitModel(cut: Cut, outputs: string[], sizes: ReadonlyMap<number, string>, names: ReadonlyMap<Value, string>): GraphBuilder {
+  const graph = new GraphBuilder(TARGET);
+  const dimsOf = ({ shape }: Value): Dim[] => shape.map((size) => sizes.get(size) ?? size);
+  const operands = new Map(
+    cut.feeds.map((feed) => [feed, { name: constant(graph, feed, names.get(feed)), shape: dimsOf(feed), dtype: feed.dtype }]),
+  );
+  new Emitter(graph, cut, sizes, operands).run();
+  for (const [index, fetch] of cut.fetches.entries()) {
+    const { name } = operands.get(fetch) as { name: string };
+    graph.outputAs(outputs[index], name, fetch.dtype, dimsOf(fetch));
+  }
+  return graph;
+}
+
+function constant(graph: GraphBuilder, { data, dtype, shape, size }: Value, name?: string): string {
+  if (!data) throw new Error('A constant of the model has no data.');
+  return size <= SMALL ? graph.constant(dtype, [...data], [...shape]) : graph.data(dtype, data, shape, name);
+}
+
+/** Where each constant goes: one after the other, each at the beginning of a page. */
+function placesOf(graph: GraphBuilder): Map<string, DataPlace> {
+  const places = new Map<string, DataPlace>();
+  let offset = 0;
+  for (const { path, data } of graph.dataOutside) {
+    places.set(path, { offset, length: data.byteLength });
+    offset += Math.ceil(data.byteLength / PAGE) * PAGE;
+  }
+  return places;
+}
+
+function* pieces(graph: GraphBuilder, places: ReadonlyMap<string, DataPlace>): Generator<Uint8Array, void, void> {
+  let written = 0;
+  for (const { path, data } of graph.dataOutside) {
+    const { offset, length } = places.get(path) as DataPlace;
+    if (offset > written) yield new Uint8Array(offset - written);
+    yield data;
+    written = offset + length;
+  }
+}

@@ -1,0 +1,78 @@
+/** From a model to a folder that transformers.js opens, in Node.js or in a browser: its ONNX graphs, configuration and tokenizer. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { namesIn } from '../files';
+import { isObject } from '../json';
+import { onnxModelOf } from './onnx';
+import { ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
+import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
+import type { CausalLM } from './types';
+
+export interface ExportOptions {
+  /**
+   * Number formats, a pair of files for each. transformers.js takes fp32 in Node.js and on WebGPU, and q8, a quarter of its size, in a browser
+   * without WebGPU. Default: both.
+   */
+  dtypes?: readonly OnnxDtype[];
+}
+
+/** Names of the graphs, as transformers.js looks for them. */
+const FILES: Readonly<Record<OnnxDtype, string>> = { fp32: 'model.onnx', q8: 'model_quantized.onnx' };
+
+/** What `config.json` has for transformers.js alone. */
+const TRANSFORMERS_JS = 'transformers.js_config';
+
+/**
+ * Writes a model for transformers.js: `pipeline('text-generation', directory)` opens the folder. What an adapter adds is part of it.
+ * All files are written beside their places first and moved in at the end.
+ * @throws UserError when the folder holds something else, or a model's own weights; when the model cannot be exported, or the system
+ *   refuses to write
+ */
+export async function exportModel(model: CausalLM, directory: string, { dtypes = ONNX_DTYPES }: ExportOptions = {}): Promise<void> {
+  checkExport(directory, dtypes);
+  await saveInto(directory, async (staging) => {
+    const folder = path.join(staging, ONNX_FOLDER);
+    fs.mkdirSync(folder);
+    for (const dtype of dtypes) await writeOnnx(model, dtype, folder);
+    writeTokenizer(model, staging);
+    writeConfigs(model, staging, 'float32', { [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
+  });
+}
+
+/**
+ * Makes sure that a model can be exported into a folder.
+ * @throws UserError when it holds something else, or a model's own weights, which would go; or when a number format is none
+ */
+export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = ONNX_DTYPES): void {
+  for (const dtype of dtypes)
+    if (!ONNX_DTYPES.includes(dtype))
+      throw new UserError(`There is no dtype ${JSON.stringify(dtype)} to export; choose from ${ONNX_DTYPES.join(' and ')}.`);
+  if (dtypes.length === 0) throw new UserError('dtypes is empty, so nothing would be exported; leave it out for all.');
+  checkOutputFolder(directory);
+  const weights = fs.existsSync(directory) ? namesIn(directory).find((name) => name.endsWith('.safetensors')) : undefined;
+  if (weights !== undefined)
+    throw new UserError(`${directory} holds the weights of a model (${weights}), which would be replaced; export into another folder.`);
+}
+
+/** A graph, and beside it the file of its weights. */
+async function writeOnnx(model: CausalLM, dtype: OnnxDtype, folder: string): Promise<void> {
+  const name = FILES[dtype];
+  const weights = dataFile(name);
+  const { graph, data } = onnxModelOf(model, dtype, weights);
+  fs.writeFileSync(path.join(folder, name), graph);
+  const file = await fs.promises.open(path.join(folder, weights), 'w');
+  try {
+    for (const piece of data()) await file.writeFile(piece);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The name that transformers.js expects beside a graph. */
+const dataFile = (graph: string): string => `${graph}_data`;
+
+function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {
+  const given = raw[TRANSFORMERS_JS];
+  return { ...(isObject(given) && given), use_external_data_format: Object.fromEntries(dtypes.map((dtype) => [FILES[dtype], true])) };
+}

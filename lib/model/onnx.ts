@@ -1,0 +1,132 @@
+/**
+ * A model as an ONNX graph that reads tokens and a key/value cache, and returns logits and the longer cache. Inputs and outputs have the
+ * names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type AttentionOptions, type OnnxModel, OnnxProgram } from '../engine';
+import { UserError } from '../errors';
+import { carryAll } from './batch';
+import type { OnnxDtype } from './onnx-dtypes';
+import type { Attend, CausalLM } from './types';
+
+const [batch, sequence, past, kept] = [10007, 10009, 10037, 10039];
+
+/** Numbers that stand for what is known only when the graph runs; no size of a model is one of them. */
+const SIZES = {
+  batch_size: batch,
+  sequence_length: sequence,
+  past_sequence_length: past,
+  total_sequence_length: past + sequence,
+  num_logits: kept,
+  tokens: batch * sequence,
+  tokens_with_logits: batch * kept,
+};
+
+/** Added to the score of a token that is not seen; finite, so that a row that sees nothing is no NaN. */
+const HIDDEN = -1e30;
+
+/**
+ * @param file name of the file beside the graph that its weights will be in
+ * @throws UserError when positions of the model stretch with the text (dynamic RoPE), or the device has no main memory to read from
+ */
+export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): OnnxModel {
+  const { config, parameters } = model;
+  if (config.positionLimit === Infinity)
+    throw new UserError(
+      `${model.source} stretches its positions with the length of the text (dynamic RoPE), which an exported model cannot.`,
+    );
+  const program = new OnnxProgram(SIZES);
+  const record = (): Record<string, tf.Tensor> => outputsOf(model, program, dtype);
+  const outputs = tf.tidy(() => (dtype === 'q8' ? inBytes(model, program, record) : record()));
+  try {
+    const names = new Map<tf.Tensor, string>([...parameters].map(([name, variable]) => [variable, name]));
+    return program.finish(outputs, names, file);
+  } finally {
+    tf.dispose(outputs);
+  }
+}
+
+/** Records the pass with matrices in 8 bits. */
+function inBytes<T>({ linears, embeddings }: CausalLM, program: OnnxProgram, record: () => T): T {
+  const layers = [...linears.values()];
+  for (const linear of layers) linear.approximation = (x, weight) => program.byteProduct(x, weight);
+  for (const table of embeddings) table.approximation = (ids, weight) => program.byteEmbedding(ids, weight);
+  try {
+    return record();
+  } finally {
+    for (const layer of [...layers, ...embeddings]) layer.approximation = undefined;
+  }
+}
+
+function outputsOf(model: CausalLM, program: OnnxProgram, dtype: OnnxDtype): Record<string, tf.Tensor> {
+  const { config, outputHead } = model;
+  const input = (name: string, shape: string[]): tf.Tensor => program.input(name, 'int64', shape);
+  const ids = input('input_ids', ['batch_size', 'sequence_length']);
+  const mask = input('attention_mask', ['batch_size', 'total_sequence_length']) as tf.Tensor2D;
+  const positions = input('position_ids', ['batch_size', 'sequence_length']) as tf.Tensor2D;
+  const count = input('num_logits_to_keep', []) as tf.Scalar;
+  const cache: Record<string, tf.Tensor> = {};
+  const hiddenBehind = maskOf(mask, positions);
+
+  const attend: Attend = (layer, q, k, v, options) => {
+    const withPast = (name: 'key' | 'value', x: tf.Tensor2D): tf.Tensor4D => {
+      const { kvHeads } = options;
+      const headDim = x.shape[1] / kvHeads;
+      const shape = ['batch_size', kvHeads, 'past_sequence_length', headDim];
+      const before = program.input<tf.Tensor4D>(`past_key_values.${layer}.${name}`, 'float32', shape);
+      const now = tf.transpose(tf.reshape(x, [batch, sequence, kvHeads, headDim]), [0, 2, 1, 3]) as tf.Tensor4D;
+      const all = tf.concat([before, now], 2);
+      cache[`present.${layer}.${name}`] = all;
+      return all;
+    };
+    return mixed(q, withPast('key', k), withPast('value', v), hiddenBehind(options.window), options);
+  };
+
+  const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [SIZES.tokens]);
+  const length = config.positionLimit;
+  const states = model.forward({ ids: flat(ids), positions: flat(positions), length, attend, carry: carryAll });
+  const features = states.shape[1];
+  const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
+  const rows = tf.reshape(read, [SIZES.tokens_with_logits, features]) as tf.Tensor2D;
+  const logits = dtype === 'q8' ? program.byteProduct(rows, outputHead) : (tf.matMul(rows, outputHead, false, true) as tf.Tensor2D);
+  return { logits: tf.reshape(logits, [batch, kept, outputHead.shape[0]]), ...cache };
+}
+
+/**
+ * What is added to scores, by sliding window: nothing where a token sees another, HIDDEN elsewhere; [batch, 1, 1, sequence, total].
+ * A token's position is the number of tokens before it that the mask shows, as where a prompt is padded on the left.
+ */
+function maskOf(mask: tf.Tensor2D, positions: tf.Tensor2D): (window?: number) => tf.Tensor {
+  const one = tf.scalar(1, 'int32');
+  const keys = tf.reshape(tf.sub(tf.cumsum(mask, 1), one), [batch, 1, 1, 1, SIZES.total_sequence_length]);
+  const shown = tf.reshape(tf.equal(mask, one), keys.shape);
+  const queries = tf.reshape(positions, [batch, 1, 1, sequence, 1]);
+  const known = new Map<number | undefined, tf.Tensor>();
+  const make = (window?: number): tf.Tensor => {
+    const before = tf.logicalAnd(shown, tf.lessEqual(keys, queries));
+    const inReach = window === undefined ? before : tf.logicalAnd(before, tf.greater(keys, tf.sub(queries, tf.scalar(window, 'int32'))));
+    return tf.mul(tf.cast(tf.logicalNot(inReach), 'float32'), HIDDEN);
+  };
+  return (window) => {
+    const found = known.get(window) ?? make(window);
+    known.set(window, found);
+    return found;
+  };
+}
+
+/**
+ * Attention of tokens to those in the cache.
+ * @param q [batch·sequence, heads·headDim]
+ * @param keys [batch, kvHeads, total, headDim]
+ * @param hidden added to scores
+ * @returns like q
+ */
+function mixed(q: tf.Tensor2D, keys: tf.Tensor4D, values: tf.Tensor4D, hidden: tf.Tensor, options: AttentionOptions): tf.Tensor2D {
+  const { heads, kvHeads, scale } = options;
+  const headDim = keys.shape[3];
+  const byHead = tf.reshape(tf.mul(q, scale), [batch, sequence, kvHeads, heads / kvHeads, headDim]);
+  const queries = tf.transpose(byHead, [0, 2, 3, 1, 4]);
+  const scores = tf.matMul(queries, tf.expandDims(keys, 2), false, true);
+  const output = tf.matMul(tf.softmax(tf.add(scores, hidden)), tf.expandDims(values, 2));
+  return tf.reshape(tf.transpose(output, [0, 3, 1, 2, 4]), [SIZES.tokens, heads * headDim]);
+}

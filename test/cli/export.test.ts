@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import * as path from 'node:path';
+import { describe, test } from 'node:test';
+import { copyOfModel, goldenModel, put, refuses, tunebook, tunebookJson, workFolder } from './support';
+
+test('export writes a folder for transformers.js, and says how it is opened', async (t) => {
+  const folder = workFolder(t);
+  const { code, stdout, stderr } = await tunebook(['export', '--model', goldenModel, '--output_dir', 'out'], { cwd: folder });
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /The exported model is in out; transformers\.js opens it by pipeline\('text-generation', "\.\/out"\)/);
+  const found = readdirSync(path.join(folder, 'out')).sort();
+  assert.deepEqual(found, ['config.json', 'generation_config.json', 'onnx', 'tokenizer.json', 'tokenizer_config.json']);
+  const graphs = (place: string) => readdirSync(path.join(folder, place, 'onnx')).sort();
+  const quantized = ['model_quantized.onnx', 'model_quantized.onnx_data'];
+  assert.deepEqual(graphs('out'), ['model.onnx', 'model.onnx_data', ...quantized]);
+  const result = await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'small', '--dtype', 'q8'], { cwd: folder });
+  assert.deepEqual(result, { output_dir: 'small' });
+  assert.deepEqual(graphs('small'), quantized);
+});
+
+describe('refused in one sentence, with nothing written:', () => {
+  test('a folder that holds the weights of a model', async (t) => {
+    const folder = workFolder(t);
+    const model = copyOfModel(folder);
+    await refuses(['export', '--model', model, '--output_dir', model], /holds the weights of a model \(model\.safetensors\)/);
+    assert.ok(!existsSync(path.join(model, 'onnx')));
+  });
+
+  test('a number format that there is none of, a device, a file in the place of a folder', async (t) => {
+    const folder = workFolder(t);
+    const words = ['export', '--model', goldenModel, '--output_dir', 'out'];
+    await refuses([...words, '--dtype', 'q4'], /--dtype is "q4", but must be one of both, fp32, q8/, { cwd: folder });
+    await refuses([...words, '--device', 'webgpu'], /device/, { cwd: folder });
+    put(folder, 'file', '');
+    await refuses(['export', '--model', goldenModel, '--output_dir', 'file'], /is a file/, { cwd: folder });
+    assert.deepEqual(readdirSync(folder), ['file']);
+  });
+
+  test('an export as a model to go on with', async (t) => {
+    const folder = workFolder(t);
+    await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'out', '--dtype', 'q8'], { cwd: folder });
+    await refuses(['generate', '--model', 'out', '--prompt', 'x'], /no weights/, { cwd: folder });
+  });
+});

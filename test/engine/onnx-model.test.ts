@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { type OnnxModel, OnnxProgram, useDevice } from '../../lib/engine';
+import { toBytes } from '../../lib/engine/ort/byte-products';
+import { closeTo } from '../model/support';
+
+before(() => useDevice('cpu'));
+
+/** Runs a model through the public interface of onnxruntime-node. */
+async function run({ graph, data }: OnnxModel, feeds: Record<string, { type: 'int64' | 'float32'; data: number[]; dims: number[] }>) {
+  const { InferenceSession, Tensor } = await import('onnxruntime-node');
+  const weights = { path: 'weights', data: Buffer.concat([...data()]) };
+  const session = await InferenceSession.create(graph, { externalData: weights.data.length > 0 ? [weights] : [] });
+  const tensors = Object.entries(feeds).map(([name, { type, data: values, dims }]) => [
+    name,
+    type === 'int64' ? new Tensor(type, BigInt64Array.from(values, BigInt), dims) : new Tensor(type, Float32Array.from(values), dims),
+  ]);
+  const outputs = await session.run(Object.fromEntries(tensors));
+  await session.release();
+  return outputs;
+}
+
+test('a program written once computes for sizes that it was not recorded with', async () => {
+  const weight = tf.tensor2d(
+    Array.from({ length: 12 * 8 }, (_, i) => Math.sin(i)),
+    [12, 8],
+  );
+  const tensors = tf.memory().numTensors;
+  const program = new OnnxProgram({ rows: 10007, more: 10009, both: 20016 });
+  const outputs = tf.tidy(() => {
+    const x = program.input<tf.Tensor2D>('x', 'float32', ['rows', 8]);
+    const y = program.input<tf.Tensor2D>('y', 'float32', ['more', 8]);
+    return { sums: tf.sum(tf.matMul(tf.concat([x, y]), weight, false, true), 1) };
+  });
+  const model = program.finish(outputs, new Map([[weight, 'the.weight']]), 'weights');
+  tf.dispose(outputs);
+  assert.equal(tf.memory().numTensors, tensors);
+  assert.ok(Buffer.from(model.graph).includes('the.weight'));
+  for (const [rows, more] of [
+    [2, 3],
+    [1, 1],
+    [5, 0],
+  ]) {
+    const values = Array.from({ length: (rows + more) * 8 }, (_, i) => Math.cos(i));
+    const { sums } = await run(model, {
+      x: { type: 'float32', data: values.slice(0, rows * 8), dims: [rows, 8] },
+      y: { type: 'float32', data: values.slice(rows * 8), dims: [more, 8] },
+    });
+    const expected = tf.tidy(() => tf.sum(tf.matMul(tf.tensor2d(values, [rows + more, 8]), weight, false, true), 1).dataSync());
+    closeTo(sums.data as Float32Array, expected, 1e-5);
+  }
+  weight.dispose();
+});
+
+test('rows that are kept are counted from the end; whole numbers are int64 outside', async () => {
+  const program = new OnnxProgram({ batch: 10007, rows: 10009, kept: 10037 });
+  const outputs = tf.tidy(() => {
+    const x = program.input<tf.Tensor3D>('x', 'float32', ['batch', 'rows', 1]);
+    return { last: program.lastRows(x, program.input<tf.Scalar>('count', 'int64', []), 'kept') };
+  });
+  const model = program.finish(outputs, new Map(), 'weights');
+  tf.dispose(outputs);
+  const x = { type: 'float32' as const, data: [1, 2, 3, 4, 5, 6], dims: [2, 3, 1] };
+  const kept = async (count: number) => {
+    const { last } = await run(model, { x, count: { type: 'int64', data: [count], dims: [] } });
+    return [...(last.data as Float32Array)];
+  };
+  assert.deepEqual(await kept(1), [3, 6]);
+  assert.deepEqual(await kept(2), [2, 3, 5, 6]);
+  assert.deepEqual(await kept(0), x.data);
+});
+
+test('products and rows in 8 bits are off by half a step of each row at most', async () => {
+  const [out, features] = [6, 32];
+  const values = Float32Array.from({ length: out * features }, (_, i) => Math.sin(i * i) * 10 ** ((i / features) | 0));
+  values.fill(0, 0, features);
+  const weight = tf.tensor2d(values, [out, features]);
+  const { multiples, steps } = toBytes(values, [out, features]);
+  const back = values.map((_, i) => (multiples[(i % features) * out + ((i / features) | 0)] - 128) * steps[(i / features) | 0]);
+  for (const [i, value] of values.entries()) assert.ok(Math.abs(back[i] - value) <= 0.5001 * steps[(i / features) | 0], `${i}`);
+
+  const program = new OnnxProgram({ rows: 10007 });
+  const outputs = tf.tidy(() => {
+    const product = program.byteProduct(program.input<tf.Tensor2D>('x', 'float32', ['rows', features]), weight);
+    return { product, rows: program.byteEmbedding(program.input<tf.Tensor1D>('ids', 'int64', ['rows']), weight) };
+  });
+  const model = program.finish(outputs, new Map(), 'weights');
+  tf.dispose([weight, outputs.product, outputs.rows]);
+  const x = Array.from({ length: 2 * features }, (_, i) => Math.cos(i));
+  const { product, rows } = await run(model, {
+    x: { type: 'float32', data: x, dims: [2, features] },
+    ids: { type: 'int64', data: [4, 0], dims: [2] },
+  });
+  closeTo(rows.data as Float32Array, [...back.subarray(4 * features, 5 * features), ...back.subarray(0, features)], 1e-2);
+  for (let i = 0; i < 2 * out; i++) {
+    const [row, column] = [(i / out) | 0, i % out];
+    const terms = x.slice(row * features, (row + 1) * features).map((value, k) => value * back[column * features + k]);
+    const size = terms.reduce((sum, term) => sum + Math.abs(term), 0);
+    const exact = terms.reduce((sum, term) => sum + term, 0);
+    assert.ok(Math.abs((product.data as Float32Array)[i] - exact) <= 0.02 * size, `${i}`);
+  }
+});

@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import * as tf from '@tensorflow/tfjs-core';
+import { useDevice } from '../../lib/engine';
+import { readJson } from '../../lib/files';
+import { type CausalLM, exportModel, generate, loadModel, saveModel } from '../../lib/model';
+import { projectRoot } from '../../lib/project';
+import { Exported, rowsOf } from './exported';
+import { closeTo, fixtures, logitsOf } from './support';
+
+const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-export-'));
+const golden = path.join(projectRoot, 'test/golden');
+const base = path.join(projectRoot, 'data/base');
+before(() => useDevice('cpu'));
+after(() => rmSync(scratch, { recursive: true }));
+
+/** A model exported into a folder of its own, opened. */
+async function exported(source: string, use: (found: { model: CausalLM; folder: string; open: Exported }) => Promise<void>, file?: string) {
+  const folder = mkdtempSync(path.join(scratch, 'model-'));
+  const model = await loadModel(source);
+  await exportModel(model, folder, { dtypes: [file === undefined ? 'fp32' : 'q8'] });
+  const open = await Exported.open(folder, file);
+  await use({ model, folder, open });
+  await open.release();
+  model.dispose();
+}
+
+const variants = readdirSync(fixtures, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && entry.name !== 'llama-dynamic')
+  .map(({ name }) => path.join(fixtures, name));
+
+for (const folder of variants) {
+  test(`${path.basename(folder)}: the exported model computes transformers' logits, whole and from a cache`, async () => {
+    const { sequences } = readJson(path.join(folder, 'expected.json')) as { sequences: { input_ids: number[]; logits: number[][] }[] };
+    await exported(folder, async ({ open }) => {
+      for (const { input_ids: ids, logits } of sequences) {
+        closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), logits.flat(), 2e-5);
+        if (ids.length === 1) continue;
+        const cut = Math.ceil(ids.length / 2);
+        const first = await open.run({ ids: [ids.slice(0, cut)] });
+        const rest = await open.run({ ids: [ids.slice(cut)], before: first });
+        closeTo([...rowsOf(first), ...rowsOf(rest)].flat(), logits.flat(), 2e-5);
+      }
+    });
+  });
+}
+
+for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  const source = path.join(golden, family, 'model');
+
+  test(`${family}: prompts padded on the left to one length get the logits that each has alone`, async () => {
+    await exported(source, async ({ model, open }) => {
+      const [long, short] = [
+        [5, 9, 12, 30, 41, 7, 3],
+        [11, 4, 8],
+      ];
+      const padding = new Array<number>(long.length - short.length).fill(0);
+      const mask = [long.map(() => 1), [...padding, ...short.map(() => 1)]];
+      const first = await open.run({ ids: [long, [...padding, ...short]], mask });
+      closeTo(rowsOf(first, 0).flat(), (await logitsOf(model, long)).flat(), 1e-4);
+      closeTo(rowsOf(first, 1).slice(padding.length).flat(), (await logitsOf(model, short)).flat(), 1e-4);
+      const next = await open.run({ ids: [[21], [22]], mask: mask.map((row) => [...row, 1]), before: first });
+      closeTo(rowsOf(next, 1)[0], (await logitsOf(model, [...short, 22]))[short.length], 1e-4);
+    });
+  });
+
+  test(`${family}: transformers.js opens the folder, and continues a text as transformers does`, async () => {
+    const { greedy } = readJson(path.join(golden, family, 'forward.json')) as { greedy: { prompt_ids: number[]; output_ids: number[] } };
+    const prompt = greedy.prompt_ids;
+    await exported(source, async ({ model, folder }) => {
+      const { AutoModelForCausalLM, AutoTokenizer, Tensor } = await import('@huggingface/transformers');
+      const there = await AutoModelForCausalLM.from_pretrained(folder, { dtype: 'fp32', device: 'cpu', local_files_only: true });
+      const input_ids = new Tensor('int64', BigInt64Array.from(prompt, BigInt), [1, prompt.length]);
+      const output = (await there.generate({ input_ids, max_new_tokens: 24, do_sample: false } as never)) as { tolist(): bigint[][] };
+      assert.deepEqual(output.tolist()[0].map(Number), greedy.output_ids);
+      await there.dispose();
+      const tokenizer = await AutoTokenizer.from_pretrained(folder, { local_files_only: true });
+      assert.deepEqual(tokenizer.encode('What has two wheels?'), [...model.tokenizer.encode('What has two wheels?')]);
+    });
+  });
+}
+
+test('of the last tokens alone logits are computed where only those are wanted', async () => {
+  await exported(path.join(golden, 'llama/model'), async ({ open }) => {
+    const ids = [[5, 9, 12, 30, 41, 7]];
+    const all = rowsOf(await open.run({ ids }));
+    closeTo(rowsOf(await open.run({ ids, keep: 2 })).flat(), all.slice(-2).flat(), 1e-6);
+    assert.equal(rowsOf(await open.run({ ids, keep: 1 })).length, 1);
+  });
+});
+
+test('weights in 8 bits: a quarter of the size, a cache, and nearly the same distributions', async () => {
+  await exported(
+    base,
+    async ({ model, folder, open }) => {
+      const ids = [...model.tokenizer.encode('The capital of France is Paris. Mia and Leo went to the garden with a cake.')];
+      const exact = await logitsOf(model, ids);
+      const found = rowsOf(await open.run({ ids: [ids] }));
+      const divergence = exact.map((row, i) => kullbackLeibler(row, found[i])).reduce((a, b) => a + b) / ids.length;
+      assert.ok(divergence < 0.02 && divergence > 0, `${divergence}`);
+      const first = await open.run({ ids: [ids.slice(0, 5)] });
+      // each token is rounded by itself, so that those read together with it change nothing
+      closeTo(rowsOf(await open.run({ ids: [ids.slice(5)], before: first })).flat(), found.slice(5).flat(), 2e-3);
+      const bytes = statSync(path.join(folder, 'onnx/model_quantized.onnx_data')).size;
+      const numbers = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+      assert.ok(bytes < 1.3 * numbers, `${bytes} bytes for ${numbers} numbers`);
+    },
+    'model_quantized.onnx',
+  );
+});
+
+function kullbackLeibler(logits: number[], approximation: number[]): number {
+  const logOf = (row: number[]): number[] => {
+    const most = Math.max(...row);
+    const sum = most + Math.log(row.reduce((total, x) => total + Math.exp(x - most), 0));
+    return row.map((x) => x - sum);
+  };
+  const [p, q] = [logOf(logits), logOf(approximation)];
+  return p.reduce((total, x, i) => total + Math.exp(x) * (x - q[i]), 0);
+}
+
+for (const file of ['model.onnx', 'model_quantized.onnx']) {
+  test(`WebAssembly, as in a browser, computes the same from ${file}`, async () => {
+    await exported(
+      base,
+      async ({ folder, open }) => {
+        const ids = [[...Buffer.from('a cake with an egg')]];
+        const there = await Exported.open(folder, file, onnxRuntimeWeb());
+        const [found, expected] = [await there.run({ ids }), await open.run({ ids })];
+        closeTo(rowsOf(found).flat(), rowsOf(expected).flat(), file === 'model.onnx' ? 1e-4 : 1e-2);
+        await there.release();
+      },
+      file === 'model.onnx' ? undefined : file,
+    );
+  });
+}
+
+/** The one that transformers.js brings. */
+function onnxRuntimeWeb(): string {
+  const paths = [path.dirname(require.resolve('@huggingface/transformers'))];
+  return pathToFileURL(require.resolve('onnxruntime-web', { paths })).href;
+}
+
+test('what an adapter adds is part of the exported model', async () => {
+  const adapter = path.join(scratch, 'adapter');
+  cpSync(path.join(golden, 'llama/lora_trained'), adapter, { recursive: true });
+  const config = readJson(path.join(adapter, 'adapter_config.json')) as object;
+  const base = { base_model_name_or_path: path.join(golden, 'llama/model') };
+  writeFileSync(path.join(adapter, 'adapter_config.json'), JSON.stringify({ ...config, ...base }));
+  await exported(adapter, async ({ model, folder, open }) => {
+    assert.ok(model.adapter);
+    const ids = [5, 9, 12, 30, 41, 7];
+    closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), (await logitsOf(model, ids)).flat(), 1e-4);
+    assert.ok(!readdirSync(folder).some((name) => name.includes('adapter')));
+  });
+});
+
+test('a model that has generated exports as before, and leaves no tensor behind', async () => {
+  const [first, second] = ['before', 'after'].map((name) => path.join(scratch, name));
+  const model = await loadModel(base);
+  await exportModel(model, first);
+  const tensors = tf.memory().numTensors;
+  // brings the weights into another layout
+  await generate(model, 'Once', { maxNewTokens: 4 });
+  await exportModel(model, second);
+  assert.equal(tf.memory().numTensors, tensors);
+  for (const name of readdirSync(path.join(first, 'onnx')))
+    assert.deepEqual(readFileSync(path.join(second, 'onnx', name)), readFileSync(path.join(first, 'onnx', name)), name);
+  model.dispose();
+});
+
+test('constants have the names of the parameters and begin at pages; a tied head is the embedding', async () => {
+  await exported(base, async ({ model, folder }) => {
+    const graph = readFileSync(path.join(folder, 'onnx/model.onnx')).toString('latin1');
+    for (const name of model.parameters.keys()) assert.ok(graph.includes(name), name);
+    const offsets = [...graph.matchAll(/offset\D\D(\d+)/gs)].map(([, offset]) => Number(offset));
+    assert.ok(offsets.length >= model.parameters.size - 1);
+    assert.deepEqual(
+      offsets.filter((offset) => offset % 4096 !== 0),
+      [],
+    );
+    const numbers = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+    assert.ok(statSync(path.join(folder, 'onnx/model.onnx_data')).size < 4.2 * numbers);
+  });
+});
+
+describe('a folder', () => {
+  test('of an earlier export is replaced, of a saved model afterwards has no graphs', async () => {
+    const folder = path.join(scratch, 'again');
+    const model = await loadModel(path.join(fixtures, 'qwen2'));
+    await exportModel(model, folder);
+    await exportModel(model, folder, { dtypes: ['q8'] });
+    assert.deepEqual(readdirSync(path.join(folder, 'onnx')).sort(), ['model_quantized.onnx', 'model_quantized.onnx_data']);
+    const config = readJson(path.join(folder, 'config.json')) as Record<string, Record<string, unknown>>;
+    assert.deepEqual(config['transformers.js_config'], { use_external_data_format: { 'model_quantized.onnx': true } });
+    await saveModel(model, folder);
+    assert.ok(!existsSync(path.join(folder, 'onnx')));
+    model.dispose();
+  });
+
+  test('with weights or with something else is left alone', async () => {
+    const model = await loadModel(path.join(fixtures, 'qwen2'));
+    const saved = path.join(scratch, 'saved');
+    await saveModel(model, saved);
+    await assert.rejects(
+      exportModel(model, saved),
+      /holds the weights of a model \(model\.safetensors\), which would be replaced; export into another/,
+    );
+    const other = path.join(scratch, 'other');
+    mkdirSync(other);
+    writeFileSync(path.join(other, 'notes.txt'), 'mine');
+    await assert.rejects(exportModel(model, other), /holds something else \(notes\.txt\)/);
+    assert.deepEqual(readdirSync(other), ['notes.txt']);
+    model.dispose();
+  });
+});
+
+test('what cannot be exported is refused in one sentence', async () => {
+  const dynamic = await loadModel(path.join(fixtures, 'llama-dynamic'));
+  const folder = path.join(scratch, 'refused');
+  await assert.rejects(exportModel(dynamic, folder), /stretches its positions with the length of the text \(dynamic RoPE\)/);
+  dynamic.dispose();
+  const model = await loadModel(path.join(fixtures, 'qwen2'));
+  await assert.rejects(
+    exportModel(model, folder, { dtypes: ['q4' as 'q8'] }),
+    /There is no dtype "q4" to export; choose from fp32 and q8\./,
+  );
+  await assert.rejects(exportModel(model, folder, { dtypes: [] }), /dtypes is empty/);
+  await tf.setBackend('cpu');
+  await assert.rejects(exportModel(model, folder), /call `await useDevice\('cpu'\)` first/);
+  await useDevice('cpu');
+  assert.ok(!existsSync(folder) || readdirSync(folder).length === 0);
+  model.dispose();
+});

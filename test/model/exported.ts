@@ -1,0 +1,90 @@
+/** Runs an exported model as transformers.js does, through the public interface of onnxruntime-node. */
+import { readFileSync } from 'node:fs';
+import * as path from 'node:path';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import { readJson } from '../../lib/files';
+
+export interface Step {
+  /** [batch, tokens]; all of one length. */
+  ids: number[][];
+  /** 1 for each token of the cache and of the step that is one, 0 where a prompt is padded. */
+  mask?: number[][];
+  /** What the step before has returned. */
+  before?: Outputs;
+  /** How many of the last logits are wanted; 0 for all. */
+  keep?: number;
+}
+
+export type Outputs = Record<string, Tensor>;
+
+/** An open exported model. */
+export class Exported {
+  private constructor(
+    private readonly session: InferenceSession,
+    private readonly tensor: typeof Tensor,
+    private readonly cache: ReadonlyArray<{ name: string; shape: number[] }>,
+  ) {}
+
+  /** @param runtime what to import; of onnxruntime-web the data has to be handed over */
+  static async open(folder: string, file = 'model.onnx', runtime = 'onnxruntime-node'): Promise<Exported> {
+    const { InferenceSession, Tensor } = (await import(runtime)) as typeof import('onnxruntime-node');
+    const graph = path.join(folder, 'onnx', file);
+    const weights = { path: `${file}_data`, data: new Uint8Array(readFileSync(`${graph}_data`)) };
+    const session =
+      runtime === 'onnxruntime-node'
+        ? await InferenceSession.create(graph)
+        : await InferenceSession.create(new Uint8Array(readFileSync(graph)), { externalData: [weights] });
+    const config = readJson(path.join(folder, 'config.json')) as { num_hidden_layers: number };
+    const names = Array.from({ length: config.num_hidden_layers }, (_, i) => [`${i}.key`, `${i}.value`]).flat();
+    const shapes = new Map(session.inputMetadata.map((input) => [input.name, input.isTensor ? [...input.shape] : []]));
+    const cache = names.map((name) => {
+      const [, heads, , headDim] = shapes.get(`past_key_values.${name}`) as number[];
+      return { name, shape: [heads, headDim] };
+    });
+    return new Exported(session, Tensor, cache);
+  }
+
+  get inputNames(): readonly string[] {
+    return this.session.inputNames;
+  }
+
+  run({ ids, before, keep = 0, mask }: Step): Promise<Outputs> {
+    const past = before ? before[`present.${this.cache[0].name}`].dims[2] : 0;
+    const shown = mask ?? ids.map((row) => new Array<number>(past + row.length).fill(1));
+    const positions = shown.map((row) => positionsOf(row).slice(past));
+    const feeds: Record<string, Tensor> = {
+      input_ids: this.longs(ids),
+      attention_mask: this.longs(shown),
+      position_ids: this.longs(positions),
+      num_logits_to_keep: new this.tensor('int64', BigInt64Array.of(BigInt(keep)), []),
+    };
+    for (const { name, shape } of this.cache) {
+      const empty = () => new this.tensor('float32', new Float32Array(0), [ids.length, shape[0], 0, shape[1]]);
+      feeds[`past_key_values.${name}`] = before ? before[`present.${name}`] : empty();
+    }
+    return this.session.run(feeds) as Promise<Outputs>;
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+
+  private longs(rows: number[][]): Tensor {
+    return new this.tensor('int64', BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
+  }
+}
+
+/** How many tokens are before each; those of the padding get any, as in transformers.js. */
+function positionsOf(mask: number[]): number[] {
+  let count = 0;
+  return mask.map((shown) => (shown ? count++ : 1));
+}
+
+/** The rows of logits of a sequence of a batch. */
+export function rowsOf({ logits }: Outputs, sequence = 0): number[][] {
+  const [, rows, vocabulary] = logits.dims;
+  const row = (i: number): number[] => [
+    ...(logits.data as Float32Array).subarray((sequence * rows + i) * vocabulary, (sequence * rows + i + 1) * vocabulary),
+  ];
+  return Array.from({ length: rows }, (_, i) => row(i));
+}
