@@ -74,5 +74,8 @@ const dataFile = (graph: string): string => `${graph}_data`;
 
 function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {
   const given = raw[TRANSFORMERS_JS];
-  return { ...(isObject(given) && given), use_external_data_format: Object.fromEntries(dtypes.map((dtype) => [FILES[dtype], true])) };
+  const { dtype: _, ...kept } = isObject(given) ? given : {};
+  const inFiles = Object.fromEntries(dtypes.map((dtype) => [FILES[dtype], true]));
+  // where there is but one, it is the one to take
+  return { ...kept, ...(dtypes.length === 1 && { dtype: dtypes[0] }), use_external_data_format: inFiles };
 }

@@ -73,7 +73,7 @@ for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
     const prompt = greedy.prompt_ids;
     await exported(source, async ({ model, folder }) => {
       const { AutoModelForCausalLM, AutoTokenizer, Tensor } = await import('@huggingface/transformers');
-      const there = await AutoModelForCausalLM.from_pretrained(folder, { dtype: 'fp32', device: 'cpu', local_files_only: true });
+      const there = await AutoModelForCausalLM.from_pretrained(folder, { device: 'cpu', local_files_only: true });
       const input_ids = new Tensor('int64', BigInt64Array.from(prompt, BigInt), [1, prompt.length]);
       const output = (await there.generate({ input_ids, max_new_tokens: 24, do_sample: false } as never)) as { tolist(): bigint[][] };
       assert.deepEqual(output.tolist()[0].map(Number), greedy.output_ids);
@@ -196,7 +196,10 @@ describe('a folder', () => {
     await exportModel(model, folder, { dtypes: ['q8'] });
     assert.deepEqual(readdirSync(path.join(folder, 'onnx')).sort(), ['model_quantized.onnx', 'model_quantized.onnx_data']);
     const config = readJson(path.join(folder, 'config.json')) as Record<string, Record<string, unknown>>;
-    assert.deepEqual(config['transformers.js_config'], { use_external_data_format: { 'model_quantized.onnx': true } });
+    assert.deepEqual(config['transformers.js_config'], {
+      dtype: 'q8',
+      use_external_data_format: { 'model_quantized.onnx': true },
+    });
     await saveModel(model, folder);
     assert.ok(!existsSync(path.join(folder, 'onnx')));
     model.dispose();

@@ -473,10 +473,6 @@ export class OrtBackend extends KernelBackend {
     return this.data.numDataIds();
   }
 
-  override timerAvailable(): boolean {
-    return true;
-  }
-
   override async time(work: () => void): Promise<{ kernelMs: number }> {
     const start = performance.now();
     work();
@@ -490,10 +486,6 @@ export class OrtBackend extends KernelBackend {
 
   override floatPrecision(): 16 | 32 {
     return 32;
-  }
-
-  override epsilon(): number {
-    return 1e-7;
   }
 
   override dispose(): void {
