@@ -91,6 +91,27 @@ export const generateFlags = {
   ...commonFlags,
 } satisfies Flags;
 
+export const chatFlags = {
+  model,
+  system: flag('TEXT', optional(text('', 'What the model is told before the conversation, where its chat template has a place for that.'))),
+  template: flag(
+    'NAME',
+    choice(
+      'auto',
+      ['auto', 'chat', 'alpaca', 'none'],
+      "How messages are written: the model's own chat template, with all messages before; the Alpaca template or nothing, each message by itself. auto is chat where the model has a template, else alpaca.",
+    ),
+  ),
+  max_new_tokens: flag('N', integer(512, { min: 1 }, 'Most tokens of an answer.')),
+  temperature: generateFlags.temperature,
+  top_k: generateFlags.top_k,
+  top_p: generateFlags.top_p,
+  repetition_penalty: generateFlags.repetition_penalty,
+  seed: flag('S', optional(integer(0, { min: 0 }, 'Same seed and messages, same answers. Default: every run differs.'))),
+  model_revision: revision,
+  ...commonFlags,
+} satisfies Flags;
+
 export const compareFlags = {
   base: needed('DIR_OR_ID', text('', 'The model before: folder or name on the Hub.')),
   tuned: needed('DIR_OR_ID', text('', 'The model after: folder or name on the Hub.')),
@@ -167,6 +188,13 @@ export const verbs: readonly Verb[] = [
     usage: 'tunebook generate --model DIR_OR_ID --prompt PROMPT [--max_new_tokens N --temperature T --top_p P --seed S]',
     flags: generateFlags,
     load: () => import('./generate.js'),
+  },
+  {
+    name: 'chat',
+    summary: 'talk to a model, line by line',
+    usage: 'tunebook chat --model DIR_OR_ID [--system TEXT --temperature T --top_p P --seed S]',
+    flags: chatFlags,
+    load: () => import('./chat.js'),
   },
   {
     name: 'compare',

@@ -23,6 +23,8 @@ export interface RunOptions {
   env?: NodeJS.ProcessEnv;
   /** Largest file that the child may write, in blocks of 512 bytes: what a full disk is to a test. */
   fileSizeLimit?: number;
+  /** What the child reads from its standard input. */
+  input?: string;
   /** Where the child's standard output goes, in place of the result. */
   stdout?: number;
   /** Called with the child's standard error so far; may send a signal. */
@@ -32,7 +34,7 @@ export interface RunOptions {
 /** Runs `tunebook` with these words to its end. */
 export function tunebook(
   words: readonly string[],
-  { cwd, env, fileSizeLimit, stdout: target, onStderr }: RunOptions = {},
+  { cwd, env, fileSizeLimit, input, stdout: target, onStderr }: RunOptions = {},
 ): Promise<Finished> {
   const command = [process.execPath, program, ...words];
   const limited = ['/bin/sh', '-c', `ulimit -f ${fileSizeLimit}; exec "$@"`, 'sh', ...command];
@@ -40,8 +42,9 @@ export function tunebook(
   const child = spawn(file, rest, {
     cwd,
     env: { ...process.env, HF_HUB_OFFLINE: '1', NODE_TEST_CONTEXT: undefined, ...env },
-    stdio: ['ignore', target ?? 'pipe', 'pipe'],
+    stdio: [input === undefined ? 'ignore' : 'pipe', target ?? 'pipe', 'pipe'],
   });
+  child.stdin?.end(input);
   let stdout = '';
   let stderr = '';
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {

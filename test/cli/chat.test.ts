@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { projectRoot } from '../../lib/project';
+import { copyOfModel, goldenModel, refuses, tunebook, tunebookJson, workFolder } from './support';
+
+interface Chat {
+  template: string;
+  messages: Array<{ role: string; content: string }>;
+}
+
+const base = path.join(projectRoot, 'data/base');
+
+test('each line is answered, with what was said before, until there are no more', async () => {
+  const chat = ['chat', '--model', base, '--max_new_tokens', '6'];
+  const input = 'Hello.\n\nWhat is a bird?\n';
+  const { template, messages } = await tunebookJson<Chat>(chat, { input });
+  assert.equal(template, 'chat');
+  assert.deepEqual(
+    messages.map(({ role }) => role),
+    ['user', 'assistant', 'user', 'assistant'],
+  );
+  const [first, answer, second, last] = messages.map(({ content }) => content);
+  assert.deepEqual([first, second], ['Hello.', 'What is a bird?']);
+  const { code, stdout } = await tunebook(chat, { input });
+  assert.equal(code, 0);
+  assert.equal(stdout, `${answer}\n${last}\n`);
+  // the second message alone is another conversation
+  const alone = await tunebookJson<Chat>(chat, { input: 'Hello.\n/new\nWhat is a bird?\n/exit\nHello.\n' });
+  assert.equal(alone.messages.length, 2);
+  assert.equal(alone.messages[0].content, 'What is a bird?');
+  assert.notEqual(alone.messages[1].content, last);
+});
+
+test('a model without a chat template gets each message by itself, in the Alpaca template', async () => {
+  const chat = ['chat', '--model', goldenModel, '--max_new_tokens', '4'];
+  const { template, messages } = await tunebookJson<Chat>(chat, { input: 'One.\nTwo.\n' });
+  assert.equal(template, 'alpaca');
+  const generate = ['generate', '--model', goldenModel, '--max_new_tokens', '4', '--template', 'alpaca', '--prompt', 'Two.'];
+  const { text } = await tunebookJson<{ text: string }>(generate);
+  assert.equal(messages[3].content, text);
+  const { stderr } = await tunebook(chat, { input: '' });
+  assert.match(stderr, /by the template alpaca, so each message stands by itself/);
+});
+
+test('a system message is there from the beginning, and again after /new', async () => {
+  const chat = ['chat', '--model', base, '--system', 'Be kind.', '--max_new_tokens', '2'];
+  const { messages } = await tunebookJson<Chat>(chat, { input: 'Hello.\n/new\nHi.\n' });
+  assert.deepEqual(
+    messages.map(({ role, content }) => (role === 'assistant' ? role : content)),
+    ['Be kind.', 'Hi.', 'assistant'],
+  );
+  await refuses(['chat', '--model', goldenModel, '--system', 'Be kind.'], /--system "Be kind\." has no place in the template alpaca/);
+});
+
+test('what cannot be answered is said in one sentence, and the conversation goes on without it', async (t) => {
+  const folder = workFolder(t);
+  const model = copyOfModel(folder);
+  const file = path.join(model, 'config.json');
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), max_position_embeddings: 60 }));
+  const long = 'word '.repeat(80);
+  const { code, stdout, stderr } = await tunebook(['chat', '--model', model, '--json', '--template', 'none'], {
+    input: `Hi.\n${long}\nOh.\n`,
+  });
+  assert.equal(code, 0, stderr);
+  assert.match(
+    stderr,
+    /A text of \d+ tokens is longer than the 60 that the model can read; shorten it\. \(\/new begins a new conversation\.\)/,
+  );
+  const { messages } = JSON.parse(stdout) as Chat;
+  assert.deepEqual(
+    messages.filter(({ role }) => role === 'user').map(({ content }) => content),
+    ['Hi.', 'Oh.'],
+  );
+});
