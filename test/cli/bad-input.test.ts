@@ -152,7 +152,10 @@ describe('an unknown or misspelt name brings the nearest known one', () => {
   });
   test('of a verb', async () => {
     await refuses(['evalaute'], /"evalaute" is no verb of tunebook; the nearest is evaluate/);
-    await refuses(['frobnicate'], /"frobnicate" is no verb of tunebook; there are sft, evaluate, score, generate, chat, compare, merge and export\.$/);
+    await refuses(
+      ['frobnicate'],
+      /"frobnicate" is no verb of tunebook; there are sft, evaluate, score, generate, chat, compare, merge and export\.$/,
+    );
   });
 });
 
