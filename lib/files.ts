@@ -187,6 +187,20 @@ export function namesIn(folder: string): string[] {
   }
 }
 
+/** The files in a folder and in those in it, by their paths from there, with `/` on every system. Links to folders are not followed. */
+export function filesIn(folder: string): string[] {
+  try {
+    const entries = fs.readdirSync(folder, { recursive: true, withFileTypes: true });
+    const isFile = (entry: fs.Dirent): boolean =>
+      entry.isFile() || (entry.isSymbolicLink() && statusOf(path.join(entry.parentPath ?? entry.path, entry.name))?.isFile() === true);
+    return entries
+      .filter(isFile)
+      .map(({ parentPath, path: older, name }) => path.relative(folder, path.join(parentPath ?? older, name)).replaceAll(path.sep, '/'));
+  } catch (error) {
+    throw readError(folder, error);
+  }
+}
+
 /** What is wrong with a path itself, whatever was to be done with it; undefined where nothing is. */
 function faultOfPath(place: string, error: unknown): UserError | undefined {
   switch (codeOf(error)) {

@@ -1,9 +1,8 @@
-/** Finds and reads the data that a recipe names: a file, a folder with a file for each split, or a mixture. */
-import fs from 'node:fs';
-import * as path from 'node:path';
-import { Dataset, loadDataset } from '../data';
+/** Finds and reads the data that a recipe names: a file, a folder or a dataset of the Hub with splits, or a mixture. */
+import { existsSync } from 'node:fs';
+import { Dataset, loadDataset, roundHalfEven } from '../data';
 import { UserError } from '../errors';
-import { isFolder, namesIn } from '../files';
+import { isFolder } from '../files';
 import type { MixtureEntry, ScriptArguments } from './script-fields';
 
 export interface RecipeData {
@@ -19,20 +18,25 @@ export interface RecipeData {
 export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: boolean, seed: number): Promise<RecipeData> {
   const {
     dataset_name: name,
+    dataset_config,
+    dataset_text_field: textField,
     datasets,
     dataset_train_split: trainSplit,
     dataset_test_split: testSplit,
     eval_dataset_name: evalName,
   } = script;
-  const train = datasets ? await loadMixture(datasets) : await loadSplit(name as string, trainSplit);
+  const load = (place: string, split: string): Promise<Dataset> =>
+    loadDataset(place, { split, textField, config: dataset_config ?? undefined });
+  const train = datasets ? await loadMixture(datasets, textField) : await load(name as string, trainSplit);
   if (script.test_split_size !== null && evalName === null) {
     // rows that are held out are not trained on, whether or not anybody looks at them
     const split = train.split({ test: script.test_split_size, seed });
     return wantsEvaluation ? split : { train: split.train };
   }
   if (!wantsEvaluation) return { train };
-  if (evalName !== null) return { train, test: await loadSplit(evalName, testSplit) };
-  if (datasets === null && isFolder(name as string)) return { train, test: await loadSplit(name as string, testSplit) };
+  if (evalName !== null) return { train, test: await loadDataset(evalName, { split: testSplit, textField }) };
+  const hasSplits = datasets === null && (!existsSync(name as string) || isFolder(name as string));
+  if (hasSplits) return { train, test: await load(name as string, testSplit) };
   throw new UserError(
     `eval_strategy asks for evaluations, but ${datasets ? 'the mixture' : name} has no ${testSplit} split; name a file with eval_dataset_name, ` +
       'hold rows out with test_split_size: 0.1, or set eval_strategy: no.',
@@ -40,10 +44,10 @@ export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: b
 }
 
 /** TRL's mixture: fractions take the first rows of each dataset, as many as there are without taking a row twice. */
-async function loadMixture(entries: readonly MixtureEntry[]): Promise<Dataset> {
+async function loadMixture(entries: readonly MixtureEntry[], textField: string): Promise<Dataset> {
   const all: Dataset[] = [];
-  for (const { path: place, data_files: file, split } of entries) {
-    all.push(await loadSplit(file === undefined || !isFolder(place) ? (file ?? place) : path.join(place, file), split));
+  for (const { path: place, name: config, data_dir: dataDir, data_files: dataFiles, split } of entries) {
+    all.push(await loadDataset(place, { split, textField, config, dataDir, dataFiles }));
   }
   const fractions = entries.map(({ fraction }) => fraction).filter((fraction) => fraction !== undefined);
   if (fractions.length > 0 && fractions.length < entries.length) {
@@ -57,13 +61,6 @@ async function loadMixture(entries: readonly MixtureEntry[]): Promise<Dataset> {
   return concatenate(all.map((dataset, i) => dataset.take(roundHalfEven(weights[i] * size))));
 }
 
-/** Python's `round`: what lies halfway goes to the even neighbour. */
-function roundHalfEven(value: number): number {
-  const below = Math.floor(value);
-  if (value - below === 0.5) return below % 2 === 0 ? below : below + 1;
-  return Math.round(value);
-}
-
 function concatenate(parts: readonly Dataset[]): Dataset {
   if (parts.length === 1) return parts[0];
   return new Dataset(
@@ -72,43 +69,5 @@ function concatenate(parts: readonly Dataset[]): Dataset {
       origins: parts.flatMap((part) => part.rows.map((_, i) => part.originOf(i))),
       notes: [...new Set(parts.flatMap((part) => part.notes))],
     },
-  );
-}
-
-/** Reads a file, or a split's file in a folder; `train[:100]` and `train[:10%]` take a part of the rows. */
-async function loadSplit(place: string, split: string): Promise<Dataset> {
-  const match = /^([^[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?$/.exec(split);
-  if (!match)
-    throw new UserError(
-      `The split ${JSON.stringify(split)} is not understood; write a name such as train, or a part of it such as train[:100] or train[:10%].`,
-    );
-  const [, name, from, to] = match;
-  const dataset = await loadDataset(fileOf(place, name));
-  if (from === undefined && to === undefined) return dataset;
-  // as in datasets, one % makes both bounds percentages
-  const inPercent = from?.endsWith('%') || to?.endsWith('%');
-  const bound = (text: string | undefined, fallback: number): number => {
-    if (text === undefined) return fallback;
-    const number = Number.parseInt(text, 10);
-    const rows = inPercent ? roundHalfEven((number * dataset.length) / 100) : number;
-    return Math.max(0, Math.min(dataset.length, rows < 0 ? dataset.length + rows : rows));
-  };
-  const start = bound(from, 0);
-  return dataset.take(bound(to, dataset.length)).skip(start);
-}
-
-function fileOf(place: string, split: string): string {
-  const hub = /^[\w.-]+\/[\w.-]+$/.test(place) && !/\.(json|jsonl|ndjson)$/i.test(place);
-  if (!fs.existsSync(place) && hub) {
-    throw new UserError(
-      `There is no file or folder ${place} (taken from ${process.cwd()}), and datasets are not downloaded from the Hub; download it as JSON or JSONL and name the file.`,
-    );
-  }
-  if (!isFolder(place)) return place;
-  const files = namesIn(place).filter((file) => /\.(json|jsonl|ndjson)$/i.test(file));
-  const found = files.find((file) => path.parse(file).name === split);
-  if (found !== undefined) return path.join(place, found);
-  throw new UserError(
-    `The folder ${place} has no file for the split ${split}; expected ${split}.jsonl or ${split}.json, but it holds ${files.slice(0, 5).join(', ') || 'no JSON file'}.`,
   );
 }

@@ -10,7 +10,7 @@ const COMMAND = 'tunebook evaluate';
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), evaluateFlags, COMMAND);
-  const dataset = await loadDataset(flags.data);
+  const dataset = await loadDataset(flags.data, { split: flags.split });
   const model = await loadModelOn(flags);
   for (const note of [...dataset.notes, ...model.tokenizer.notes]) output.note(note);
   const found = await perplexity(model, dataset, {

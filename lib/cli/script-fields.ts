@@ -7,12 +7,16 @@ import { either, type Field, flag, integer, number, optional, text } from '../tr
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
   model_revision: text('main', 'Branch, tag or commit of a model on the Hub.'),
-  dataset_name: optional(text('', 'Dataset in JSON or JSONL, or a folder with a file for each split (train.jsonl, test.jsonl).')),
-  dataset_train_split: text('train', 'Split to train on, of a folder.'),
-  dataset_test_split: text('test', 'Split to evaluate on, of a folder.'),
+  dataset_name: optional(
+    text('', 'Dataset: a file in JSON, JSONL, Parquet or CSV, a folder with files for each split, or a name on the Hugging Face Hub.'),
+  ),
+  dataset_config: optional(text('', 'Which of the datasets in a folder or on the Hub, where it holds several.')),
+  dataset_train_split: text('train', 'Split to train on, of a folder or a dataset on the Hub; train[:1000] takes a part.'),
+  dataset_test_split: text('test', 'Split to evaluate on.'),
+  dataset_text_field: text('text', 'Column that holds plain text.'),
   eval_dataset_name: optional(text('', 'Dataset to evaluate on, where dataset_name has no test split (own key, not in TRL).')),
   test_split_size: optional(number(0.1, { above: 0 }, 'Part of the rows, or their number, held out to evaluate on.')),
-  datasets: mixture('Mixture of datasets: a list of {path, split, fraction}.'),
+  datasets: mixture('Mixture of datasets: a list of {path, name, data_dir, data_files, split, fraction}.'),
   use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
   lora_r: integer(16, { min: 1 }, 'Rank of the adapter.'),
   lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
@@ -34,7 +38,9 @@ export type ScriptArguments = { [K in keyof typeof scriptFields]: FieldValue<(ty
 /** One dataset of a mixture. */
 export interface MixtureEntry {
   path: string;
-  data_files?: string;
+  name?: string;
+  data_dir?: string;
+  data_files?: string[];
   split: string;
   fraction?: number;
 }
@@ -54,7 +60,6 @@ const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
 const REFUSED: Readonly<Record<string, string>> = {
   load_in_8bit: 'quantized weights are not available: set load_in_8bit: false',
   load_in_4bit: 'quantized weights are not available: set load_in_4bit: false',
-  dataset_config: 'a local dataset has no configurations: remove it',
 };
 
 /** Every key of this file, for finding what a misspelt one was meant to be. */
@@ -124,13 +129,17 @@ function mixture(help: string): Field<MixtureEntry[] | null> {
   const fraction = optional(number(1, { above: 0 }, ''));
   const parseEntry = (value: unknown): MixtureEntry | undefined => {
     if (typeof value !== 'object' || value === null) return undefined;
-    const { path, split = 'train', data_files: file, fraction: share = null, ...other } = value as Record<string, unknown>;
-    const known = Object.entries(other).every(([key, setting]) => ['name', 'data_dir', 'columns'].includes(key) && isOff(setting));
+    const { path, split = 'train', name, data_dir, data_files, fraction: share = null, ...other } = value as Record<string, unknown>;
+    const known = Object.entries(other).every(([key, setting]) => key === 'columns' && isOff(setting));
     const part = fraction.parse(share);
-    const texts =
-      typeof path === 'string' && typeof split === 'string' && (file === undefined || file === null || typeof file === 'string');
-    if (!known || !part || !texts) return undefined;
-    return { path, split, data_files: file ?? undefined, fraction: part.value ?? undefined };
+    const files = isOff(data_files) ? undefined : [data_files].flat();
+    const texts = [path, split, ...[name, data_dir].filter((item) => !isOff(item)), ...(files ?? [])];
+    if (!known || !part || !texts.every((item) => typeof item === 'string' && item !== '')) return undefined;
+    const given = (item: unknown): string | undefined => (isOff(item) ? undefined : (item as string));
+    return {
+      ...{ path: path as string, split: split as string, fraction: part.value ?? undefined },
+      ...{ name: given(name), data_dir: given(data_dir), data_files: files as string[] | undefined },
+    };
   };
   const parse = (value: unknown) => {
     // TRL's default is an empty list
@@ -142,7 +151,7 @@ function mixture(help: string): Field<MixtureEntry[] | null> {
     default: null,
     help,
     range:
-      'a list of datasets such as {path: data.jsonl, split: train, fraction: 0.5} (name, data_dir and columns are not supported); a single one is dataset_name',
+      'a list of datasets such as {path: data.jsonl, split: train, fraction: 0.5}, also with name, data_dir and data_files (columns is not supported); a single one is dataset_name',
     parse,
   };
 }

@@ -34,7 +34,8 @@ export const sftFlags = {
 
 export const evaluateFlags = {
   model,
-  data: needed('FILE', text('', 'Dataset in JSON or JSONL, in any supported format.')),
+  data: needed('FILE_OR_ID', text('', 'Dataset: a file in JSON, JSONL, Parquet or CSV, a folder, or a name on the Hugging Face Hub.')),
+  split: flag('SPLIT', text('train', 'Split of a folder or a dataset on the Hub; test[:100] takes a part.')),
   max_length: flag('N', optional(integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. Default: no limit.'))),
   completion_only_loss: flag(
     'BOOL',
@@ -171,7 +172,7 @@ export const verbs: readonly Verb[] = [
   {
     name: 'evaluate',
     summary: 'loss, perplexity and token accuracy of a model on a dataset',
-    usage: 'tunebook evaluate --model DIR_OR_ID --data FILE',
+    usage: 'tunebook evaluate --model DIR_OR_ID --data FILE_OR_ID [--split test]',
     flags: evaluateFlags,
     load: () => import('./evaluate.js'),
   },

@@ -1,4 +1,4 @@
-/** Files that are no JSON at all, told by how they begin or by their name, and what makes rows of them. */
+/** Files that are neither JSON nor another kind that is read, told by how they begin or by their name, and what makes rows of them. */
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { readStart, statusOf } from '../files';
@@ -10,10 +10,8 @@ const UNPACK = 'unpack it and give the file that was in it';
 
 /** How files of these kinds begin, in bytes as Latin-1. */
 const SIGNATURES: ReadonlyArray<readonly [start: string, kind: Kind]> = [
-  ['PAR1', ['a Parquet file', written('Dataset.from_parquet(...)')]],
   ['ARROW1', ['an Arrow file', written('Dataset.from_file(...)')]],
   ['\xff\xff\xff\xff', ['an Arrow file', written('Dataset.from_file(...)')]],
-  ['\x1f\x8b', ['compressed with gzip', UNPACK]],
   ['\x28\xb5\x2f\xfd', ['compressed with Zstandard', UNPACK]],
   ['\xfd7zXZ\x00', ['compressed with xz', UNPACK]],
   ['BZh', ['compressed with bzip2', UNPACK]],
@@ -31,15 +29,8 @@ const HTML_KIND: Kind = [
   'download the file itself (on the Hugging Face Hub its address has "resolve" in place of "blob")',
 ];
 
-const TABLE_KIND = (name: string): Kind => [
-  `a table of ${name}`,
-  'write its rows as JSONL, for instance in Python with pandas: read_csv(...).to_json("rows.jsonl", orient="records", lines=True)',
-];
-
 /** Kinds that only the name of a file tells; JSON under such a name is read all the same. */
 const ENDINGS: Readonly<Record<string, Kind>> = {
-  '.csv': TABLE_KIND('comma-separated values'),
-  '.tsv': TABLE_KIND('tab-separated values'),
   '.txt': ['plain text', 'write each text as a line {"text": "..."} of a .jsonl file'],
   '.md': ['plain text', 'write each text as a line {"text": "..."} of a .jsonl file'],
 };
@@ -47,7 +38,7 @@ const ENDINGS: Readonly<Record<string, Kind>> = {
 /** More bytes than any of these kinds needs to be told. */
 const START = 512;
 
-/** @throws UserError when a file is of a kind that holds no JSON, and when it cannot be read */
+/** @throws UserError when a file is of a kind that is not read, and when it cannot be read */
 export function checkKind(file: string): void {
   // what a pipe gives can be read only once
   if (statusOf(file)?.isFile() !== true) return;
@@ -57,7 +48,7 @@ export function checkKind(file: string): void {
     SIGNATURES.find(([signature]) => start.startsWith(signature))?.[1] ??
     (HTML.test(text) ? HTML_KIND : undefined) ??
     (text !== '' && !/^(?:[[{]|\xff\xfe|\xfe\xff)/.test(text) ? ENDINGS[path.extname(file).toLowerCase()] : undefined);
-  if (kind) throw new UserError(`${file} is ${kind[0]}, but rows are read from JSON or JSONL; ${kind[1]}.`);
+  if (kind) throw new UserError(`${file} is ${kind[0]}, but rows are read from JSON, JSONL, Parquet or CSV; ${kind[1]}.`);
 }
 
 function written(read: string): string {

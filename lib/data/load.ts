@@ -1,81 +1,100 @@
-/** Reads dataset files: a JSON array of rows, or JSONL with a row a line; which of the two is told by the content. */
+/** From a name to a dataset: a file, a folder with files for each split, or a dataset on the Hugging Face Hub. */
+import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { isLargerThanText, parseJson, readLines, readText } from '../files';
-import { Dataset, type RowOrigin } from './dataset';
+import { filesIn, isFolder, readStart, readText, statusOf } from '../files';
+import { readCsvRows } from './csv-rows';
+import { chooseFiles, type DataChoice } from './data-files';
+import { Dataset } from './dataset';
 import { checkKind } from './foreign-files';
+import { type DatasetOptions, isId, openDataset } from './hub';
+import { type RawRows, readJsonRows } from './json-rows';
+import { readParquetRows } from './parquet-rows';
 import { parseRows } from './rows';
+import { parseSplit } from './split';
+
+export interface LoadDatasetOptions extends DatasetOptions {
+  /** A split, or a part of one: `test`, `train[:1000]`, `train[10%:]`. Of a single file only the part counts. Default `train`. */
+  split?: string;
+  /** One of the datasets that a repository holds, where there are several. */
+  config?: string;
+  /** Files or patterns in the folder or repository, whatever it says itself: `data/*.jsonl`. */
+  dataFiles?: string | readonly string[];
+  /** A folder in it. */
+  dataDir?: string;
+  /** The column that holds plain text. Default `text`. */
+  textField?: string;
+}
 
 /**
- * Reads a dataset file: a JSON array or JSONL, whose rows are Alpaca (`instruction`, `input`, `output`), prompt/completion,
- * chat `messages`, ShareGPT `conversations` or plain `text`; the format is recognized by the first row.
- * @throws UserError for a missing path, a folder, an empty file, one of another kind (a table, a compressed one, ...), broken JSON (with line and column), a row of another format (with its number)
+ * Reads a dataset: a file, a folder, or one on the Hugging Face Hub by its id, downloaded into the shared cache. Files are JSON arrays,
+ * JSONL, Parquet or CSV. Rows are Alpaca (`instruction`, `input`, `output`), prompt/completion, chat `messages`, ShareGPT
+ * `conversations` or plain `text`; the format is recognized by the first row.
+ * @param place `data.jsonl`, `../folder` or `org/name`; `json` for files that `dataFiles` names
+ * @throws UserError for a missing path, a split that is not there, an empty file, one of another kind, broken JSON (with line and
+ *   column), a row of another format (with its number), and for what the Hub refuses
  */
-export async function loadDataset(file: string): Promise<Dataset> {
+export async function loadDataset(place: string, options: LoadDatasetOptions = {}): Promise<Dataset> {
+  const { split: text = 'train', textField } = options;
+  const { split, bounds } = parseSplit(text);
+  const all: RawRows = { values: [], origins: [] };
+  for (const file of await filesOf(place, { ...options, split })) {
+    const { values, origins } = await readRows(file);
+    for (const value of values) all.values.push(value);
+    for (const origin of origins) all.origins.push(origin);
+  }
+  const { values, origins } = all;
+  const name = (index: number): string =>
+    origins[index] ? `${origins[index].source} ${origins[index].unit} ${origins[index].row}` : place;
+  const { rows, notes } = parseRows(values, name, textField);
+  const dataset = new Dataset(rows, { origins, notes });
+  const [from, to] = bounds(dataset.length);
+  return from === 0 && to === dataset.length ? dataset : dataset.take(to).skip(from);
+}
+
+/** The files that a split's rows are in. */
+async function filesOf(place: string, options: LoadDatasetOptions & { split: string }): Promise<string[]> {
+  const { split, config, dataDir } = options;
+  const choice: DataChoice = {
+    split,
+    config,
+    dataDir,
+    dataFiles: options.dataFiles === undefined ? undefined : [options.dataFiles].flat(),
+  };
+  if (isFolder(place)) {
+    const names = filesIn(place);
+    const readme = names.includes('README.md') ? readText(path.join(place, 'README.md')) : '';
+    return chooseFiles(names, readme, choice, `The folder ${place}`).map((name) => path.join(place, name));
+  }
+  // `json` and its like name how files are read, as with datasets; here they tell themselves
+  if (choice.dataFiles && !existsSync(place) && !place.includes('/')) return [...choice.dataFiles];
+  if (existsSync(place) || !canBeId(place)) {
+    if (config !== undefined && config !== 'default')
+      throw new UserError(`${place} is a file, which has no configuration ${config}; leave it out.`);
+    return [place];
+  }
+  const repository = await openDataset(place, options);
+  const fetched = async (names: readonly string[]): Promise<string[]> => {
+    await repository.fetch(names);
+    return names.map((name) => path.join(repository.folder, name));
+  };
+  const readme = repository.names.includes('README.md') ? readText((await fetched(['README.md']))[0]) : '';
+  return fetched(chooseFiles(repository.names, readme, choice, `The dataset ${place}`));
+}
+
+/** Whether a name that is no path here is looked for on the Hub. */
+function canBeId(place: string): boolean {
+  return place.includes('/') && isId(place) && !/\.(jsonl?|ndjson|parquet|csv|tsv|txt|gz)$/i.test(place);
+}
+
+/** Bytes that tell of a file's kind. */
+const START = 64;
+
+async function readRows(file: string): Promise<RawRows> {
+  const start = statusOf(file)?.isFile() === true ? readStart(file, START).toString('latin1') : '';
+  if (start.startsWith('PAR1')) return readParquetRows(file);
+  // JSON under such a name is read all the same
+  if (/\.[ct]sv(\.gz)?$/i.test(file) && !/^(?:\xef\xbb\xbf)?\s*[[{]/.test(start)) return readCsvRows(file);
   checkKind(file);
-  const { values, origins } = isLargerThanText(file) ? readLarge(file) : readSmall(file);
-  const { rows, notes } = parseRows(values, (index) => (origins[index] ? `${file} ${origins[index].unit} ${origins[index].row}` : file));
-  return new Dataset(rows, { origins, notes });
-}
-
-function readSmall(file: string): RawRows {
-  const text = readText(file);
-  if (text.trim() === '')
-    throw new UserError(`${file} is empty, but rows were expected; write a JSON array or one JSON object per line into it.`);
-  return isJsonLines(text, file) ? parseLines(text.split('\n'), file) : parseArray(text, file);
-}
-
-/** Of a file that no text can hold as a whole, JSONL can be read: the first line tells. */
-function readLarge(file: string): RawRows {
-  for (const line of readLines(file)) {
-    if (line.trim() === '') continue;
-    if (isJsonLines(line, file)) return parseLines(readLines(file), file);
-    break;
-  }
-  return parseArray(readText(file), file);
-}
-
-interface RawRows {
-  values: unknown[];
-  origins: RowOrigin[];
-}
-
-/** JSONL starts with an object that ends on its line, or the name says so. */
-function isJsonLines(text: string, file: string): boolean {
-  if (/^\s*\[/.test(text)) return false;
-  if (/\.(jsonl|ndjson)$/i.test(path.extname(file))) return true;
-  const first = text.trimStart().split('\n', 1)[0].trim();
-  return first.startsWith('{') && (first.endsWith('}') || isJson(first));
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function parseLines(lines: Iterable<string>, file: string): RawRows {
-  const values: unknown[] = [];
-  const origins: RowOrigin[] = [];
-  let row = 0;
-  for (const line of lines) {
-    row++;
-    if (line.trim() === '') continue;
-    values.push(parseJson(line, file, row));
-    origins.push({ source: file, row, unit: 'line' });
-  }
-  return { values, origins };
-}
-
-function parseArray(text: string, file: string): RawRows {
-  const values = parseJson(text, file);
-  if (!Array.isArray(values)) {
-    throw new UserError(
-      `${file} holds one JSON value, but an array of rows was expected; put the rows into [ ... ], or write one JSON object per line.`,
-    );
-  }
-  return { values, origins: values.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
+  return readJsonRows(file);
 }

@@ -41,13 +41,22 @@ export interface ParsedRows {
 /**
  * Parses rows that came from a file or a table.
  * @param placeOf names row `index` (from 0) in an error: "data.json row 3"
+ * @param textField the column that holds plain text, where it has another name than `text`
  * @throws UserError at the first row that has no known format, another format than the first, or a field that is no text or has half of a character
  */
-export function parseRows(values: readonly unknown[], placeOf: (index: number) => string): ParsedRows {
+export function parseRows(given: readonly unknown[], placeOf: (index: number) => string, textField = 'text'): ParsedRows {
+  const values = textField === 'text' ? given : given.map((value) => withText(value, textField));
   if (values.length === 0) throw new UserError(`${placeOf(0).replace(/ (row|line) 1$/, '')} holds no rows; give at least one.`);
   const format = firstFormat(values[0], placeOf(0));
   const rows = values.map((value, index) => parseRow(value, format, placeOf(index)));
   return { rows, format, notes: emptyNotes(rows, placeOf) };
+}
+
+/** A row whose plain text is in another column, under the usual name; a column of that name makes way. */
+function withText(value: unknown, column: string): unknown {
+  if (!isObject(value) || value[column] === undefined) return value;
+  const { [column]: found, text: _, ...others } = value;
+  return { ...others, text: found };
 }
 
 function firstFormat(value: unknown, place: string): FileFormat {

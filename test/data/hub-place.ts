@@ -1,4 +1,4 @@
-/** What the tests of the Hub client share: a local Hub with a small model, an empty cache, and an environment that names both. */
+/** What the tests of the Hub client share: a local Hub with a small model or dataset, an empty cache, and an environment that names both. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
@@ -28,8 +28,12 @@ export interface Place {
 }
 
 /** A hub that holds one model, an empty cache, and an environment that names both; all put back afterwards. */
-export async function withHub(files: Record<string, string | Buffer>, run: (place: Place) => Promise<void>): Promise<void> {
-  const hub = await startHub(ID, files);
+export async function withHub(
+  files: Record<string, string | Buffer>,
+  run: (place: Place) => Promise<void>,
+  kind: 'model' | 'dataset' = 'model',
+): Promise<void> {
+  const hub = await startHub(ID, files, kind);
   const home = fs.mkdtempSync(path.join(tmpdir(), 'hub-'));
   const names = [
     'HF_ENDPOINT',
@@ -52,7 +56,7 @@ export async function withHub(files: Record<string, string | Buffer>, run: (plac
   env('HF_HOME', home);
   const cache = path.join(home, 'hub');
   try {
-    await run({ hub, home, cache, repository: path.join(cache, 'models--tester--tiny-model'), env });
+    await run({ hub, home, cache, repository: path.join(cache, `${kind}s--tester--tiny-model`), env });
   } finally {
     for (const name of names) env(name, before[name]);
     await hub.close();

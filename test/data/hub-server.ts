@@ -32,8 +32,13 @@ export interface Faults {
   noRanges: boolean;
 }
 
-/** @param files content by name; names ending in .safetensors are "large files" that live on the CDN, at another origin */
-export async function startHub(id: string, files: Record<string, string | Buffer>): Promise<HubServer> {
+/** @param files content by name; names ending in .safetensors or .parquet are "large files" that live on the CDN, at another origin */
+export async function startHub(
+  id: string,
+  files: Record<string, string | Buffer>,
+  kind: 'model' | 'dataset' = 'model',
+): Promise<HubServer> {
+  const [apiRoot, root] = [`/api/${kind}s/`, kind === 'dataset' ? `/datasets/${id}` : `/${id}`];
   const content = new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
   const seen: HubServer['seen'] = [];
   const faults: Faults = {
@@ -59,7 +64,7 @@ export async function startHub(id: string, files: Record<string, string | Buffer
     const part = data.subarray(start);
     const partial = range ? { 'content-range': `bytes ${start}-${data.length - 1}/${data.length}` } : {};
     response.writeHead(range ? 206 : 200, { 'content-length': part.length, ...partial });
-    if (faults.breaks > 0 && name.endsWith('.safetensors')) {
+    if (faults.breaks > 0 && isLarge(name)) {
       faults.breaks--;
       response.write(part.subarray(0, Math.floor(part.length / 2)), () => setTimeout(() => response.destroy(), 30));
     } else response.end(part);
@@ -75,11 +80,11 @@ export async function startHub(id: string, files: Record<string, string | Buffer
       return refuse(503);
     }
     if (faults.answer) return faults.answer(response);
-    const api = path.startsWith('/api/models/');
+    const api = path.startsWith(apiRoot);
     if (api && faults.noApi) return refuse(404);
-    if (!path.startsWith(api ? `/api/models/${id}/` : `/${id}/`)) return refuse(401, 'RepoNotFound');
+    if (!path.startsWith(api ? `${apiRoot}${id}/` : `${root}/`)) return refuse(401, 'RepoNotFound');
     if (faults.gatedFor !== undefined && token !== `Bearer ${faults.gatedFor}`) return refuse(token ? 403 : 401, 'GatedRepo');
-    const revision = path.slice((api ? `/api/models/${id}/revision/` : `/${id}/resolve/`).length).split('/')[0];
+    const revision = path.slice((api ? `${apiRoot}${id}/revision/` : `${root}/resolve/`).length).split('/')[0];
     if (revision !== 'main' && revision !== COMMIT) return refuse(404, 'RevisionNotFound');
     if (api) {
       response
@@ -87,7 +92,7 @@ export async function startHub(id: string, files: Record<string, string | Buffer
         .end(JSON.stringify({ id, sha: COMMIT, siblings: [...content].map(sibling) }));
       return;
     }
-    const name = path.slice(`/${id}/resolve/${revision}/`.length);
+    const name = path.slice(`${root}/resolve/${revision}/`.length);
     const data = content.get(name);
     if (!data) return refuse(404, 'EntryNotFound');
     response.setHeader('x-repo-commit', COMMIT);
@@ -120,7 +125,7 @@ export async function startHub(id: string, files: Record<string, string | Buffer
 }
 
 function isLarge(name: string): boolean {
-  return name.endsWith('.safetensors');
+  return name.endsWith('.safetensors') || name.endsWith('.parquet');
 }
 
 function sibling([name, data]: [string, Buffer]): object {

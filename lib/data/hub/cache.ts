@@ -1,6 +1,6 @@
 /**
  * The cache of huggingface_hub on disk, shared with Python:
- *   models--org--name/refs/main                  the commit that a branch points to
+ *   models--org--name/refs/main                  (datasets--org--name of a dataset) the commit that a branch points to
  *   models--org--name/snapshots/COMMIT/FILE      a link to ...
  *   models--org--name/blobs/HASH                 ... the content (HASH.incomplete while it is being downloaded)
  *   models--org--name/.no_exist/COMMIT/FILE      an empty file: this commit has no such file
@@ -10,13 +10,14 @@ import * as path from 'node:path';
 import { UserError } from '../../errors';
 import { readError, readText, remove, rename, writeError, writeFileAtomic } from '../../files';
 import { parseJson } from '../../json';
+import type { HubName } from './name';
 
 /** A repository's place in the cache. */
 export class RepositoryCache {
   private readonly folder: string;
 
-  constructor(cache: string, id: string) {
-    this.folder = path.join(cache, `models--${id.replaceAll('/', '--')}`);
+  constructor(cache: string, { kind, id }: HubName) {
+    this.folder = path.join(cache, `${kind}s--${id.replaceAll('/', '--')}`);
   }
 
   snapshot(commit: string): string {
@@ -134,6 +135,12 @@ export function shardsOf(indexFile: string): string[] {
 /** A file name that stays in its folder on every system. */
 export function isPlainName(name: string): boolean {
   return /^[A-Za-z0-9_][A-Za-z0-9._ +-]*$/.test(name);
+}
+
+/** The path of a file in folders that stays there on every system. */
+export function isPlainPath(name: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what no name may have
+  return name.split('/').every((part) => /^[^\\:*?"<>|\x00-\x1f]*[^\\:*?"<>|\x00-\x1f. ]$/.test(part));
 }
 
 /** True when a snapshot can serve, if need be: Python may have left the weights without the tokenizer, and not each model has one. */

@@ -1,5 +1,6 @@
 /** Talking to the Hub: requests, redirects, and what its refusals mean. The token goes to the Hub itself and to nobody else. */
 import { codeOf, messageOf, UserError } from '../../errors';
+import { type HubName, sitePath } from './name';
 import type { HubSettings } from './settings';
 
 /** The Hub cannot be reached; a cached copy may still serve. */
@@ -127,10 +128,11 @@ export function pause(attempt: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 150 * 2 ** attempt));
 }
 
-/** The error that a refusal means, for the model `id` at `revision`. */
-export function refusal(response: Response, id: string, revision: string, settings: HubSettings): UserError {
+/** The error that a refusal means, for a repository at `revision`. */
+export function refusal(response: Response, name: HubName, revision: string, settings: HubSettings): UserError {
+  const { kind, id } = name;
   const code = response.headers.get('x-error-code') ?? '';
-  const where = `${settings.endpoint}/${id}`;
+  const where = `${settings.endpoint}/${sitePath(name)}`;
   const withToken = settings.token !== undefined;
   if (response.status === 429)
     return new HubOutage(`${settings.endpoint} limits the number of requests (status 429)`, 'wait some minutes, or set HF_TOKEN');
@@ -146,7 +148,7 @@ export function refusal(response: Response, id: string, revision: string, settin
   if (code === 'RepoNotFound' || response.status === 404 || response.status === 401) {
     const token = withToken ? 'the HF_TOKEN that is set may not read it' : 'if it is private, set HF_TOKEN';
     return new HubRefusal(
-      `${id} is neither a folder here nor a model at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`,
+      `${id} is neither ${kind === 'model' ? 'a folder' : 'a file or folder'} here nor a ${kind} at ${settings.endpoint} (status ${response.status}); check the spelling, and ${token}.`,
     );
   }
   return new HubRefusal(`${settings.endpoint} refused ${id} (status ${response.status}${code && `, ${code}`}); try again later.`);

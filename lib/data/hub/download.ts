@@ -7,6 +7,7 @@ import { remove, rename, writeError } from '../../files';
 import { makeFolder } from './cache';
 import { HubOutage, HubUnreachable, PATIENCE_MS, pause, reasonOf, refusal, request } from './client';
 import type { RemoteFile } from './listing';
+import type { HubName } from './name';
 import type { HubSettings } from './settings';
 
 /** Connections that break without having brought anything, in a row, before giving up. */
@@ -27,7 +28,7 @@ export interface Supervisor {
 export async function downloadBlob(
   file: RemoteFile,
   blob: string,
-  repository: { id: string; revision: string },
+  repository: { name: HubName; revision: string },
   settings: HubSettings,
   supervisor: Supervisor,
 ): Promise<void> {
@@ -44,7 +45,7 @@ export async function downloadBlob(
   if (found) {
     remove(partial);
     throw new UserError(
-      `${file.name} of ${repository.id} arrived damaged: its hash is ${found}, but ${file.hash} was expected; it has been thrown away, so run again, and if it happens again check HF_ENDPOINT (${settings.endpoint}).`,
+      `${file.name} of ${repository.name.id} arrived damaged: its hash is ${found}, but ${file.hash} was expected; it has been thrown away, so run again, and if it happens again check HF_ENDPOINT (${settings.endpoint}).`,
     );
   }
   rename(partial, blob);
@@ -53,7 +54,7 @@ export async function downloadBlob(
 async function fetchAll(
   file: RemoteFile,
   partial: string,
-  repository: { id: string; revision: string },
+  repository: { name: HubName; revision: string },
   settings: HubSettings,
   supervisor: Supervisor,
 ): Promise<void> {
@@ -71,7 +72,7 @@ async function fetchAll(
       fruitless = sizeOf(partial) > before ? 0 : fruitless + 1;
       if (fruitless >= FRUITLESS) {
         throw new HubUnreachable(
-          `The connection broke while ${file.name} of ${repository.id} was being downloaded (${reasonOf(error)})`,
+          `The connection broke while ${file.name} of ${repository.name.id} was being downloaded (${reasonOf(error)})`,
           `${sizeOf(partial)} bytes are kept, so run again to go on from there`,
           { cause: error },
         );
@@ -85,7 +86,7 @@ async function fetchAll(
 async function fetchRest(
   file: RemoteFile,
   partial: string,
-  repository: { id: string; revision: string },
+  repository: { name: HubName; revision: string },
   settings: HubSettings,
   supervisor: Supervisor,
 ): Promise<void> {
@@ -102,7 +103,7 @@ async function fetchRest(
       remove(partial);
       throw new Error('the server holds less than what an earlier run has left');
     }
-    if (!response.ok || !response.body) throw refusal(response, repository.id, repository.revision, settings);
+    if (!response.ok || !response.body) throw refusal(response, repository.name, repository.revision, settings);
     const start = startOf(response);
     if (!isUsable) throw new Error(`the server sent bytes from ${start} on instead of from ${have}`);
     const total = file.size ?? start + Number(response.headers.get('content-length') ?? Number.NaN);

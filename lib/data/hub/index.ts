@@ -3,15 +3,16 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { codeOf, UserError } from '../../errors';
 import { readError } from '../../files';
-import { Interruption } from '../../interruption';
 import { isCommit, isComplete, isPlainName, RepositoryCache, shardsOf } from './cache';
 import { HubRefusal, HubUnreachable } from './client';
-import { downloadBlob } from './download';
-import { listRepository, type RemoteFile, type Repository } from './listing';
-import { withLock } from './lock';
+import { fetchFiles } from './fetch';
+import { checkRevision, isId } from './ids';
+import { listRepository } from './listing';
 import { type DownloadProgress, progressLine } from './progress';
 import { type HubSettings, hubSettings } from './settings';
 
+export { type DatasetOptions, openDataset } from './dataset';
+export { isId } from './ids';
 export type { DownloadProgress } from './progress';
 
 export interface ResolveOptions {
@@ -54,10 +55,9 @@ export async function resolveModel(
   const local = localFolder(dirOrId);
   if (local !== undefined) return local;
   checkId(dirOrId);
-  if (!/^[A-Za-z0-9][\w./-]*$/.test(revision) || revision.includes('..'))
-    throw new UserError(`${JSON.stringify(revision)} is no revision; give a branch, a tag or a commit.`);
+  checkRevision(revision);
   const settings = hubSettings();
-  const cache = new RepositoryCache(settings.cache, dirOrId);
+  const cache = new RepositoryCache(settings.cache, { kind: 'model', id: dirOrId });
   const cached = cachedSnapshot(cache, revision, files);
   if (settings.offline) {
     if (cached) return cached;
@@ -108,8 +108,7 @@ function statOf(name: string): fs.Stats | undefined {
 }
 
 function checkId(id: string): void {
-  const part = '[A-Za-z0-9](?:[\\w.-]{0,94}[A-Za-z0-9_])?';
-  if (new RegExp(`^(?:${part}/)?${part}$`).test(id) && !/--|\.\./.test(id)) return;
+  if (isId(id)) return;
   throw new UserError(
     `${JSON.stringify(id)} is neither a folder nor a model's name on the Hugging Face Hub (like org/name); check the spelling.`,
   );
@@ -130,9 +129,10 @@ async function download(
   settings: HubSettings,
   onProgress: (progress: DownloadProgress) => void,
 ): Promise<string> {
-  const repository = await listRepository(id, revision, [...SMALL_FILES, INDEX, ...WEIGHTS], settings);
+  const repository = await listRepository({ kind: 'model', id }, revision, [...SMALL_FILES, INDEX, ...WEIGHTS], settings);
   const folder = cache.snapshot(repository.commit);
-  const fetchThese = (names: readonly string[]): Promise<void> => fetchFiles(names, repository, revision, cache, settings, onProgress);
+  const fetching = { repository, revision, cache, settings, onProgress };
+  const fetchThese = (names: readonly string[]): Promise<void> => fetchFiles(names, fetching, isPlainName);
   const has = (name: string): boolean => repository.names.includes(name);
   await fetchThese(SMALL_FILES.filter(has));
   if (files === 'model') {
@@ -162,40 +162,4 @@ function noWeights(id: string, names: readonly string[]): UserError {
   return new UserError(
     `${id} has no safetensors weights (${found}); choose a model with model.safetensors, or convert it with transformers' save_pretrained.`,
   );
-}
-
-async function fetchFiles(
-  names: readonly string[],
-  repository: Repository,
-  revision: string,
-  cache: RepositoryCache,
-  settings: HubSettings,
-  onProgress: (progress: DownloadProgress) => void,
-): Promise<void> {
-  const missing: RemoteFile[] = [];
-  for (const name of names) {
-    if (!isPlainName(name))
-      throw new UserError(
-        `${repository.id} holds a file named ${JSON.stringify(name)}, which would leave the model's folder; do not use this model.`,
-      );
-    if (!fs.existsSync(path.join(cache.snapshot(repository.commit), name))) missing.push(await repository.file(name));
-  }
-  const totalSize = missing.reduce((sum, file) => sum + (file.size ?? 0), 0);
-  const interruption = new Interruption();
-  let before = 0;
-  for (const file of missing) {
-    const blob = cache.blob(file.hash);
-    const onBytes = (loaded: number, total: number): void =>
-      onProgress({ file: file.name, loaded, total, totalLoaded: before + loaded, totalSize: Math.max(totalSize, before + loaded) });
-    await withLock(blob, `${file.name} of ${repository.id}`, interruption, async (check) => {
-      if (!isWhole(blob, file)) await downloadBlob(file, blob, { id: repository.id, revision }, settings, { check, onBytes });
-    });
-    cache.link(repository.commit, file.name, file.hash);
-    before += file.size ?? fs.statSync(blob).size;
-  }
-}
-
-function isWhole(blob: string, { size }: RemoteFile): boolean {
-  const stat = fs.statSync(blob, { throwIfNoEntry: false });
-  return stat !== undefined && (size === undefined || stat.size === size);
 }

@@ -1,6 +1,7 @@
 /** What a repository on the Hub holds: its commit and, for each file, where it is, how large, and its hash. */
 import { isCommit } from './cache';
 import { HubOutage, HubRefusal, reasonOf, refusal, request } from './client';
+import { type HubName, sitePath } from './name';
 import type { HubSettings } from './settings';
 
 export interface RemoteFile {
@@ -12,7 +13,7 @@ export interface RemoteFile {
 }
 
 export interface Repository {
-  readonly id: string;
+  readonly name: HubName;
   readonly commit: string;
   /** Names of all files; those of other folders included. */
   readonly names: readonly string[];
@@ -30,19 +31,26 @@ interface Sibling {
 }
 
 /** Asks the Hub's API; mirrors that have none are asked for each known name. */
-export async function listRepository(id: string, revision: string, known: readonly string[], settings: HubSettings): Promise<Repository> {
-  const url = `${settings.endpoint}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`;
+export async function listRepository(
+  repository: HubName,
+  revision: string,
+  known: readonly string[],
+  settings: HubSettings,
+): Promise<Repository> {
+  const { kind, id } = repository;
+  const url = `${settings.endpoint}/api/${kind}s/${id}/revision/${encodeURIComponent(revision)}?blobs=true`;
   const response = await request(url, settings);
   if (!response.ok) {
     await response.body?.cancel();
     const plain404 = response.status === 404 && !response.headers.has('x-error-code');
-    const probed = plain404 ? await probe(id, revision, known, settings) : undefined;
+    const probed = plain404 ? await probe(repository, revision, known, settings) : undefined;
     if (probed) return probed;
-    throw refusal(response, id, revision, settings);
+    throw refusal(response, repository, revision, settings);
   }
   const { commit, siblings } = await readListing(response, id, settings);
   const byName = new Map(siblings.map((sibling) => [sibling.rfilename, sibling]));
-  return { id, commit, names: [...byName.keys()], isListed: true, file: (name) => describe(byName.get(name), id, commit, name, settings) };
+  const file = (name: string): Promise<RemoteFile> => describe(byName.get(name), repository, commit, name, settings);
+  return { name: repository, commit, names: [...byName.keys()], isListed: true, file };
 }
 
 /** @throws HubOutage for an answer that breaks off, or is none of the Hub's, like the page that asks to sign in to a network */
@@ -72,7 +80,7 @@ function parsed(text: string): unknown {
 
 async function describe(
   sibling: Sibling | undefined,
-  id: string,
+  repository: HubName,
   commit: string,
   name: string,
   settings: HubSettings,
@@ -80,43 +88,48 @@ async function describe(
   const hash = sibling?.lfs?.sha256 ?? sibling?.lfs?.oid ?? sibling?.blobId;
   const size = sibling?.lfs?.size ?? sibling?.size;
   if (typeof hash === 'string' && /^[0-9a-f]{40}([0-9a-f]{24})?$/.test(hash))
-    return { name, url: addressOf(id, commit, name, settings), size, hash };
-  const asked = await head(id, commit, name, settings);
+    return { name, url: addressOf(repository, commit, name, settings), size, hash };
+  const asked = await head(repository, commit, name, settings);
   if (asked) return asked.file;
-  throw new HubRefusal(`${id} lists ${name} but does not hold it; try again later.`);
+  throw new HubRefusal(`${repository.id} lists ${name} but does not hold it; try again later.`);
 }
 
 /** Finds files by asking for each name, as transformers does. */
-async function probe(id: string, revision: string, known: readonly string[], settings: HubSettings): Promise<Repository | undefined> {
+async function probe(
+  repository: HubName,
+  revision: string,
+  known: readonly string[],
+  settings: HubSettings,
+): Promise<Repository | undefined> {
   const found = new Map<string, RemoteFile>();
   let commit: string | undefined;
   for (const name of known) {
-    const asked = await head(id, revision, name, settings);
+    const asked = await head(repository, revision, name, settings);
     if (!asked) continue;
     found.set(name, asked.file);
     commit ??= asked.commit;
   }
   if (found.size === 0 || !commit) return undefined;
   const file = async (name: string): Promise<RemoteFile> => {
-    const asked = found.get(name) ?? (await head(id, revision, name, settings))?.file;
+    const asked = found.get(name) ?? (await head(repository, revision, name, settings))?.file;
     if (asked) return asked;
-    throw new HubRefusal(`${id} does not hold ${name}; try again later, or choose another revision.`);
+    throw new HubRefusal(`${repository.id} does not hold ${name}; try again later, or choose another revision.`);
   };
-  return { id, commit, names: [...found.keys()], isListed: false, file };
+  return { name: repository, commit, names: [...found.keys()], isListed: false, file };
 }
 
 /** The Hub's headers for a file; undefined where it does not exist. */
 async function head(
-  id: string,
+  repository: HubName,
   revision: string,
   name: string,
   settings: HubSettings,
 ): Promise<{ commit: string | undefined; file: RemoteFile } | undefined> {
-  const url = addressOf(id, revision, name, settings);
+  const url = addressOf(repository, revision, name, settings);
   const response = await request(url, settings, { method: 'HEAD', follow: false, headers: { 'accept-encoding': 'identity' } });
   await response.body?.cancel();
   if (response.status === 404) return undefined;
-  if (response.status >= 400) throw refusal(response, id, revision, settings);
+  if (response.status >= 400) throw refusal(response, repository, revision, settings);
   const { headers } = response;
   const etag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '').replace(/^W\//, '').replaceAll('"', '');
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(etag))
@@ -129,6 +142,6 @@ async function head(
   };
 }
 
-function addressOf(id: string, revision: string, name: string, settings: HubSettings): string {
-  return `${settings.endpoint}/${id}/resolve/${encodeURIComponent(revision)}/${name.split('/').map(encodeURIComponent).join('/')}`;
+function addressOf(repository: HubName, revision: string, name: string, settings: HubSettings): string {
+  return `${settings.endpoint}/${sitePath(repository)}/resolve/${encodeURIComponent(revision)}/${name.split('/').map(encodeURIComponent).join('/')}`;
 }

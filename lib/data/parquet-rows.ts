@@ -1,0 +1,38 @@
+/** Rows in Parquet, in which Hugging Face's datasets are kept. */
+import { messageOf, UserError } from '../errors';
+import type { RawRows } from './json-rows';
+
+/** More do not fit into memory as objects; a file that says so is broken. */
+const MOST_ROWS = 50_000_000;
+
+/** @throws UserError when the file is broken, or of a kind of Parquet that cannot be read */
+export async function readParquetRows(file: string): Promise<RawRows> {
+  const [{ asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects }, { compressors }] = await Promise.all([
+    import('hyparquet'),
+    import('hyparquet-compressors'),
+  ]);
+  try {
+    const buffer = await asyncBufferFromFile(file);
+    const metadata = await parquetMetadataAsync(buffer);
+    if (metadata.num_rows > MOST_ROWS) throw new Error(`${metadata.num_rows} rows are more than the ${MOST_ROWS} that can be`);
+    const rows = await parquetReadObjects({ file: buffer, metadata, compressors });
+    if (rows.length !== Number(metadata.num_rows)) throw new Error(`${rows.length} rows instead of ${metadata.num_rows}`);
+    const values = rows.map((row) => Object.fromEntries(Object.entries(row).map(([column, value]) => [column, plain(value)])));
+    return { values, origins: values.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
+  } catch (error) {
+    throw new UserError(`${file} cannot be read as Parquet (${messageOf(error)}); get it again, or write its rows as JSONL.`, {
+      cause: error,
+    });
+  }
+}
+
+/** A value as JSON would have it: whole numbers as numbers, times as texts; bytes, such as those of pictures, are left out. */
+function plain(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number(value);
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
+  if (value instanceof Uint8Array) return undefined;
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>, Number);
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
+}

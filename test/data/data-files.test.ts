@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import * as path from 'node:path';
+import { describe, test } from 'node:test';
+import { chooseFiles } from '../../lib/data/data-files';
+import { readJson } from '../../lib/files';
+import { projectRoot } from '../../lib/project';
+import { says } from './hub-place';
+
+interface Case {
+  names: string[];
+  card?: string;
+  config?: string;
+  splits: Record<string, string[]>;
+}
+
+const cases = readJson(path.join(projectRoot, 'test/data/datasets/splits.json')) as Case[];
+const asReadme = (card?: string): string => (card === undefined ? '' : `---\n${card}---\n# Card\n`);
+
+describe('a split has the files that datasets takes for it:', () => {
+  for (const { names, card, config, splits } of cases) {
+    test([...names, ...(config ? [`configuration ${config}`] : [])].join(', '), () => {
+      for (const [split, files] of Object.entries(splits))
+        assert.deepEqual(chooseFiles([...names].reverse(), asReadme(card), { split, config }, 'it'), files);
+      for (const other of ['train', 'validation', 'test'].filter((name) => !(name in splits)))
+        assert.throws(
+          () => chooseFiles(names, asReadme(card), { split: other, config }, 'it'),
+          says(new RegExp(`it has no split ${other}; it has ${Object.keys(splits).join(', ')}\\.`)),
+        );
+    });
+  }
+});
+
+test('files and folders that are asked for come before all else', () => {
+  const names = ['train.jsonl', 'more/a.jsonl', 'more/b.jsonl', 'more/deep/test.jsonl'];
+  const choose = (choice: object): string[] => chooseFiles(names, '', { split: 'train', ...choice }, 'it');
+  assert.deepEqual(choose({ dataFiles: ['more/*.jsonl'] }), ['more/a.jsonl', 'more/b.jsonl']);
+  assert.deepEqual(choose({ dataFiles: ['more/b.jsonl', 'train.jsonl'] }), ['more/b.jsonl', 'train.jsonl']);
+  assert.deepEqual(choose({ dataDir: 'more/deep', split: 'test' }), ['more/deep/test.jsonl']);
+  assert.throws(() => choose({ dataFiles: ['none*'] }), says(/it holds no JSON, Parquet or CSV file/));
+});
+
+test('what there is instead of data is said', () => {
+  const choose = (names: string[]) => () => chooseFiles(names, '', { split: 'train' }, 'it');
+  assert.throws(
+    choose(['README.md', 'pictures/1.png', 'pictures/2.png']),
+    says(/no JSON, Parquet or CSV file; it holds pictures\/1\.png, pictures\/2\.png\./),
+  );
+  assert.throws(
+    choose(['README.md', 'squad.py']),
+    says(/made by a program \(squad\.py\), which is never run; try the revision refs\/convert\/parquet/),
+  );
+  assert.throws(choose(['.gitattributes']), says(/it is empty/));
+});
+
+test('of several configurations one must be named, by a name that there is', () => {
+  const card = asReadme('configs:\n- config_name: en\n  data_files: en.jsonl\n- config_name: de\n  data_files: de.jsonl\n');
+  const choose = (config?: string) => () => chooseFiles(['en.jsonl', 'de.jsonl'], card, { split: 'train', config }, 'it');
+  assert.throws(choose(), says(/it holds several datasets; choose one as configuration \(dataset_config in a recipe\): en, de\./));
+  assert.throws(choose('fr'), says(/it has no configuration fr; it has en, de\./));
+  assert.throws(() => chooseFiles(['a.jsonl'], '', { split: 'train', config: 'fr' }, 'it'), says(/has but one dataset, so leave it out/));
+  const broken = asReadme('configs:\n- config_name: x\n  data_files: {a: 1}\n');
+  assert.throws(
+    () => chooseFiles(['a.jsonl'], broken, { split: 'train' }, 'it'),
+    says(/README\.md, x: "data_files" is neither patterns nor/),
+  );
+});
+
+test('a card that is no YAML says nothing', () => {
+  for (const readme of ['---\n: [\n---\n', '# Just a title\n', '---\nconfigs: 7\n---\n', '---\n- a\n---\n'])
+    assert.deepEqual(chooseFiles(['train.jsonl'], readme, { split: 'train' }, 'it'), ['train.jsonl']);
+});

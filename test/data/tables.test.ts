@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { after, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { loadDataset } from '../../lib/data';
+import { readParquetRows } from '../../lib/data/parquet-rows';
+import { readJson } from '../../lib/files';
+import { projectRoot } from '../../lib/project';
+import { says } from './hub-place';
+
+const fixtures = path.join(projectRoot, 'test/data/datasets');
+const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-tables-'));
+after(() => fs.rmSync(folder, { recursive: true }));
+
+function fileWith(name: string, content: string | Uint8Array): string {
+  const file = path.join(folder, name);
+  fs.writeFileSync(file, content);
+  return file;
+}
+
+describe('Parquet', () => {
+  const expected = readJson(path.join(fixtures, 'rows.json')) as Array<Record<string, unknown>>;
+
+  for (const compression of ['snappy', 'zstd', 'gzip', 'none']) {
+    test(`of ${compression} compression has the rows that Python wrote`, async () => {
+      const { values, origins } = await readParquetRows(path.join(fixtures, `rows-${compression}.parquet`));
+      assert.deepEqual(values, expected);
+      assert.deepEqual(origins[26], { source: path.join(fixtures, `rows-${compression}.parquet`), row: 27, unit: 'row' });
+    });
+  }
+
+  test('becomes a dataset, whatever the file is called', async () => {
+    const file = fileWith('rows.data', fs.readFileSync(path.join(fixtures, 'rows-zstd.parquet')));
+    const dataset = await loadDataset(file, { split: 'train[10:50%]' });
+    assert.deepEqual(
+      [dataset.format, dataset.length],
+      ['messages', 20].map((x) => (x === 20 ? 30 - 6 : x)),
+    );
+  });
+
+  test('that is broken is refused in one sentence', async () => {
+    const whole = fs.readFileSync(path.join(fixtures, 'rows-snappy.parquet'));
+    for (const [name, bytes] of [
+      ['short.parquet', whole.subarray(0, 500)],
+      ['cut.parquet', Buffer.concat([whole.subarray(0, 3000), whole.subarray(4000)])],
+      ['zeros.parquet', Buffer.concat([whole.subarray(0, 2000), Buffer.alloc(2000), whole.subarray(4000)])],
+      ['name-only.parquet', Buffer.from('PAR1')],
+    ] as const)
+      await assert.rejects(
+        loadDataset(fileWith(name, bytes)),
+        says(new RegExp(`${name} cannot be read as Parquet \\(.*\\); get it again`)),
+      );
+  });
+});
+
+describe('a table of text', () => {
+  test('has a row a line, with quotes and lines in cells, and nothing but texts', async () => {
+    const text = 'instruction,input,output\r\n"Add, please.","1\n2",3\r\n\r\n"Say ""hi"".",,hi\r\n';
+    const { rows } = await loadDataset(fileWith('table.csv', `\ufeff${text}`));
+    assert.deepEqual(rows, [
+      { instruction: 'Add, please.', input: '1\n2', output: '3' },
+      { instruction: 'Say "hi".', input: '', output: 'hi' },
+    ]);
+    const tabs = await loadDataset(fileWith('table.tsv', 'prompt\tcompletion\nA, b\tC\n'));
+    assert.deepEqual(tabs.rows, [{ prompt: 'A, b', completion: 'C' }]);
+    const packed = await loadDataset(fileWith('table.csv.gz', gzipSync(text)));
+    assert.equal(packed.length, 2);
+    const json = await loadDataset(fileWith('json.csv', '[{"text": "JSON under such a name"}]'));
+    assert.equal(json.length, 1);
+  });
+
+  test('with rows that do not fit is refused, with the row', async () => {
+    await assert.rejects(
+      loadDataset(fileWith('few.csv', 'prompt,completion\na,b\nc\n')),
+      says(/few\.csv row 2 is no row of the table: Too few fields/),
+    );
+    await assert.rejects(
+      loadDataset(fileWith('many.csv', 'prompt,completion\na,b,c\n')),
+      says(/many\.csv row 1 is no row of the table: Too many fields/),
+    );
+    await assert.rejects(
+      loadDataset(fileWith('quote.csv', 'prompt,completion\na,"b\n')),
+      says(/quote\.csv row 1 is no row of the table: /),
+    );
+    await assert.rejects(loadDataset(fileWith('head.csv', 'prompt,completion\n')), says(/head\.csv holds no rows below its header/));
+    await assert.rejects(loadDataset(fileWith('empty.csv', '')), says(/empty\.csv holds no rows/));
+    await assert.rejects(
+      loadDataset(fileWith('semicolon.csv', 'prompt;completion\na;b\n')),
+      says(/the column "prompt;completion", which is no known format/),
+    );
+  });
+});
+
+test('plain text may be in another column', async () => {
+  const file = fileWith('other.jsonl', '{"content": "Once.", "text": "not this", "id": 1}\n{"content": "Upon."}\n');
+  const { rows } = await loadDataset(file, { textField: 'content' });
+  assert.deepEqual(rows, [{ text: 'Once.', extras: { id: 1 } }, { text: 'Upon.' }]);
+  await assert.rejects(loadDataset(file, { textField: 'body' }), says(/row 2|line 2/));
+});
+
+test('a folder has splits, and parts of them', async () => {
+  const place = path.join(folder, 'splits');
+  fs.mkdirSync(path.join(place, 'data'), { recursive: true });
+  const rows = (name: string, count: number) =>
+    Array.from({ length: count }, (_, i) => JSON.stringify({ text: `${name} ${i}` })).join('\n');
+  fs.writeFileSync(path.join(place, 'data/train-00000-of-00002.jsonl'), rows('a', 5));
+  fs.writeFileSync(path.join(place, 'data/train-00001-of-00002.jsonl'), rows('b', 5));
+  fs.writeFileSync(path.join(place, 'data/test-00000-of-00001.jsonl'), rows('c', 4));
+  const texts = async (split?: string) => (await loadDataset(place, { split })).as('text').rows.map(({ text }) => text);
+  assert.equal((await texts()).length, 10);
+  assert.deepEqual(await texts('train[4:6]'), ['a 4', 'b 0']);
+  assert.deepEqual(await texts('train[-1:]'), ['b 4']);
+  assert.deepEqual(await texts('test[:50%]'), ['c 0', 'c 1']);
+  await assert.rejects(texts('validation'), says(/The folder .*splits has no split validation; it has train, test\./));
+  await assert.rejects(texts('train[x]'), says(/The split "train\[x\]" is not understood/));
+  const dataset = await loadDataset(place);
+  assert.equal(dataset.placeOf(7), `${path.join(place, 'data/train-00001-of-00002.jsonl')} line 3`);
+  const named = await loadDataset(place, { dataFiles: 'data/test*' });
+  assert.equal(named.length, 4);
+});
