@@ -106,9 +106,10 @@ function scalingOf({ r, loraAlpha, useRslora }: LoraSettings): number {
   return loraAlpha / (useRslora ? Math.sqrt(r) : r);
 }
 
-/** The settings under PEFT's keys. */
+/** The settings under PEFT's keys. A plain name is written as a list: PEFT takes every text for a pattern of whole names. */
 export function peftKeys({ r, loraAlpha, loraDropout, useRslora, targetModules }: LoraSettings): Record<string, unknown> {
-  return { r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targetModules };
+  const targets = isPlainName(targetModules) ? [targetModules] : targetModules;
+  return { r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targets };
 }
 
 /** The matrices of a layer, still without values. */
@@ -215,7 +216,7 @@ function targetsOf(targetModules: LoraSettings['targetModules'], model: CausalLM
 function matcherOf(targetModules: LoraSettings['targetModules']): (name: string) => boolean {
   const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
   const byEnd = (name: string): boolean => names.some((target) => name === target || name.endsWith(`.${target}`));
-  if (typeof targetModules !== 'string' || /^[\w.]+$/.test(targetModules)) return byEnd;
+  if (typeof targetModules !== 'string' || isPlainName(targetModules)) return byEnd;
   try {
     const pattern = new RegExp(`^(?:${targetModules})$`);
     return (name) => pattern.test(name);
@@ -224,6 +225,10 @@ function matcherOf(targetModules: LoraSettings['targetModules']): (name: string)
       cause: error,
     });
   }
+}
+
+function isPlainName(targetModules: LoraSettings['targetModules']): boolean {
+  return typeof targetModules === 'string' && /^[\w.]+$/.test(targetModules);
 }
 
 /** `q_proj` of `model.layers.0.self_attn.q_proj`. */

@@ -99,6 +99,21 @@ test('a saved adapter takes the place of an earlier model, and a model that of a
   whole.dispose();
 });
 
+test('a plain name of target modules is saved as a list, because PEFT takes a text for a pattern of whole names', async () => {
+  for (const [targetModules, written] of [
+    ['q_proj', ['q_proj']],
+    ['.*layers\\.0\\..*q_proj', '.*layers\\.0\\..*q_proj'],
+  ] as const) {
+    const model = await loadModel(path.join(golden, 'model'));
+    addAdapter(model, { targetModules }, { seed: 1 });
+    const folder = path.join(scratch, `target-${made++}`);
+    await saveModel(model, folder);
+    model.dispose();
+    const config = JSON.parse(readFileSync(path.join(folder, 'adapter_config.json'), 'utf8')) as Record<string, unknown>;
+    assert.deepEqual(config.target_modules, written);
+  }
+});
+
 test('an adapter that computes otherwise, or cannot be read, is refused with file, value and remedy', async () => {
   for (const [changes, why] of [
     [{ peft_type: 'IA3' }, /adapter_config\.json: peft_type is "IA3", but must be "LORA"/],
