@@ -109,7 +109,9 @@ export function readScriptArguments(
 /** What the adapter is made like; undefined where all weights are trained. */
 export function peftConfigOf(script: ScriptArguments): LoraConfig | undefined {
   const { lora_r: r, lora_alpha: loraAlpha, lora_dropout: loraDropout, lora_target_modules: targets, use_rslora: useRslora } = script;
-  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, targetModules: targets ?? undefined } : undefined;
+  // as in TRL, a list of one is its entry, which may be all-linear or a pattern
+  const targetModules = Array.isArray(targets) && targets.length === 1 ? targets[0] : (targets ?? undefined);
+  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, targetModules } : undefined;
 }
 
 /** A list of names. */

@@ -49,6 +49,9 @@ test('flags name the layers in words or all of them; a full run into the same fo
   assert.deepEqual(targets(), ['k_proj', 'v_proj']);
   await tunebookJson([...common, '--use_peft', '--lora_target_modules', 'all-linear'], { cwd: folder });
   assert.deepEqual(targets(), ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']);
+  const recipe = put(folder, 'recipe.yaml', 'use_peft: true\nlora_target_modules:\n- all-linear\n');
+  await tunebookJson([...common, '--config', recipe], { cwd: folder });
+  assert.equal(targets().length, 7);
   await tunebookJson(common, { cwd: folder });
   const files = readdirSync(path.join(folder, 'out'));
   assert.ok(files.includes('model.safetensors') && !files.some((name) => name.startsWith('adapter_')), files.join());
