@@ -26,7 +26,7 @@ export async function loadModelOn(flags: DeviceFlags & { model: string; model_re
   const { model, model_revision: revision } = flags;
   await chooseDevice(flags);
   const directory = existsSync(model) ? await resolveModel(model) : await findOnHub(model, revision);
-  return loadFolder(directory, model);
+  return loadFolder(directory, model, { revision });
 }
 
 /** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { readJson } from '../files';
 import { isObject, showValue } from '../json';
-import { declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys } from './lora';
+import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys } from './lora';
 import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype } from './types';
 
@@ -15,10 +15,7 @@ export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 export interface AdapterConfig {
   readonly file: string;
   readonly settings: LoraSettings;
-  /** Folder or Hub id of the model that it belongs to. */
-  readonly base: string;
-  /** Branch, tag or commit of the base on the Hub. */
-  readonly revision?: string;
+  readonly base: AdapterBase;
 }
 
 /** Keys that say nothing of how an adapter computes: where it comes from, and which layers have one, which the names of its tensors say. */
@@ -60,7 +57,7 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) refuse('target_modules', targets, 'a list of names');
   refuseOtherKinds(others, refuse);
   const settings = { r, loraAlpha, loraDropout, useRslora, targetModules: targets } as unknown as LoraSettings;
-  return { file, settings, base: base as string, revision: typeof revision === 'string' ? revision : undefined };
+  return { file, settings, base: { name: base as string, revision: typeof revision === 'string' ? revision : undefined } };
 }
 
 /** What else an adapter may be made of changes what it computes; whatever is switched on is refused. */
@@ -80,10 +77,10 @@ function isOff(value: unknown): boolean {
 
 /**
  * Gives a model the adapter of a folder.
- * @param base what the model is called, for when the adapter is saved again
+ * @param base where the model came from, for when the adapter is saved again
  * @throws UserError when the file is missing, damaged, or another model's
  */
-export async function attachAdapter(model: CausalLM, directory: string, { settings }: AdapterConfig, base: string): Promise<void> {
+export async function attachAdapter(model: CausalLM, directory: string, { settings }: AdapterConfig, base: AdapterBase): Promise<void> {
   const file = await openSafetensors(path.join(directory, ADAPTER_WEIGHTS));
   try {
     const layers = layersIn(file, model, settings.r);
@@ -130,11 +127,12 @@ export async function writeAdapter({ settings, parameters, base }: LoraAdapter, 
   writeFileSync(path.join(directory, ADAPTER_CONFIG), `${JSON.stringify(configJson(settings, base), null, 2)}\n`);
 }
 
-function configJson(settings: LoraSettings, base: string | null): Record<string, unknown> {
+function configJson(settings: LoraSettings, base: AdapterBase | null): Record<string, unknown> {
   return {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
-    base_model_name_or_path: base,
+    base_model_name_or_path: base?.name ?? null,
+    revision: base?.revision ?? null,
     ...peftKeys(settings),
     ...{ bias: 'none', fan_in_fan_out: false, init_lora_weights: true, modules_to_save: null, inference_mode: true },
   };

@@ -11,6 +11,7 @@ import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } f
 export interface Origin {
   tokenizer: Tokenizer;
   source: string;
+  revision?: string;
   directory?: string;
   generationConfig?: Uint8Array;
 }
@@ -20,6 +21,7 @@ export abstract class Decoder implements CausalLM {
   readonly family: Family;
   readonly tokenizer: Tokenizer;
   readonly source: string;
+  readonly revision?: string;
   readonly directory?: string;
   readonly generationConfig?: Uint8Array;
   readonly linears: ReadonlyMap<string, Linear>;
@@ -37,6 +39,7 @@ export abstract class Decoder implements CausalLM {
     this.family = config.family;
     this.tokenizer = origin.tokenizer;
     this.source = origin.source;
+    this.revision = origin.revision;
     this.directory = origin.directory;
     this.generationConfig = origin.generationConfig;
     this.linears = declared.linears;

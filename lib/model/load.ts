@@ -39,18 +39,19 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
     onProgress:
       onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
   });
-  return loadFolder(directory, dirOrId, onProgress);
+  return loadFolder(directory, dirOrId, { onProgress, revision });
 }
 
 /**
  * Loads a model and its tokenizer from a folder.
  * @param source what the model is called: the folder, or the Hub id that it was downloaded by
+ * @param options as of `loadModel`; the revision is the one that it was downloaded by
  * @throws UserError as `loadModel`
  */
-export async function loadFolder(directory: string, source: string, onProgress?: LoadOptions['onProgress']): Promise<CausalLM> {
+export async function loadFolder(directory: string, source: string, { onProgress, revision }: LoadOptions = {}): Promise<CausalLM> {
   const adapter = readAdapterConfig(directory);
   if (adapter) return loadWithAdapter(directory, source, adapter, onProgress);
-  return loadWhole(directory, { source, tokenizer: directory }, onProgress);
+  return loadWhole(directory, { source, revision, tokenizer: directory }, onProgress);
 }
 
 /** The model of an adapter, with it. */
@@ -61,7 +62,7 @@ async function loadWithAdapter(
   onProgress: LoadOptions['onProgress'],
 ): Promise<CausalLM> {
   const base = baseFolder(config, directory);
-  const folder = await resolveModel(base, { revision: config.revision });
+  const folder = await resolveModel(base, { revision: config.base.revision });
   if (existsSync(path.join(folder, ADAPTER_CONFIG)) && realPath(folder) !== realPath(directory))
     throw new UserError(
       `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,
@@ -69,7 +70,7 @@ async function loadWithAdapter(
   const hasTokenizer = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(path.join(directory, name)));
   const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, onProgress);
   try {
-    await attachAdapter(model, directory, config, base);
+    await attachAdapter(model, directory, config, { ...config.base, name: base });
     return model;
   } catch (error) {
     model.dispose();
@@ -79,21 +80,21 @@ async function loadWithAdapter(
 
 /** Where an adapter's base is: a path counts from where the program runs, or else from the adapter. */
 function baseFolder({ base }: AdapterConfig, directory: string): string {
-  const beside = path.resolve(directory, base);
-  return !existsSync(base) && existsSync(beside) ? beside : base;
+  const beside = path.resolve(directory, base.name);
+  return !existsSync(base.name) && existsSync(beside) ? beside : base.name;
 }
 
-/** @param names what the model is called, and the folder of its tokenizer */
+/** @param names what the model is called, by which revision it was asked for, and the folder of its tokenizer */
 async function loadWhole(
   directory: string,
-  { source, tokenizer }: { source: string; tokenizer: string },
+  { source, revision, tokenizer }: { source: string; revision?: string; tokenizer: string },
   onProgress: LoadOptions['onProgress'],
 ): Promise<Decoder> {
   const reader = readConfigFile(directory);
   architectureOf(reader);
   const generation = path.join(directory, GENERATION_CONFIG);
   const generationConfig = existsSync(generation) ? readBytes(generation) : undefined;
-  const origin = { tokenizer: await loadTokenizer(tokenizer), source, directory, generationConfig };
+  const origin = { tokenizer: await loadTokenizer(tokenizer), source, revision, directory, generationConfig };
   const files: SafetensorsFile[] = [];
   let model = buildModel(reader, origin);
   try {

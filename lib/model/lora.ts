@@ -47,6 +47,14 @@ const ALL_LINEAR = 'all-linear';
 /** Names of output heads; a tied one is no parameter of its own. */
 const HEADS = ['lm_head', 'embed_out'];
 
+/** The checkpoint that an adapter belongs to. */
+export interface AdapterBase {
+  /** Its folder or Hub id. */
+  readonly name: string;
+  /** Branch, tag or commit on the Hub. */
+  readonly revision?: string;
+}
+
 /** The matrices beside one layer. */
 export interface LoraLayer {
   readonly linear: Linear;
@@ -64,12 +72,12 @@ export class LoraAdapter {
 
   /**
    * @param layers with values; the adapter owns them from now on
-   * @param base folder or Hub id of the model that it belongs to; null where no checkpoint has those weights
+   * @param base null where no checkpoint has the weights that it belongs to
    */
   constructor(
     readonly settings: LoraSettings,
     readonly layers: readonly LoraLayer[],
-    readonly base: string | null,
+    readonly base: AdapterBase | null,
   ) {
     this.parameters = new Map(layers.flatMap(({ a, b }) => [a, b]).map(({ name, value }) => [name, value as unknown as tf.Variable]));
     // a tensor, fed once for all layers: a number would be another feed of the graph for each
@@ -168,9 +176,9 @@ export function ownWeights({ adapter, parameters }: CausalLM): ReadonlyMap<strin
 }
 
 /** A folder by its whole path, as the adapter may be opened from anywhere. */
-function baseOf({ source, directory, weightsChanged }: CausalLM): string | null {
+function baseOf({ source, revision, directory, weightsChanged }: CausalLM): AdapterBase | null {
   if (directory === undefined || weightsChanged) return null;
-  return existsSync(source) ? path.resolve(source) : source;
+  return existsSync(source) ? { name: path.resolve(source) } : { name: source, revision };
 }
 
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {

@@ -97,6 +97,8 @@ export interface CausalLM {
   readonly tokenizer: Tokenizer;
   /** The folder or Hub id that it came from. */
   readonly source: string;
+  /** Branch, tag or commit that was asked for on the Hub, if one was. */
+  readonly revision?: string;
   /** Local folder of the checkpoint's files, where there is one. */
   readonly directory?: string;
   /** generation_config.json as it was read, where there is one; written back by `saveModel`. */

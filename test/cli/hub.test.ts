@@ -4,7 +4,8 @@ import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import { ID, withHub } from '../data/hub-place';
-import { golden, goldenModel, put, refuses, tunebook, tunebookJson, workFolder } from './support';
+import { COMMIT } from '../data/hub-server';
+import { golden, goldenModel, goldenRows, put, refuses, tunebook, tunebookJson, workFolder } from './support';
 
 const filesOf = (folder: string) => Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(path.join(folder, name))]));
 
@@ -25,6 +26,25 @@ test('an adapter may lie on the Hub, and so may the base model that it names', a
   await withHub(filesOf(folder), async () => assert.equal(await score(ID), expected));
   put(folder, 'adapter_config.json', { ...config, base_model_name_or_path: ID });
   await withHub(filesOf(goldenModel), async () => assert.equal(await score(folder), expected));
+});
+
+test('an adapter names the revision of its base on the Hub, also when it is trained further', async (t) => {
+  const folder = workFolder(t);
+  const short = ['--max_steps', '1', '--save_strategy', 'no', '--data', goldenRows];
+  const revisionOf = (name: string) =>
+    (JSON.parse(readFileSync(path.join(folder, name, 'adapter_config.json'), 'utf8')) as Record<string, unknown>).revision;
+  const sft = async (...words: string[]) => {
+    const { code, stderr } = await tunebook(['sft', ...short, ...words], { cwd: folder, env: { HF_HUB_OFFLINE: undefined } });
+    assert.equal(code, 0, stderr);
+  };
+  await withHub(filesOf(goldenModel), async () => {
+    await sft('--model', ID, '--model_revision', COMMIT, '--use_peft', '--output_dir', 'first');
+    assert.equal(revisionOf('first'), COMMIT);
+    await sft('--model', 'first', '--output_dir', 'second');
+    assert.equal(revisionOf('second'), COMMIT);
+  });
+  await sft('--model', goldenModel, '--use_peft', '--output_dir', 'local');
+  assert.equal(revisionOf('local'), null);
 });
 
 test('a model is looked up once: while the Hub is out of order, a verb takes it from the cache and says so once', async () => {

@@ -41,7 +41,7 @@ export async function goldenRun(
   const folder = path.join(projectRoot, 'test', 'golden', family);
   const model = await loadModel(path.join(folder, 'model'));
   const adapterFolder = path.join(folder, 'lora_init');
-  if (adapter) await attachAdapter(model, adapterFolder, readAdapterConfig(adapterFolder) as AdapterConfig, folder);
+  if (adapter) await attachAdapter(model, adapterFolder, readAdapterConfig(adapterFolder) as AdapterConfig, { name: folder });
   const { nll } = await tokenNll(model, read<{ input_ids: number[] }>(family, 'forward.json').input_ids);
   const trainer: SFTTrainer = new SFTTrainer({
     model,
