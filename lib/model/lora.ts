@@ -182,8 +182,14 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 }
 
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
-  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0 } = config;
-  const { targetModules = USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES } = config;
+  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, targetModules: targets, ...others } = config;
+  const targetModules = targets ?? USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES;
+  // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
+  const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
+  if (other !== undefined)
+    throw new UserError(
+      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora and loraDropout, and no other kinds of LoRA.`,
+    );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
   };
