@@ -224,6 +224,8 @@ function readStateFile(file: string): StateFile {
 }
 
 export interface PruneOptions {
+  /** Where the run stands. Checkpoints of later steps are from before it went back to an earlier one: none is newer than the run's own. */
+  step: number;
   /** The checkpoint that stays although it is old; it may also lie in another folder. */
   best?: string | null;
   /** Folders that stay in any case, such as that of the model that is trained. */
@@ -233,9 +235,10 @@ export interface PruneOptions {
 }
 
 /** Removes the oldest checkpoints beyond `limit`. */
-export function pruneCheckpoints(outputDir: string, limit: number | null, { best, needed, atEnd = false }: PruneOptions): void {
+export function pruneCheckpoints(outputDir: string, limit: number | null, { step, best, needed, atEnd = false }: PruneOptions): void {
   if (limit === null) return;
-  const all = listCheckpoints(outputDir);
+  const found = listCheckpoints(outputDir);
+  const all = [...found.filter((checkpoint) => checkpoint.step > step), ...found.filter((checkpoint) => checkpoint.step <= step)];
   const newest = all.at(-1)?.step;
   const kept = all.find(({ folder }) => typeof best === 'string' && realPath(folder) === realPath(best));
   // while the run goes on, a limit of 1 keeps the best and the newest: one to end with, one to continue from

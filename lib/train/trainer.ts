@@ -433,8 +433,9 @@ export class SFTTrainer {
 
   private prune({ atEnd }: { atEnd: boolean }): void {
     const { outputDir, saveTotalLimit } = this.config;
-    const best = keepsBest(this.config) ? this.state.bestCheckpoint : null;
-    if (outputDir !== null) pruneCheckpoints(outputDir, saveTotalLimit, { best, needed: foldersOf(this.model), atEnd });
+    const { step, bestCheckpoint } = this.state;
+    const best = keepsBest(this.config) ? bestCheckpoint : null;
+    if (outputDir !== null) pruneCheckpoints(outputDir, saveTotalLimit, { step, best, needed: foldersOf(this.model), atEnd });
   }
 
   /** A run that is stopped early can be continued from where it stood, whatever its saving strategy. */

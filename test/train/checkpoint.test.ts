@@ -254,6 +254,19 @@ describe('checkpoints', () => {
     assert.deepEqual(checkpointsIn(folder), ['checkpoint-10', 'checkpoint-8']);
   });
 
+  test('of later steps, which a run that went back to an earlier one has not reached again, are older than its own', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, { saveTotalLimit: null })).train();
+    const seen: string[][] = [];
+    const looking: TrainerCallback = { onSave: () => void seen.push(checkpointsIn(folder)) };
+    const again = await makeTrainer(t, folder, {}, [looking, stopAt(6)]);
+    await again.train({ resumeFromCheckpoint: path.join(folder, 'checkpoint-2') });
+    assert.deepEqual(seen, [
+      ['checkpoint-2', 'checkpoint-4'],
+      ['checkpoint-4', 'checkpoint-6'],
+    ]);
+  });
+
   test('that another program keeps from being removed do not end the run, stay whole, and go after the next save', async (t) => {
     const folder = temporaryFolder(t);
     const { renameSync } = fs;
