@@ -184,8 +184,8 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
   // A setting that did not exist yet when the checkpoint was written had its default.
   const savedConfig: Record<string, unknown> = { ...toSnakeCase(parseConfig()), ...saved.config };
   for (const key of Object.keys({ ...savedConfig, ...identity.config })) {
+    if (FREE.has(key) || isSame(identity.config[key], savedConfig[key])) continue;
     const [now, then] = [identity.config[key], savedConfig[key]].map((value) => JSON.stringify(value ?? null));
-    if (FREE.has(key) || now === then) continue;
     throw new UserError(
       `${key} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`,
     );
@@ -198,6 +198,16 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
     );
   }
   return state;
+}
+
+/** Whether two values of a setting mean the same: the keys of a table, and the names in a list, have no order. */
+function isSame(a: unknown, b: unknown): boolean {
+  if (!isObject(a) || !isObject(b)) return JSON.stringify(sorted(a) ?? null) === JSON.stringify(sorted(b) ?? null);
+  return Object.keys({ ...a, ...b }).every((key) => isSame(a[key], b[key]));
+}
+
+function sorted(value: unknown): unknown {
+  return Array.isArray(value) ? [...value].sort() : value;
 }
 
 /** The step that a checkpoint was written after. @throws UserError when it is damaged, or not one of this program's */

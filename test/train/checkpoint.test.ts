@@ -161,6 +161,17 @@ describe('a resumed run', () => {
     }
   });
 
+  test('with a table of settings in another order goes on', async (t) => {
+    const folder = temporaryFolder(t);
+    const floor: Partial<SFTConfig> = { maxSteps: 3, lrSchedulerType: 'cosine_with_min_lr' };
+    const first = { ...floor, lrSchedulerKwargs: { min_lr_rate: 0.1, num_cycles: 1 } };
+    await (await makeTrainer(t, folder, first, [stopAt(2)])).train();
+    const resumed = await makeTrainer(t, folder, { ...floor, lrSchedulerKwargs: { num_cycles: 1, min_lr_rate: 0.1 } });
+    assert.equal((await resumed.train({ resumeFromCheckpoint: true })).globalStep, 3);
+    const other = await makeTrainer(t, folder, { ...floor, lrSchedulerKwargs: { num_cycles: 2, min_lr_rate: 0.1 } });
+    await refuses(other.train({ resumeFromCheckpoint: true }), /^lr_scheduler_kwargs is \{"num_cycles":2/);
+  });
+
   test('with other settings or other data is refused', async (t) => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();

@@ -135,6 +135,12 @@ test('a run that is resumed goes on as if it had not been interrupted', async ()
   assert.deepEqual(again.log, trainer.log);
   for (const [name, matrix] of resumed.adapter?.parameters ?? [])
     assert.deepEqual(await matrix.data(), await whole.adapter?.parameters.get(name)?.data(), name);
+  const reordered = await loadLlama();
+  const otherOrder = { ...peftConfig, targetModules: ['down_proj', 'q_proj'] };
+  const same = new SFTTrainer({ model: reordered, trainDataset: rows, peftConfig: otherOrder, config });
+  await same.train({ resumeFromCheckpoint: path.join(outputDir, 'checkpoint-2') });
+  assert.deepEqual(same.log, trainer.log);
+  reordered.dispose();
   const record = JSON.parse(readFileSync(path.join(outputDir, 'run.json'), 'utf8')) as { config: Record<string, unknown> };
   assert.deepEqual(record.config.peft_config, {
     r: 8,
