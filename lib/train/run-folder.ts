@@ -167,6 +167,26 @@ async function weightHashes(folder: string | undefined): Promise<Record<string, 
   return hashes;
 }
 
+/**
+ * Makes sure that the adapter of a checkpoint goes on beside the weights that it was trained beside, which no checkpoint of an adapter
+ * holds: the run.json of its run names them.
+ * @throws UserError when a weight file of the base model is another one now
+ */
+export async function checkBase(checkpoint: string, { adapter, directory }: CausalLM): Promise<void> {
+  const file = path.join(path.dirname(realPath(checkpoint)), RUN_FILE);
+  if (!adapter || directory === undefined || !fs.existsSync(file)) return;
+  const record = readJson(file) as Partial<RunRecord> | null;
+  const then = record?.model?.sha256 ?? {};
+  const now = await weightHashes(directory);
+  // the same weights in other files, such as shards, are not told from others
+  const other = Object.keys(now).find((name) => then[name] !== undefined && then[name] !== now[name]);
+  if (other === undefined) return;
+  throw new UserError(
+    `${path.join(directory, other)} holds other weights than the base model with which the adapter in ${checkpoint} was trained, by ${file}; ` +
+      'continue with that base model, or start afresh in another output_dir.',
+  );
+}
+
 async function fileHash(file: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const piece of fs.createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(piece as Buffer);

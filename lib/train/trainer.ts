@@ -42,7 +42,7 @@ import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
-import { claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
+import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
 
@@ -374,6 +374,7 @@ export class SFTTrainer {
       const { folder, note } = findBest(this.state, checkpoint);
       this.state.bestCheckpoint = folder;
       await checkTensors(checkpoint, this.model);
+      await checkBase(checkpoint, this.model);
       if (note !== undefined && keepsBest(this.config)) notes.push(note);
     }
     this.state.began = this.examples.began;

@@ -162,6 +162,36 @@ test('a run that is resumed goes on as if it had not been interrupted', async ()
   resumed.dispose();
 });
 
+test('a run is not resumed beside other weights than those that its adapter was trained beside', async () => {
+  const config = { ...short, saveStrategy: 'steps', saveSteps: 2 } as const;
+  const outputDir = path.join(scratch, 'beside');
+  const train = async (base: string, maxSteps: number, resumeFromCheckpoint: boolean | string) => {
+    const model = await loadModel(base);
+    const trainer = new SFTTrainer({
+      model,
+      trainDataset: rows,
+      peftConfig: {},
+      config: { ...config, outputDir },
+      callbacks: [{ onStepEnd: ({ step, stop }) => void (step === maxSteps && stop()) }],
+    });
+    await trainer.train({ resumeFromCheckpoint }).finally(() => model.dispose());
+  };
+  const [moved, other] = [path.join(scratch, 'moved-base'), path.join(scratch, 'other-base')];
+  cpSync(path.join(golden, 'llama', 'model'), moved, { recursive: true });
+  const model = await loadLlama();
+  await new SFTTrainer({ model, trainDataset: rows, config: { ...short, maxSteps: 1 } }).train();
+  await saveModel(model, other);
+  model.dispose();
+  await train(path.join(golden, 'llama', 'model'), 2, false);
+  const record = readFileSync(path.join(outputDir, 'run.json'), 'utf8');
+  await assert.rejects(
+    train(other, 4, true),
+    /other-base.model\.safetensors holds other weights than the base model with which the adapter/,
+  );
+  assert.equal(readFileSync(path.join(outputDir, 'run.json'), 'utf8'), record);
+  await train(moved, 4, true);
+});
+
 test('an adapter that was saved is loaded with its base, trained further, and merged', async () => {
   const model = await loadLlama();
   await new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 8, targetModules: ['v_proj'] }, config: short }).train();
