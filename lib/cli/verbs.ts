@@ -2,7 +2,7 @@
 import type { SavedDtype } from '../model';
 import { ONNX_DTYPES, type OnnxDtype } from '../model/onnx-dtypes';
 import { TOKENS_PER_MICRO_BATCH } from '../train/config';
-import { choice, integer, number, flag as onOff, optional, text } from '../train/fields';
+import { choice, folder, integer, number, flag as onOff, optional, text } from '../train/fields';
 import { anyText, type Flags, flag, needed, texts, tokenIds } from './flags';
 import type { Output } from './output';
 
@@ -130,7 +130,7 @@ export const compareFlags = {
 
 export const mergeFlags = {
   model: needed('DIR_OR_ID', text('', 'Folder of an adapter, or its name on the Hugging Face Hub.')),
-  output_dir: needed('DIR', text('', 'Folder for the merged model.')),
+  output_dir: needed('DIR', folder('Folder for the merged model.')),
   dtype: flag('TYPE', choice<SavedDtype>('float32', ['float32', 'bfloat16', 'float16'], 'Number format that the weights are saved in.')),
   model_revision: revision,
   ...commonFlags,

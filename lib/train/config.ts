@@ -7,7 +7,7 @@
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import { decidingMetric } from './best';
-import { choice, either, type Field, flag, integer, interval, number, numbers, optional, text } from './fields';
+import { choice, either, type Field, flag, folder, integer, interval, number, numbers, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
 import { EVAL_METRICS } from './metrics';
 import { orNearest } from './nearest';
@@ -31,7 +31,7 @@ const SCHEDULER_KWARGS: { readonly [K in (typeof LR_SCHEDULERS)[number]]?: reado
 export const FIELDS = {
   // where
   /** Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written. */
-  outputDir: optional(text('', 'Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written.')),
+  outputDir: optional(folder('Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written.')),
   /** Start afresh in an output_dir that holds something else or an unfinished run (its checkpoints are removed). */
   overwriteOutputDir: flag(
     false,

@@ -1,4 +1,5 @@
 /** Kinds of settings: each knows its default, its range, and how to read itself from a YAML value or a command-line word. */
+import { homedir } from 'node:os';
 
 /** One setting of a configuration. `T` is the type of its parsed value. */
 export interface Field<T> {
@@ -72,6 +73,13 @@ export function choice<W extends string>(initial: W & {}, words: readonly W[], h
 export function text(initial: string, help: string): Field<string> {
   const parse = (value: unknown) => (typeof value === 'string' && value !== '' ? { value } : undefined);
   return { default: initial, help, range: 'a text', parse };
+}
+
+/** A folder to write into; a `~` at its beginning is the home, as in transformers, for no shell has seen what a file says. */
+export function folder(help: string): Field<string> {
+  const parse = (value: unknown) =>
+    typeof value === 'string' && value !== '' ? { value: value.replace(/^~(?=\/|$)/, () => homedir()) } : undefined;
+  return { ...text('', help), parse };
 }
 
 /** A field that may also be left open: null, or the words "null" and "none". `initial` says what it is when nobody sets it. */

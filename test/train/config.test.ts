@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
 import { UserError } from '../../lib/errors';
@@ -60,6 +61,16 @@ test('a parsed configuration parses to itself', () => {
   const config = parseConfig({ max_length: null, eval_strategy: 'epoch', save_total_limit: 2, ...schedule });
   assert.deepEqual(parseConfig(config), config);
   assert.deepEqual(parseConfig(toSnakeCase(config)), config);
+});
+
+test('a ~ at the beginning of output_dir is the home, as in transformers', () => {
+  for (const [given, meant] of [
+    ['~/runs/a~b', path.join(homedir(), 'runs/a~b')],
+    ['~', homedir()],
+    ['./~/runs', './~/runs'],
+    ['~runs', '~runs'],
+  ])
+    assert.equal(parseConfig({ output_dir: given }).outputDir, meant);
 });
 
 test('undefined means not given', () => {
