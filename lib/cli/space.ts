@@ -35,26 +35,30 @@ export function bytesOfRun({ model, config, plan }: Pick<SFTTrainer, 'model' | '
   const resumes = from !== undefined && isCheckpointOf(outputDir, from);
   const before = listCheckpoints(outputDir);
   const removedFirst = [...unfinishedIn(outputDir), ...(resumes ? [] : before.map(({ folder }) => folder))];
-  let lying = resumes ? before.map(({ step }) => step) : [];
+  const first = from === undefined ? 0 : stepOfCheckpoint(from);
+  const steps = resumes ? before.map(({ step }) => step) : [];
+  // the first to go comes first: those of later steps, from before the run went back
+  const lying = new Set([...steps.filter((step) => step > first), ...steps.filter((step) => step <= first)]);
   let bytes = -removedFirst.reduce((sum, place) => sum + bytesIn(place), 0);
   let most = bytes;
   const write = (amount: number): void => {
     most = Math.max(most, bytes + amount);
   };
-  const keep = (steps: readonly number[], limit: number): void => {
-    const kept = steps.slice(-limit);
-    bytes += (kept.length - lying.length) * sizeOfCheckpoint;
-    lying = kept;
+  const keep = (limit: number): void => {
+    for (const step of lying) {
+      if (lying.size <= limit) return;
+      lying.delete(step);
+      bytes -= sizeOfCheckpoint;
+    }
   };
   const { duringRun, atEnd } = mostKept(config);
-  for (const step of savingSteps(config, plan, from === undefined ? 0 : stepOfCheckpoint(from))) {
+  for (const step of savingSteps(config, plan, first)) {
     write(sizeOfCheckpoint);
-    keep(
-      [...new Set([...lying, step])].sort((a, b) => a - b),
-      duringRun,
-    );
+    if (!lying.delete(step)) bytes += sizeOfCheckpoint;
+    lying.add(step);
+    keep(duringRun);
   }
-  keep(lying, atEnd);
+  keep(atEnd);
   write(size);
   return most;
 }

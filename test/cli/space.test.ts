@@ -56,6 +56,14 @@ test('save_total_limit: a new checkpoint is written before an old one goes, the 
   expect({ save_total_limit: 1, ...best }, 3 * C);
 });
 
+test('tens of thousands of checkpoints are counted at once', async (t) => {
+  const { model, M, C } = await setUp(t);
+  const config = parseConfig({ output_dir: path.join(workFolder(t), 'out'), save_steps: 1 });
+  const started = performance.now();
+  assert.equal(bytesOfRun({ model, config, plan: { ...plan, maxSteps: 30_000 } }), 30_000 * C + M);
+  assert.ok(performance.now() - started < 5000);
+});
+
 test('a continued run does not write again what lies there', async (t) => {
   const { M, C, checkpoint, expect } = await setUp(t);
   for (const step of [2, 4, 6, 8]) checkpoint(step);
