@@ -140,7 +140,8 @@ function fileName(module: string, which: 'A' | 'B'): string {
 export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed: number }): LoraAdapter {
   if (model.adapter) {
     throw new UserError(
-      'The model has an adapter already; train that one without a peftConfig, merge it with mergeAdapter(model), or load the model again.',
+      'The model has an adapter already; train that one, without a peftConfig (in a recipe use_peft: false), or merge it first ' +
+        '(mergeAdapter(model), or tunebook merge).',
     );
   }
   const asked = settle(config, model);

@@ -78,6 +78,10 @@ describe('refused in one sentence:', () => {
     await refuses([...training, '--output_dir', base], /is the folder of the adapter's base model/);
     const out = path.join(folder, 'out');
     await tunebookJson([...training, '--output_dir', out]);
+    await refuses(
+      ['sft', '--model', out, '--data', goldenRows, '--use_peft', '--output_dir', path.join(folder, 'second')],
+      /has an adapter already; train that one, .*use_peft: false.*tunebook merge/,
+    );
     for (const place of [out, base]) await refuses(['merge', '--model', out, '--output_dir', place], /which would be replaced/);
     await refuses(
       ['merge', '--model', base, '--output_dir', path.join(folder, 'merged')],
