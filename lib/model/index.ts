@@ -6,7 +6,7 @@ export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
-export { addAdapter, type LoraConfig, mergeAdapter, ownWeights, peftKeys } from './lora';
+export { addAdapter, type LoraConfig, mergeAdapter, namesWithoutLayer, ownWeights, peftKeys } from './lora';
 export { ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 export { checkAdapter, checkOutputFolder, STAGING, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';

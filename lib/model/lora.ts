@@ -242,6 +242,12 @@ function matcherOf(targetModules: LoraSettings['targetModules']): (name: string)
   }
 }
 
+/** The names in a list of target modules by which no layer of the adapter is called. */
+export function namesWithoutLayer({ settings: { targetModules }, layers }: LoraAdapter): string[] {
+  if (typeof targetModules === 'string') return [];
+  return targetModules.filter((name) => !layers.some(({ linear: layer }) => matcherOf([name])(layer.name)));
+}
+
 function isPlainName(targetModules: LoraSettings['targetModules']): boolean {
   return typeof targetModules === 'string' && /^[\w.]+$/.test(targetModules);
 }

@@ -1,5 +1,5 @@
 /** What a trainer says of a model before it begins. */
-import type { CausalLM } from '../model';
+import { type CausalLM, namesWithoutLayer } from '../model';
 
 /** Training is without dropout; of a model or an adapter that TRL would train with some, that is worth knowing. */
 export function dropoutNotes({ config, adapter }: CausalLM): string[] {
@@ -11,4 +11,12 @@ export function dropoutNotes({ config, adapter }: CausalLM): string[] {
       : []),
     ...(ofAdapter > 0 ? [`TRL would train the adapter with lora_dropout ${ofAdapter}; here training is without dropout.`] : []),
   ];
+}
+
+/** Names among the target modules that mean no layer are passed over, as in PEFT: what is meant for other models too is left there, but a slip is as well. */
+export function targetNotes({ adapter }: CausalLM): string[] {
+  const names = adapter ? namesWithoutLayer(adapter) : [];
+  if (names.length === 0) return [];
+  const subject = names.length === 1 ? `${names[0]}, which is no linear layer` : `${names.join(', ')}, which are no linear layers`;
+  return [`The target modules of the adapter name ${subject} of this model and without effect.`];
 }

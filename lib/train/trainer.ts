@@ -35,7 +35,7 @@ import { describeChange, firstLossScale, type LossScale, nextLossScale, startMix
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord, stepRecord } from './metrics';
 import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
-import { dropoutNotes } from './notes';
+import { dropoutNotes, targetNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
 import type { SFTTrainerOptions, TrainOptions } from './options';
 import { PreparedRun } from './prepared-run';
@@ -92,7 +92,7 @@ export class SFTTrainer {
     this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate: this.chatTemplate });
     // last: what refuses the run leaves the model as it was
     if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });
-    this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model)];
+    this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model), ...targetNotes(this.model)];
     this.callbacks = this.makeCallbacks();
   }
 

@@ -265,6 +265,20 @@ test('an adapter of weights that no checkpoint has is not saved alone', async ()
   model.dispose();
 });
 
+test('a target module that is no layer of the model is named in a note, as it has no effect', async () => {
+  const notesWith = async (targetModules: readonly string[] | string) => {
+    const model = await loadLlama();
+    const { notes } = new SFTTrainer({ model, trainDataset: rows, peftConfig: { targetModules }, config: short });
+    model.dispose();
+    return notes.filter((note) => note.includes('target modules'));
+  };
+  assert.deepEqual(await notesWith(['q_proj', 'v_porj']), [
+    'The target modules of the adapter name v_porj, which is no linear layer of this model and without effect.',
+  ]);
+  assert.match((await notesWith(['fc1', 'q_proj', '.*v_proj']))[0], /name fc1, \.\*v_proj, which are no linear layers/);
+  for (const fine of [['q_proj', 'layers.1.mlp.up_proj'], 'all-linear', '.*q_proj']) assert.deepEqual(await notesWith(fine), []);
+});
+
 test('lora_dropout is named in a note, as nothing is dropped', async () => {
   const model = await loadLlama();
   const trainer = new SFTTrainer({ model, trainDataset: rows, peftConfig: { loraDropout: 0.05 }, config: short });
