@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { readJson } from '../files';
 import { isObject, showValue } from '../json';
-import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys } from './lora';
+import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys, settingsFor } from './lora';
 import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype } from './types';
 
@@ -91,7 +91,7 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
       for (const matrix of matrices) matrix.dispose();
       throw error;
     }
-    model.adapter = new LoraAdapter(settings, layers, base);
+    model.adapter = new LoraAdapter(settingsFor(settings, layers, model), layers, base);
   } finally {
     await file.close();
   }

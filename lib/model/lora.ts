@@ -242,6 +242,25 @@ function matcherOf(targetModules: LoraSettings['targetModules']): (name: string)
   }
 }
 
+/**
+ * Settings by which exactly these layers of a model are meant: those given, or with the layers' own names where something else than the
+ * target modules chose them (PEFT's layers_to_transform), which is not written again.
+ */
+export function settingsFor(settings: LoraSettings, layers: readonly LoraLayer[], model: CausalLM): LoraSettings {
+  const names = layers.map(({ linear: layer }) => layer.name);
+  return meansExactly(settings.targetModules, names, model) ? settings : { ...settings, targetModules: names };
+}
+
+function meansExactly(targetModules: LoraSettings['targetModules'], names: readonly string[], model: CausalLM): boolean {
+  try {
+    const meant = [...model.linears.values()].map(({ name }) => name).filter(matcherOf(targetModules));
+    return meant.length === names.length && meant.every((name) => names.includes(name));
+  } catch {
+    // a pattern that Python knows
+    return false;
+  }
+}
+
 /** The names in a list of target modules by which no layer of the adapter is called. */
 export function namesWithoutLayer({ settings: { targetModules }, layers }: LoraAdapter): string[] {
   if (typeof targetModules === 'string') return [];

@@ -114,6 +114,23 @@ test('a plain name of target modules is saved as a list, because PEFT takes a te
   }
 });
 
+test('an adapter of some layers is saved again as one of those, however PEFT chose them', async () => {
+  const targetsOf = (folder: string): unknown =>
+    (JSON.parse(readFileSync(path.join(folder, 'adapter_config.json'), 'utf8')) as Record<string, unknown>).target_modules;
+  const savedAgain = async (folder: string): Promise<unknown> => {
+    const model = await loadModel(folder);
+    await saveModel(model, path.join(folder, 'again'));
+    model.dispose();
+    return targetsOf(path.join(folder, 'again'));
+  };
+  assert.deepEqual(await savedAgain(adapter()), targetsOf(adapter()));
+  const target_modules = ['q_proj', 'v_proj'];
+  const some = await withTensors(adapter({ target_modules, layers_to_transform: [1] }), (tensors) => {
+    for (const name of tensors.keys()) if (!/layers\.1\..*(q|v)_proj/.test(name)) tensors.delete(name);
+  });
+  assert.deepEqual(await savedAgain(some), ['model.layers.1.self_attn.q_proj', 'model.layers.1.self_attn.v_proj']);
+});
+
 test('an adapter that computes otherwise, or cannot be read, is refused with file, value and remedy', async () => {
   for (const [changes, why] of [
     [{ peft_type: 'IA3' }, /adapter_config\.json: peft_type is "IA3", but must be "LORA"/],
