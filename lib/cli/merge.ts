@@ -18,7 +18,7 @@ export async function run(words: readonly string[], _output: Output): Promise<Ve
   if (!model.adapter) throw new UserError(`--model ${name} is a whole model, so there is nothing to merge; name the folder of an adapter.`);
   for (const source of [name, model.directory]) checkApart(folder, source);
   mergeAdapter(model);
-  checkSpace(folder, bytesOfModel(model));
+  checkSpace(folder, bytesOfModel(model, dtype));
   await saveModel(model, folder, { dtype });
   return { json: { output_dir: folder }, text: `The merged model is in ${folder}.` };
 }

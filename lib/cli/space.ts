@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
-import { type CausalLM, type OnnxDtype, ownWeights } from '../model';
+import { type CausalLM, type OnnxDtype, ownWeights, type SavedDtype } from '../model';
 import type { SFTTrainer } from '../train';
 import { keepsBest } from '../train/best';
 import { savingSteps } from '../train/cadence';
@@ -11,8 +11,8 @@ import { listCheckpoints, resolveCheckpoint, stepOfCheckpoint, unfinishedIn } fr
 import { isCheckpointOf } from '../train/run-folder';
 
 /** Bytes of a saved model, or of its adapter. */
-export function bytesOfModel(model: CausalLM): number {
-  return 4 * [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
+export function bytesOfModel(model: CausalLM, dtype: SavedDtype = 'float32'): number {
+  return (dtype === 'float32' ? 4 : 2) * [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
 }
 
 /** Bytes of a model exported in number formats. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fs, { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { bytesOfRun, checkSpace } from '../../lib/cli/space';
+import { bytesOfModel, bytesOfRun, checkSpace } from '../../lib/cli/space';
 import { addAdapter, loadModel, ownWeights } from '../../lib/model';
 import { parseConfig } from '../../lib/train';
 import { freshRun } from '../../lib/train/run-state';
@@ -54,6 +54,11 @@ test('save_total_limit: a new checkpoint is written before an old one goes, the 
   expect({ save_total_limit: 1 }, 2 * C);
   const best = { eval_strategy: 'steps', eval_steps: 2, load_best_model_at_end: true };
   expect({ save_total_limit: 1, ...best }, 3 * C);
+});
+
+test('a model in 16 bits needs half of the room', async (t) => {
+  const { model, M } = await setUp(t);
+  assert.deepEqual([bytesOfModel(model), bytesOfModel(model, 'bfloat16'), bytesOfModel(model, 'float16')], [M, M / 2, M / 2]);
 });
 
 test('tens of thousands of checkpoints are counted at once', async (t) => {
