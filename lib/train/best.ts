@@ -30,13 +30,15 @@ export function decidingMetric({ metricForBestModel }: BestConfig): EvalMetricNa
 }
 
 /**
- * Whether an evaluation after `step` beats the best one before it; unless told otherwise, the greater value wins, but for losses.
+ * Whether an evaluation after `step` beats the best one before it; unless told otherwise, the greater value wins, but for losses. What is
+ * not a number, or infinitely bad, is never the best.
  * @returns the new best, or undefined when the old one stays
  */
 export function betterOf(best: Best | undefined, metrics: EvalMetrics, step: number, config: BestConfig): Best | undefined {
   const name = decidingMetric(config) ?? 'loss';
   const metric = metrics[`eval_${name}`];
   const greater = config.greaterIsBetter ?? !name.endsWith('loss');
-  const isBetter = best === undefined || (greater ? metric > best.metric : metric < best.metric);
+  const before = best?.metric ?? (greater ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY);
+  const isBetter = greater ? metric > before : metric < before;
   return isBetter ? { metric, step } : undefined;
 }

@@ -56,6 +56,18 @@ describe('load_best_model_at_end', () => {
     await assertWeights(trainer, path.join(outputDir, 'checkpoint-2'));
   });
 
+  test('never takes an evaluation that found no number, or an infinite loss', async (t) => {
+    for (const first of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const outputDir = temporaryFolder(t);
+      const losses = [0, first, 5, 4, 6];
+      const settings = { outputDir, saveSteps: 1, maxSteps: 4, saveTotalLimit: 1 };
+      await (await makeTrainer(t, settings, { losses, callbacks: [stopAt(1)] })).train();
+      const resumed = await makeTrainer(t, settings, { losses });
+      await resumed.train({ resumeFromCheckpoint: true });
+      assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-3']);
+    }
+  });
+
   test('takes the same after an interruption, whose own checkpoint is none of those that may be the best', async (t) => {
     const outputDir = temporaryFolder(t);
     await (await makeTrainer(t, { outputDir }, { callbacks: [stopAt(5)] })).train();
