@@ -253,12 +253,17 @@ export class SFTTrainer {
     await this.tell((callback) => callback.onStepEnd?.(this.snapshot()));
 
     const due = this.dueNow();
-    if (due.log) await this.logStep(norm, learningRate);
-    await this.evaluateAndSave(due, optimizer);
-    // who ended the run meanwhile has ended its epoch, too
-    const late = stillDue(this.dueNow(), due);
-    if (late.log) await this.logStep(norm, learningRate);
-    await this.evaluateAndSave(late, optimizer);
+    let logged = false;
+    const logIfDue = async (): Promise<void> => {
+      if (logged || !this.dueNow().log) return;
+      logged = true;
+      await this.logStep(norm, learningRate);
+    };
+    await logIfDue();
+    // who ends the run meanwhile ends its epoch, too
+    await this.evaluateAndSave(due, optimizer, logIfDue);
+    await logIfDue();
+    await this.evaluateAndSave(stillDue(this.dueNow(), due), optimizer);
   }
 
   private dueNow(): Due {
@@ -268,13 +273,14 @@ export class SFTTrainer {
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
-  private async evaluateAndSave({ evaluate, save }: Omit<Due, 'log'>, optimizer: AdamW): Promise<void> {
+  private async evaluateAndSave({ evaluate, save }: Omit<Due, 'log'>, optimizer: AdamW, beforeSaving?: () => Promise<void>): Promise<void> {
     const { state, config } = this;
     const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
     // what is due then is made up for when the run goes on
     if (evaluate && !metrics) return;
     const best = metrics && betterOf(state.best, metrics, state.step, config);
     if (best) state.best = best;
+    await beforeSaving?.();
     if (!save && !(best && config.saveStrategy === 'best')) return;
     if (config.outputDir !== null && state.best?.step === state.step)
       state.bestCheckpoint = path.resolve(checkpointFolder(config.outputDir, state.step));

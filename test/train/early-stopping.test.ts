@@ -126,6 +126,24 @@ test('a continued run counts the evaluations before its checkpoint, and ends at 
   }
 });
 
+test('what is logged because the epoch ends with the run is in its last checkpoint, too', async (t) => {
+  const folder = temporaryFolder(t);
+  const config: Partial<SFTConfig> = { loggingStrategy: 'epoch' };
+  const first = await makeTrainer(t, folder, config, [earlyStopping()]);
+  await first.train();
+  assert.deepEqual(
+    first.log.map(({ step, loss }) => [step, loss !== undefined]),
+    [
+      [1, false],
+      [2, false],
+      [2, true],
+    ],
+  );
+  const again = await makeTrainer(t, folder, config, [earlyStopping()]);
+  await again.train({ resumeFromCheckpoint: true });
+  assert.deepEqual(again.log, first.log);
+});
+
 test('a trainer whose run has ended early trains again as the first time', async (t) => {
   const trainer = await makeTrainer(t, temporaryFolder(t), {}, [earlyStopping()]);
   assert.equal((await trainer.train()).globalStep, 2);
