@@ -40,6 +40,8 @@ const TEXTS = new Set(['instruction', 'input', 'output', 'prompt', 'completion',
 const OBJECTS = new Set(['messages', 'promptLength', 'conversations', 'tools', 'chat_template_kwargs']);
 
 function unflatten(column: string, cell: unknown): unknown {
+  // what danfojs puts where tables that it joins have nothing
+  if (Number.isNaN(cell)) return null;
   // a table read from CSV turns an answer like 42 into a number
   if (TEXTS.has(column) && (typeof cell === 'number' || typeof cell === 'boolean')) return String(cell);
   if (!OBJECTS.has(column) || typeof cell !== 'string') return cell;

@@ -199,3 +199,16 @@ test('numbers in the text columns of a DataFrame are read as text', () => {
   const frame = { columns: ['prompt', 'completion'], values: [['1 + 1', 2]] };
   assert.deepEqual(Dataset.fromDataFrame(frame).rows, [{ prompt: '1 + 1', completion: '2' }]);
 });
+
+test('a cell of a DataFrame that danfojs left empty (NaN) is missing, not a text', async () => {
+  const { concat, DataFrame } = await import('danfojs-node');
+  const withInput = new DataFrame([['Add.', '1 2', '3']], { columns: ['instruction', 'input', 'output'] });
+  const without = new DataFrame([['Greet.', 'Hi']], { columns: ['instruction', 'output'] });
+  assert.deepEqual(Dataset.fromDataFrame(concat({ dfList: [withInput, without], axis: 0 }) as typeof without).rows, [
+    { instruction: 'Add.', input: '1 2', output: '3' },
+    { instruction: 'Greet.', input: '', output: 'Hi' },
+  ]);
+  assert.throws(() => Dataset.fromDataFrame({ columns: ['prompt', 'completion'], values: [['1 + 1', Number.NaN]] }), {
+    message: /^DataFrame row 1: "completion" is null, but a text was expected/,
+  });
+});
