@@ -2,7 +2,7 @@
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
 import { type CausalLM, type GenerateOptions, generateBatch } from '../model';
-import { formatExample, type PromptTemplate } from '../text';
+import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
 import type { Examples } from '../train/examples';
 import { countingLine } from './counting-line';
@@ -97,9 +97,11 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
 export function ask(row: Example, model: CausalLM, template?: PromptTemplate): Omit<Answer, 'answer'> {
   if ('text' in row && !template) return { prompt: row.text, question: row.text, reference: '' };
   const { prompt, completion } = formatExample(row, model.tokenizer, { template });
-  // a conversation's completion carries the marks of the chat template, which no answer has
-  const said = 'messages' in row && !template ? row.messages.findLast(({ role }) => role === 'assistant')?.content : undefined;
-  return { prompt, question: questionOf(row, prompt), reference: (said ?? completion).trim() };
+  if (!('messages' in row) || template) return { prompt, question: questionOf(row, prompt), reference: completion.trim() };
+  const [asked, answered] = [row.messages.slice(0, promptLength(row)), row.messages.slice(promptLength(row))];
+  // the completion carries the marks of the chat template, which no answer has
+  const said = answered.find(({ role }) => role === 'assistant')?.content ?? completion;
+  return { prompt, question: asked.findLast(({ role }) => role === 'user')?.content ?? prompt, reference: said.trim() };
 }
 
 function questionOf(row: Example, prompt: string): string {

@@ -146,7 +146,11 @@ function finish({ ids, mask, boundaryMismatch }: Draft, maxLength = Number.POSIT
   };
 }
 
-function promptLength({ messages, promptLength }: MessagesExample): number {
+/**
+ * How many messages of a conversation are its prompt.
+ * @throws UserError when it has no assistant turn to learn
+ */
+export function promptLength({ messages, promptLength }: MessagesExample): number {
   if (promptLength !== undefined) return promptLength;
   const last = messages.findLastIndex((message) => message.role === 'assistant');
   if (last < 0) throw new UserError('A conversation without an assistant turn has no completion to learn; add one or remove the row.');

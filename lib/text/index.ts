@@ -1,6 +1,6 @@
 /** From examples to token ids. */
 export { alpacaPrompt } from './alpaca';
-export { checkConversation, explainNoTarget, type FormattedExample, formatExample, tokenizeExample } from './examples';
+export { checkConversation, explainNoTarget, type FormattedExample, formatExample, promptLength, tokenizeExample } from './examples';
 export { tokenizerAt } from './strftime';
 export { loadTokenizer } from './tokenizer';
 export * from './types';

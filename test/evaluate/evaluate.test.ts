@@ -110,6 +110,30 @@ describe('answers', () => {
     );
   });
 
+  test('to a conversation belong to the question that was put, whatever follows the answer', async (t) => {
+    const model = await loadModel(path.join(projectRoot, 'data', 'base'));
+    t.after(() => model.dispose());
+    const say = (role: string, content: string) => ({ role, content });
+    const [first, second] = [
+      [say('user', 'What is 2 + 2?'), say('assistant', '4')],
+      [say('user', 'And 3 + 3?'), say('assistant', '6')],
+    ];
+    const rows = [
+      { messages: [...first, ...second] },
+      { messages: [...first, say('user', 'Thanks.')] },
+      { messages: [...first, ...second], promptLength: 1 },
+    ];
+    const { answers } = await exactMatch(model, rows, { maxNewTokens: 1 });
+    assert.deepEqual(
+      answers.map(({ question, reference }) => [question, reference]),
+      [
+        ['And 3 + 3?', '6'],
+        ['What is 2 + 2?', '4'],
+        ['What is 2 + 2?', '4'],
+      ],
+    );
+  });
+
   test('to rows without a reference are not scored, and not part of the means', async (t) => {
     const model = await tinyModel(t);
     const unanswered = [{ text: 'Once upon a time' }, { instruction: 'Say hello.', output: '' }];
