@@ -1,7 +1,7 @@
 /** Comparing an answer with its reference. */
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
-import { type CausalLM, type GenerateOptions, generateBatch } from '../model';
+import { type CausalLM, type GenerateOptions, generateBatch, type Prompt } from '../model';
 import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
 import type { Examples } from '../train/examples';
@@ -72,18 +72,20 @@ export interface Answer {
 export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
   const { template, batchSize = 16, ...generation } = options;
   await currentDevice();
-  const asked = [...rows].map((row) => ask(row, model, template));
+  const examples = [...rows];
+  const asked = examples.map((row) => ask(row, model, template));
+  // what a chat template writes is whole: here as in training the tokenizer puts nothing around it
+  const promptOf = (index: number): Prompt => {
+    const { prompt } = asked[index];
+    return 'messages' in examples[index] && !template ? model.tokenizer.encode(prompt) : prompt;
+  };
   // prompts of like length together, so that few wait for long ones to be read
   const order = [...asked.keys()].sort((a, b) => asked[a].prompt.length - asked[b].prompt.length);
   const answers: Answer[] = [];
   const tell = countingLine(asked.length, 'answers');
   let done = 0;
   for (const indices of chunks(order, batchSize)) {
-    const found = await generateBatch(
-      model,
-      indices.map((index) => asked[index].prompt),
-      generation,
-    );
+    const found = await generateBatch(model, indices.map(promptOf), generation);
     for (const [i, index] of indices.entries()) {
       answers[index] = { ...asked[index], answer: found[i].text.trim() };
     }

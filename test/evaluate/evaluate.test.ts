@@ -8,7 +8,7 @@ import type { AlpacaExample } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { compareModels, exactMatch, perplexity, scoreAnswer } from '../../lib/evaluate';
-import { type CausalLM, loadModel, tokenNll } from '../../lib/model';
+import { type CausalLM, generateBatch, loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { alpacaPrompt } from '../../lib/text';
 import { SFTTrainer } from '../../lib/train';
@@ -132,6 +132,32 @@ describe('answers', () => {
         ['What is 2 + 2?', '4'],
       ],
     );
+  });
+
+  test('to a conversation continue the tokens that it is trained with: nothing stands around what the template wrote', async (t) => {
+    const folder = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-answers-'));
+    t.after(() => fs.rmSync(folder, { recursive: true }));
+    fs.cpSync(path.join(golden, 'llama', 'model'), folder, { recursive: true });
+    const file = path.join(folder, 'tokenizer.json');
+    const bos = { SpecialToken: { id: '<|endoftext|>', type_id: 0 } };
+    const surroundings = {
+      type: 'TemplateProcessing',
+      single: [bos, { Sequence: { id: 'A', type_id: 0 } }],
+      pair: [],
+      special_tokens: { '<|endoftext|>': { id: '<|endoftext|>', ids: [0], tokens: ['<|endoftext|>'] } },
+    };
+    fs.writeFileSync(file, JSON.stringify({ ...JSON.parse(fs.readFileSync(file, 'utf8')), post_processor: surroundings }));
+    fs.writeFileSync(path.join(folder, 'chat_template.jinja'), '{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}');
+    const model = await loadModel(folder);
+    t.after(() => model.dispose());
+    assert.deepEqual(model.tokenizer.encode('', { addSpecialTokens: true }), [0]);
+    const messages = [
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: 'Hello' },
+    ];
+    const [{ prompt, answer }] = (await exactMatch(model, [{ messages }], { maxNewTokens: 8 })).answers;
+    const [{ text }] = await generateBatch(model, [model.tokenizer.encode(prompt)], { maxNewTokens: 8 });
+    assert.equal(answer, text.trim());
   });
 
   test('to rows without a reference are not scored, and not part of the means', async (t) => {
