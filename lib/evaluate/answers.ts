@@ -15,12 +15,15 @@ export interface AnswerScores {
   f1: number;
 }
 
+/** Articles that are words of their own; for \b a letter like ñ is none. */
+const ARTICLES = /(?<![\p{L}\p{N}])(?:a|an|the)(?![\p{L}\p{N}])/gu;
+
 /** An answer as SQuAD compares words (Rajpurkar et al. 2016): small letters, no punctuation, no articles, single spaces. */
 function normalizeAnswer(text: string): string {
   return text
     .toLowerCase()
     .replace(/[\p{P}\p{S}]/gu, '')
-    .replace(/\b(a|an|the)\b/g, ' ')
+    .replace(ARTICLES, ' ')
     .trim()
     .replace(/\s+/g, ' ');
 }

@@ -93,6 +93,10 @@ describe('answers', () => {
     assert.deepEqual(scoreAnswer('It is Rome', 'It is Paris'), { exactMatch: 0, f1: 2 / 3 });
     assert.deepEqual(scoreAnswer('', 'Paris'), { exactMatch: 0, f1: 0 });
     assert.deepEqual(scoreAnswer('-5', '5').exactMatch, 0);
+    // SQuAD's own script counts these words whole: no article is in them
+    assert.deepEqual(scoreAnswer('Un año', 'Un ño').f1, 0.5);
+    assert.deepEqual(scoreAnswer('ćaća', 'ć'), { exactMatch: 0, f1: 0 });
+    assert.deepEqual(scoreAnswer('À the table', 'à table').f1, 1);
   });
 
   test('come in the order of the questions, however they are batched', async (t) => {
