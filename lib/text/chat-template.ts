@@ -1,6 +1,7 @@
 /** Writing a conversation by its chat template, as transformers does, and where in the text the template's `{% generation %}` blocks lie. */
 import { messageOf, UserError } from '../errors';
 import { checkCalls } from './call-values';
+import { MENDING_FUNCTIONS } from './mended-templates';
 import { strftime } from './strftime';
 import { rewriteStripCalls, strip } from './strip-calls';
 import type { ChatMessage, ChatTemplateOptions } from './types';
@@ -115,6 +116,7 @@ function write(
       chat_template: template,
       __strftime_now: (format: unknown) => strftime(now ?? new Date(), String(format)),
       __strip: strip,
+      ...MENDING_FUNCTIONS,
       __generation_opens: opens,
       __generation_closes: closes,
     });

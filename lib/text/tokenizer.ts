@@ -6,6 +6,7 @@ import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
 import { assistantTurns, lastAssistantTurn } from './assistant-turns';
 import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
+import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
@@ -62,7 +63,9 @@ async function makeBackend(files: TokenizerFiles, special: SpecialTokens, direct
     pad_token: special.padToken,
   };
   try {
-    return quicken(new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend);
+    const backend = new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend;
+    mendTemplates(backend as object);
+    return quicken(backend);
   } catch (error) {
     const file = path.join(directory, existsSync(path.join(directory, 'tokenizer.json')) ? 'tokenizer.json' : 'vocab.json');
     throw new UserError(
