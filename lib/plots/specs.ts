@@ -143,12 +143,12 @@ export function comparisonSpec(
   const curve = CURVE[name];
   const names = Object.keys(runs);
   const layers: VegaLiteSpec[] = [];
-  const all: Point[] = [];
+  const series: Array<readonly Point[]> = [];
   let smoothed = false;
   for (const run of names) {
     const points = pointsOf(runs[run], curve.train);
     const evaluations = curve.evaluation ? pointsOf(runs[run], curve.evaluation) : [];
-    all.push(...points, ...evaluations);
+    series.push(points, evaluations);
     const smoothing = smoothingFor(curve, points, options);
     smoothed ||= smoothing > 0;
     layers.push(...trainingLayers(points, run, smoothing), ...evaluationLayers(evaluations, run));
@@ -158,8 +158,8 @@ export function comparisonSpec(
     title: heading(options.title ?? curve.title, options.subtitle ?? (smoothed ? 'faint: as logged  ·  bold: smoothed' : undefined)),
     width: options.width ?? 640,
     height: options.height ?? 300,
-    layer: [...layers, ...faultLayers(all)],
-    encoding: axes(curve, all, scale, options),
+    layer: [...layers, ...faultLayers(series)],
+    encoding: axes(curve, series.flat(), scale, options),
     ...frame(options),
   };
 }
@@ -185,7 +185,7 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
       ...clipLayers(name, options.maxGradNorm),
       ...trainingLayers(training, TRAINING, smoothing),
       ...evaluationLayers(evaluations, EVALUATION),
-      ...faultLayers(all),
+      ...faultLayers([training, evaluations]),
     ],
     encoding: axes(curve, all, scale, options, false),
   };
@@ -284,19 +284,10 @@ const KEY_GAP = 16;
 const KEY_LETTER = 6.3;
 
 /** Stretches in which the run logged something that is not a number, shaded, the first one labelled. */
-function faultLayers(points: readonly Point[]): VegaLiteSpec[] {
-  const stretches: Array<{ step: number; end: number }> = [];
-  let open = false;
-  for (const point of points) {
-    if (point.value !== null) open = false;
-    else if (open) stretches[stretches.length - 1].end = point.step;
-    else {
-      stretches.push({ step: point.step, end: point.step });
-      open = true;
-    }
-  }
+function faultLayers(series: ReadonlyArray<readonly Point[]>): VegaLiteSpec[] {
+  const stretches = series.flatMap(faultsOf).sort((a, b) => a.step - b.step);
   if (stretches.length === 0) return [];
-  const [low, high] = stepDomain(points);
+  const [low, high] = stepDomain(series.flat());
   const late = stretches[0].step > low + 0.7 * (high - low);
   const color = { value: COLORS.fault };
   const label = {
@@ -316,6 +307,20 @@ function faultLayers(points: readonly Point[]): VegaLiteSpec[] {
     { data: { values: stretches }, mark: { type: 'rule', strokeDash: [3, 3], opacity: 0.7 }, encoding: { y: null, color } },
     { data: { values: stretches.slice(0, 1) }, mark: label, encoding: { y: { value: 0 }, color } },
   ];
+}
+
+function faultsOf(points: readonly Point[]): Array<{ step: number; end: number }> {
+  const stretches: Array<{ step: number; end: number }> = [];
+  let open = false;
+  for (const point of points) {
+    if (point.value !== null) open = false;
+    else if (open) stretches[stretches.length - 1].end = point.step;
+    else {
+      stretches.push({ step: point.step, end: point.step });
+      open = true;
+    }
+  }
+  return stretches;
 }
 
 function clipLayers(name: CurveName, maxGradNorm: number | undefined): VegaLiteSpec[] {

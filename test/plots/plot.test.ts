@@ -162,6 +162,13 @@ test('the gradient norm shows where clipping begins', async () => {
 test('steps whose loss is not finite are marked', async () => {
   const log = run(20).map((record) => (record.step > 12 ? { ...record, loss: Number.NaN } : record));
   assert.ok((await renderSvg(curveSpec(log, 'loss'))).includes('not finite (step 13)'));
+  const stretches = (spec: object) =>
+    JSON.stringify(spec)
+      .match(/\{"step":\d+,"end":\d+\}/g)
+      ?.slice(0, 2);
+  const evaluated = [...log, { step: 16, eval_loss: Number.NaN }];
+  assert.deepEqual(stretches(curveSpec(evaluated, 'loss')), ['{"step":13,"end":20}', '{"step":16,"end":16}']);
+  assert.equal(stretches(comparisonSpec({ fine: run(20), evaluated }, 'loss'))?.[0], '{"step":13,"end":20}');
 });
 
 test('text is drawn with the font that ships with the project', async () => {
