@@ -168,8 +168,19 @@ function quote(text: string): string {
   if (text === '') return '> *(nothing)*';
   return text
     .split('\n')
-    .map((line) => `> ${line.replace(/([\\`*_<>#|])/g, '\\$1')}`.trimEnd())
+    .map((line) => `> ${escapeMarkdown(line)}`.trimEnd())
     .join('  \n');
+}
+
+function escapeMarkdown(line: string): string {
+  return (
+    line
+      .replace(/[\\`*_<>#|[\]~&$]/g, '\\$&')
+      // a list, or the underline of a heading
+      .replace(/^(\s*\d*)([-+=.)])/, '$1\\$2')
+      // indented text would be code
+      .replace(/^[ \t]+/, (space) => space.replaceAll('\t', '    ').replaceAll(' ', '\u00a0'))
+  );
 }
 
 function code(name: string): string {

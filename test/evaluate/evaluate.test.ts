@@ -215,6 +215,25 @@ describe('compareModels', () => {
     }
   });
 
+  test('writes texts so that they show as they are, whatever Markdown would make of them', async (t) => {
+    const model = await tinyModel(t);
+    const question = '- one\n2. two\n[x](y) &lt; $z$ ~~w~~\n===\nif:\n    code';
+    const { markdown } = await compareModels({ base: model, tuned: model, questions: [question], maxNewTokens: 1 });
+    assert.ok(
+      markdown.includes(
+        [
+          '> \\- one  ',
+          '> 2\\. two  ',
+          '> \\[x\\](y) \\&lt; \\$z\\$ \\~\\~w\\~\\~  ',
+          '> \\===  ',
+          '> if:  ',
+          '> \u00a0\u00a0\u00a0\u00a0code\n',
+        ].join('\n'),
+      ),
+      markdown,
+    );
+  });
+
   test('asks plain questions as instructions, without scores', async (t) => {
     const model = await tinyModel(t);
     const found = await compareModels({ base: model, tuned: model, questions: ['Say hello.'], maxNewTokens: 4 });
