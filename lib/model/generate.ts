@@ -286,10 +286,12 @@ class Run {
   }
 }
 
-/** Ids of a prompt; text gets the special tokens that the tokenizer puts around a text. */
+/** Ids of a prompt; text gets the special tokens that the tokenizer puts around a text, unless it begins with BOS as chat templates write it. */
 function promptTokens(model: CausalLM, prompt: Prompt): readonly number[] {
   const { tokenizer, config } = model;
-  const ids = typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: true }) : prompt;
+  const { bosId } = tokenizer;
+  const begins = typeof prompt === 'string' && bosId !== undefined && prompt.startsWith(tokenizer.tokenText(bosId));
+  const ids = typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: !begins }) : prompt;
   if (ids.length === 0) {
     if (tokenizer.bosId !== undefined) return [tokenizer.bosId];
     throw new UserError('The prompt is empty, and the model has no token to begin a text with; give at least one word.');

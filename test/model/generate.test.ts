@@ -7,6 +7,7 @@ import { type CausalLM, type GenerateOptions, generate, generateBatch, loadModel
 import { DecodingState } from '../../lib/model/cache';
 import type { Linear } from '../../lib/model/layers';
 import { projectRoot } from '../../lib/project';
+import { loadTokenizer } from '../../lib/text';
 
 let model: CausalLM;
 before(async () => {
@@ -174,6 +175,16 @@ test('options out of range are refused by name, value and range', async () => {
     [{ seed: Number.NaN }, /seed/],
   ];
   for (const [options, message] of cases) await assert.rejects(generate(model, 'x', options), { name: 'UserError', message });
+});
+
+test('a prompt that begins with BOS, as a chat template writes it, gets no second one', async () => {
+  const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/text/sentencepiece'));
+  const llama = Object.assign(await loadModel(path.join(projectRoot, 'test/golden/llama/model')), { tokenizer });
+  const ids = [tokenizer.bosId ?? -1, ...tokenizer.encode('Go')];
+  assert.deepEqual(tokenizer.encode('Go', { addSpecialTokens: true }), ids);
+  const answers = await generateBatch(llama, ['Go', '<s>Go', ids], { maxNewTokens: 8 });
+  assert.deepEqual(answers, Array(3).fill(answers[0]));
+  llama.dispose();
 });
 
 test('an empty prompt begins with the BOS token, no prompts give no answers', async () => {
