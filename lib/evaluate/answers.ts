@@ -4,7 +4,7 @@ import { currentDevice } from '../engine';
 import { type CausalLM, type GenerateOptions, generateBatch, type Prompt } from '../model';
 import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
-import type { Examples } from '../train/examples';
+import { checkedRows, type Examples } from '../train/examples';
 import { countingLine } from './counting-line';
 
 /** How an answer compares with its reference, each from 0 to 1. */
@@ -75,7 +75,7 @@ export interface Answer {
 export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
   const { template, batchSize = 16, ...generation } = options;
   await currentDevice();
-  const examples = [...rows];
+  const examples = checkedRows(rows, template);
   const asked = examples.map((row) => ask(row, model, template));
   // what a chat template writes is whole: here as in training the tokenizer puts nothing around it
   const promptOf = (index: number): Prompt => {
@@ -136,7 +136,7 @@ export interface ExactMatchResult {
  * temperature is given. Rows without a reference (plain text, an empty output) are answered but not scored: they count in no mean.
  * @returns the share of answers that are right letter by letter, the mean F1 over words (as SQuAD's: small letters, without
  *   punctuation and articles), and all answers with their scores; undefined in the place of scores and means that no reference allows
- * @throws UserError when an option is out of range, or a prompt is longer than the model can read
+ * @throws UserError when an option is out of range, a row has not the shape of a row, or a prompt is longer than the model can read
  */
 export async function exactMatch(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<ExactMatchResult> {
   const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoresOf(answer) }));

@@ -5,7 +5,7 @@ import { writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
 import type { PromptTemplate } from '../text';
 import { scoreItems } from '../train/evaluation';
-import { type Examples, type Item, prepareExamples } from '../train/examples';
+import { checkedRows, type Examples, type Item, prepareExamples } from '../train/examples';
 import { type Answer, type AnswerOptions, type AnswerScores, answerAll, ask, scoreAnswer } from './answers';
 
 /** Which models `compareModels` asks what, and where the comparison goes. */
@@ -61,10 +61,10 @@ export interface Comparison {
 
 /**
  * Asks two models the same questions and writes both answers and their scores (exact match, word F1, loss of the reference).
- * @throws UserError when there is no question, a reference is longer than a model can read, or the file cannot be written
+ * @throws UserError when there is no question, one has not the shape of a row, a reference is longer than a model can read, or the file cannot be written
  */
 export async function compareModels({ base, tuned, questions, output, names, ...options }: CompareOptions): Promise<Comparison> {
-  const dataset = asDataset(questions);
+  const dataset = asDataset(questions, options.template);
   if (dataset.length === 0) throw new UserError('There is no question to compare the models on; give at least one.');
   // for both before either answers: what is wrong with a row is said at once
   const referencesOfBase = prepareReferences(base, dataset, options.template);
@@ -89,10 +89,12 @@ export async function compareModels({ base, tuned, questions, output, names, ...
   return { ...found, markdown };
 }
 
-function asDataset(questions: Examples | readonly string[]): Dataset {
-  if (questions instanceof Dataset) return questions;
-  const rows = questions.map((question): Example => (typeof question === 'string' ? { instruction: question, output: '' } : question));
-  return new Dataset(rows, { origins: rows.map((_, index) => ({ source: 'questions', row: index + 1 })) });
+function asDataset(questions: Examples | readonly string[], template?: PromptTemplate): Dataset {
+  const rows = [...questions].map((question): Example => (typeof question === 'string' ? { instruction: question, output: '' } : question));
+  const origins = rows.map((_, index) =>
+    questions instanceof Dataset ? questions.originOf(index) : { source: 'questions', row: index + 1 },
+  );
+  return new Dataset(checkedRows(new Dataset(rows, { origins }), template), { origins });
 }
 
 /** The rows that have a reference, ready to be scored; `rows[i]` is the place of `items[i]` among all rows. */

@@ -54,8 +54,8 @@ export type Examples = Dataset | readonly Example[];
  */
 export function prepareExamples(examples: Examples, tokenizer: Tokenizer, options: PrepareOptions = {}): PreparedDataset {
   const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed } = options;
-  const placeOf = (index: number): string => ('placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`);
-  const rows = [...examples].map((row, index) => checkedRow(row, options, placeOf(index)));
+  const placeOf = placesOf(examples);
+  const rows = checkedRows(examples, options.template);
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
   const tokenized = rows.map((row, index) => {
@@ -88,13 +88,21 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
 }
 
 /**
- * A row in the shape that it is tokenized from; types do not hold those who write JavaScript, or read rows on their own.
+ * Rows in the shape that they are tokenized from; types do not hold those who write JavaScript, or read rows on their own.
  * @throws UserError as the rows of a file are refused; with a template, which may take rows of any shape, only what is no record
  */
-function checkedRow(row: Example, { template }: PrepareOptions, place: string): Example {
-  if (template && isObject(row)) return row;
-  const { extras: _, ...columns } = isObject(row) ? row : { extras: undefined };
-  return parseRows([isObject(row) ? columns : row], () => place).rows[0];
+export function checkedRows(examples: Examples, template?: PromptTemplate): Example[] {
+  const placeOf = placesOf(examples);
+  return [...examples].map((row, index) => {
+    if (template && isObject(row)) return row;
+    const { extras: _, ...columns } = isObject(row) ? row : { extras: undefined };
+    return parseRows([isObject(row) ? columns : row], () => placeOf(index)).rows[0];
+  });
+}
+
+/** Where the rows came from, for messages. */
+function placesOf(examples: Examples): (index: number) => string {
+  return (index) => ('placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`);
 }
 
 /** Whether an example is nothing but its end, as that of an empty text is: TRL keeps it, though nothing predicts its only token. */

@@ -164,6 +164,18 @@ describe('answers', () => {
     assert.equal(answer, text.trim());
   });
 
+  test('are asked of rows as a file may have them, and of no others', async (t) => {
+    const model = await tinyModel(t);
+    // what JSON.parse gives has no type to hold it to
+    const read = (...rows: unknown[]) => rows as AlpacaExample[];
+    const [{ question, reference }] = (await exactMatch(model, read({ instruction: 'Say hello.', input: null, output: 'Hello' }))).answers;
+    assert.deepEqual([question, reference], ['Say hello.', 'Hello']);
+    const unknown = read(rows[0], { question: 'Say hello.' });
+    const refused = { name: 'UserError', message: /row 2 has the column "question", which is no known format/ };
+    await assert.rejects(exactMatch(model, unknown), refused);
+    await assert.rejects(compareModels({ base: model, tuned: model, questions: unknown }), refused);
+  });
+
   test('to rows without a reference are not scored, and not part of the means', async (t) => {
     const model = await tinyModel(t);
     const unanswered = [{ text: 'Once upon a time' }, { instruction: 'Say hello.', output: '' }];
