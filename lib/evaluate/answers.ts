@@ -6,6 +6,7 @@ import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
 import { checkedRows, type Examples } from '../train/examples';
 import { countingLine } from './counting-line';
+import { checkWholeNumber } from './whole-number';
 
 /** How an answer compares with its reference, each from 0 to 1. */
 export interface AnswerScores {
@@ -74,6 +75,7 @@ export interface Answer {
 /** Lets a model answer every row, in order; greedy unless a temperature is given. */
 export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
   const { template, batchSize = 16, ...generation } = options;
+  checkWholeNumber('batchSize', batchSize);
   await currentDevice();
   const examples = checkedRows(rows, template);
   const asked = examples.map((row) => ask(row, model, template));

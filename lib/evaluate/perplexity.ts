@@ -5,6 +5,7 @@ import { notFinite } from '../model/not-finite';
 import { scoreItems } from '../train/evaluation';
 import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
 import { countingLine } from './counting-line';
+import { checkWholeNumber } from './whole-number';
 
 export interface PerplexityOptions
   extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
@@ -31,7 +32,7 @@ export interface PerplexityResult {
  * Loss and perplexity over a dataset, or over plain texts. Where rows have a prompt, only their completions count
  * (`completionOnlyLoss: false` counts all). Unlike a trainer's `eval_loss`, which TRL averages over batches, the mean is
  * over tokens.
- * @throws UserError when there is nothing to score, an example is longer than the model can read, or the model computes NaN
+ * @throws UserError when an option is out of range, there is nothing to score, an example is longer than the model can read, or the model computes NaN
  */
 export async function perplexity(
   model: CausalLM,
@@ -39,6 +40,8 @@ export async function perplexity(
   options: PerplexityOptions = {},
 ): Promise<PerplexityResult> {
   const { tokensPerMicroBatch, maxLength = null, ...rest } = options;
+  checkWholeNumber('tokensPerMicroBatch', tokensPerMicroBatch);
+  checkWholeNumber('maxLength', maxLength);
   await currentDevice();
   const { items } = prepareExamples(asExamples(data), model.tokenizer, {
     ...rest,

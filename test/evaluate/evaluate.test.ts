@@ -176,6 +176,16 @@ describe('answers', () => {
     await assert.rejects(compareModels({ base: model, tuned: model, questions: unknown }), refused);
   });
 
+  test('in batches of no whole number are refused, as is a length that is none', async (t) => {
+    const model = await tinyModel(t);
+    for (const value of [0, -1, 1.5, Number.NaN]) {
+      const refusal = (name: string) => ({ name: 'UserError', message: `${name} is ${value}; expected a whole number of at least 1.` });
+      await assert.rejects(exactMatch(model, rows, { batchSize: value }), refusal('batchSize'));
+      await assert.rejects(perplexity(model, rows, { maxLength: value }), refusal('maxLength'));
+      await assert.rejects(perplexity(model, rows, { tokensPerMicroBatch: value }), refusal('tokensPerMicroBatch'));
+    }
+  });
+
   test('to rows without a reference are not scored, and not part of the means', async (t) => {
     const model = await tinyModel(t);
     const unanswered = [{ text: 'Once upon a time' }, { instruction: 'Say hello.', output: '' }];
