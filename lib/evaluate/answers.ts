@@ -52,7 +52,7 @@ function wordF1(given: readonly string[], expected: readonly string[]): number {
   return (2 * common) / (given.length + expected.length);
 }
 
-/** How questions are put, and answers generated. */
+/** How questions are put, and answers generated; `onToken` is told the row's index. */
 export interface AnswerOptions extends GenerateOptions {
   /** Makes the prompt of a row; default: the Alpaca template for Alpaca rows, other rows as they are. */
   template?: PromptTemplate;
@@ -74,7 +74,7 @@ export interface Answer {
 
 /** Lets a model answer every row, in order; greedy unless a temperature is given. */
 export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
-  const { template, batchSize = 16, ...generation } = options;
+  const { template, batchSize = 16, onToken, ...generation } = options;
   checkWholeNumber('batchSize', batchSize);
   await currentDevice();
   const examples = checkedRows(rows, template);
@@ -90,7 +90,10 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
   const tell = countingLine(asked.length, 'answers');
   let done = 0;
   for (const indices of chunks(order, batchSize)) {
-    const found = await generateBatch(model, indices.map(promptOf), generation);
+    const found = await generateBatch(model, indices.map(promptOf), {
+      ...generation,
+      onToken: (piece, place) => onToken?.(piece, indices[place]),
+    });
     for (const [i, index] of indices.entries()) {
       answers[index] = { ...asked[index], answer: found[i].text.trim() };
     }

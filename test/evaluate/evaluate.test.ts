@@ -176,6 +176,19 @@ describe('answers', () => {
     await assert.rejects(compareModels({ base: model, tuned: model, questions: unknown }), refused);
   });
 
+  test('are told piece by piece with the index of their row', async (t) => {
+    const model = await tinyModel(t);
+    const pieces = ['', '', '', ''];
+    const onToken = (piece: string, index: number) => {
+      pieces[index] += piece;
+    };
+    const { answers } = await exactMatch(model, rows.slice(0, 4), { maxNewTokens: 6, batchSize: 2, onToken });
+    assert.deepEqual(
+      answers.map(({ answer }) => answer),
+      pieces.map((text) => text.trim()),
+    );
+  });
+
   test('in batches of no whole number are refused, as is a length that is none', async (t) => {
     const model = await tinyModel(t);
     for (const value of [0, -1, 1.5, Number.NaN]) {
