@@ -1,7 +1,7 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
 import { Dataset, type Example } from '../data';
 import { UserError } from '../errors';
-import { writeFileAtomic } from '../files';
+import { checkWritable, writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
 import type { PromptTemplate } from '../text';
 import { scoreItems } from '../train/evaluation';
@@ -64,6 +64,7 @@ export interface Comparison {
  * @throws UserError when there is no question, one has not the shape of a row, a reference is longer than a model can read, or the file cannot be written
  */
 export async function compareModels({ base, tuned, questions, output, names, ...options }: CompareOptions): Promise<Comparison> {
+  if (output !== undefined) checkWritable(output);
   const dataset = asDataset(questions, options.template);
   if (dataset.length === 0) throw new UserError('There is no question to compare the models on; give at least one.');
   // for both before either answers: what is wrong with a row is said at once

@@ -299,6 +299,22 @@ describe('compareModels', () => {
     });
   });
 
+  test('into a file that cannot be written is refused before anything is answered', async (t) => {
+    const model = await tinyModel(t);
+    let answered = false;
+    const onToken = () => {
+      answered = true;
+    };
+    await assert.rejects(
+      compareModels({ base: model, tuned: model, questions: ['Say hello.'], output: golden, maxNewTokens: 2, onToken }),
+      {
+        name: 'UserError',
+        message: /could not be saved: it is a folder/,
+      },
+    );
+    assert.equal(answered, false);
+  });
+
   test('without a question is refused', async (t) => {
     const model = await tinyModel(t);
     await assert.rejects(compareModels({ base: model, tuned: model, questions: [] }), UserError);
