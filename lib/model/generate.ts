@@ -153,7 +153,7 @@ class Run {
         random: createRandom(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
       };
     });
-    this.maxNewTokens = this.roomFor(options.maxNewTokens);
+    this.maxNewTokens = roomFor(model, this.longest(), options.maxNewTokens);
     // Where positions stretch with the length of the text (dynamic RoPE), wrong guesses would stretch them too.
     if (prompts.length !== 1 || model.config.positionLimit === Infinity) return;
     if (options.promptLookup ?? true) this.lookup = new PromptLookup();
@@ -269,21 +269,27 @@ class Run {
   private capacity(): number {
     return CAPACITY_STEP * Math.ceil((this.longest() + this.maxNewTokens) / CAPACITY_STEP);
   }
+}
 
-  /** How many tokens to add at most. */
-  private roomFor(asked: number | undefined): number {
-    const { positionLimit } = this.model.config;
-    const longest = this.longest();
-    checkLength(longest, this.model.config);
-    // the last token added is never read, so it needs no position
-    const room = positionLimit - longest + 1;
-    if (asked !== undefined && asked > room) {
-      throw new UserError(
-        `A prompt of ${longest} tokens and maxNewTokens ${asked} exceed the ${positionLimit} tokens that the model can read; lower maxNewTokens to ${room} or shorten the prompt.`,
-      );
-    }
-    return Math.min(asked ?? DEFAULT_NEW_TOKENS, room);
+/**
+ * Looks at a prompt without continuing it.
+ * @throws UserError as `generate` does for this prompt: a token is unknown to the model, or the text would outgrow it
+ */
+export function checkPrompt(model: CausalLM, prompt: Prompt, { maxNewTokens }: Pick<GenerateOptions, 'maxNewTokens'> = {}): void {
+  roomFor(model, promptTokens(model, prompt).length, maxNewTokens);
+}
+
+/** How many tokens to add at most to prompts of which the longest has so many. */
+function roomFor({ config }: CausalLM, longest: number, asked: number | undefined): number {
+  checkLength(longest, config);
+  // the last token added is never read, so it needs no position
+  const room = config.positionLimit - longest + 1;
+  if (asked !== undefined && asked > room) {
+    throw new UserError(
+      `A prompt of ${longest} tokens and maxNewTokens ${asked} exceed the ${config.positionLimit} tokens that the model can read; lower maxNewTokens to ${room} or shorten the prompt.`,
+    );
   }
+  return Math.min(asked ?? DEFAULT_NEW_TOKENS, room);
 }
 
 /** Ids of a prompt; text gets the special tokens that the tokenizer puts around a text, unless it begins with BOS as chat templates write it. */

@@ -101,7 +101,7 @@ export function checkedRows(examples: Examples, template?: PromptTemplate): Exam
 }
 
 /** Where the rows came from, for messages. */
-function placesOf(examples: Examples): (index: number) => string {
+export function placesOf(examples: Examples): (index: number) => string {
   return (index) => ('placeOf' in examples ? examples.placeOf(index) : `row ${index + 1}`);
 }
 

@@ -176,6 +176,20 @@ describe('answers', () => {
     await assert.rejects(compareModels({ base: model, tuned: model, questions: unknown }), refused);
   });
 
+  test('are not begun where a prompt is too long, and its row is named', async (t) => {
+    const model = await tinyModel(t);
+    let answered = false;
+    const onToken = () => {
+      answered = true;
+    };
+    const asked = [rows[0], { instruction: 'word '.repeat(3000), output: 'Hello' }, rows[1]];
+    await assert.rejects(exactMatch(model, asked, { maxNewTokens: 2, batchSize: 1, onToken }), {
+      name: 'UserError',
+      message: /^row 2: A text of \d+ tokens is longer than the \d+ that the model can read/,
+    });
+    assert.equal(answered, false);
+  });
+
   test('are told piece by piece with the index of their row', async (t) => {
     const model = await tinyModel(t);
     const pieces = ['', '', '', ''];
