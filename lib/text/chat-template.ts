@@ -3,7 +3,7 @@ import { messageOf, UserError } from '../errors';
 import { checkCalls } from './call-values';
 import { MENDING_FUNCTIONS } from './mended-templates';
 import { strftime } from './strftime';
-import { rewriteStripCalls, strip } from './strip-calls';
+import { rewriteStripCalls } from './strip-calls';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** The part of transformers.js' tokenizer that writes conversations. */
@@ -115,7 +115,6 @@ function write(
       add_generation_prompt: addGenerationPrompt,
       chat_template: template,
       __strftime_now: (format: unknown) => strftime(now ?? new Date(), String(format)),
-      __strip: strip,
       ...MENDING_FUNCTIONS,
       __generation_opens: opens,
       __generation_closes: closes,

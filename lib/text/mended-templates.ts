@@ -2,9 +2,15 @@
  * Chat templates as the engine has read them, mended where it would go on otherwise than Jinja2:
  * - `not` takes an empty list or object for one that holds something;
  * - `==` and `!=` compare as JavaScript does: '' is false, '1' is 1, and what is missing is none;
- * - `tojson(indent=4)` writes the brackets of an empty list or object on lines of their own.
+ * - `tojson(indent=4)` writes the brackets of an empty list or object on lines of their own;
+ * - `trim` and `strip()` take U+FEFF for white space, and U+0085 and U+001C to U+001F for none.
  */
 import { isObject } from '../json';
+import { strip } from './strip-calls';
+
+/** What Python strips where it is not told what. */
+const WHITE_SPACE =
+  '\t\n\v\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
 
 /** The part of the engine that reads templates. */
 interface TemplateReader {
@@ -18,13 +24,13 @@ export function mendTemplates(reader: TemplateReader): void {
 }
 
 class MendedTemplates extends Map<string, unknown> {
-  override set(text: string, template: unknown): this {
-    return super.set(text, mended(template));
+  override set(key: string, template: unknown): this {
+    return super.set(key, mended(template));
   }
 }
 
 /** What mended templates call. */
-export const MENDING_FUNCTIONS = { __equals: equals, __closed: closed };
+export const MENDING_FUNCTIONS = { __equals: equals, __closed: closed, __strip: strip };
 
 /** The same tree, changed where it is. */
 function mended(node: unknown): unknown {
@@ -36,7 +42,17 @@ function mended(node: unknown): unknown {
   if (node.type === 'UnaryExpression' && operator === 'not') return negated(node.argument);
   if (node.type === 'BinaryExpression' && operator === '==') return compared(node);
   if (node.type === 'BinaryExpression' && operator === '!=') return negated(compared(node));
+  const stripped = strippedBy(node);
+  if (stripped) return call('__strip', ...stripped);
   return isIndented(node) ? call('__closed', node) : node;
+}
+
+/** The text and the side, where this is `... | trim`, or a call of `strip`, `lstrip` or `rstrip` without arguments. */
+function strippedBy({ type, operand, filter, callee, args }: Readonly<Record<string, unknown>>): unknown[] | undefined {
+  if (type === 'FilterExpression' && isNamed(filter, 'trim')) return [operand, text(''), text(WHITE_SPACE)];
+  if (type !== 'CallExpression' || !isObject(callee) || callee.type !== 'MemberExpression' || callee.computed) return undefined;
+  const side = ['', 'l', 'r'].find((letter) => isNamed(callee.property, `${letter}strip`));
+  return side !== undefined && Array.isArray(args) && args.length === 0 ? [callee.object, text(side), text(WHITE_SPACE)] : undefined;
 }
 
 /** A condition is read as Jinja2 reads it, whatever its value. */
@@ -50,7 +66,11 @@ function compared({ left, right }: Readonly<Record<string, unknown>>): unknown {
 }
 
 function isNone(node: unknown): boolean {
-  return isObject(node) && node.type === 'Identifier' && (node.value === 'none' || node.value === 'None');
+  return isNamed(node, 'none') || isNamed(node, 'None');
+}
+
+function isNamed(node: unknown, name: string): boolean {
+  return isObject(node) && node.type === 'Identifier' && node.value === name;
 }
 
 function call(name: string, ...args: readonly unknown[]): unknown {
@@ -59,6 +79,10 @@ function call(name: string, ...args: readonly unknown[]): unknown {
 
 function named(value: string): unknown {
   return { type: 'Identifier', value };
+}
+
+function text(value: string): unknown {
+  return { type: 'StringLiteral', value };
 }
 
 /** Whether this is `... | tojson(...)`. */

@@ -26,11 +26,20 @@ export function rewriteStripCalls(template: string): string {
 export function strip(text: unknown, side: unknown, characters: unknown): string {
   if (typeof text !== 'string' || typeof characters !== 'string')
     throw new Error(`${side}strip() needs a text and the characters to strip`);
-  const [set, letters] = [new Set(characters), [...text]];
-  let [start, end] = [0, letters.length];
-  if (side !== 'r') while (start < end && set.has(letters[start])) start++;
-  if (side !== 'l') while (end > start && set.has(letters[end - 1])) end--;
-  return letters.slice(start, end).join('');
+  const set = new Set(characters);
+  // only the characters at the ends are looked at: texts may be long
+  let [start, end] = [0, text.length];
+  while (side !== 'r' && start < end) {
+    const letter = String.fromCodePoint(text.codePointAt(start) ?? 0);
+    if (!set.has(letter)) break;
+    start += letter.length;
+  }
+  while (side !== 'l' && start < end) {
+    const letter = [...text.slice(Math.max(start, end - 2), end)].at(-1) ?? '';
+    if (!set.has(letter)) break;
+    end -= letter.length;
+  }
+  return text.slice(start, end);
 }
 
 function isInTag(template: string, at: number): boolean {

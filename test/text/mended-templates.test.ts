@@ -52,3 +52,17 @@ test('not, == and != mean what they mean in Jinja2', () => {
     assert.equal(tokenizer.applyChatTemplate(messages, { chatTemplate }), expected ? 'yesyes' : 'nono', expression);
   }
 });
+
+test('white space is what Python strips: U+0085 and U+001C, but not U+FEFF', () => {
+  const content = '\ufeff a \u001c\u0085\u00a0\u3000';
+  for (const [expression, expected] of [
+    ['messages[0].content | trim', '\ufeff a'],
+    ['messages[0].content.strip()', '\ufeff a'],
+    ["messages[0]['content'].rstrip() | upper", '\ufeff A'],
+    ["(' ' + messages[0].content).lstrip()", content],
+    ["'  both  ' | trim | length", '4'],
+  ]) {
+    const chatTemplate = `{{ ${expression} }}`;
+    assert.equal(tokenizer.applyChatTemplate([{ role: 'user', content }], { chatTemplate }), expected, expression);
+  }
+});
