@@ -5,8 +5,10 @@ import { displayHtml, escapeHtml } from './display';
 export type TableCell = string | number | boolean | null | undefined;
 
 /** Shows records as a table whose columns are the records' keys. Numbers keep four significant digits. */
-export function showTable(rows: ReadonlyArray<Readonly<Record<string, TableCell>>>): void {
-  displayHtml(tableHtml(rows), tableText(rows));
+export function showTable<Row extends { readonly [Column in keyof Row]?: TableCell }>(rows: readonly Row[]): void {
+  // an interface, such as a record of a log, has no index that would say this of it
+  const records = rows as ReadonlyArray<Readonly<Record<string, TableCell>>>;
+  displayHtml(tableHtml(records), tableText(records));
 }
 
 /** The table as HTML; numbers stand at the right. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { tableHtml, tableText } from '../../lib/table';
+import { showTable, tableHtml, tableText } from '../../lib/table';
+import type { LogRecord } from '../../lib/train';
 import { installedVersions } from '../../lib/versions';
 
 test('a table has a column for each key, shows texts as they are, and numbers at the right with four digits', () => {
@@ -22,6 +23,16 @@ test('in a terminal the columns of a table are aligned', () => {
       { name: 'long', n: 2 },
     ]),
     'name  n\na     1\nlong  2',
+  );
+});
+
+test('records of an interface are a table, too: those of a log', (t) => {
+  const print = t.mock.method(console, 'log', () => {});
+  const log: readonly LogRecord[] = [{ step: 1, epoch: 0.5, loss: 2.5 }];
+  showTable(log);
+  assert.deepEqual(
+    print.mock.calls.map(({ arguments: [text] }) => text),
+    ['step  epoch  loss\n1     0.5    2.5'],
   );
 });
 
