@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { type Dataset, loadDataset } from '../data';
 import { UserError } from '../errors';
 import { type ComparedTotals, compareModels } from '../evaluate';
-import { checkWritable, readText } from '../files';
+import { checkWritable, readStart, readText, statusOf } from '../files';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -46,16 +46,16 @@ function checkApart(output: string, questions: string): void {
 
 /** A dataset, or questions without answers: a JSON list of texts, or a text file with one question a line. */
 async function loadQuestions(file: string): Promise<Dataset | string[]> {
-  const text = readText(file);
   if (/\.(txt|md)$/i.test(file)) {
-    const lines = text
+    const lines = readText(file)
       .split('\n')
       .map((line) => line.trim())
       .filter((line) => line !== '');
     if (lines.length === 0) throw new UserError(`${file} is empty, but questions were expected; write one a line.`);
     return lines;
   }
-  return listOfTexts(text) ?? loadDataset(file);
+  const isList = statusOf(file)?.isFile() === true && /^[^[{]*\[/.test(readStart(file, 64).toString('latin1'));
+  return (isList ? listOfTexts(readText(file)) : undefined) ?? loadDataset(file);
 }
 
 function listOfTexts(text: string): string[] | undefined {

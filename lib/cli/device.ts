@@ -22,11 +22,13 @@ async function chooseDevice({ device, threads }: DeviceFlags): Promise<void> {
 }
 
 /** Loads a model; the argument is the flags that all verbs share. */
-export async function loadModelOn(flags: DeviceFlags & { model: string; model_revision?: string }): Promise<CausalLM> {
-  const { model, model_revision: revision } = flags;
+export async function loadModelOn(
+  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null },
+): Promise<CausalLM> {
+  const { model, model_revision: revision, eos_token: eosToken } = flags;
   await chooseDevice(flags);
   const directory = existsSync(model) ? await resolveModel(model) : await findOnHub(model, revision);
-  return loadFolder(directory, model, { revision });
+  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined });
 }
 
 /** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */

@@ -7,6 +7,7 @@ import { either, type Field, flag, integer, number, optional, text } from '../tr
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
   model_revision: text('main', 'Branch, tag or commit of a model on the Hub.'),
+  eos_token: optional(text('', 'Token that ends a text, in the place of the one that the tokenizer names.')),
   dataset_name: optional(
     text('', 'Dataset: a file in JSON, JSONL, Parquet or CSV, a folder with files for each split, or a name on the Hugging Face Hub.'),
   ),

@@ -38,7 +38,8 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   if (script.eval_dataset_name !== null && !evaluates) output.note('eval_dataset_name has no effect: eval_strategy is no.');
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
-  const model = await loadModelOn({ ...device, model: script.model_name_or_path, model_revision: script.model_revision });
+  const { model_name_or_path, model_revision, eos_token } = script;
+  const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token });
   // the run has finished when its model is saved, not before
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
   const peftConfig = peftConfigOf(script);

@@ -32,14 +32,14 @@ const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
  * @throws UserError when something is missing, damaged, or does not fit; it says what, where, and what to do
  */
 export async function loadModel(dirOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { onProgress, revision } = options;
+  const { onProgress, revision, eosToken } = options;
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
     revision,
     onProgress:
       onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
   });
-  return loadFolder(directory, dirOrId, { onProgress, revision });
+  return loadFolder(directory, dirOrId, { onProgress, revision, eosToken });
 }
 
 /**
@@ -48,19 +48,14 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
  * @param options as of `loadModel`; the revision is the one that it was downloaded by
  * @throws UserError as `loadModel`
  */
-export async function loadFolder(directory: string, source: string, { onProgress, revision }: LoadOptions = {}): Promise<CausalLM> {
+export async function loadFolder(directory: string, source: string, options: LoadOptions = {}): Promise<CausalLM> {
   const adapter = readAdapterConfig(directory);
-  if (adapter) return loadWithAdapter(directory, source, adapter, onProgress);
-  return loadWhole(directory, { source, revision, tokenizer: directory }, onProgress);
+  if (adapter) return loadWithAdapter(directory, source, adapter, options);
+  return loadWhole(directory, { source, revision: options.revision, tokenizer: directory }, options);
 }
 
 /** The model of an adapter, with it. */
-async function loadWithAdapter(
-  directory: string,
-  source: string,
-  config: AdapterConfig,
-  onProgress: LoadOptions['onProgress'],
-): Promise<CausalLM> {
+async function loadWithAdapter(directory: string, source: string, config: AdapterConfig, options: LoadOptions): Promise<CausalLM> {
   const base = baseFolder(config, directory);
   const folder = await resolveModel(base, { revision: config.base.revision });
   if (existsSync(path.join(folder, ADAPTER_CONFIG)) && realPath(folder) !== realPath(directory))
@@ -68,7 +63,7 @@ async function loadWithAdapter(
       `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,
     );
   const hasTokenizer = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(path.join(directory, name)));
-  const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, onProgress);
+  const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, options);
   try {
     await attachAdapter(model, directory, config, { ...config.base, name: base });
     return model;
@@ -87,14 +82,15 @@ function baseFolder({ base }: AdapterConfig, directory: string): string {
 /** @param names what the model is called, by which revision it was asked for, and the folder of its tokenizer */
 async function loadWhole(
   directory: string,
-  { source, revision, tokenizer }: { source: string; revision?: string; tokenizer: string },
-  onProgress: LoadOptions['onProgress'],
+  { source, revision, tokenizer: place }: { source: string; revision?: string; tokenizer: string },
+  { onProgress, eosToken }: LoadOptions,
 ): Promise<Decoder> {
-  const reader = readConfigFile(directory);
-  architectureOf(reader);
-  const generation = path.join(directory, GENERATION_CONFIG);
-  const generationConfig = existsSync(generation) ? readBytes(generation) : undefined;
-  const origin = { tokenizer: await loadTokenizer(tokenizer), source, revision, directory, generationConfig };
+  const written = readConfigFile(directory);
+  architectureOf(written);
+  const tokenizer = await loadTokenizer(place, { eosToken });
+  const reader = eosToken === undefined ? written : new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place);
+  const generationConfig = readGenerationConfig(directory, eosToken === undefined ? undefined : tokenizer.stopIds);
+  const origin = { tokenizer, source, revision, directory, generationConfig };
   const files: SafetensorsFile[] = [];
   let model = buildModel(reader, origin);
   try {
@@ -108,6 +104,15 @@ async function loadWhole(
   } finally {
     for (const file of files) await file.close();
   }
+}
+
+/** generation_config.json as it is, where there is one. @param stopIds the ids at which a text now ends, if others than it says */
+function readGenerationConfig(directory: string, stopIds: readonly number[] | undefined): Uint8Array | undefined {
+  const file = path.join(directory, GENERATION_CONFIG);
+  const found = existsSync(file);
+  if (stopIds === undefined) return found ? readBytes(file) : undefined;
+  const json = found ? readJson(file) : {};
+  return Buffer.from(`${JSON.stringify({ ...(isObject(json) && json), eos_token_id: stopIds }, null, 2)}\n`);
 }
 
 /**

@@ -143,6 +143,11 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
   /** Git revision on the Hub. */
   revision?: string;
+  /**
+   * The token that ends a text, in the place of the one that the tokenizer names (TRL's `eos_token`): `<|im_end|>` for a base model that is to
+   * learn a chat template. It is saved with the model.
+   */
+  eosToken?: string;
 }
 
 export interface CreateOptions {

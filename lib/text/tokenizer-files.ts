@@ -62,6 +62,16 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
   };
 }
 
+/** The same files, in which another token ends a text. */
+export function withEos(given: TokenizerFiles, token: string): TokenizerFiles {
+  const tokenizerConfig = { ...given.tokenizerConfig, eos_token: token };
+  const specialTokensMap = 'eos_token' in given.specialTokensMap ? { ...given.specialTokensMap, eos_token: token } : given.specialTokensMap;
+  const written = (json: JsonObject): Uint8Array => Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
+  const files = new Map([...given.files, ['tokenizer_config.json', written(tokenizerConfig)]]);
+  if (files.has('special_tokens_map.json')) files.set('special_tokens_map.json', written(specialTokensMap));
+  return { ...given, tokenizerConfig, specialTokensMap, files };
+}
+
 function asObject(value: unknown, file: string): JsonObject {
   if (isObject(value)) return value;
   throw new UserError(`${file} must hold a JSON object; download the file again.`);

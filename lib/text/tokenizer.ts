@@ -9,7 +9,7 @@ import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
-import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
+import { readTokenizerFiles, type TokenizerFiles, withEos } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
@@ -18,14 +18,25 @@ interface Backend extends ChatBackend {
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
 }
 
+/** How a tokenizer is loaded. */
+export interface LoadTokenizerOptions {
+  /** The token that ends a text, in the place of the one that its files name. */
+  eosToken?: string;
+}
+
 /**
  * Loads the tokenizer of a local folder or of a Hub id. A local folder is read without touching the network.
- * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named
+ * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named; when `eosToken` is not in the vocabulary
  */
-export async function loadTokenizer(dirOrId: string): Promise<Tokenizer> {
+export async function loadTokenizer(dirOrId: string, { eosToken }: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
-  const files = readTokenizerFiles(directory);
-  const vocabulary = makeVocabulary(files);
+  const found = readTokenizerFiles(directory);
+  const vocabulary = makeVocabulary(found);
+  if (eosToken !== undefined && vocabulary.idOf(eosToken) === undefined)
+    throw new UserError(
+      `The EOS token ${JSON.stringify(eosToken)} that was asked for is not in the vocabulary of ${directory}; name one that is.`,
+    );
+  const files = eosToken === undefined ? found : withEos(found, eosToken);
   const special = settleSpecialTokens(files, vocabulary, directory);
   const backend = await makeBackend(files, special, directory);
   return makeTokenizer(backend, files, special, vocabulary, directory);

@@ -97,7 +97,7 @@ const BOUND: Record<string, { values: readonly unknown[]; instead: string }> = {
   neftune_noise_alpha: { values: [null], instead: 'NEFTune noise is not available; remove it' },
   loss_type: { values: [null, 'nll', 'chunked_nll'], instead: 'only nll is available (chunked_nll is the same loss)' },
   truncation_mode: { values: ['keep_start'], instead: 'only keep_start is available' },
-  eos_token: { values: [null], instead: "the tokenizer's own end-of-sequence token is used; set it in tokenizer_config.json" },
+  eos_token: { values: [null], instead: 'give loadModel the token as eosToken' },
   dataset_text_field: { values: ['text'], instead: 'give loadDataset the column as textField' },
   dataset_kwargs: { values: [null], instead: 'remove it' },
   model_init_kwargs: { values: [null], instead: 'weights are loaded in float32; remove it' },
