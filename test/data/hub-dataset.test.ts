@@ -96,6 +96,10 @@ test('without the Hub the cache serves, if it has all of the split', async () =>
   await withDataset(files, async ({ hub, env }) => {
     await loadDataset(ID);
     env('HF_ENDPOINT', 'http://127.0.0.1:1');
+    await assert.rejects(
+      loadDataset('data/rows'),
+      says(/There is no file or folder data\/rows in .*, and http:\/\/127\.0\.0\.1:1 cannot be reached/),
+    );
     assert.equal((await loadDataset(ID)).length, 120, 'the Hub cannot be reached');
     assert.ok(hub.endpoint);
   });

@@ -56,7 +56,9 @@ export async function openDataset(id: string, { revision = 'main', onProgress }:
       },
     };
   } catch (error) {
-    if (!cached || !(error instanceof HubUnreachable)) throw error;
+    if (!(error instanceof HubUnreachable)) throw error;
+    // a name that was mistyped looks like one on the Hub
+    if (!cached) throw new UserError(`There is no file or folder ${id} in ${process.cwd()}, and ${error.message}`, { cause: error });
     console.warn(`${error.trouble}; the dataset ${id} is taken from the cache.`);
     return cached;
   }
