@@ -3,7 +3,6 @@
  * (its data_files.py): what the README's `configs` say, else what names of files and folders tell.
  */
 import picomatch from 'picomatch';
-import { parse } from 'yaml';
 import { UserError } from '../errors';
 import { isObject } from '../json';
 
@@ -187,6 +186,8 @@ function readConfigurations(readme: string, place: string): Configuration[] {
 
 /** Undefined where it is no YAML, or would take all memory. */
 function parsedYaml(text: string): unknown {
+  // only now: most programs never come here
+  const { parse } = require('yaml') as typeof import('yaml');
   try {
     return parse(text, { maxAliasCount: 100 });
   } catch {
