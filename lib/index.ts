@@ -9,7 +9,7 @@ import { defaultCallbackMakers } from './train';
 // In a notebook every training run draws loss and accuracy in the cell; `plotTraining` draws all curves.
 defaultCallbackMakers.push(() => new LiveTrainingPlot({ curves: ['loss', 'accuracy'] }));
 
-export { type ChatMessage, Dataset, type Example, loadDataset, mixDatasets } from './data';
+export { type ChatMessage, Dataset, type Example, type LoadDatasetOptions, loadDataset, mixDatasets } from './data';
 export { displayHtml } from './display';
 export { currentDevice, type DeviceInfo, type DeviceName, type DeviceOptions, useDevice } from './engine';
 export { UserError } from './errors';

@@ -46,8 +46,8 @@ export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: b
 /** TRL's mixture: fractions take the first rows of each dataset, as many as there are without taking a row twice. */
 async function loadMixture(entries: readonly MixtureEntry[], textField: string): Promise<Dataset> {
   const all: Dataset[] = [];
-  for (const { path: place, name: config, data_dir: dataDir, data_files: dataFiles, split } of entries) {
-    all.push(await loadDataset(place, { split, textField, config, dataDir, dataFiles }));
+  for (const { path: place, name: config, data_dir: dataDir, data_files: dataFiles, split, columns } of entries) {
+    all.push(await loadDataset(place, { split, textField, config, dataDir, dataFiles, columns }));
   }
   const fractions = entries.map(({ fraction }) => fraction).filter((fraction) => fraction !== undefined);
   if (fractions.length > 0 && fractions.length < entries.length) {

@@ -17,7 +17,7 @@ export const scriptFields = {
   dataset_text_field: text('text', 'Column that holds plain text.'),
   eval_dataset_name: optional(text('', 'Dataset to evaluate on, where dataset_name has no test split (own key, not in TRL).')),
   test_split_size: optional(number(0.1, { above: 0 }, 'Part of the rows, or their number, held out to evaluate on.')),
-  datasets: mixture('Mixture of datasets: a list of {path, name, data_dir, data_files, split, fraction}.'),
+  datasets: mixture('Mixture of datasets: a list of {path, name, data_dir, data_files, split, columns, fraction}.'),
   use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
   lora_r: integer(16, { min: 1 }, 'Rank of the adapter.'),
   lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
@@ -42,6 +42,7 @@ export interface MixtureEntry {
   name?: string;
   data_dir?: string;
   data_files?: string[];
+  columns?: string[];
   split: string;
   fraction?: number;
 }
@@ -132,16 +133,18 @@ function mixture(help: string): Field<MixtureEntry[] | null> {
   const fraction = optional(number(1, { above: 0 }, ''));
   const parseEntry = (value: unknown): MixtureEntry | undefined => {
     if (typeof value !== 'object' || value === null) return undefined;
-    const { path, split = 'train', name, data_dir, data_files, fraction: share = null, ...other } = value as Record<string, unknown>;
-    const known = Object.entries(other).every(([key, setting]) => key === 'columns' && isOff(setting));
-    const part = fraction.parse(share);
-    const files = isOff(data_files) ? undefined : [data_files].flat();
-    const texts = [path, split, ...[name, data_dir].filter((item) => !isOff(item)), ...(files ?? [])];
-    if (!known || !part || !texts.every((item) => typeof item === 'string' && item !== '')) return undefined;
+    const { path, split = 'train', name, data_dir, data_files, columns, fraction: share, ...other } = value as Record<string, unknown>;
+    const part = fraction.parse(isOff(share) ? null : share);
+    const list = (item: unknown): unknown[] | undefined => (isOff(item) ? undefined : [item].flat());
+    const [files, chosen] = [list(data_files), list(columns)];
+    const texts = [path, split, ...[name, data_dir].filter((item) => !isOff(item)), ...(files ?? []), ...(chosen ?? [])];
+    const isKnown = Object.keys(other).length === 0 && texts.every((item) => typeof item === 'string' && item !== '');
+    if (!part || !isKnown) return undefined;
     const given = (item: unknown): string | undefined => (isOff(item) ? undefined : (item as string));
     return {
       ...{ path: path as string, split: split as string, fraction: part.value ?? undefined },
-      ...{ name: given(name), data_dir: given(data_dir), data_files: files as string[] | undefined },
+      ...{ name: given(name), data_dir: given(data_dir) },
+      ...{ data_files: files as string[] | undefined, columns: chosen as string[] | undefined },
     };
   };
   const parse = (value: unknown) => {
@@ -154,7 +157,7 @@ function mixture(help: string): Field<MixtureEntry[] | null> {
     default: null,
     help,
     range:
-      'a list of datasets such as {path: data.jsonl, split: train, fraction: 0.5}, also with name, data_dir and data_files (columns is not supported); a single one is dataset_name',
+      'a list of datasets such as {path: data.jsonl, split: train, fraction: 0.5}, also with name, data_dir, data_files and columns; a single one is dataset_name',
     parse,
   };
 }

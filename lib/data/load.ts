@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { filesIn, isFolder, readStart, readText, statusOf } from '../files';
+import { isObject } from '../json';
 import { readCsvRows } from './csv-rows';
 import { chooseFiles, type DataChoice } from './data-files';
 import { Dataset } from './dataset';
@@ -24,6 +25,13 @@ export interface LoadDatasetOptions extends DatasetOptions {
   dataDir?: string;
   /** The column that holds plain text. Default `text`. */
   textField?: string;
+  /** Columns to read; the others are as if they were not there. Default: all. */
+  columns?: readonly string[];
+  /**
+   * Makes a row of a known format of each row as the file has it, where columns have other names:
+   * `({ question, answer }) => ({ prompt: question, completion: answer })`.
+   */
+  map?: (row: Record<string, unknown>, index: number) => unknown;
 }
 
 /**
@@ -43,13 +51,32 @@ export async function loadDataset(place: string, options: LoadDatasetOptions = {
     for (const value of values) all.values.push(value);
     for (const origin of origins) all.origins.push(origin);
   }
-  const { values, origins } = all;
+  const range = bounds(all.values.length);
+  const [values, origins] = [all.values.slice(...range), all.origins.slice(...range)];
+  if (values.length < all.values.length && values.length === 0) return new Dataset([]);
   const name = (index: number): string =>
     origins[index] ? `${origins[index].source} ${origins[index].unit} ${origins[index].row}` : place;
-  const { rows, notes } = parseRows(values, name, textField);
-  const dataset = new Dataset(rows, { origins, notes });
-  const [from, to] = bounds(dataset.length);
-  return from === 0 && to === dataset.length ? dataset : dataset.take(to).skip(from);
+  const { rows, notes } = parseRows(
+    values.map((row, index) => shaped(row, index, name(index), options)),
+    name,
+    textField,
+  );
+  return new Dataset(rows, { origins, notes: [...notes, ...notesOf(textField)] });
+}
+
+/** A row with the columns that are wanted, or what is made of it. */
+function shaped(row: unknown, index: number, place: string, { columns, map }: LoadDatasetOptions): unknown {
+  if (!isObject(row)) return row;
+  const absent = columns?.find((column) => !(column in row));
+  if (absent !== undefined) throw new UserError(`${place} has no column "${absent}"; it has ${Object.keys(row).join(', ')}.`);
+  const chosen = columns ? Object.fromEntries(columns.map((column) => [column, row[column]])) : row;
+  return map ? map({ ...chosen }, index) : chosen;
+}
+
+/** Where rows become otherwise than with TRL. */
+function notesOf(textField = 'text'): string[] {
+  if (textField === 'text') return [];
+  return [`Texts of the column ${textField} end with the EOS token, as those of "text" do; TRL adds none to a column of another name.`];
 }
 
 /** The files that a split's rows are in. */

@@ -65,7 +65,9 @@ function firstFormat(value: unknown, place: string): FileFormat {
   const format = FORMATS.find((name) => hasColumns(row, name)) ?? FORMATS.find((name) => namesColumns(row, name));
   if (format) return format;
   const known = (Object.keys(EXPECTED) as FileFormat[]).map((name) => `${NAMES[name]}: ${EXPECTED[name]}`).join('; ');
-  throw new UserError(`${place} has ${columnsOf(row)}, which is no known format; expected one of: ${known}.`);
+  throw new UserError(
+    `${place} has ${columnsOf(row)}, which is no known format; expected one of: ${known}. Where columns have other names, the option map of loadDataset makes such rows.`,
+  );
 }
 
 function parseRow(value: unknown, format: FileFormat, place: string): Example {

@@ -1,5 +1,6 @@
 /** The rows that a recipe's data comes to; the numbers are those of datasets and of TRL's get_dataset. */
 import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
 import * as path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { loadRecipeData } from '../../lib/cli/datasets';
@@ -95,3 +96,23 @@ for (const [size, length, train, held] of [
     assert.deepEqual([split.train.length, split.test?.length], [train, held]);
   });
 }
+
+test('a mixture takes files, folders and columns of each of its datasets', async (t) => {
+  const folder = workFolder(t);
+  const row = { prompt: 'Q', completion: 'A', text: 'no', messages: [{ role: 'user', content: 'no' }] };
+  const all = put(folder, 'all.json', [row]);
+  mkdirSync(path.join(folder, 'parts'));
+  for (const name of ['train', 'test', 'other']) put(path.join(folder, 'parts'), `${name}.json`, [{ prompt: name, completion: '' }]);
+  const parts = path.join(folder, 'parts');
+  const { train } = await load({
+    datasets: [
+      { path: all, columns: ['prompt', 'completion'], name: null },
+      { path: parts, split: 'test' },
+      { path: parts, data_files: 'other*' },
+      { path: folder, data_dir: 'parts', data_files: null },
+      { path: 'json', data_files: [path.join(parts, 'test.json'), path.join(parts, 'other.json')], split: 'train[1:]' },
+    ],
+  });
+  const prompts = train.rows.map((found) => ('prompt' in found ? found.prompt : undefined));
+  assert.deepEqual(prompts, ['Q', 'test', 'other', 'train', 'other']);
+});

@@ -95,7 +95,8 @@ describe('a table of text', () => {
 
 test('plain text may be in another column', async () => {
   const file = fileWith('other.jsonl', '{"content": "Once.", "text": "not this", "id": 1}\n{"content": "Upon."}\n');
-  const { rows } = await loadDataset(file, { textField: 'content' });
+  const { rows, notes } = await loadDataset(file, { textField: 'content' });
+  assert.match(notes.join(), /Texts of the column content end with the EOS token, .* TRL adds none/);
   assert.deepEqual(rows, [{ text: 'Once.', extras: { id: 1 } }, { text: 'Upon.' }]);
   await assert.rejects(loadDataset(file, { textField: 'body' }), says(/row 2|line 2/));
 });
@@ -119,4 +120,19 @@ test('a folder has splits, and parts of them', async () => {
   assert.equal(dataset.placeOf(7), `${path.join(place, 'data/train-00001-of-00002.jsonl')} line 3`);
   const named = await loadDataset(place, { dataFiles: 'data/test*' });
   assert.equal(named.length, 4);
+});
+
+test('columns of other names are made into rows that are known; of too many some can be chosen', async () => {
+  const file = fileWith('math.jsonl', '{"question": "1 + 1?", "answer": "2", "id": 7}\n{"question": "2 + 2?", "answer": "4", "id": 8}\n');
+  await assert.rejects(loadDataset(file), says(/no known format; .*the option map of loadDataset makes such rows/));
+  const map = ({ question, answer }: Record<string, unknown>, index: number) => ({ prompt: `${index}: ${question}`, completion: answer });
+  const { rows } = await loadDataset(file, { map, split: 'train[1:]' });
+  assert.deepEqual(rows, [{ prompt: '0: 2 + 2?', completion: '4' }]);
+  await assert.rejects(loadDataset(file, { map: ({ id }) => ({ text: id }) }), says(/math\.jsonl line 1: "text" is the number 7/));
+  const both = fileWith('both.jsonl', '{"prompt": "Q", "completion": "A", "messages": [{"role": "user", "content": "Hi"}], "id": 1}\n');
+  assert.deepEqual((await loadDataset(both, { columns: ['prompt', 'completion'] })).rows, [{ prompt: 'Q', completion: 'A' }]);
+  await assert.rejects(
+    loadDataset(both, { columns: ['text'] }),
+    says(/both\.jsonl line 1 has no column "text"; it has prompt, completion, messages, id\./),
+  );
 });
