@@ -9,18 +9,27 @@ import { carryAll } from './batch';
 import type { OnnxDtype } from './onnx-dtypes';
 import type { Attend, CausalLM } from './types';
 
-const [batch, sequence, past, kept] = [10007, 10009, 10037, 10039];
+/** More than are taken: few sizes of a model are among them. */
+const PRIMES = [10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139, 10141];
 
-/** Numbers that stand for what is known only when the graph runs; no size of a model is one of them. */
-const SIZES = {
-  batch_size: batch,
-  sequence_length: sequence,
-  past_sequence_length: past,
-  total_sequence_length: past + sequence,
-  num_logits: kept,
-  tokens: batch * sequence,
-  tokens_with_logits: batch * kept,
-};
+type Sizes = ReturnType<typeof sizesFor>;
+
+/** Numbers that stand for what is known only when the graph runs; no size of the model is one of them. */
+function sizesFor({ parameters }: CausalLM) {
+  const taken = new Set([...parameters.values()].flatMap(({ shape }) => shape));
+  const free = PRIMES.filter((prime) => !taken.has(prime));
+  while (taken.has(free[1] + free[2])) free.shift();
+  const [batch, sequence, past, kept] = free;
+  return {
+    batch_size: batch,
+    sequence_length: sequence,
+    past_sequence_length: past,
+    total_sequence_length: past + sequence,
+    num_logits: kept,
+    tokens: batch * sequence,
+    tokens_with_logits: batch * kept,
+  };
+}
 
 /** Added to the score of a token that is not seen; finite, so that a row that sees nothing is no NaN. */
 const HIDDEN = -1e30;
@@ -35,8 +44,9 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
     throw new UserError(
       `${model.source} stretches its positions with the length of the text (dynamic RoPE), which an exported model cannot.`,
     );
-  const program = new OnnxProgram(SIZES);
-  const record = (): Record<string, tf.Tensor> => outputsOf(model, program, dtype);
+  const sizes = sizesFor(model);
+  const program = new OnnxProgram(sizes);
+  const record = (): Record<string, tf.Tensor> => outputsOf(model, program, sizes, dtype);
   const outputs = tf.tidy(() => (dtype === 'q8' ? inBytes(model, program, record) : record()));
   try {
     const names = new Map<tf.Tensor, string>([...parameters].map(([name, variable]) => [variable, name]));
@@ -58,15 +68,16 @@ function inBytes<T>({ linears, embeddings }: CausalLM, program: OnnxProgram, rec
   }
 }
 
-function outputsOf(model: CausalLM, program: OnnxProgram, dtype: OnnxDtype): Record<string, tf.Tensor> {
+function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, dtype: OnnxDtype): Record<string, tf.Tensor> {
   const { config, outputHead } = model;
+  const { batch_size: batch, sequence_length: sequence, num_logits: kept } = sizes;
   const input = (name: string, shape: string[]): tf.Tensor => program.input(name, 'int64', shape);
   const ids = input('input_ids', ['batch_size', 'sequence_length']);
   const mask = input('attention_mask', ['batch_size', 'total_sequence_length']) as tf.Tensor2D;
   const positions = input('position_ids', ['batch_size', 'sequence_length']) as tf.Tensor2D;
   const count = input('num_logits_to_keep', []) as tf.Scalar;
   const cache: Record<string, tf.Tensor> = {};
-  const hiddenBehind = maskOf(mask, positions);
+  const hiddenBehind = maskOf(mask, positions, sizes);
 
   const attend: Attend = (layer, q, k, v, options) => {
     const withPast = (name: 'key' | 'value', x: tf.Tensor2D): tf.Tensor4D => {
@@ -79,15 +90,15 @@ function outputsOf(model: CausalLM, program: OnnxProgram, dtype: OnnxDtype): Rec
       cache[`present.${layer}.${name}`] = all;
       return all;
     };
-    return mixed(q, withPast('key', k), withPast('value', v), hiddenBehind(options.window), options);
+    return mixed(q, withPast('key', k), withPast('value', v), hiddenBehind(options.window), sizes, options);
   };
 
-  const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [SIZES.tokens]);
+  const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [sizes.tokens]);
   const length = config.positionLimit;
   const states = model.forward({ ids: flat(ids), positions: flat(positions), length, attend, carry: carryAll });
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
-  const rows = tf.reshape(read, [SIZES.tokens_with_logits, features]) as tf.Tensor2D;
+  const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;
   const logits = dtype === 'q8' ? program.byteProduct(rows, outputHead) : (tf.matMul(rows, outputHead, false, true) as tf.Tensor2D);
   return { logits: tf.reshape(logits, [batch, kept, outputHead.shape[0]]), ...cache };
 }
@@ -96,9 +107,10 @@ function outputsOf(model: CausalLM, program: OnnxProgram, dtype: OnnxDtype): Rec
  * What is added to scores, by sliding window: nothing where a token sees another, HIDDEN elsewhere; [batch, 1, 1, sequence, total].
  * A token's position is the number of tokens before it that the mask shows, as where a prompt is padded on the left.
  */
-function maskOf(mask: tf.Tensor2D, positions: tf.Tensor2D): (window?: number) => tf.Tensor {
+function maskOf(mask: tf.Tensor2D, positions: tf.Tensor2D, sizes: Sizes): (window?: number) => tf.Tensor {
+  const { batch_size: batch, sequence_length: sequence, total_sequence_length: total } = sizes;
   const one = tf.scalar(1, 'int32');
-  const keys = tf.reshape(tf.sub(tf.cumsum(mask, 1), one), [batch, 1, 1, 1, SIZES.total_sequence_length]);
+  const keys = tf.reshape(tf.sub(tf.cumsum(mask, 1), one), [batch, 1, 1, 1, total]);
   const shown = tf.reshape(tf.equal(mask, one), keys.shape);
   const queries = tf.reshape(positions, [batch, 1, 1, sequence, 1]);
   const known = new Map<number | undefined, tf.Tensor>();
@@ -121,12 +133,18 @@ function maskOf(mask: tf.Tensor2D, positions: tf.Tensor2D): (window?: number) =>
  * @param hidden added to scores
  * @returns like q
  */
-function mixed(q: tf.Tensor2D, keys: tf.Tensor4D, values: tf.Tensor4D, hidden: tf.Tensor, options: AttentionOptions): tf.Tensor2D {
-  const { heads, kvHeads, scale } = options;
+function mixed(
+  q: tf.Tensor2D,
+  keys: tf.Tensor4D,
+  values: tf.Tensor4D,
+  hidden: tf.Tensor,
+  { batch_size: batch, sequence_length: sequence, tokens }: Sizes,
+  { heads, kvHeads, scale }: AttentionOptions,
+): tf.Tensor2D {
   const headDim = keys.shape[3];
   const byHead = tf.reshape(tf.mul(q, scale), [batch, sequence, kvHeads, heads / kvHeads, headDim]);
   const queries = tf.transpose(byHead, [0, 2, 3, 1, 4]);
   const scores = tf.matMul(queries, tf.expandDims(keys, 2), false, true);
   const output = tf.matMul(tf.softmax(tf.add(scores, hidden)), tf.expandDims(values, 2));
-  return tf.reshape(tf.transpose(output, [0, 3, 1, 2, 4]), [SIZES.tokens, heads * headDim]);
+  return tf.reshape(tf.transpose(output, [0, 3, 1, 2, 4]), [tokens, heads * headDim]);
 }

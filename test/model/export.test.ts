@@ -7,8 +7,9 @@ import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { readJson } from '../../lib/files';
-import { type CausalLM, exportModel, generate, loadModel, saveModel } from '../../lib/model';
+import { type CausalLM, createModel, exportModel, generate, loadModel, saveModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
+import { loadTokenizer } from '../../lib/text';
 import { Exported, rowsOf } from './exported';
 import { closeTo, fixtures, logitsOf } from './support';
 
@@ -157,6 +158,21 @@ test('what an adapter adds is part of the exported model', async () => {
     closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), (await logitsOf(model, ids)).flat(), 1e-4);
     assert.ok(!readdirSync(folder).some((name) => name.includes('adapter')));
   });
+});
+
+test('a size of the model may be one of the numbers that stand for unknown sizes', async () => {
+  const tokenizer = await loadTokenizer(base);
+  const small = { model_type: 'llama', hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 };
+  for (const vocab_size of [10007, 10009, 10037, 10039, 20046]) {
+    const model = createModel({ ...small, vocab_size, intermediate_size: vocab_size }, { seed: 1, tokenizer });
+    const folder = path.join(scratch, `vocabulary-${vocab_size}`);
+    await exportModel(model, folder, { dtypes: ['fp32'] });
+    const open = await Exported.open(folder);
+    const ids = [5, 9, 12, 30];
+    closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), (await logitsOf(model, ids)).flat(), 1e-4);
+    await open.release();
+    model.dispose();
+  }
 });
 
 test('a model that has generated exports as before, and leaves no tensor behind', async () => {
