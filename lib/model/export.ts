@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { namesIn } from '../files';
+import { namesIn, writeFileAtomic } from '../files';
 import { isObject } from '../json';
 import { onnxModelOf } from './onnx';
 import { ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
@@ -34,7 +34,7 @@ export async function exportModel(model: CausalLM, directory: string, { dtypes =
   await saveInto(directory, async (staging) => {
     const folder = path.join(staging, ONNX_FOLDER);
     fs.mkdirSync(folder);
-    for (const dtype of dtypes) await writeOnnx(model, dtype, folder);
+    for (const dtype of dtypes) writeOnnx(model, dtype, folder);
     writeTokenizer(model, staging);
     writeConfigs(model, staging, 'float32', { [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
   });
@@ -55,18 +55,16 @@ export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = ON
     throw new UserError(`${directory} holds the weights of a model (${weights}), which would be replaced; export into another folder.`);
 }
 
-/** A graph, and beside it the file of its weights. */
-async function writeOnnx(model: CausalLM, dtype: OnnxDtype, folder: string): Promise<void> {
+/**
+ * A graph, and beside it the file of its weights. Nothing else runs meanwhile: a step of training would change the weights, and generation
+ * lays them otherwise.
+ */
+function writeOnnx(model: CausalLM, dtype: OnnxDtype, folder: string): void {
   const name = FILES[dtype];
   const weights = dataFile(name);
   const { graph, data } = onnxModelOf(model, dtype, weights);
-  fs.writeFileSync(path.join(folder, name), graph);
-  const file = await fs.promises.open(path.join(folder, weights), 'w');
-  try {
-    for (const piece of data()) await file.writeFile(piece);
-  } finally {
-    await file.close();
-  }
+  writeFileAtomic(path.join(folder, name), graph);
+  writeFileAtomic(path.join(folder, weights), data());
 }
 
 /** The name that transformers.js expects beside a graph. */

@@ -189,6 +189,16 @@ test('a model that has generated exports as before, and leaves no tensor behind'
   model.dispose();
 });
 
+test('what is computed while an export goes on changes nothing in it', async () => {
+  const [alone, beside] = ['alone', 'beside'].map((name) => path.join(scratch, name));
+  const model = await loadModel(base);
+  await exportModel(model, alone);
+  await Promise.all([exportModel(model, beside), generate(model, 'Once', { maxNewTokens: 20 })]);
+  for (const name of readdirSync(path.join(alone, 'onnx')))
+    assert.ok(readFileSync(path.join(beside, 'onnx', name)).equals(readFileSync(path.join(alone, 'onnx', name))), name);
+  model.dispose();
+});
+
 test('constants have the names of the parameters and begin at pages; a tied head is the embedding', async () => {
   await exported(base, async ({ model, folder }) => {
     const graph = readFileSync(path.join(folder, 'onnx/model.onnx')).toString('latin1');
