@@ -36,6 +36,7 @@ export async function exportModel(model: CausalLM, directory: string, { dtypes =
     fs.mkdirSync(folder);
     for (const dtype of dtypes) writeOnnx(model, dtype, folder);
     writeTokenizer(model, staging);
+    for (const [name, content] of model.tokenizer.filesForTransformersJs()) fs.writeFileSync(path.join(staging, name), content);
     writeConfigs(model, staging, 'float32', { [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
   });
 }

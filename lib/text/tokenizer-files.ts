@@ -66,10 +66,13 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
 export function withEos(given: TokenizerFiles, token: string): TokenizerFiles {
   const tokenizerConfig = { ...given.tokenizerConfig, eos_token: token };
   const specialTokensMap = 'eos_token' in given.specialTokensMap ? { ...given.specialTokensMap, eos_token: token } : given.specialTokensMap;
-  const written = (json: JsonObject): Uint8Array => Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
-  const files = new Map([...given.files, ['tokenizer_config.json', written(tokenizerConfig)]]);
-  if (files.has('special_tokens_map.json')) files.set('special_tokens_map.json', written(specialTokensMap));
+  const files = new Map([...given.files, ['tokenizer_config.json', writtenJson(tokenizerConfig)]]);
+  if (files.has('special_tokens_map.json')) files.set('special_tokens_map.json', writtenJson(specialTokensMap));
   return { ...given, tokenizerConfig, specialTokensMap, files };
+}
+
+export function writtenJson(json: JsonObject): Uint8Array {
+  return Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
 }
 
 function asObject(value: unknown, file: string): JsonObject {

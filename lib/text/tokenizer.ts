@@ -9,7 +9,7 @@ import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
-import { readTokenizerFiles, type TokenizerFiles, withEos } from './tokenizer-files';
+import { readTokenizerFiles, type TokenizerFiles, withEos, writtenJson } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
@@ -59,22 +59,26 @@ function makeVocabulary({ tokenizerJson }: TokenizerFiles): FullVocabulary {
   return { idOf: (token) => ids.get(token), tokenOf: (id) => tokens[id], size: tokens.length };
 }
 
-async function makeBackend(files: TokenizerFiles, special: SpecialTokens, directory: string): Promise<Backend> {
-  // loaded when the first tokenizer is: the package brings its own inference engine along
-  const { PreTrainedTokenizer } = await import('@huggingface/transformers');
+/** All that is known of a tokenizer, beside its tokenizer.json, as transformers.js has it: in one configuration. */
+function configFor(files: TokenizerFiles, special: SpecialTokens): Record<string, unknown> {
   const named = ['bos_token', 'unk_token', 'sep_token', 'cls_token', 'mask_token'].map((kind) => [
     kind,
     tokenContent(files.tokenizerConfig[kind]) ?? tokenContent(files.specialTokensMap[kind]) ?? null,
   ]);
-  const config = {
+  return {
     ...files.tokenizerConfig,
     ...Object.fromEntries(named),
     chat_template: files.chatTemplate ?? null,
     eos_token: special.eosToken,
     pad_token: special.padToken,
   };
+}
+
+async function makeBackend(files: TokenizerFiles, special: SpecialTokens, directory: string): Promise<Backend> {
+  // loaded when the first tokenizer is: the package brings its own inference engine along
+  const { PreTrainedTokenizer } = await import('@huggingface/transformers');
   try {
-    const backend = new PreTrainedTokenizer(files.tokenizerJson, config) as unknown as Backend;
+    const backend = new PreTrainedTokenizer(files.tokenizerJson, configFor(files, special)) as unknown as Backend;
     mendTemplates(backend as object);
     return quicken(backend);
   } catch (error) {
@@ -159,6 +163,21 @@ function makeTokenizer(
     padId: special.padId,
     notes: special.notes,
     files: files.files,
+    filesForTransformersJs: () =>
+      new Map([
+        ['tokenizer.json', Buffer.from(JSON.stringify(files.tokenizerJson))],
+        [
+          'tokenizer_config.json',
+          writtenJson({
+            ...configFor(files, special),
+            // what is not said is true there, and spaces before marks go; as in `decode`, and in Python of BPE
+            clean_up_tokenization_spaces: false,
+            // only where one of both is on does its pipeline put around a text what tokenizer.json says
+            add_bos_token: encode('', { addSpecialTokens: true }).length > 0,
+            add_eos_token: false,
+          }),
+        ],
+      ]),
     directory,
   };
   return printsAs(tokenizer, () => `Tokenizer: ${vocabulary.size} tokens, from ${directory}`);

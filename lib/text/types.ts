@@ -69,6 +69,8 @@ export interface Tokenizer {
   readonly notes: readonly string[];
   /** The tokenizer's files by name, as they were when it was loaded; written when a model is saved. */
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /** tokenizer.json and tokenizer_config.json of which transformers.js, which reads no others, makes the same tokenizer, chat template included. */
+  filesForTransformersJs(): ReadonlyMap<string, Uint8Array>;
   /** The local folder that it was loaded from. */
   readonly directory: string;
 }

@@ -85,6 +85,71 @@ for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
   });
 }
 
+/** The model of a folder with other tokenizer files, exported, and its tokenizer there. */
+async function exportedTokenizer(change: (folder: string, read: (name: string) => Record<string, unknown>) => void) {
+  const source = mkdtempSync(path.join(scratch, 'source-'));
+  cpSync(path.join(golden, 'opt/model'), source, { recursive: true });
+  change(source, (name) => readJson(path.join(source, name)) as Record<string, unknown>);
+  const folder = `${source}-exported`;
+  const model = await loadModel(source);
+  await exportModel(model, folder, { dtypes: ['fp32'] });
+  model.dispose();
+  const { AutoTokenizer } = await import('@huggingface/transformers');
+  return { here: model.tokenizer, there: await AutoTokenizer.from_pretrained(folder, { local_files_only: true }), folder };
+}
+
+const put = (folder: string, name: string, json: unknown) => writeFileSync(path.join(folder, name), JSON.stringify(json));
+
+describe('transformers.js makes the same tokenizer', () => {
+  test('where the chat template has a file of its own, beside an older one', async () => {
+    const { here, there } = await exportedTokenizer((folder, read) => {
+      put(folder, 'tokenizer_config.json', { ...read('tokenizer_config.json'), chat_template: 'older' });
+      writeFileSync(path.join(folder, 'chat_template.jinja'), '{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}');
+    });
+    const messages = [{ role: 'user', content: 'Hi.' }] as const;
+    assert.equal(there.apply_chat_template([...messages], { tokenize: false }), '<user>Hi.');
+    assert.equal(here.applyChatTemplate(messages), '<user>Hi.');
+  });
+
+  test('of a vocabulary with merges, and without a configuration', async () => {
+    const { here, there } = await exportedTokenizer((folder, read) => {
+      const { model } = read('tokenizer.json') as { model: { vocab: object; merges: Array<string | string[]> } };
+      put(folder, 'vocab.json', model.vocab);
+      writeFileSync(path.join(folder, 'merges.txt'), model.merges.map((merge) => [merge].flat().join(' ')).join('\n'));
+      put(folder, 'special_tokens_map.json', { eos_token: read('tokenizer_config.json').eos_token });
+      rmSync(path.join(folder, 'tokenizer.json'));
+      rmSync(path.join(folder, 'tokenizer_config.json'));
+    });
+    const text = 'What has two wheels ?';
+    assert.deepEqual(there.encode(text, { add_special_tokens: false }), here.encode(text));
+    assert.equal(there.eos_token, here.eosToken);
+    // what stands before a mark stays
+    assert.equal(there.decode(here.encode(text)), text);
+  });
+
+  test('and its pipeline puts around a text what goes there', async () => {
+    const { here, folder } = await exportedTokenizer((folder, read) => {
+      const begins = { SpecialToken: { id: '<|endoftext|>', type_id: 0 } };
+      const post_processor = {
+        type: 'TemplateProcessing',
+        single: [begins, { Sequence: { id: 'A', type_id: 0 } }],
+        pair: [begins, { Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 0 } }],
+        special_tokens: { '<|endoftext|>': { id: '<|endoftext|>', ids: [0], tokens: ['<|endoftext|>'] } },
+      };
+      put(folder, 'tokenizer.json', { ...read('tokenizer.json'), post_processor });
+    });
+    const text = 'What has two wheels?';
+    assert.equal(here.encode(text, { addSpecialTokens: true })[0], 0);
+    const { pipeline } = await import('@huggingface/transformers');
+    const generator = await pipeline('text-generation', folder, { local_files_only: true, device: 'cpu' });
+    const model = await loadModel(folder.replace(/-exported$/, ''));
+    const [{ generated_text }] = (await generator(text, { max_new_tokens: 12, do_sample: false })) as [{ generated_text: string }];
+    assert.equal(generated_text, text + (await generate(model, text, { maxNewTokens: 12 })));
+    await generator.dispose();
+    model.dispose();
+  });
+});
+
 test('of the last tokens alone logits are computed where only those are wanted', async () => {
   await exported(path.join(golden, 'llama/model'), async ({ open }) => {
     const ids = [[5, 9, 12, 30, 41, 7]];
