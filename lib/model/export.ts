@@ -3,7 +3,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { namesIn, writeFileAtomic } from '../files';
-import { isObject } from '../json';
+import { isObject, parseJson } from '../json';
+import { GENERATION_CONFIG } from './config';
 import { onnxModelOf } from './onnx';
 import { ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
@@ -38,6 +39,7 @@ export async function exportModel(model: CausalLM, directory: string, { dtypes =
     writeTokenizer(model, staging);
     for (const [name, content] of model.tokenizer.filesForTransformersJs()) fs.writeFileSync(path.join(staging, name), content);
     writeConfigs(model, staging, 'float32', { [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
+    fs.writeFileSync(path.join(staging, GENERATION_CONFIG), generationConfigOf(model));
   });
 }
 
@@ -70,6 +72,13 @@ function writeOnnx(model: CausalLM, dtype: OnnxDtype, folder: string): void {
 
 /** The name that transformers.js expects beside a graph. */
 const dataFile = (graph: string): string => `${graph}_data`;
+
+/** generation_config.json, without which transformers.js opens no folder, with all tokens that end a text here. */
+function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): string {
+  const given = generationConfig && parseJson(new TextDecoder().decode(generationConfig), GENERATION_CONFIG);
+  const ends = new Set([...tokenizer.stopIds, ...config.eosTokenIds]);
+  return `${JSON.stringify({ ...(isObject(given) && given), eos_token_id: [...ends] }, null, 2)}\n`;
+}
 
 function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {
   const given = raw[TRANSFORMERS_JS];

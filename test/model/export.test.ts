@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { readJson } from '../../lib/files';
-import { type CausalLM, createModel, exportModel, generate, loadModel, saveModel } from '../../lib/model';
+import { type CausalLM, createModel, exportModel, generate, generateBatch, loadModel, saveModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
 import { Exported, rowsOf } from './exported';
@@ -148,6 +148,30 @@ describe('transformers.js makes the same tokenizer', () => {
     await generator.dispose();
     model.dispose();
   });
+});
+
+test('without a generation_config.json a model opens by its path, and a text ends at the tokens that end it here', async () => {
+  const source = mkdtempSync(path.join(scratch, 'source-'));
+  cpSync(path.join(golden, 'llama/model'), source, { recursive: true });
+  rmSync(path.join(source, 'generation_config.json'));
+  const text = 'What has two wheels?';
+  const before = await loadModel(source);
+  const [{ ids }] = await generateBatch(before, [text], { maxNewTokens: 3 });
+  // a token that the tokenizer alone knows to end a text
+  const eos_token = before.tokenizer.tokenText(ids[1]);
+  const config = readJson(path.join(source, 'tokenizer_config.json')) as object;
+  put(source, 'tokenizer_config.json', { ...config, eos_token });
+  before.dispose();
+  const model = await loadModel(source);
+  const folder = `${source}-exported`;
+  await exportModel(model, folder, { dtypes: ['fp32'] });
+  const { pipeline } = await import('@huggingface/transformers');
+  const generator = await pipeline('text-generation', folder, { device: 'cpu' });
+  const settings = { max_new_tokens: 12, do_sample: false, add_special_tokens: true, return_full_text: false };
+  const [{ generated_text }] = (await generator(text, settings)) as [{ generated_text: string }];
+  assert.equal(generated_text, await generate(model, text, { maxNewTokens: 12 }));
+  await generator.dispose();
+  model.dispose();
 });
 
 test('of the last tokens alone logits are computed where only those are wanted', async () => {
