@@ -70,12 +70,16 @@ async function converse(conversation: Conversation, output: Output): Promise<voi
   lines.close();
 }
 
-/** The lines, each asked for at a terminal. */
+/** The lines, each asked for at a terminal, as long as more can come: the end may be typed while an answer is written. */
 async function* prompted(lines: Interface, isTerminal: boolean): AsyncGenerator<string, void, void> {
-  if (isTerminal) lines.prompt();
+  let asks = isTerminal;
+  lines.once('close', () => {
+    asks = false;
+  });
+  if (asks) lines.prompt();
   for await (const line of lines) {
     yield line;
-    if (isTerminal) lines.prompt();
+    if (asks) lines.prompt();
   }
 }
 

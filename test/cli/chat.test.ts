@@ -74,3 +74,12 @@ test('what cannot be answered is said in one sentence, and the conversation goes
     ['Hi.', 'Oh.'],
   );
 });
+
+test('at a terminal each message is asked for, but none after the end, even if that is typed while an answer is written', async () => {
+  const chat = ['chat', '--model', goldenModel, '--max_new_tokens', '4'];
+  const { messages } = await tunebookJson<Chat>(chat, { input: 'One.\n' });
+  const env = { NODE_OPTIONS: '--import=data:text/javascript,process.stdin.isTTY=true' };
+  const { code, stdout, stderr } = await tunebook(chat, { input: 'One.\n', env });
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout, `> ${messages[1].content}\n`);
+});
