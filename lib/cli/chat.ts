@@ -87,6 +87,7 @@ async function* prompted(lines: Interface, isTerminal: boolean): AsyncGenerator<
 class Conversation {
   messages: ChatMessage[] = [];
 
+  /** @throws UserError when the template cannot write a conversation, or not with that system message */
   constructor(
     private readonly model: CausalLM,
     private readonly template: string,
@@ -94,6 +95,8 @@ class Conversation {
     private readonly options: GenerateOptions & { maxNewTokens: number },
   ) {
     this.begin();
+    // what the template cannot write at all is told now, not at each message
+    this.prompt([...this.messages, { role: 'user', content: 'Hello.' }]);
   }
 
   /** Forgets what was said. */
@@ -107,7 +110,7 @@ class Conversation {
     this.messages = [...before, { role: 'user', content: message }];
     let text = '';
     try {
-      const prompt = this.prompt(message);
+      const prompt = this.prompt(this.messages);
       for await (const piece of streamText(this.model, prompt, { ...this.options, maxNewTokens: this.room(prompt) })) {
         text += piece;
         yield piece;
@@ -120,11 +123,11 @@ class Conversation {
     }
   }
 
-  private prompt(message: string): readonly number[] {
+  private prompt(messages: readonly ChatMessage[]): readonly number[] {
     const { tokenizer } = this.model;
-    if (this.template === 'alpaca') return tokenizer.encode(alpacaPrompt({ instruction: message }), { addSpecialTokens: true });
-    if (this.template === 'none') return tokenizer.encode(message, { addSpecialTokens: true });
-    return tokenizer.encode(tokenizer.applyChatTemplate(this.messages, { addGenerationPrompt: true }));
+    if (this.template === 'chat') return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }));
+    const message = messages.at(-1)?.content ?? '';
+    return tokenizer.encode(this.template === 'alpaca' ? alpacaPrompt({ instruction: message }) : message, { addSpecialTokens: true });
   }
 
   /** Tokens that an answer may have: fewer where the model cannot read more. */

@@ -54,6 +54,18 @@ test('a system message is there from the beginning, and again after /new', async
   await refuses(['chat', '--model', goldenModel, '--system', 'Be kind.'], /--system "Be kind\." has no place in the template alpaca/);
 });
 
+test('a chat template that is not there, or refuses the system message, is told before the first message', async (t) => {
+  const asked = { input: 'Hello.\n' };
+  await refuses(['chat', '--model', goldenModel, '--template', 'chat'], /has no chat template/, asked);
+  const model = copyOfModel(workFolder(t));
+  const template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}{{ messages[0].content }}";
+  writeFileSync(path.join(model, 'chat_template.jinja'), template);
+  const chat = ['chat', '--model', model, '--max_new_tokens', '2'];
+  await refuses([...chat, '--system', 'Be kind.'], /cannot write this conversation \(roles system, user\): no system here/, asked);
+  const { messages } = await tunebookJson<Chat>(chat, asked);
+  assert.equal(messages.length, 2);
+});
+
 test('what cannot be answered is said in one sentence, and the conversation goes on without it', async (t) => {
   const folder = workFolder(t);
   const model = copyOfModel(folder);
