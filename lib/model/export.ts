@@ -53,7 +53,7 @@ export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = ON
       throw new UserError(`There is no dtype ${JSON.stringify(dtype)} to export; choose from ${ONNX_DTYPES.join(' and ')}.`);
   if (dtypes.length === 0) throw new UserError('dtypes is empty, so nothing would be exported; leave it out for all.');
   checkOutputFolder(directory);
-  const weights = fs.existsSync(directory) ? namesIn(directory).find((name) => name.endsWith('.safetensors')) : undefined;
+  const weights = fs.existsSync(directory) ? namesIn(directory).find((name) => /\.(safetensors|bin)$/.test(name)) : undefined;
   if (weights !== undefined)
     throw new UserError(`${directory} holds the weights of a model (${weights}), which would be replaced; export into another folder.`);
 }

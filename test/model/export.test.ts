@@ -328,6 +328,12 @@ describe('a folder', () => {
       exportModel(model, saved),
       /holds the weights of a model \(model\.safetensors\), which would be replaced; export into another/,
     );
+    const older = path.join(scratch, 'older');
+    mkdirSync(older);
+    put(older, 'config.json', { model_type: 'opt' });
+    writeFileSync(path.join(older, 'pytorch_model.bin'), '');
+    await assert.rejects(exportModel(model, older), /holds the weights of a model \(pytorch_model\.bin\)/);
+    assert.deepEqual(readJson(path.join(older, 'config.json')), { model_type: 'opt' });
     const other = path.join(scratch, 'other');
     mkdirSync(other);
     writeFileSync(path.join(other, 'notes.txt'), 'mine');
