@@ -49,7 +49,7 @@ async function converse(conversation: Conversation, output: Output): Promise<voi
     if (answering) stopped = true;
     else lines.close();
   });
-  for await (const line of prompted(lines, isTerminal)) {
+  for await (const line of prompted(lines, isTerminal ? stream : undefined)) {
     const message = line.trim();
     if (message === EXIT) break;
     if (message === NEW) conversation.begin();
@@ -71,16 +71,23 @@ async function converse(conversation: Conversation, output: Output): Promise<voi
 }
 
 /** The lines, each asked for at a terminal, as long as more can come: the end may be typed while an answer is written. */
-async function* prompted(lines: Interface, isTerminal: boolean): AsyncGenerator<string, void, void> {
-  let asks = isTerminal;
+async function* prompted(lines: Interface, terminal?: NodeJS.WriteStream): AsyncGenerator<string, void, void> {
+  let isOpen = true;
   lines.once('close', () => {
-    asks = false;
+    isOpen = false;
   });
-  if (asks) lines.prompt();
+  const ask = (): boolean => {
+    const asks = terminal !== undefined && isOpen;
+    if (asks) lines.prompt();
+    return asks;
+  };
+  let asked = ask();
   for await (const line of lines) {
     yield line;
-    if (asks) lines.prompt();
+    asked = ask();
   }
+  // what comes next is not to stand behind the prompt
+  if (asked) terminal?.write('\n');
 }
 
 /** Messages so far, and how the next answer comes about. */

@@ -94,4 +94,6 @@ test('at a terminal each message is asked for, but none after the end, even if t
   const { code, stdout, stderr } = await tunebook(chat, { input: 'One.\n', env });
   assert.equal(code, 0, stderr);
   assert.equal(stdout, `> ${messages[1].content}\n`);
+  const nothing = await tunebook(chat, { input: '', env });
+  assert.equal(nothing.stdout, '> \n');
 });
