@@ -134,9 +134,12 @@ function pieces(content: FileContent): Iterable<string | Uint8Array> {
   return typeof content === 'string' || content instanceof Uint8Array ? [content] : content;
 }
 
+/** Bytes that are written at a time: Node.js refuses 2 GB. */
+const MOST_WRITTEN = 1 << 30;
+
 function writeWhole(handle: number, piece: string | Uint8Array): void {
   const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
-  for (let at = 0; at < bytes.length; ) at += fs.writeSync(handle, bytes, at, bytes.length - at);
+  for (let at = 0; at < bytes.length; ) at += fs.writeSync(handle, bytes, at, Math.min(bytes.length - at, MOST_WRITTEN));
 }
 
 /** The folder itself, or the nearest one above it that exists; where there is none (a drive that is not there), the topmost. */
