@@ -125,10 +125,13 @@ function matching(names: readonly string[], patterns: readonly string[]): string
     const plain = pattern.replace(/^\.\//, '');
     const matches = picomatch(plain, { nobrace: true, noextglob: true, nonegate: true });
     const ignored = NO_DATA.filter((name) => name !== baseOf(plain));
-    const hiddenIn = (name: string, sign: string): number => name.split('/').filter((part) => part.startsWith(sign)).length;
+    const hiddenIn = (parts: readonly string[], sign: string): number => parts.filter((part) => part.startsWith(sign)).length;
     for (const name of [...names].sort()) {
       if (name !== plain && !matches(name)) continue;
-      const isHidden = hiddenIn(name, '.') !== hiddenIn(plain, '.') || hiddenIn(name, '__') !== hiddenIn(plain, '__');
+      const [parts, asked] = [name.split('/'), plain.split('/')];
+      // two underscores hide folders, a dot files too
+      const isHidden =
+        hiddenIn(parts, '.') !== hiddenIn(asked, '.') || hiddenIn(parts.slice(0, -1), '__') !== hiddenIn(asked.slice(0, -1), '__');
       if (!isHidden && !ignored.includes(baseOf(name))) found.add(name);
     }
   }

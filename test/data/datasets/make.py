@@ -52,6 +52,7 @@ TREES = [
     ["data/rows.jsonl", "config.json", "dataset_infos.json"],
     ["test-data/one.jsonl", "val2/two.jsonl"],
     ["train.json", "train.csv"],
+    ["__rows.jsonl", "b/__more.jsonl", "__c/d.jsonl"],
 ]
 CARDS = [
     ("configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/a*\n  - split: held_out\n    path: [data/b.jsonl, data/c.jsonl]\n",
