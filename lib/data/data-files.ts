@@ -53,7 +53,7 @@ const USUAL: readonly Patterns[] = [
 ];
 
 /** How `push_to_hub` names files; the split is the first group. */
-const SHARD = /^data\/(.*)-\d{5}-of-\d{5}[^/]*\.[^/]*$/;
+const SHARD = /^data\/([^/]*)-\d{5}-of-\d{5}[^/]*\.[^/]*$/;
 
 /** Never data, unless they are asked for by name. */
 const NO_DATA = ['README.md', 'config.json', 'dataset_info.json', 'dataset_infos.json', 'dummy_data.zip', 'dataset_dict.json'];

@@ -52,6 +52,7 @@ TREES = [
     ["data/rows.jsonl", "config.json", "dataset_infos.json"],
     ["test-data/one.jsonl", "val2/two.jsonl"],
     ["train.json", "train.csv"],
+    ["data/en/train-00000-of-00001.jsonl", "data/en/test-00000-of-00001.jsonl"],
     ["__rows.jsonl", "b/__more.jsonl", "__c/d.jsonl"],
 ]
 CARDS = [
