@@ -2,6 +2,7 @@
  * Which files of a folder, or of a repository on the Hub, are a split of a dataset. The rules are those of Hugging Face's `datasets`
  * (its data_files.py): what the README's `configs` say, else what names of files and folders tell.
  */
+import * as path from 'node:path';
 import picomatch from 'picomatch';
 import { UserError } from '../errors';
 import { isObject } from '../json';
@@ -80,11 +81,13 @@ export function chooseFiles(names: readonly string[], readme: string, choice: Da
 }
 
 function splitsOf(names: readonly string[], readme: string, choice: DataChoice, place: string): Map<string, string[]> {
-  const configuration = chooseConfiguration(readConfigurations(readme, place), choice.config, place);
-  const folder = choice.dataDir ?? configuration?.folder ?? '';
+  // what is asked for by name counts from the top, whatever the README says of the rest
+  const asks = choice.dataFiles !== undefined || choice.dataDir !== undefined;
+  const configuration = asks ? undefined : chooseConfiguration(readConfigurations(readme, place), choice.config, place);
+  const folder = configuration?.folder ?? insideOf(choice.dataDir ?? '');
   const inside = folder === '' ? names : names.filter((name) => name.startsWith(`${folder}/`)).map((name) => name.slice(folder.length + 1));
   const given = choice.dataFiles && new Map([['train', choice.dataFiles]]);
-  const patterns = given ?? (choice.dataDir === undefined ? configuration?.patterns : undefined) ?? usualPatterns(inside);
+  const patterns = given ?? configuration?.patterns ?? usualPatterns(inside);
   const filesOf = (list: readonly string[]): string[] =>
     ofOneKind(matching(inside, list)).map((name) => (folder === '' ? name : `${folder}/${name}`));
   const splits = [...patterns].map(([split, list]) => [split, filesOf(list)] as const).filter(([, files]) => files.length > 0);
@@ -138,6 +141,9 @@ function matching(names: readonly string[], patterns: readonly string[]): string
   return [...found];
 }
 
+/** A folder of a repository as the names of its files have it: without `./` before and `/` behind. */
+const insideOf = (folder: string): string => path.posix.normalize(folder).replace(/^(?:\.?\/)+|^\.$|\/+$/g, '');
+
 const baseOf = (name: string): string => name.slice(name.lastIndexOf('/') + 1);
 const endingsOf = (name: string): string[] => baseOf(name).toLowerCase().split('.').slice(1);
 const kindOf = (name: string): string | undefined =>
@@ -181,7 +187,7 @@ function readConfigurations(readme: string, place: string): Configuration[] {
     return {
       name: String(name),
       isDefault: isDefault === true,
-      folder: String(folder).replace(/^\.?\/+|\/+$/g, ''),
+      folder: insideOf(String(folder)),
       ...(files !== undefined && files !== null && { patterns: readPatterns(files, `${place}, README.md, ${String(name)}`) }),
     };
   });

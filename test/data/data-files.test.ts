@@ -36,7 +36,16 @@ test('files and folders that are asked for come before all else', () => {
   assert.deepEqual(choose({ dataFiles: ['more/*.jsonl'] }), ['more/a.jsonl', 'more/b.jsonl']);
   assert.deepEqual(choose({ dataFiles: ['more/b.jsonl', 'train.jsonl'] }), ['more/b.jsonl', 'train.jsonl']);
   assert.deepEqual(choose({ dataDir: 'more/deep', split: 'test' }), ['more/deep/test.jsonl']);
+  for (const dataDir of ['more/deep/', './more/deep', 'more//deep'])
+    assert.deepEqual(choose({ dataDir, split: 'test' }), ['more/deep/test.jsonl']);
+  assert.deepEqual(choose({ dataDir: '.' }), choose({}));
   assert.throws(() => choose({ dataFiles: ['none*'] }), says(/it holds no JSON, Parquet or CSV file/));
+  const card = asReadme('configs:\n- config_name: one\n  data_dir: more\n- config_name: two\n  data_files: more/b.jsonl\n');
+  const despite = (choice: object): string[] => chooseFiles(names, card, { split: 'train', ...choice }, 'it');
+  for (const config of [undefined, 'one']) {
+    assert.deepEqual(despite({ dataFiles: ['train.jsonl'], config }), ['train.jsonl']);
+    assert.deepEqual(despite({ dataDir: 'more/deep', split: 'test', config }), ['more/deep/test.jsonl']);
+  }
 });
 
 test('what there is instead of data is said', () => {
