@@ -75,15 +75,19 @@ export function chooseFiles(names: readonly string[], readme: string, choice: Da
   const splits = splitsOf(names, readme, choice, place);
   const found = splits.get(choice.split) ?? (splits.size === 1 && choice.dataFiles ? [...splits.values()][0] : undefined);
   if (found) return found;
-  const named = names.filter((name) => kindOf(name) && name.split('.', 1)[0] === choice.split);
+  // where nobody says what is data, a split of another name is a file of that name
+  const isFree = !asks(choice) && readConfigurations(readme, place).length === 0;
+  const named = isFree ? ofOneKind(names.filter((name) => name.split('.', 1)[0] === choice.split)) : [];
   if (named.length > 0) return named;
   throw new UserError(`${place} has no split ${choice.split}; it has ${listed([...splits.keys()])}.`);
 }
 
+/** Whether files or a folder are asked for by name. */
+const asks = ({ dataFiles, dataDir }: DataChoice): boolean => dataFiles !== undefined || dataDir !== undefined;
+
 function splitsOf(names: readonly string[], readme: string, choice: DataChoice, place: string): Map<string, string[]> {
   // what is asked for by name counts from the top, whatever the README says of the rest
-  const asks = choice.dataFiles !== undefined || choice.dataDir !== undefined;
-  const configuration = asks ? undefined : chooseConfiguration(readConfigurations(readme, place), choice.config, place);
+  const configuration = asks(choice) ? undefined : chooseConfiguration(readConfigurations(readme, place), choice.config, place);
   const folder = configuration?.folder ?? insideOf(choice.dataDir ?? '');
   const inside = folder === '' ? names : names.filter((name) => name.startsWith(`${folder}/`)).map((name) => name.slice(folder.length + 1));
   const given = choice.dataFiles && new Map([['train', choice.dataFiles]]);
@@ -146,10 +150,6 @@ const insideOf = (folder: string): string => path.posix.normalize(folder).replac
 
 const baseOf = (name: string): string => name.slice(name.lastIndexOf('/') + 1);
 const endingsOf = (name: string): string[] => baseOf(name).toLowerCase().split('.').slice(1);
-const kindOf = (name: string): string | undefined =>
-  endingsOf(name)
-    .map((ending) => KINDS[ending])
-    .find((kind) => kind !== undefined);
 
 /** Those files of the kind that most are of; Parquet where several are as many. */
 function ofOneKind(names: readonly string[]): string[] {

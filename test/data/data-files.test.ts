@@ -48,6 +48,15 @@ test('files and folders that are asked for come before all else', () => {
   }
 });
 
+test('a split of another name is a file of that name, where nobody says what is data', () => {
+  const names = ['train.jsonl', 'probe.jsonl', 'more/a.jsonl'];
+  const choose = (readme: string, choice: object = {}) => chooseFiles(names, readme, { split: 'probe', ...choice }, 'it');
+  assert.deepEqual(choose(''), ['probe.jsonl']);
+  const card = asReadme('configs:\n- config_name: default\n  data_files: train.jsonl\n');
+  assert.throws(() => choose(card), says(/it has no split probe; it has train\./));
+  assert.throws(() => choose('', { dataDir: 'more' }), says(/it has no split probe; it has train\./));
+});
+
 test('what there is instead of data is said', () => {
   const choose = (names: string[]) => () => chooseFiles(names, '', { split: 'train' }, 'it');
   assert.throws(
