@@ -130,7 +130,9 @@ function matching(names: readonly string[], patterns: readonly string[]): string
   const found = new Set<string>();
   for (const pattern of patterns) {
     const plain = pattern.replace(/^\.\//, '');
-    const matches = picomatch(plain, { nobrace: true, noextglob: true, nonegate: true });
+    // only *, ? and brackets mean something, and it is [!a] that excludes an a
+    const written = plain.replace(/[()+|]|(?<=\[)\^/g, '\\$&').replaceAll('[!', '[^');
+    const matches = picomatch(written, { nobrace: true, noextglob: true, nonegate: true });
     const ignored = NO_DATA.filter((name) => name !== baseOf(plain));
     const hiddenIn = (parts: readonly string[], sign: string): number => parts.filter((part) => part.startsWith(sign)).length;
     for (const name of [...names].sort()) {

@@ -64,6 +64,9 @@ CARDS = [
      ["all/train.jsonl", "all/test.jsonl", "few/train.jsonl"], ["all", "few"]),
     ("license: mit\n", ["train.jsonl"], [None]),
     ("configs:\n- config_name: one\n  data_files: '**/*[0-9].jsonl'\n", ["x/1.jsonl", "2.jsonl", "x/a.jsonl"], [None, "one"]),
+    ("configs:\n- config_name: one\n  data_files:\n  - split: train\n    path: ['part (1)/*.jsonl', 'c++/*.jsonl']\n  - split: test\n    path: 'x[!a]*.jsonl'\n"
+     "  - split: more\n    path: '[^a].jsonl'\n",
+     ["part (1)/a.jsonl", "c++/b.jsonl", "xa.jsonl", "xb.jsonl", "a.jsonl", "b.jsonl"], [None]),
 ]
 
 
