@@ -15,15 +15,22 @@ export async function readParquetRows(file: string): Promise<RawRows> {
     const buffer = await asyncBufferFromFile(file);
     const metadata = await parquetMetadataAsync(buffer);
     if (metadata.num_rows > MOST_ROWS) throw new Error(`${metadata.num_rows} rows are more than the ${MOST_ROWS} that can be`);
-    const rows = await parquetReadObjects({ file: buffer, metadata, compressors });
+    const rows = await parquetReadObjects({ file: buffer, metadata, compressors, utf8: false, parsers: { stringFromBytes } });
     if (rows.length !== Number(metadata.num_rows)) throw new Error(`${rows.length} rows instead of ${metadata.num_rows}`);
-    const values = rows.map((row) => Object.fromEntries(Object.entries(row).map(([column, value]) => [column, plain(value)])));
+    const values = rows.map(plain);
     return { values, origins: values.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
   } catch (error) {
     throw new UserError(`${file} cannot be read as Parquet (${messageOf(error)}); get it again, or write its rows as JSONL.`, {
       cause: error,
     });
   }
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** A text as it is: a mark U+FEFF at its beginning stays, and what is no UTF-8 is an error. */
+function stringFromBytes(bytes: Uint8Array | undefined): string | undefined {
+  return bytes && UTF8.decode(bytes);
 }
 
 /** A value as JSON would have it: whole numbers as numbers, times as texts; bytes, such as those of pictures, are left out. */
@@ -34,5 +41,6 @@ function plain(value: unknown): unknown {
   if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>, Number);
   if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
+  const entries = Object.entries(value).map(([key, inner]) => [key, plain(inner)] as const);
+  return Object.fromEntries(entries.filter(([, inner]) => inner !== undefined));
 }

@@ -40,6 +40,19 @@ describe('Parquet', () => {
     );
   });
 
+  test('has texts as they are, and no bytes', async () => {
+    const file = path.join(fixtures, 'texts.parquet');
+    const image = { path: 'a.png' };
+    assert.deepEqual((await readParquetRows(file)).values, [
+      { text: '\ufeffA mark', image },
+      { text: 'plain', picture: null, image },
+      { text: '\ufeff', image },
+    ]);
+    const other = fs.readFileSync(file);
+    other.set([0xff], other.indexOf('plain'));
+    await assert.rejects(loadDataset(fileWith('latin.parquet', other)), says(/latin\.parquet cannot be read as Parquet \(.*not valid/));
+  });
+
   test('that is broken is refused in one sentence', async () => {
     const whole = fs.readFileSync(path.join(fixtures, 'rows-snappy.parquet'));
     for (const [name, bytes] of [

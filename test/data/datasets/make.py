@@ -36,6 +36,13 @@ for compression in ["snappy", "zstd", "gzip", "none"]:
 with open("rows.json", "w") as file:
     json.dump(ROWS, file, ensure_ascii=False)
 
+texts = pa.table({
+    "text": ["\ufeffA mark", "plain", "\ufeff"],
+    "picture": pa.array([b"\x89PNG\xff", None, b""], pa.binary()),
+    "image": pa.array([{"bytes": b"\x89PNG\xff", "path": "a.png"}] * 3, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+})
+pq.write_table(texts, "texts.parquet", compression="none", store_schema=False)
+
 # --- Splits: which files, in which order -----------------------------------------------------------------------------------
 
 TREES = [
