@@ -7,7 +7,7 @@ const MOST_ROWS = 50_000_000;
 
 /** @throws UserError when the file is broken, or of a kind of Parquet that cannot be read */
 export async function readParquetRows(file: string): Promise<RawRows> {
-  const [{ asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects }, { compressors }] = await Promise.all([
+  const [{ asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema }, { compressors }] = await Promise.all([
     import('hyparquet'),
     import('hyparquet-compressors'),
   ]);
@@ -15,6 +15,7 @@ export async function readParquetRows(file: string): Promise<RawRows> {
     const buffer = await asyncBufferFromFile(file);
     const metadata = await parquetMetadataAsync(buffer);
     if (metadata.num_rows > MOST_ROWS) throw new Error(`${metadata.num_rows} rows are more than the ${MOST_ROWS} that can be`);
+    checkLayout({ ...metadata, schema: parquetSchema(metadata) }, buffer.byteLength);
     const rows = await parquetReadObjects({ file: buffer, metadata, compressors, utf8: false, parsers: { stringFromBytes } });
     if (rows.length !== Number(metadata.num_rows)) throw new Error(`${rows.length} rows instead of ${metadata.num_rows}`);
     const values = rows.map(plain);
@@ -23,6 +24,41 @@ export async function readParquetRows(file: string): Promise<RawRows> {
     throw new UserError(`${file} cannot be read as Parquet (${messageOf(error)}); get it again, or write its rows as JSONL.`, {
       cause: error,
     });
+  }
+}
+
+/** What a file says of its columns: the tree that a row is, and where each column's values are. */
+interface Layout {
+  schema: Tree;
+  row_groups: ReadonlyArray<{ columns: ReadonlyArray<{ meta_data?: Chunk }> }>;
+}
+
+interface Tree {
+  path: string[];
+  children: Tree[];
+}
+
+interface Chunk {
+  path_in_schema: string[];
+  data_page_offset: bigint;
+  dictionary_page_offset?: bigint;
+  total_compressed_size: bigint;
+}
+
+/**
+ * Columns are read side by side: one that turned out to be nowhere when nobody waits for it any more would end the process, so all are
+ * looked for before.
+ */
+function checkLayout({ schema, row_groups }: Layout, size: number): void {
+  const leaves = ({ path, children }: Tree): string[] => (children.length > 0 ? children.flatMap(leaves) : [path.join('\0')]);
+  const names = leaves(schema).join('\n');
+  const isInside = ({ data_page_offset, dictionary_page_offset = data_page_offset, total_compressed_size: length }: Chunk): boolean =>
+    [data_page_offset, dictionary_page_offset].every((start) => start >= 0 && start <= size) && length >= 0 && length <= size;
+  for (const { columns } of row_groups) {
+    const chunks = columns.map(({ meta_data }) => meta_data).filter((chunk) => chunk !== undefined);
+    if (chunks.map(({ path_in_schema }) => path_in_schema.join('\0')).join('\n') !== names)
+      throw new Error('its columns are not those that it names');
+    if (!chunks.every(isInside)) throw new Error('its columns are not in it');
   }
 }
 

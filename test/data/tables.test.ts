@@ -20,6 +20,13 @@ function fileWith(name: string, content: string | Uint8Array): string {
   return file;
 }
 
+/** Pages that cannot be unpacked, and a column that is none. */
+function twiceBroken(): Buffer {
+  const bytes = fs.readFileSync(path.join(fixtures, 'rows-zstd.parquet')).fill(0, 100, 1500);
+  bytes.write('flux', bytes.lastIndexOf('flag'));
+  return bytes;
+}
+
 describe('Parquet', () => {
   const expected = readJson(path.join(fixtures, 'rows.json')) as Array<Record<string, unknown>>;
 
@@ -60,6 +67,7 @@ describe('Parquet', () => {
       ['cut.parquet', Buffer.concat([whole.subarray(0, 3000), whole.subarray(4000)])],
       ['zeros.parquet', Buffer.concat([whole.subarray(0, 2000), Buffer.alloc(2000), whole.subarray(4000)])],
       ['name-only.parquet', Buffer.from('PAR1')],
+      ['twice.parquet', twiceBroken()],
     ] as const)
       await assert.rejects(
         loadDataset(fileWith(name, bytes)),
