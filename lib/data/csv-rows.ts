@@ -7,9 +7,14 @@ import { isPacked, readPacked } from './packed';
 /** @throws UserError for a table without a header, and a row that has other cells than the header */
 export async function readCsvRows(file: string): Promise<RawRows> {
   const { default: Papa } = await import('papaparse');
-  const text = isPacked(file) ? readPacked(file) : readText(file);
   const delimiter = /\.tsv(\.gz)?$/i.test(file) ? '\t' : ',';
-  const { data, errors, meta } = Papa.parse<Record<string, unknown>>(text, { header: true, delimiter, skipEmptyLines: true });
+  const text = withOneLineEnd(isPacked(file) ? readPacked(file) : readText(file), delimiter);
+  const { data, errors, meta } = Papa.parse<Record<string, unknown>>(text, {
+    header: true,
+    delimiter,
+    newline: '\n',
+    skipEmptyLines: true,
+  });
   const [error] = errors;
   if (error) {
     // of faulty quotes Papa Parse counts the header, too
@@ -21,4 +26,31 @@ export async function readCsvRows(file: string): Promise<RawRows> {
       `${file} holds no rows below ${(meta.fields ?? []).length > 0 ? 'its header' : 'a header, and none'}; give at least one.`,
     );
   return { values: data, origins: data.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
+}
+
+/** The same table with all lines ended alike, as Papa Parse needs it: joined tables have several kinds. What is in quotes stays as it is. */
+function withOneLineEnd(text: string, delimiter: string): string {
+  if (!text.includes('\r')) return text;
+  const pieces: string[] = [];
+  let begin = 0;
+  // a quote opens a cell only at its beginning
+  const next = new RegExp(`(?<=^|[${delimiter}\\r\\n])"|\\r\\n?`, 'g');
+  for (let found = next.exec(text); found; found = next.exec(text)) {
+    if (found[0] === '"') next.lastIndex = endOfQuotes(text, found.index + 1);
+    else {
+      pieces.push(text.slice(begin, found.index));
+      begin = next.lastIndex;
+    }
+  }
+  pieces.push(text.slice(begin));
+  return pieces.join('\n');
+}
+
+/** Behind the quote that closes a cell; two are one in it. */
+function endOfQuotes(text: string, begin: number): number {
+  for (let at = begin; ; at += 2) {
+    at = text.indexOf('"', at);
+    if (at < 0) return text.length;
+    if (text[at + 1] !== '"') return at + 1;
+  }
 }

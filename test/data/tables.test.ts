@@ -92,6 +92,19 @@ describe('a table of text', () => {
     assert.equal(json.length, 1);
   });
 
+  test('may have lines of several ends, and keeps those in quotes', async () => {
+    for (const text of [
+      'prompt,completion\na,b\r\n"c\r\nd","e"", ""f"\r\ng,h\ri,it"s\r\n',
+      'prompt,completion\r\na,b\n"c\r\nd","e"", ""f"\ng,h\r\ni,it"s',
+    ])
+      assert.deepEqual((await loadDataset(fileWith('ends.csv', text))).rows, [
+        { prompt: 'a', completion: 'b' },
+        { prompt: 'c\r\nd', completion: 'e", "f' },
+        { prompt: 'g', completion: 'h' },
+        { prompt: 'i', completion: 'it"s' },
+      ]);
+  });
+
   test('with rows that do not fit is refused, with the row', async () => {
     await assert.rejects(
       loadDataset(fileWith('few.csv', 'prompt,completion\na,b\nc\n')),
