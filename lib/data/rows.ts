@@ -47,24 +47,25 @@ export interface ParsedRows {
 export function parseRows(given: readonly unknown[], placeOf: (index: number) => string, textField = 'text'): ParsedRows {
   const values = textField === 'text' ? given : given.map((value) => withText(value, textField));
   if (values.length === 0) throw new UserError(`${placeOf(0).replace(/ (row|line) 1$/, '')} holds no rows; give at least one.`);
-  const format = firstFormat(values[0], placeOf(0));
+  const format = firstFormat(values[0], placeOf(0), textField);
   const rows = values.map((value, index) => parseRow(value, format, placeOf(index)));
   return { rows, format, notes: emptyNotes(rows, placeOf) };
 }
 
-/** A row whose plain text is in another column, under the usual name; a column of that name makes way. */
+/** A row whose plain text is in another column, under the usual name; a column of that name makes way, as it is not what was asked for. */
 function withText(value: unknown, column: string): unknown {
-  if (!isObject(value) || value[column] === undefined) return value;
+  if (!isObject(value)) return value;
   const { [column]: found, text: _, ...others } = value;
-  return { ...others, text: found };
+  return found === undefined ? others : { ...others, text: found };
 }
 
-function firstFormat(value: unknown, place: string): FileFormat {
+function firstFormat(value: unknown, place: string, textField: string): FileFormat {
   const row = asRow(value, place, 'an object with named columns');
   // a column that is there but null says what was meant, if nothing else does
   const format = FORMATS.find((name) => hasColumns(row, name)) ?? FORMATS.find((name) => namesColumns(row, name));
   if (format) return format;
-  const known = (Object.keys(EXPECTED) as FileFormat[]).map((name) => `${NAMES[name]}: ${EXPECTED[name]}`).join('; ');
+  const expected = { ...EXPECTED, text: JSON.stringify(textField) };
+  const known = (Object.keys(EXPECTED) as FileFormat[]).map((name) => `${NAMES[name]}: ${expected[name]}`).join('; ');
   throw new UserError(
     `${place} has ${columnsOf(row)}, which is no known format; expected one of: ${known}. Where columns have other names, the option map of loadDataset makes such rows.`,
   );

@@ -132,7 +132,12 @@ test('plain text may be in another column', async () => {
   const { rows, notes } = await loadDataset(file, { textField: 'content' });
   assert.match(notes.join(), /Texts of the column content end with the EOS token, .* TRL adds none/);
   assert.deepEqual(rows, [{ text: 'Once.', extras: { id: 1 } }, { text: 'Upon.' }]);
-  await assert.rejects(loadDataset(file, { textField: 'body' }), says(/row 2|line 2/));
+  await assert.rejects(
+    loadDataset(file, { textField: 'body' }),
+    says(/line 1 has the columns "content", "id", which is no known format; expected one of: .*; plain text: "body"\./),
+  );
+  const chat = fileWith('chat.jsonl', '{"messages": [{"role": "user", "content": "Hi"}], "text": "not this"}\n');
+  assert.equal((await loadDataset(chat, { textField: 'content' })).format, 'messages');
 });
 
 test('a folder has splits, and parts of them', async () => {
