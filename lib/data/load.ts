@@ -79,6 +79,9 @@ function notesOf(textField = 'text'): string[] {
   return [`Texts of the column ${textField} end with the EOS token, as those of "text" do; TRL adds none to a column of another name.`];
 }
 
+/** How datasets calls what reads files of these kinds, in the place of a dataset's name. */
+const READERS: readonly string[] = ['json', 'csv', 'parquet'];
+
 /** The files that a split's rows are in. */
 async function filesOf(place: string, options: LoadDatasetOptions & { split: string }): Promise<string[]> {
   const { split, config, dataDir } = options;
@@ -94,8 +97,11 @@ async function filesOf(place: string, options: LoadDatasetOptions & { split: str
     return chooseFiles(names, readme, choice, `The folder ${place}`).map((name) => path.join(place, name));
   }
   // `json` and its like name how files are read, as with datasets; here they tell themselves
-  if (choice.dataFiles && !existsSync(place) && !place.includes('/')) return [...choice.dataFiles];
+  if (choice.dataFiles && !existsSync(place) && READERS.includes(place))
+    return choice.dataFiles.map((file) => (dataDir === undefined || path.isAbsolute(file) ? file : path.join(dataDir, file)));
   if (existsSync(place) || !canBeId(place)) {
+    if (existsSync(place) && (choice.dataFiles || dataDir !== undefined))
+      throw new UserError(`${place} is a file, in which there are no others; leave out data_files and data_dir, or name a folder.`);
     if (config !== undefined && config !== 'default')
       throw new UserError(`${place} is a file, which has no configuration ${config}; leave it out.`);
     return [place];

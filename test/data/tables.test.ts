@@ -175,3 +175,16 @@ test('columns of other names are made into rows that are known; of too many some
     says(/both\.jsonl line 1 has no column "text"; it has prompt, completion, messages, id\./),
   );
 });
+
+test('files that are named are those that are read, or it is said why not', async () => {
+  const place = path.join(folder, 'named');
+  fs.mkdirSync(place, { recursive: true });
+  fs.writeFileSync(path.join(place, 'a.jsonl'), '{"text": "a"}');
+  const file = fileWith('whole.jsonl', '{"text": "whole"}');
+  assert.deepEqual((await loadDataset('json', { dataDir: place, dataFiles: 'a.jsonl' })).rows, [{ text: 'a' }]);
+  for (const dataDir of [undefined, place])
+    assert.equal((await loadDataset('json', { dataFiles: [path.join(place, 'a.jsonl'), file], dataDir })).length, 2);
+  for (const choice of [{ dataFiles: 'a.jsonl' }, { dataDir: 'named' }])
+    await assert.rejects(loadDataset(file, choice), says(/whole\.jsonl is a file, in which there are no others; leave out data_files/));
+  await assert.rejects(loadDataset('squad', { dataFiles: file }), says(/squad does not exist/));
+});
