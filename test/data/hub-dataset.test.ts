@@ -85,7 +85,8 @@ test('without the Hub the cache serves, if it has all of the split', async () =>
     hub.seen.length = 0;
     assert.equal((await loadDataset(ID)).length, 120);
     assert.deepEqual(hub.seen, []);
-    await assert.rejects(loadDataset(ID, { split: 'test' }), says(/has no split test|is not in the cache/));
+    await assert.rejects(loadDataset(ID, { split: 'test' }), says(/data\/test\.jsonl of the dataset .* is not in the cache/));
+    assert.equal((await loadDataset(ID, { dataFiles: 'data/train-00000*' })).length, 60, 'a part that is asked for');
     fs.rmSync(path.join(repository, 'snapshots', COMMIT, 'data/train-00001-of-00002.parquet'));
     await assert.rejects(
       loadDataset(ID),
@@ -102,6 +103,22 @@ test('without the Hub the cache serves, if it has all of the split', async () =>
     );
     assert.equal((await loadDataset(ID)).length, 120, 'the Hub cannot be reached');
     assert.ok(hub.endpoint);
+  });
+});
+
+test('without the Hub a part of a split is never taken for the whole', async () => {
+  const parts = { 'a.jsonl': rows('a', 2), 'b.jsonl': rows('b', 2) };
+  await withDataset(parts, async ({ env }) => {
+    assert.equal((await loadDataset(ID, { dataFiles: 'a.jsonl' })).length, 2);
+    env('HF_HUB_OFFLINE', '1');
+    assert.equal((await loadDataset(ID, { dataFiles: 'a.jsonl' })).length, 2);
+    await assert.rejects(loadDataset(ID), says(/b\.jsonl of the dataset tester\/tiny-model is not in the cache/));
+  });
+  await withDataset({ ...parts, 'README.md': '# Card' }, async ({ env, hub }) => {
+    hub.faults.replaced.set('b.jsonl', Buffer.from(rows('c', 2)));
+    await assert.rejects(loadDataset(ID), says(/b\.jsonl of tester\/tiny-model arrived damaged/));
+    env('HF_HUB_OFFLINE', '1');
+    await assert.rejects(loadDataset(ID), says(/The dataset tester\/tiny-model is not in the cache/));
   });
 });
 

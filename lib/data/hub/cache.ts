@@ -4,6 +4,7 @@
  *   models--org--name/snapshots/COMMIT/FILE      a link to ...
  *   models--org--name/blobs/HASH                 ... the content (HASH.incomplete while it is being downloaded)
  *   models--org--name/.no_exist/COMMIT/FILE      an empty file: this commit has no such file
+ *   datasets--org--name/.names/COMMIT.json       names of all files that the commit has, downloaded or not (not of huggingface_hub)
  */
 import fs from 'node:fs';
 import * as path from 'node:path';
@@ -54,6 +55,27 @@ export class RepositoryCache {
     } catch {
       // a cache that may only be read still serves; the Hub is asked each time
     }
+  }
+
+  /** Remembers the names of all files of a commit. */
+  rememberNames(commit: string, names: readonly string[]): void {
+    try {
+      if (this.namesOf(commit) === undefined) writeFileAtomic(this.listing(commit), JSON.stringify(names));
+    } catch {
+      // a cache that may only be read still serves
+    }
+  }
+
+  /** The names of all files of a commit, if they were remembered. */
+  namesOf(commit: string): string[] | undefined {
+    const file = this.listing(commit);
+    if (!fs.existsSync(file)) return undefined;
+    const names = parseJson(readText(file), file);
+    return Array.isArray(names) ? names.filter((name) => typeof name === 'string') : undefined;
+  }
+
+  private listing(commit: string): string {
+    return path.join(this.folder, '.names', `${commit}.json`);
   }
 
   private absence(commit: string, file: string): string {

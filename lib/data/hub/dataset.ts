@@ -16,7 +16,7 @@ import { hubSettings } from './settings';
 export interface DatasetRepository {
   /** Where the files are, or will be. */
   readonly folder: string;
-  /** Names of all files, with `/` between folders; where the Hub was not asked, of those in the cache. */
+  /** Names of all files, with `/` between folders; of those in the cache where the Hub was not asked and nobody has noted them. */
   readonly names: readonly string[];
   /** Sees to it that these are in the folder. */
   fetch(names: readonly string[]): Promise<void>;
@@ -27,6 +27,8 @@ export interface DatasetOptions {
   revision?: string;
   onProgress?: (progress: DownloadProgress) => void;
 }
+
+const CARD = 'README.md';
 
 /**
  * Opens a dataset of the Hub; where the Hub cannot be reached or must not be asked, what the cache has of it.
@@ -45,13 +47,16 @@ export async function openDataset(id: string, { revision = 'main', onProgress }:
     );
   }
   try {
-    const repository = await listRepository(name, revision, ['README.md'], settings);
+    const repository = await listRepository(name, revision, [CARD], settings);
     const fetching = { repository, revision, cache, settings, onProgress: onProgress ?? progressLine(id) };
     return {
       folder: cache.snapshot(repository.commit),
       names: repository.names,
       fetch: async (names) => {
         await fetchFiles(names, fetching, isPlainPath);
+        // the card alone is not yet a dataset: until there is more, what was downloaded before serves where the Hub is not asked
+        if (names.every((file) => file === CARD)) return;
+        if (repository.isListed) cache.rememberNames(repository.commit, repository.names);
         cache.remember(revision, repository.commit);
       },
     };
@@ -69,12 +74,15 @@ function cachedDataset(id: string, cache: RepositoryCache, revision: string): Da
   const commit = cache.commitOf(revision);
   const folder = commit === undefined ? undefined : cache.snapshot(commit);
   if (folder === undefined || !fs.existsSync(folder)) return undefined;
+  const listed = cache.namesOf(path.basename(folder));
+  const isHere = (name: string): boolean => isPlainPath(name) && fs.existsSync(path.join(folder, name));
   const fetch = async (names: readonly string[]): Promise<void> => {
-    const absent = names.find((name) => !fs.existsSync(path.join(folder, name))) ?? absentShard(names);
+    // where another program has filled the cache, only names tell of what it left out
+    const absent = names.find((name) => !isHere(name)) ?? (listed ? undefined : absentShard(names));
     if (absent !== undefined)
       throw new UserError(`${absent} of the dataset ${id} is not in the cache, and the Hub is not asked; run again when it can be.`);
   };
-  return { folder, names: filesIn(folder), fetch };
+  return { folder, names: listed ?? filesIn(folder), fetch };
 }
 
 /** A file that others say there is: `train-00000-of-00002.parquet` has a second one. */
