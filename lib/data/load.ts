@@ -51,9 +51,10 @@ export async function loadDataset(place: string, options: LoadDatasetOptions = {
     for (const value of values) all.values.push(value);
     for (const origin of origins) all.origins.push(origin);
   }
-  const range = bounds(all.values.length);
-  const [values, origins] = [all.values.slice(...range), all.origins.slice(...range)];
-  if (values.length < all.values.length && values.length === 0) return new Dataset([]);
+  // what is outside of the part that is asked for need not be in order
+  const [from, to] = bounds(all.values.length);
+  if (from >= to && all.values.length > 0) return new Dataset([]);
+  const [values, origins] = [all.values.slice(from, to), all.origins.slice(from, to)];
   const name = (index: number): string =>
     origins[index] ? `${origins[index].source} ${origins[index].unit} ${origins[index].row}` : place;
   const { rows, notes } = parseRows(

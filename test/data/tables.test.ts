@@ -176,6 +176,15 @@ test('columns of other names are made into rows that are known; of too many some
   );
 });
 
+test('a part of a split does not depend on the rows outside of it', async () => {
+  const file = fileWith('part.jsonl', '{"id": 1}\n{"text": "a"}\n{"text": "b"}\n{"text": ""}\n{"text": 7}\n');
+  const dataset = await loadDataset(file, { split: 'train[1:3]' });
+  assert.deepEqual([...dataset], [{ text: 'a' }, { text: 'b' }]);
+  assert.deepEqual([dataset.placeOf(1), dataset.notes], [`${file} line 3`, []]);
+  assert.equal((await loadDataset(file, { split: 'train[3:3]' })).length, 0);
+  await assert.rejects(loadDataset(file, { split: 'train[1:]' }), says(/part\.jsonl line 5: "text" is the number 7/));
+});
+
 test('files that are named are those that are read, or it is said why not', async () => {
   const place = path.join(folder, 'named');
   fs.mkdirSync(place, { recursive: true });
