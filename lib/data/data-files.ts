@@ -4,7 +4,7 @@
  */
 import * as path from 'node:path';
 import picomatch from 'picomatch';
-import { UserError } from '../errors';
+import { messageOf, UserError } from '../errors';
 import { isObject } from '../json';
 
 /** Patterns of the files of each split. */
@@ -181,7 +181,7 @@ function chooseConfiguration(all: readonly Configuration[], name: string | undef
 function readConfigurations(readme: string, place: string): Configuration[] {
   const [, head] = /^\s*---\r?\n([\s\S]*?)\r?\n---/.exec(readme.replace(/^\ufeff/, '')) ?? [];
   if (head === undefined) return [];
-  const card = parsedYaml(head);
+  const card = parsedYaml(head, place);
   const configs = isObject(card) ? card.configs : undefined;
   if (!Array.isArray(configs)) return [];
   return configs.filter(isObject).map((config): Configuration => {
@@ -195,14 +195,19 @@ function readConfigurations(readme: string, place: string): Configuration[] {
   });
 }
 
-/** Undefined where it is no YAML, or would take all memory. */
-function parsedYaml(text: string): unknown {
+/** Undefined where it is no YAML, or would take all memory. @throws UserError where that would hide which files are data */
+function parsedYaml(text: string, place: string): unknown {
   // only now: most programs never come here
   const { parse } = require('yaml') as typeof import('yaml');
   try {
-    return parse(text, { maxAliasCount: 100 });
-  } catch {
-    return undefined;
+    // as in Python, of a key that is there twice the last counts
+    return parse(text, { maxAliasCount: 100, uniqueKeys: false });
+  } catch (error) {
+    if (!/^configs:/m.test(text)) return undefined;
+    const reason = messageOf(error).split('\n', 1)[0].replace(/[.:]$/, '');
+    throw new UserError(`${place}: the "configs" of its README.md cannot be read (${reason}); correct them, or name files as data_files.`, {
+      cause: error,
+    });
   }
 }
 

@@ -87,3 +87,13 @@ test('a card that is no YAML says nothing', () => {
   for (const readme of ['---\n: [\n---\n', '# Just a title\n', '---\nconfigs: 7\n---\n', '---\n- a\n---\n'])
     assert.deepEqual(chooseFiles(['train.jsonl'], readme, { split: 'train' }, 'it'), ['train.jsonl']);
 });
+
+test('a card that has configurations but is no YAML is refused, one that has a key twice is not', () => {
+  const names = ['a.jsonl', 'b.jsonl'];
+  const choose = (card: string, choice: object = {}) => chooseFiles(names, asReadme(card), { split: 'train', ...choice }, 'it');
+  const configs = 'configs:\n- config_name: default\n  data_files: a.jsonl\n';
+  const broken = `title: "half\n${configs}`;
+  assert.throws(() => choose(broken), says(/^it: the "configs" of its README\.md cannot be read \(.*at line \d+.*\); correct them/));
+  assert.deepEqual(choose(broken, { dataFiles: ['b.jsonl'] }), ['b.jsonl']);
+  assert.deepEqual(choose(`license: mit\nlicense: mit\n${configs}`), ['a.jsonl']);
+});
