@@ -95,7 +95,12 @@ function splitsOf(names: readonly string[], readme: string, choice: DataChoice, 
   const filesOf = (list: readonly string[]): string[] =>
     ofOneKind(matching(inside, list)).map((name) => (folder === '' ? name : `${folder}/${name}`));
   const splits = [...patterns].map(([split, list]) => [split, filesOf(list)] as const).filter(([, files]) => files.length > 0);
-  if (splits.length > 0) return new Map(splits);
+  const found = splits.flatMap(([, files]) => files);
+  if (found.every((name) => baseOf(name) === 'state.json') && names.some((name) => name.endsWith('.arrow')))
+    throw new UserError(
+      `${place} holds Arrow files, which are not read here, as save_to_disk of Python's datasets writes them; write its splits there with to_parquet or to_json.`,
+    );
+  if (found.length > 0) return new Map(splits);
   throw new UserError(`${place} holds no JSON, Parquet or CSV file${folder && ` in ${folder}`}; ${whatElse(names)}.`);
 }
 

@@ -68,6 +68,11 @@ test('what there is instead of data is said', () => {
     says(/made by a program \(squad\.py\), which is never run; try the revision refs\/convert\/parquet/),
   );
   assert.throws(choose(['.gitattributes']), says(/it is empty/));
+  for (const folder of ['', 'train/'])
+    assert.throws(
+      choose(['data-00000-of-00001.arrow', 'dataset_info.json', 'state.json'].map((name) => folder + name)),
+      says(/holds Arrow files, .* as save_to_disk of Python's datasets writes them; write its splits there with to_parquet or to_json/),
+    );
 });
 
 test('of several configurations one must be named, by a name that there is', () => {
