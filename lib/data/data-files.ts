@@ -3,9 +3,9 @@
  * (its data_files.py): what the README's `configs` say, else what names of files and folders tell.
  */
 import * as path from 'node:path';
-import picomatch from 'picomatch';
 import { messageOf, UserError } from '../errors';
 import { isObject } from '../json';
+import { glob } from './glob';
 
 /** Patterns of the files of each split. */
 type Patterns = ReadonlyMap<string, readonly string[]>;
@@ -133,14 +133,13 @@ function usualPatterns(names: readonly string[]): Patterns {
 /** The files that patterns name, those of the first pattern first, each once. */
 function matching(names: readonly string[], patterns: readonly string[]): string[] {
   const found = new Set<string>();
+  const inOrder = [...names].sort();
   for (const pattern of patterns) {
     const plain = pattern.replace(/^\.\//, '');
-    // only *, ? and brackets mean something, and it is [!a] that excludes an a
-    const written = plain.replace(/[()+|]|(?<=\[)\^/g, '\\$&').replaceAll('[!', '[^');
-    const matches = picomatch(written, { nobrace: true, noextglob: true, nonegate: true });
+    const matches = glob(plain);
     const ignored = NO_DATA.filter((name) => name !== baseOf(plain));
     const hiddenIn = (parts: readonly string[], sign: string): number => parts.filter((part) => part.startsWith(sign)).length;
-    for (const name of [...names].sort()) {
+    for (const name of inOrder) {
       if (name !== plain && !matches(name)) continue;
       const [parts, asked] = [name.split('/'), plain.split('/')];
       // two underscores hide folders, a dot files too
