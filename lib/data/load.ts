@@ -100,6 +100,10 @@ async function filesOf(place: string, options: LoadDatasetOptions & { split: str
   // `json` and its like name how files are read, as with datasets; here they tell themselves
   if (choice.dataFiles && !existsSync(place) && READERS.includes(place))
     return choice.dataFiles.map((file) => (dataDir === undefined || path.isAbsolute(file) ? file : path.join(dataDir, file)));
+  if (!existsSync(place) && !place.includes('/') && isId(place) && path.extname(place) === '')
+    throw new UserError(
+      `There is no file or folder ${place} in ${process.cwd()}; check the path, or name a dataset on the Hub with its owner, like org/name.`,
+    );
   if (existsSync(place) || !canBeId(place)) {
     if (existsSync(place) && (choice.dataFiles || dataDir !== undefined))
       throw new UserError(`${place} is a file, in which there are no others; leave out data_files and data_dir, or name a folder.`);

@@ -195,5 +195,8 @@ test('files that are named are those that are read, or it is said why not', asyn
     assert.equal((await loadDataset('json', { dataFiles: [path.join(place, 'a.jsonl'), file], dataDir })).length, 2);
   for (const choice of [{ dataFiles: 'a.jsonl' }, { dataDir: 'named' }])
     await assert.rejects(loadDataset(file, choice), says(/whole\.jsonl is a file, in which there are no others; leave out data_files/));
-  await assert.rejects(loadDataset('squad', { dataFiles: file }), says(/squad does not exist/));
+  await assert.rejects(
+    loadDataset('squad', { dataFiles: file }),
+    says(/no file or folder squad in .*, or name a dataset on the Hub with its owner, like org\/name/),
+  );
 });
