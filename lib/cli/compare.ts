@@ -54,7 +54,7 @@ async function loadQuestions(file: string): Promise<Dataset | string[]> {
     if (lines.length === 0) throw new UserError(`${file} is empty, but questions were expected; write one a line.`);
     return lines;
   }
-  const isList = statusOf(file)?.isFile() === true && /^[^[{]*\[/.test(readStart(file, 64).toString('latin1'));
+  const isList = statusOf(file)?.isFile() === true && /^(?:\xef\xbb\xbf)?\s*\[/.test(readStart(file, 64).toString('latin1'));
   return (isList ? listOfTexts(readText(file)) : undefined) ?? loadDataset(file);
 }
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { golden, goldenModel, goldenRows, put, tunebook, tunebookJson, workFolder } from './support';
 
 interface Forward {
@@ -114,6 +115,18 @@ test('compare writes both answers to each question', async (t) => {
   const markdown = readFileSync(output, 'utf8');
   assert.match(markdown, /What is the capital of France\?/);
   assert.match(markdown, /Paris/);
+});
+
+test('compare reads questions from packed files, whatever bytes they begin with', async (t) => {
+  const folder = workFolder(t);
+  const packed = gzipSync('{"prompt": "What is the capital of France?", "completion": "Paris."}');
+  // the name of what is packed comes first
+  packed[3] = 8;
+  const questions = path.join(folder, 'questions.jsonl.gz');
+  writeFileSync(questions, Buffer.concat([packed.subarray(0, 10), Buffer.from('[1].jsonl\0'), packed.subarray(10)]));
+  const words = ['compare', '--base', goldenModel, '--tuned', goldenModel, '--questions', questions, '--max_new_tokens', '1'];
+  const found = await tunebookJson<{ questions: Array<{ question: string }> }>([...words, '--output', path.join(folder, 'o.md')]);
+  assert.equal(found.questions[0].question, 'What is the capital of France?');
 });
 
 describe('--json', () => {
