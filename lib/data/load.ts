@@ -80,45 +80,53 @@ function notesOf(textField = 'text'): string[] {
   return [`Texts of the column ${textField} end with the EOS token, as those of "text" do; TRL adds none to a column of another name.`];
 }
 
-/** How datasets calls what reads files of these kinds, in the place of a dataset's name. */
+/** How datasets calls what reads files of these kinds, in the place of a dataset's name; here files tell themselves. */
 const READERS: readonly string[] = ['json', 'csv', 'parquet'];
 
 /** The files that a split's rows are in. */
 async function filesOf(place: string, options: LoadDatasetOptions & { split: string }): Promise<string[]> {
-  const { split, config, dataDir } = options;
-  const choice: DataChoice = {
-    split,
-    config,
-    dataDir,
-    dataFiles: options.dataFiles === undefined ? undefined : [options.dataFiles].flat(),
-  };
-  if (isFolder(place)) {
-    const names = filesIn(place);
-    const readme = names.includes('README.md') ? readText(path.join(place, 'README.md')) : '';
-    return chooseFiles(names, readme, choice, `The folder ${place}`).map((name) => path.join(place, name));
-  }
-  // `json` and its like name how files are read, as with datasets; here they tell themselves
-  if (choice.dataFiles && !existsSync(place) && READERS.includes(place))
+  const { split, config, dataDir, dataFiles } = options;
+  const choice: DataChoice = { split, config, dataDir, dataFiles: dataFiles === undefined ? undefined : [dataFiles].flat() };
+  if (isFolder(place)) return filesInFolder(place, choice);
+  if (existsSync(place)) return [soleFile(place, choice)];
+  if (choice.dataFiles && READERS.includes(place))
     return choice.dataFiles.map((file) => (dataDir === undefined || path.isAbsolute(file) ? file : path.join(dataDir, file)));
-  if (!existsSync(place) && !place.includes('/') && isId(place) && path.extname(place) === '')
+  if (canBeId(place)) return filesOnHub(place, choice, options);
+  if (isId(place) && path.extname(place) === '')
     throw new UserError(
       `There is no file or folder ${place} in ${process.cwd()}; check the path, or name a dataset on the Hub with its owner, like org/name.`,
     );
-  if (existsSync(place) || !canBeId(place)) {
-    if (existsSync(place) && (choice.dataFiles || dataDir !== undefined))
-      throw new UserError(`${place} is a file, in which there are no others; leave out data_files and data_dir, or name a folder.`);
-    if (config !== undefined && config !== 'default')
-      throw new UserError(`${place} is a file, which has no configuration ${config}; leave it out.`);
-    return [place];
-  }
-  const repository = await openDataset(place, options);
-  const fetched = async (names: readonly string[]): Promise<string[]> => {
-    await repository.fetch(names);
-    return names.map((name) => path.join(repository.folder, name));
-  };
-  const readme = repository.names.includes('README.md') ? readText((await fetched(['README.md']))[0]) : '';
-  return fetched(chooseFiles(repository.names, readme, choice, `The dataset ${place}`));
+  // that it is not there, who reads it says
+  return [place];
 }
+
+function filesInFolder(folder: string, choice: DataChoice): string[] {
+  const names = filesIn(folder);
+  const readme = names.includes(README) ? readText(path.join(folder, README)) : '';
+  return chooseFiles(names, readme, choice, `The folder ${folder}`).map((name) => path.join(folder, name));
+}
+
+/** @throws UserError when something is asked for that only a folder has */
+function soleFile(file: string, { config, dataDir, dataFiles }: DataChoice): string {
+  if (dataFiles || dataDir !== undefined)
+    throw new UserError(`${file} is a file, in which there are no others; leave out data_files and data_dir, or name a folder.`);
+  if (config !== undefined && config !== 'default')
+    throw new UserError(`${file} is a file, which has no configuration ${config}; leave it out.`);
+  return file;
+}
+
+async function filesOnHub(id: string, choice: DataChoice, options: DatasetOptions): Promise<string[]> {
+  const { folder, names, fetch } = await openDataset(id, options);
+  const fetched = async (wanted: readonly string[]): Promise<string[]> => {
+    await fetch(wanted);
+    return wanted.map((name) => path.join(folder, name));
+  };
+  const readme = names.includes(README) ? readText((await fetched([README]))[0]) : '';
+  return fetched(chooseFiles(names, readme, choice, `The dataset ${id}`));
+}
+
+/** Says in a repository which of its files are data. */
+const README = 'README.md';
 
 /** Whether a name that is no path here is looked for on the Hub. */
 function canBeId(place: string): boolean {
