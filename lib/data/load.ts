@@ -8,7 +8,7 @@ import { readCsvRows } from './csv-rows';
 import { chooseFiles, type DataChoice } from './data-files';
 import { Dataset } from './dataset';
 import { checkKind } from './foreign-files';
-import { type DatasetOptions, isId, openDataset } from './hub';
+import { CARD, type DatasetOptions, isId, openDataset } from './hub';
 import { type RawRows, readJsonRows } from './json-rows';
 import { readParquetRows } from './parquet-rows';
 import { parseRows } from './rows';
@@ -102,7 +102,7 @@ async function filesOf(place: string, options: LoadDatasetOptions & { split: str
 
 function filesInFolder(folder: string, choice: DataChoice): string[] {
   const names = filesIn(folder);
-  const readme = names.includes(README) ? readText(path.join(folder, README)) : '';
+  const readme = names.includes(CARD) ? readText(path.join(folder, CARD)) : '';
   return chooseFiles(names, readme, choice, `The folder ${folder}`).map((name) => path.join(folder, name));
 }
 
@@ -121,12 +121,9 @@ async function filesOnHub(id: string, choice: DataChoice, options: DatasetOption
     await fetch(wanted);
     return wanted.map((name) => path.join(folder, name));
   };
-  const readme = names.includes(README) ? readText((await fetched([README]))[0]) : '';
+  const readme = names.includes(CARD) ? readText((await fetched([CARD]))[0]) : '';
   return fetched(chooseFiles(names, readme, choice, `The dataset ${id}`));
 }
-
-/** Says in a repository which of its files are data. */
-const README = 'README.md';
 
 /** Whether a name that is no path here is looked for on the Hub. */
 function canBeId(place: string): boolean {

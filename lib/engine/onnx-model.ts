@@ -36,8 +36,8 @@ export class OnnxProgram {
   private readonly sizes: ReadonlyMap<number, string>;
 
   /**
-   * @param sizes the numbers that stand for sizes known only when the model runs, by the names of those; nothing else in the program may
-   *   have one of these sizes
+   * @param standIns the numbers that stand for sizes known only when the model runs, by the names of those; nothing else in the program
+   *   may have one of these sizes
    * @throws UserError when tfjs computes on something else than the processor through ONNX Runtime
    */
   constructor(private readonly standIns: Readonly<Record<string, number>>) {

@@ -28,7 +28,8 @@ export interface DatasetOptions {
   onProgress?: (progress: DownloadProgress) => void;
 }
 
-const CARD = 'README.md';
+/** Says of a dataset which of its files are data. */
+export const CARD = 'README.md';
 
 /**
  * Opens a dataset of the Hub; where the Hub cannot be reached or must not be asked, what the cache has of it.

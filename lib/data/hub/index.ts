@@ -11,7 +11,7 @@ import { listRepository } from './listing';
 import { type DownloadProgress, progressLine } from './progress';
 import { type HubSettings, hubSettings } from './settings';
 
-export { type DatasetOptions, openDataset } from './dataset';
+export { CARD, type DatasetOptions, openDataset } from './dataset';
 export { isId } from './ids';
 export type { DownloadProgress } from './progress';
 
