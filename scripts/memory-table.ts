@@ -13,6 +13,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { releaseMemory, useDevice } from '../lib/engine';
 import { createModel } from '../lib/model';
 import { projectRoot } from '../lib/project';
+import { createRandom } from '../lib/random';
 import { loadTokenizer } from '../lib/text';
 import { GradientSums } from '../lib/train/gradients';
 import { backwardRow } from '../lib/train/loss';
@@ -49,7 +50,11 @@ async function measure(length: number, gradientCheckpointing: boolean): Promise<
     const share = tf.scalar(2 / tokens);
     const inputIds = Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % SHAPE.vocab_size);
     const lossMask = new Uint8Array(tokens).fill(1, tokens / 2);
-    await backwardRow(model, [{ sequence: { inputIds, lossMask }, microBatch: 0 }], gradients, { share, gradientCheckpointing });
+    await backwardRow(model, [{ sequence: { inputIds, lossMask }, microBatch: 0 }], gradients, {
+      share,
+      gradientCheckpointing,
+      random: createRandom(0),
+    });
     optimizer.update(gradients.entries(), 1e-5, 1);
     gradients.reset();
     share.dispose();

@@ -21,7 +21,7 @@ export const scriptFields = {
   use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
   lora_r: integer(16, { min: 1 }, 'Rank of the adapter.'),
   lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
-  lora_dropout: number(0, { min: 0, below: 1 }, 'Written into adapter_config.json; nothing is dropped here (TRL: 0.05).'),
+  lora_dropout: number(0.05, { min: 0, below: 1 }, "Share of the adapter's inputs that is dropped while training."),
   lora_target_modules: optional(
     either(
       text('', "Linear layers that get an adapter, by the ends of their names, or all-linear. Default: PEFT's for the model."),

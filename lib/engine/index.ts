@@ -1,6 +1,7 @@
 /** The compute engine: tfjs, the fused operations, and the device they run on. Knows nothing of language models. */
 
 export * from './device';
+export * from './dropout';
 export * from './gradient-checkpointing';
 export * from './in-place';
 export * from './onnx-model';

@@ -52,7 +52,8 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
   if (!Number.isInteger(r) || (r as number) < 1) refuse('r', r, 'a whole number, at least 1');
   if (!(typeof loraAlpha === 'number' && loraAlpha > 0)) refuse('lora_alpha', loraAlpha, 'a number above 0');
   if (typeof useRslora !== 'boolean') refuse('use_rslora', useRslora, 'true or false');
-  if (typeof loraDropout !== 'number') refuse('lora_dropout', loraDropout, 'a number');
+  if (!(typeof loraDropout === 'number' && loraDropout >= 0 && loraDropout < 1))
+    refuse('lora_dropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targets === 'string' ? [targets] : targets;
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) refuse('target_modules', targets, 'a list of names');
   refuseOtherKinds(others, refuse);

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { attention, embedding, makeSegments, type SharedPrefix } from '../engine';
 import { UserError } from '../errors';
-import type { Carry, ForwardPass, ModelConfig, TokenBatch } from './types';
+import type { Carry, Drop, ForwardPass, ModelConfig, TokenBatch } from './types';
 
 /**
  * Lays sequences end to end. The caller frees the batch with `disposeBatch`.
@@ -55,14 +55,18 @@ export function carryOnly(places: tf.Tensor1D, { numHiddenLayers }: ModelConfig)
   return (layer, x) => (layer === numHiddenLayers - 1 ? embedding(x, places) : x);
 }
 
+/** As when nothing is trained. */
+export const dropNothing: Drop = (x) => x;
+
 /** A pass in which each token of a packed row sees those before it in its own segment. */
-export function packedPass({ ids, positions, segments, length }: TokenBatch, carry = carryAll): ForwardPass {
+export function packedPass({ ids, positions, segments, length, dropout }: TokenBatch, carry = carryAll): ForwardPass {
   return {
     ids,
     positions,
     length,
     attend: (layer, q, k, v, options) => carry(layer, attention(q, k, v, segments, options)),
     carry,
+    drop: dropout ? (x, place) => dropout.apply(x, place) : dropNothing,
   };
 }
 

@@ -1,7 +1,7 @@
 /** The key/value cache of a generation: what each layer has computed of the tokens so far. */
 import * as tf from '@tensorflow/tfjs-core';
 import { borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
-import { carryAll, carryOnly, disposeBatch, makeBatch, packedPass, placeOf } from './batch';
+import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
 import type { Attend, CausalLM, TokenBatch } from './types';
@@ -113,7 +113,8 @@ export class DecodingState {
         return output;
       };
       const pass = (): tf.Tensor2D => {
-        const hidden = model.forward({ ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length, attend, carry: carryAll });
+        const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
+        const hidden = model.forward({ ...tokens, attend, carry: carryAll, drop: dropNothing });
         return weights === 'exact'
           ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
           : quantizedProduct(hidden, model.outputHead);

@@ -102,6 +102,9 @@ export function readModelConfig(
   defaults: {
     tieWordEmbeddings: boolean;
     maxPositionEmbeddings: number;
+    /** The key of the share that is dropped of hidden states, where the family does that. */
+    hiddenDropoutKey?: string;
+    /** All shares that are dropped, by their keys. */
     dropout: Readonly<Record<string, number>>;
     intermediateKey?: string;
     initializerKey?: string;
@@ -130,15 +133,21 @@ export function readModelConfig(
     positionLimit: maxPositionEmbeddings,
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
     initializerRange: reader.notNegative(defaults.initializerKey ?? 'initializer_range', 0.02),
-    dropout: readDropout(reader, defaults.dropout),
+    ...readDropout(reader, defaults),
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
   };
 }
 
-function readDropout(reader: ConfigReader, defaults: Readonly<Record<string, number>>): Record<string, number> {
-  const shares = Object.entries(defaults).map(([key, fallback]) => [key, reader.share(key, fallback)] as const);
-  return Object.fromEntries(shares.filter(([, share]) => share > 0));
+function readDropout(
+  reader: ConfigReader,
+  { dropout, hiddenDropoutKey }: { dropout: Readonly<Record<string, number>>; hiddenDropoutKey?: string },
+): Pick<ModelConfig, 'hiddenDropout' | 'otherDropout'> {
+  const shares = Object.entries(dropout).map(([key, fallback]) => [key, reader.share(key, fallback)] as const);
+  return {
+    hiddenDropout: shares.find(([key]) => key === hiddenDropoutKey)?.[1] ?? 0,
+    otherDropout: Object.fromEntries(shares.filter(([key, share]) => key !== hiddenDropoutKey && share > 0)),
+  };
 }
 
 /** @throws UserError when the heads are not equally wide */

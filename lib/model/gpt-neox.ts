@@ -24,6 +24,7 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: 2048,
     dropout: { attention_dropout: 0, hidden_dropout: 0 },
+    hiddenDropoutKey: 'hidden_dropout',
   });
   const headDim = common.hiddenSize / common.numAttentionHeads;
   if (common.headDim !== headDim) throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
@@ -106,11 +107,12 @@ class Block {
     this.mlp = new Mlp(config, parameters, `${name}.mlp`);
   }
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
     const carried = carry(this.layer, x);
-    const attended: tf.Tensor2D = tf.add(carried, this.attention.apply(this.inputNorm.apply(x), angles, attend));
+    const mixed = drop(this.attention.apply(this.inputNorm.apply(x), angles, attend), 2 * this.layer + 1);
+    const attended: tf.Tensor2D = tf.add(carried, mixed);
     const mlpInput = this.config.useParallelResidual ? carried : attended;
-    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(mlpInput)));
+    return tf.add(attended, drop(this.mlp.apply(this.postAttentionNorm.apply(mlpInput)), 2 * this.layer + 2));
   }
 }
 
@@ -140,7 +142,7 @@ export class GptNeoX extends Decoder {
   stages(pass: ForwardPass): Stages {
     const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
     return {
-      embed: () => this.embedIn.apply(pass.ids),
+      embed: () => pass.drop(this.embedIn.apply(pass.ids), 0),
       layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
       finish: (x) => this.finalNorm.apply(x),
     };

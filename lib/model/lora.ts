@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, linear } from '../engine';
+import { computeRecorded, type Dropout, linear } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { showValue } from '../json';
 import { createRandom } from '../random';
@@ -25,7 +25,7 @@ export interface LoraConfig {
   targetModules?: readonly string[] | string;
   /** Rank-stabilized LoRA (Kalajdzievski 2023): scaled by loraAlpha / √r instead. Default false. */
   useRslora?: boolean;
-  /** Share of the adapter's inputs that PEFT drops while training. It is only kept for others: nothing is dropped here. Default 0. */
+  /** Share of the adapter's inputs that is dropped while training. Default 0. */
   loraDropout?: number;
 }
 
@@ -68,6 +68,8 @@ export interface LoraLayer {
 export class LoraAdapter {
   /** The matrices, by their names in PEFT's files. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** While set, as in training, what is dropped of the layers' inputs (dropout.ts). */
+  dropout?: Dropout;
   private readonly scaling: tf.Scalar;
 
   /**
@@ -82,12 +84,13 @@ export class LoraAdapter {
     this.parameters = new Map(layers.flatMap(({ a, b }) => [a, b]).map(({ name, value }) => [name, value as unknown as tf.Variable]));
     // a tensor, fed once for all layers: a number would be another feed of the graph for each
     this.scaling = tf.keep(tf.scalar(scalingOf(settings)));
-    for (const layer of layers) layer.linear.adapter = (x, y) => tf.add(y, this.update(layer, x));
+    for (const [index, layer] of layers.entries()) layer.linear.adapter = (x, y) => tf.add(y, this.update(layer, x, index));
   }
 
-  /** scaling · (x Aᵀ) Bᵀ; scaled where it is narrowest. */
-  private update({ a, b }: LoraLayer, x: tf.Tensor2D): tf.Tensor2D {
-    return linear(tf.mul(linear(x, a.tensor), this.scaling), b.tensor);
+  /** scaling · (x Aᵀ) Bᵀ, in training of what is left of x; scaled where it is narrowest. */
+  private update({ a, b }: LoraLayer, x: tf.Tensor2D, index: number): tf.Tensor2D {
+    const inner = this.dropout?.linear(x, a.tensor, index) ?? linear(x, a.tensor);
+    return linear(tf.mul(inner, this.scaling), b.tensor);
   }
 
   /** Adds the updates to the weights, W ← W + scaling · B A. */

@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type AttentionOptions, type OnnxModel, OnnxProgram } from '../engine';
 import { UserError } from '../errors';
-import { carryAll } from './batch';
+import { carryAll, dropNothing } from './batch';
 import type { OnnxDtype } from './onnx-dtypes';
 import type { Attend, CausalLM } from './types';
 
@@ -95,7 +95,7 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, dtype: O
 
   const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [sizes.tokens]);
   const length = config.positionLimit;
-  const states = model.forward({ ids: flat(ids), positions: flat(positions), length, attend, carry: carryAll });
+  const states = model.forward({ ids: flat(ids), positions: flat(positions), length, attend, carry: carryAll, drop: dropNothing });
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
   const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;

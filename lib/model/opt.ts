@@ -36,6 +36,7 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 2048,
     dropout: { dropout: 0.1, attention_dropout: 0, layerdrop: 0 },
+    hiddenDropoutKey: 'dropout',
     intermediateKey: 'ffn_dim',
     initializerKey: 'init_std',
   });
@@ -99,10 +100,11 @@ class Block {
     this.mlpNorm = parameters.layerNorm(`${name}.final_layer_norm`, hiddenSize, LAYER_NORM_EPS);
   }
 
-  apply(x: tf.Tensor2D, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(this.before(x, this.attentionNorm), attend);
+  apply(x: tf.Tensor2D, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
+    const mixed = drop(this.attention.apply(this.before(x, this.attentionNorm), attend), 2 * this.layer);
     const attended = this.after(tf.add(carry(this.layer, x), mixed), this.attentionNorm);
-    return this.after(tf.add(attended, this.mlp(this.before(attended, this.mlpNorm))), this.mlpNorm);
+    const transformed = drop(this.mlp(this.before(attended, this.mlpNorm)), 2 * this.layer + 1);
+    return this.after(tf.add(attended, transformed), this.mlpNorm);
   }
 
   /** What a sublayer reads: x normalized, unless that comes after it. */

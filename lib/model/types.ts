@@ -1,6 +1,6 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, Segments } from '../engine';
+import type { AttentionOptions, Dropout, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
@@ -17,6 +17,8 @@ export interface TokenBatch {
   segments: Segments;
   /** Tokens of the longest text, for which positions stretch (dynamic RoPE); it may be one of another row. */
   length: number;
+  /** What is dropped of the hidden states while training (dropout.ts). */
+  dropout?: Dropout;
 }
 
 /** `config.json`, parsed: what every family has. */
@@ -39,8 +41,10 @@ export interface ModelConfig {
   readonly tieWordEmbeddings: boolean;
   /** Standard deviation of fresh weights. */
   readonly initializerRange: number;
-  /** Shares that transformers drops while training, by their keys in the configuration, without those of 0. Nothing is dropped here. */
-  readonly dropout: Readonly<Record<string, number>>;
+  /** Share of the hidden states that is dropped while training, behind each sublayer. */
+  readonly hiddenDropout: number;
+  /** Shares of others that transformers would drop, by their keys in the configuration, without those of 0. They are not dropped here. */
+  readonly otherDropout: Readonly<Record<string, number>>;
   /** Ids that end a text, as the configuration has them; may be empty. */
   readonly eosTokenIds: readonly number[];
   /** The JSON as it was read; written back by `saveModel`. */
@@ -57,6 +61,13 @@ export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tenso
  */
 export type Carry = (layer: number, x: tf.Tensor2D) => tf.Tensor2D;
 
+/**
+ * While training drops some of what a sublayer has computed, at the share of `hiddenDropout`; else changes nothing.
+ * @param x [tokens, features]
+ * @param place 0, 1, … for each sublayer of the model: each drops others
+ */
+export type Drop = (x: tf.Tensor2D, place: number) => tf.Tensor2D;
+
 /** One pass of tokens through a model. */
 export interface ForwardPass {
   /** int32 [tokens] */
@@ -68,6 +79,7 @@ export interface ForwardPass {
   /** Returns what the tokens that `carry` takes on have seen. */
   attend: Attend;
   carry: Carry;
+  drop: Drop;
 }
 
 /** A pass as a chain: each part reads the [tokens, features] that the one before it returned. Each runs inside the caller's `tf.tidy`. */

@@ -12,7 +12,9 @@ import {
   sharedPrefixes,
   type TokenBatch,
 } from '../model';
+import type { Random } from '../random';
 import type { RowPart } from './batches';
+import { startDropout } from './dropout';
 import type { GradientSums } from './gradients';
 
 /** A row on the device: its tokens, and which positions predict which targets. */
@@ -159,6 +161,8 @@ export interface BackwardOptions {
   share: tf.Scalar;
   /** Keeps only what passes from layer to layer, and computes the rest again for the gradient. */
   gradientCheckpointing: boolean;
+  /** Says what is dropped, where model or adapter have dropout. */
+  random: Random;
 }
 
 /** Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`. */
@@ -166,9 +170,10 @@ export async function backwardRow(
   model: CausalLM,
   parts: readonly RowPart[],
   sums: GradientSums,
-  { share, gradientCheckpointing }: BackwardOptions,
+  { share, gradientCheckpointing, random }: BackwardOptions,
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
+  const letGoOfDropout = startDropout(model, row.batch, { tokens: Math.max(row.batch.ids.size, row.predictors.size), random });
   let loss: TokenLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
   const keep: KeepLoss = (found) => {
@@ -180,6 +185,7 @@ export async function backwardRow(
     else recordBackward(model, row, { share, sums, keep });
     return await readScores(loss as unknown as TokenLoss, row);
   } finally {
+    letGoOfDropout();
     disposeLoss(loss);
     disposeRow(row);
   }

@@ -27,6 +27,7 @@ import {
   writeCheckpoint,
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
+import { dropoutRandom } from './dropout';
 import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
@@ -209,13 +210,14 @@ export class SFTTrainer {
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
+    const random = dropoutRandom(this.config.seed, this.state.step);
     const sums = emptySums(batch.length);
     try {
       for (const [index, row] of rows.entries()) {
         this.stepShare = index / rows.length;
         if (index > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         await this.interruption.breathe();
-        addScores(sums, await backwardRow(this.model, row, gradients, { share, gradientCheckpointing }));
+        addScores(sums, await backwardRow(this.model, row, gradients, { share, gradientCheckpointing, random }));
       }
       const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;
       const norm = (await gradients.norm()) / scale;

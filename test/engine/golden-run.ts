@@ -27,6 +27,8 @@ export interface GoldenOptions {
   steps?: number;
   /** Trains the golden adapter. */
   adapter?: boolean;
+  /** Share of the adapter's inputs that is dropped; the reference drops nothing. */
+  loraDropout?: number;
   /** Settings beside the reference's. */
   config?: Partial<SFTConfig>;
   onStep?: (model: CausalLM) => void;
@@ -36,12 +38,15 @@ export interface GoldenOptions {
 /** Scores the golden ids, then trains for a few steps. */
 export async function goldenRun(
   family: Family,
-  { steps = STEPS, adapter, config, onStep, onNote }: GoldenOptions = {},
+  { steps = STEPS, adapter, loraDropout = 0, config, onStep, onNote }: GoldenOptions = {},
 ): Promise<GoldenRun> {
   const folder = path.join(projectRoot, 'test', 'golden', family);
   const model = await loadModel(path.join(folder, 'model'));
   const adapterFolder = path.join(folder, 'lora_init');
-  if (adapter) await attachAdapter(model, adapterFolder, readAdapterConfig(adapterFolder) as AdapterConfig, { name: folder });
+  if (adapter) {
+    const { settings, ...found } = readAdapterConfig(adapterFolder) as AdapterConfig;
+    await attachAdapter(model, adapterFolder, { ...found, settings: { ...settings, loraDropout } }, { name: folder });
+  }
   const { nll } = await tokenNll(model, read<{ input_ids: number[] }>(family, 'forward.json').input_ids);
   const trainer: SFTTrainer = new SFTTrainer({
     model,

@@ -115,6 +115,7 @@ for (const [what, name, operands, attrs] of [
   ['gradients of the output head', 'TokenLossWeightGrad', [floats(5, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],
   ['sums of rows by id', 'ScatterRows', [floats(7, 8), integers(1, 0, 4, 1, 1, 3, 0)], { count: 6 }],
   ['sums of rows with ids of their own', 'ScatterRows', [floats(3, 8), integers(4, 0, 2)], { count: 6 }],
+  ['factors from a list', 'Dropout', [floats(4, 3), floats(17)], { first: 2 }],
   ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
   ['products with a turned operand', 'BatchMatMul', [floats(8, 5), floats(8, 3)], { transposeA: true }],
   ['batched products', 'BatchMatMul', [floats(2, 3, 5, 8), floats(3, 4, 8)], { transposeB: true }],

@@ -15,14 +15,22 @@ export interface WebGpuRun extends GoldenRun {
   float16: boolean;
 }
 
-async function main(family: Family, steps: number, { fp16, adapter }: { fp16: boolean; adapter: boolean }): Promise<void> {
+/** What is run otherwise than in the reference's first run. */
+interface Variant {
+  fp16?: boolean;
+  adapter?: boolean;
+  loraDropout?: number;
+}
+
+async function main(family: Family, steps: number, { fp16, adapter, loraDropout }: Variant): Promise<void> {
   const { float16 } = await useDevice('webgpu');
   const found: WebGpuRun = { nll: [], log: [], weightBytes: 0, memory: [], notes: [], float16 };
   const run = await goldenRun(family, {
     steps,
     adapter,
+    loraDropout,
     // short rows: a software driver computes their squares slowly
-    config: { fp16, tokensPerMicroBatch: 256 },
+    config: { fp16: fp16 ?? false, tokensPerMicroBatch: 256 },
     onStep: (model) => {
       found.weightBytes = [...model.parameters.values()].reduce((sum, { size }) => sum + 4 * size, 0);
       const { uploadedBytes = 0, downloadedBytes = 0, deviceTensors = 0, deviceBytes = 0 } = engineStatistics() ?? {};
@@ -35,7 +43,13 @@ async function main(family: Family, steps: number, { fp16, adapter }: { fp16: bo
 
 const [family, steps, variant] = process.argv.slice(2);
 
-main(family as Family, Number(steps), { fp16: variant === 'fp16', adapter: variant === 'adapter' }).catch((error: Error) => {
+const variants: Record<string, Variant> = {
+  fp16: { fp16: true },
+  adapter: { adapter: true },
+  dropout: { adapter: true, loraDropout: 0.3 },
+};
+
+main(family as Family, Number(steps), variants[variant] ?? {}).catch((error: Error) => {
   console.error(error.message);
   process.exitCode = 1;
 });

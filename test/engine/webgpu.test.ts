@@ -6,7 +6,8 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { assertGolden, assertLoss, families } from './golden-run';
+import { useDevice } from '../../lib/engine';
+import { assertGolden, assertLoss, families, goldenRun } from './golden-run';
 import type { WebGpuRun } from './webgpu-child';
 
 const SWIFTSHADER = '/usr/lib/chromium';
@@ -64,6 +65,15 @@ test("an adapter on WebGPU: the reference's first training steps, in the memory 
   assert.ok(third.transferred - second.transferred < found.weightBytes / 10);
   assert.equal(third.deviceBytes, second.deviceBytes);
   assert.ok(third.deviceBytes < 2.5 * found.weightBytes, `${third.deviceBytes} bytes on the device, with weights of ${found.weightBytes}`);
+});
+
+test('dropout on WebGPU drops what it does on the CPU', async (t) => {
+  const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '2', 'dropout');
+  if (!found) return;
+  await useDevice('cpu');
+  const expected = await goldenRun('llama', { steps: 2, adapter: true, loraDropout: 0.3, config: { tokensPerMicroBatch: 256 } });
+  const numbers = ({ log }: Pick<WebGpuRun, 'log'>) => log.map(({ loss = 0, grad_norm: norm = 0 }) => [loss, norm]);
+  assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
 });
 
 test('fp16 on WebGPU loses what float32 does within 0.1%, or says that the GPU cannot', async (t) => {

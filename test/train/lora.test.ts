@@ -279,13 +279,6 @@ test('a target module that is no layer of the model is named in a note, as it ha
   for (const fine of [['q_proj', 'layers.1.mlp.up_proj'], 'all-linear', '.*q_proj']) assert.deepEqual(await notesWith(fine), []);
 });
 
-test('lora_dropout is named in a note, as nothing is dropped', async () => {
-  const model = await loadLlama();
-  const trainer = new SFTTrainer({ model, trainDataset: rows, peftConfig: { loraDropout: 0.05 }, config: short });
-  assert.match(trainer.notes.join('\n'), /with lora_dropout 0\.05; here training is without dropout/);
-  model.dispose();
-});
-
 function close(found: number | undefined, expected: number | undefined, relative: number, what: string): void {
   assert.ok(found !== undefined && expected !== undefined, what);
   assert.ok(Math.abs(found - expected) <= relative * Math.abs(expected), `${what}: ${found}, expected ${expected}`);

@@ -50,6 +50,11 @@ export function registerFusedGradients(): void {
     gradFunc: (dy, [x], attrs) => ({ x: () => run('ActivationGrad', { dy: firstOf(dy), x }, attrs) }),
   });
   tf.registerGradient({
+    kernelName: 'Dropout',
+    inputsToSave: ['factors'],
+    gradFunc: (dy, [factors], attrs) => ({ x: () => run('Dropout', { x: firstOf(dy), factors }, attrs) }),
+  });
+  tf.registerGradient({
     kernelName: 'Embedding',
     inputsToSave: ['weight', 'ids'],
     gradFunc: (dy, [weight, ids]) => ({ weight: () => run('ScatterRows', { rows: firstOf(dy), ids }, { count: weight.shape[0] }) }),

@@ -1,0 +1,196 @@
+/** Dropout while training: what is dropped, and that nothing else depends on it. */
+import assert from 'node:assert/strict';
+import { cpSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { beforeEach, describe, type TestContext, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { Dropout, engineStatistics, releaseMemory, useDevice } from '../../lib/engine';
+import { type CausalLM, loadModel, tokenNll } from '../../lib/model';
+import { createRandom, type Random } from '../../lib/random';
+import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
+import { GradientSums } from '../../lib/train/gradients';
+import { backwardRow } from '../../lib/train/loss';
+import { fixtures, golden, hashOf, readJsonFile, rows, sequence, short, temporaryFolder, tinyModel } from './support';
+
+beforeEach(async () => {
+  await useDevice('cpu');
+});
+
+const ones = (tokens: number, features: number) => tf.ones<tf.Rank.R2>([tokens, features]);
+
+describe('the factors', () => {
+  const make = (seed = 5) => new Dropout({ places: 3, tokens: 200, features: 64 }, 0.25, createRandom(seed));
+
+  test('are 0 for about the share, and else scale up', async () => {
+    const dropout = make();
+    for (const place of [0, 1, 2]) {
+      const values = await dropout.apply(ones(200, 64), place).data();
+      const dropped = values.filter((x) => x === 0).length;
+      assert.ok(values.every((x) => x === 0 || Math.abs(x - 4 / 3) < 1e-6));
+      // the deviation of so many draws is 49
+      assert.ok(Math.abs(dropped - 3200) < 250, `${dropped} of 12,800`);
+    }
+    dropout.dispose();
+  });
+
+  test('are the same at a place each time, others at another place and for another seed', async () => {
+    const hash = async (dropout: Dropout, place: number, shape: [number, number] = [200, 64]) =>
+      hashOf(await dropout.apply(ones(...shape), place).data<'float32'>());
+    const [a, b, other] = [make(), make(), make(6)];
+    assert.equal(await hash(a, 1), await hash(a, 1));
+    assert.equal(await hash(a, 1), await hash(b, 1));
+    assert.equal(await hash(a, 2, [100, 16]), await hash(b, 2, [100, 16]));
+    assert.notEqual(await hash(a, 1), await hash(a, 2));
+    assert.notEqual(await hash(a, 1), await hash(other, 1));
+    for (const dropout of [a, b, other]) dropout.dispose();
+  });
+
+  test('of the share 1 leave nothing', async () => {
+    const dropout = new Dropout({ places: 1, tokens: 2, features: 3 }, 1, createRandom(0));
+    assert.deepEqual([...(await dropout.apply(ones(2, 3), 0).data())], [0, 0, 0, 0, 0, 0]);
+    dropout.dispose();
+  });
+
+  for (const backend of ['onnxruntime', 'cpu']) {
+    test(`make a product and its gradients those of plain operations, on ${backend}, and leave no tensor behind`, async () => {
+      await tf.setBackend(backend);
+      const before = tf.memory().numTensors;
+      const dropout = new Dropout({ places: 2, tokens: 5, features: 4 }, 0.5, createRandom(1));
+      const differences = tf.tidy(() => {
+        const [x, weight, dy] = [
+          [5, 4],
+          [2, 4],
+          [5, 2],
+        ].map((shape, i) => tf.randomNormal<tf.Rank.R2>(shape as [number, number], 0, 1, 'float32', i));
+        const factors = dropout.apply(ones(5, 4), 1);
+        const ours = (x: tf.Tensor, weight: tf.Tensor) => dropout.linear(x as tf.Tensor2D, weight as tf.Tensor2D, 1);
+        const plain = (x: tf.Tensor, weight: tf.Tensor) => tf.matMul(tf.mul(x, factors) as tf.Tensor2D, weight as tf.Tensor2D, false, true);
+        const found = [ours(x, weight), ...tf.grads(ours)([x, weight], dy)];
+        const expected = [plain(x, weight), ...tf.grads(plain)([x, weight], dy)];
+        return tf.stack(found.map((a, i) => tf.max(tf.abs(tf.sub(a, expected[i])))));
+      });
+      assert.ok((await differences.data()).every((x) => x < 1e-6));
+      differences.dispose();
+      dropout.dispose();
+      assert.equal(tf.memory().numTensors, before);
+    });
+  }
+});
+
+/** A golden model with another configuration, or with its golden adapter, of whose inputs a share is dropped. */
+interface Variant {
+  family: string;
+  change: Record<string, unknown>;
+  adapter: boolean;
+  share: number;
+}
+
+interface Reference extends Variant {
+  loss: number;
+  grad_norm_per_parameter: Record<string, number>;
+}
+
+function changed(t: TestContext, { family, change, adapter, share }: Variant): Promise<CausalLM> {
+  const folder = temporaryFolder(t);
+  const copyOf = (which: string, file: string, keys: Record<string, unknown>): string => {
+    const copy = path.join(folder, which);
+    cpSync(path.join(golden, family, which), copy, { recursive: true });
+    writeFileSync(path.join(copy, file), JSON.stringify({ ...readJsonFile<object>(copy, file), ...keys }));
+    return copy;
+  };
+  const base = copyOf('model', 'config.json', change);
+  return loadModel(adapter ? copyOf('lora_trained', 'adapter_config.json', { base_model_name_or_path: base, lora_dropout: share }) : base);
+}
+
+/** Drops every fourth feature of each token, whatever the place. */
+function everyFourth(): Random {
+  let drawn = 0;
+  return { ...createRandom(0), next: () => (drawn++ % 4 === 1 ? 0 : 0.9) };
+}
+
+describe('loss and gradients are those of transformers and PEFT that drop the same', () => {
+  for (const reference of readJsonFile<Reference[]>(fixtures, 'dropout.json')) {
+    const { family, change, adapter, loss, grad_norm_per_parameter: norms } = reference;
+    const settings = [JSON.stringify(change), ...(adapter ? ['an adapter'] : [])].join(', ');
+    for (const gradientCheckpointing of [false, true]) {
+      test(`${family}: ${settings}${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
+        const model = await changed(t, reference);
+        t.after(() => model.dispose());
+        const inputIds = Int32Array.from(readJsonFile<{ input_ids: number[] }>(golden, family, 'forward.json').input_ids);
+        const parts = [{ sequence: { inputIds, lossMask: new Uint8Array(inputIds.length).fill(1) }, microBatch: 0 }];
+        const share = tf.scalar(1 / (inputIds.length - 1));
+        const sums = new GradientSums();
+        const { nll } = await backwardRow(model, parts, sums, { share, gradientCheckpointing, random: everyFourth() });
+        const found = nll.reduce((sum, x) => sum + x, 0) / nll.length;
+        assert.ok(Math.abs(found - loss) < 1e-5 * loss, `loss ${found}, expected ${loss}`);
+        const gradients = new Map(sums.entries());
+        assert.equal(gradients.size, Object.keys(norms).length);
+        for (const [name, norm] of Object.entries(norms)) {
+          const values = await (
+            gradients.get(name.replace('.default', '').replace('lm_head', 'embed_out')) as tf.Variable
+          ).data<'float32'>();
+          const own = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
+          assert.ok(Math.abs(own - norm) < 1e-4 * norm + 1e-7, `${name}: ${own}, expected ${norm}`);
+        }
+        sums.dispose();
+        share.dispose();
+      });
+    }
+  }
+});
+
+/** A run with dropout in the adapter, and of OPT's hidden states too. */
+async function run(
+  t: TestContext,
+  settings: Partial<SFTConfig> = {},
+  loraDropout = 0.3,
+  resume?: string,
+): Promise<{ log: readonly LogRecord[]; matrices: string[] }> {
+  const model = await changed(t, { family: 'opt', change: { dropout: 0.2 }, adapter: false, share: 0 });
+  t.after(() => model.dispose());
+  const peftConfig = { r: 4, loraDropout, targetModules: 'all-linear' };
+  const trainer = new SFTTrainer({ model, trainDataset: rows, peftConfig, config: { ...short, tokensPerMicroBatch: 300, ...settings } });
+  await trainer.train({ resumeFromCheckpoint: resume });
+  const parameters = [...(model.adapter?.parameters.values() ?? [])];
+  return { log: trainer.log, matrices: await Promise.all(parameters.map(async (matrix) => hashOf(await matrix.data<'float32'>()))) };
+}
+
+test('the same seed drops the same, with gradient checkpointing too; another one, or another share, does not', async (t) => {
+  const first = await run(t);
+  assert.deepEqual(await run(t), first);
+  assert.deepEqual(await run(t, { gradientCheckpointing: true }), first);
+  const others = [await run(t, { seed: 8, dataSeed: 7 }), await run(t, {}, 0.1), await run(t, {}, 0)];
+  for (const { log } of others) assert.notEqual(log[1].loss, first.log[1].loss);
+});
+
+test('a resumed run drops what an uninterrupted one does', async (t) => {
+  const outputDir = temporaryFolder(t);
+  const whole = await run(t, { outputDir, saveStrategy: 'steps', saveSteps: 2 });
+  assert.deepEqual(await run(t, { outputDir: temporaryFolder(t) }, 0.3, path.join(outputDir, 'checkpoint-2')), whole);
+});
+
+test('nothing is dropped when the model is evaluated or read, and no tensor is left behind', async (t) => {
+  const model = await tinyModel(t);
+  const ids = [...sequence(40).inputIds];
+  const trainer = new SFTTrainer({
+    ...{ model, trainDataset: rows, evalDataset: rows.slice(0, 8), peftConfig: { loraDropout: 0.5 } },
+    config: { ...short, learningRate: 0 },
+  });
+  const before = { ...(await trainer.evaluate()), nll: (await tokenNll(model, ids)).nll };
+  await trainer.train();
+  const tensors = tf.memory().numTensors;
+  await trainer.train();
+  assert.equal(tf.memory().numTensors, tensors);
+  assert.deepEqual((await tokenNll(model, ids)).nll, before.nll);
+  assert.equal((await trainer.evaluate()).eval_loss, before.eval_loss);
+});
+
+test('layers of one kind share their graphs under gradient checkpointing', async (t) => {
+  const compilations = async (loraDropout: number): Promise<number> => {
+    releaseMemory();
+    const before = engineStatistics()?.compilations ?? 0;
+    await run(t, { maxSteps: 1, gradientCheckpointing: true }, loraDropout);
+    return (engineStatistics()?.compilations ?? 0) - before;
+  };
+  assert.equal(await compilations(0.1), await compilations(0));
+});
