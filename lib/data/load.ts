@@ -44,12 +44,13 @@ export interface LoadDatasetOptions extends DatasetOptions {
  */
 export async function loadDataset(place: string, options: LoadDatasetOptions = {}): Promise<Dataset> {
   const { split: text = 'train', textField } = options;
-  const { split, bounds } = parseSplit(text);
+  const { split, most, bounds } = parseSplit(text);
   const all: RawRows = { values: [], origins: [] };
-  for (const file of await filesOf(place, { ...options, split })) {
-    const { values, origins } = await readRows(file);
+  for await (const file of filesOf(place, { ...options, split, inTurn: most < Infinity })) {
+    const { values, origins } = await readRows(file, Math.max(1, most - all.values.length));
     for (const value of values) all.values.push(value);
     for (const origin of origins) all.origins.push(origin);
+    if (all.values.length >= Math.max(1, most)) break;
   }
   // what is outside of the part that is asked for need not be in order
   const [from, to] = bounds(all.values.length);
@@ -83,15 +84,27 @@ function notesOf(textField = 'text'): string[] {
 /** How datasets calls what reads files of these kinds, in the place of a dataset's name; here files tell themselves. */
 const READERS: readonly string[] = ['json', 'csv', 'parquet'];
 
+interface FileOptions extends LoadDatasetOptions {
+  split: string;
+  /** Whether each file of the Hub is downloaded when it is asked for, as the last ones may not be; else all at once. */
+  inTurn: boolean;
+}
+
 /** The files that a split's rows are in. */
-async function filesOf(place: string, options: LoadDatasetOptions & { split: string }): Promise<string[]> {
+async function* filesOf(place: string, options: FileOptions): AsyncGenerator<string> {
   const { split, config, dataDir, dataFiles } = options;
   const choice: DataChoice = { split, config, dataDir, dataFiles: dataFiles === undefined ? undefined : [dataFiles].flat() };
+  const isHere = existsSync(place) || (choice.dataFiles && READERS.includes(place));
+  if (!isHere && canBeId(place)) yield* filesOnHub(place, choice, options);
+  else yield* filesHere(place, choice);
+}
+
+function filesHere(place: string, choice: DataChoice): string[] {
+  const { dataDir, dataFiles } = choice;
   if (isFolder(place)) return filesInFolder(place, choice);
   if (existsSync(place)) return [soleFile(place, choice)];
-  if (choice.dataFiles && READERS.includes(place))
-    return choice.dataFiles.map((file) => (dataDir === undefined || path.isAbsolute(file) ? file : path.join(dataDir, file)));
-  if (canBeId(place)) return filesOnHub(place, choice, options);
+  if (dataFiles && READERS.includes(place))
+    return dataFiles.map((file) => (dataDir === undefined || path.isAbsolute(file) ? file : path.join(dataDir, file)));
   if (isId(place) && path.extname(place) === '')
     throw new UserError(
       `There is no file or folder ${place} in ${process.cwd()}; check the path, or name a dataset on the Hub with its owner, like org/name.`,
@@ -115,14 +128,16 @@ function soleFile(file: string, { config, dataDir, dataFiles }: DataChoice): str
   return file;
 }
 
-async function filesOnHub(id: string, choice: DataChoice, options: DatasetOptions): Promise<string[]> {
+async function* filesOnHub(id: string, choice: DataChoice, options: FileOptions): AsyncGenerator<string> {
   const { folder, names, fetch } = await openDataset(id, options);
   const fetched = async (wanted: readonly string[]): Promise<string[]> => {
     await fetch(wanted);
     return wanted.map((name) => path.join(folder, name));
   };
   const readme = names.includes(CARD) ? readText((await fetched([CARD]))[0]) : '';
-  return fetched(chooseFiles(names, readme, choice, `The dataset ${id}`));
+  const chosen = chooseFiles(names, readme, choice, `The dataset ${id}`);
+  if (!options.inTurn) yield* await fetched(chosen);
+  else for (const name of chosen) yield* await fetched([name]);
 }
 
 /** Whether a name that is no path here is looked for on the Hub. */
@@ -133,9 +148,10 @@ function canBeId(place: string): boolean {
 /** Bytes that tell of a file's kind. */
 const START = 64;
 
-async function readRows(file: string): Promise<RawRows> {
+/** @param most so many rows are enough, if that saves time */
+async function readRows(file: string, most: number): Promise<RawRows> {
   const start = statusOf(file)?.isFile() === true ? readStart(file, START).toString('latin1') : '';
-  if (start.startsWith('PAR1')) return readParquetRows(file);
+  if (start.startsWith('PAR1')) return readParquetRows(file, most);
   // JSON under such a name is read all the same
   if (/\.[ct]sv(\.gz)?$/i.test(file) && !/^(?:\xef\xbb\xbf)?\s*[[{]/.test(start)) return readCsvRows(file);
   checkKind(file);

@@ -5,8 +5,11 @@ import type { RawRows } from './json-rows';
 /** More do not fit into memory as objects; a file that says so is broken. */
 const MOST_ROWS = 50_000_000;
 
-/** @throws UserError when the file is broken, or of a kind of Parquet that cannot be read */
-export async function readParquetRows(file: string): Promise<RawRows> {
+/**
+ * @param most so many rows are enough, the first ones; groups of rows behind them are not decoded
+ * @throws UserError when the file is broken, or of a kind of Parquet that cannot be read
+ */
+export async function readParquetRows(file: string, most = Infinity): Promise<RawRows> {
   const [{ asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema }, { compressors }] = await Promise.all([
     import('hyparquet'),
     import('hyparquet-compressors'),
@@ -16,8 +19,9 @@ export async function readParquetRows(file: string): Promise<RawRows> {
     const metadata = await parquetMetadataAsync(buffer);
     if (metadata.num_rows > MOST_ROWS) throw new Error(`${metadata.num_rows} rows are more than the ${MOST_ROWS} that can be`);
     checkLayout({ ...metadata, schema: parquetSchema(metadata) }, buffer.byteLength);
-    const rows = await parquetReadObjects({ file: buffer, metadata, compressors, utf8: false, parsers: { stringFromBytes } });
-    if (rows.length !== Number(metadata.num_rows)) throw new Error(`${rows.length} rows instead of ${metadata.num_rows}`);
+    const rowEnd = Math.min(Number(metadata.num_rows), most);
+    const rows = await parquetReadObjects({ file: buffer, metadata, rowEnd, compressors, utf8: false, parsers: { stringFromBytes } });
+    if (rows.length !== rowEnd) throw new Error(`${rows.length} rows instead of ${rowEnd}`);
     const values = rows.map(plain);
     return { values, origins: values.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
   } catch (error) {

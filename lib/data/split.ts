@@ -4,6 +4,8 @@ import { UserError } from '../errors';
 /** Bounds of rows; undefined where the split has an end. */
 export interface Slice {
   readonly split: string;
+  /** How many rows, from the first on, have to be read for it; Infinity where all of them must be counted. */
+  readonly most: number;
   /** Which rows of so many: the first, and the one behind the last. */
   bounds(rows: number): [from: number, to: number];
 }
@@ -24,7 +26,8 @@ export function parseSplit(text: string): Slice {
     const rows = inPercent ? roundHalfEven((number * length) / 100) : number;
     return Math.max(0, Math.min(length, rows < 0 ? length + rows : rows));
   };
-  return { split, bounds: (length) => [bound(from, 0, length), bound(to, length, length)] };
+  const most = inPercent || to === undefined || Number(to) < 0 || Number(from ?? 0) < 0 ? Infinity : Number(to);
+  return { split, most, bounds: (length) => [bound(from, 0, length), bound(to, length, length)] };
 }
 
 /** Python's `round`: what lies halfway goes to the even neighbour. */

@@ -50,6 +50,23 @@ test("a split of the Hub's dataset is downloaded into the shared cache, once, an
   });
 });
 
+test('of a part whose end is said no more files are downloaded than it takes', async () => {
+  for (const [split, length, downloaded] of [
+    ['train[:60]', 60, 1],
+    ['train[10:30]', 20, 1],
+    ['train[:0]', 0, 1],
+    ['train[:61]', 61, 2],
+    ['train[-5:]', 5, 2],
+    ['train[:50%]', 60, 2],
+    ['train', 120, 2],
+  ] as const) {
+    await withDataset(files, async ({ repository }) => {
+      assert.equal((await loadDataset(ID, { split })).length, length, split);
+      assert.equal(fs.readdirSync(path.join(repository, 'snapshots', COMMIT, 'data')).length, downloaded, split);
+    });
+  }
+});
+
 test('a token goes to the Hub, and not to where it keeps large files', async () => {
   await withDataset(files, async ({ hub, env }) => {
     hub.faults.gatedFor = 'hf_good';

@@ -34,6 +34,7 @@ describe('Parquet', () => {
     test(`of ${compression} compression has the rows that Python wrote`, async () => {
       const { values, origins } = await readParquetRows(path.join(fixtures, `rows-${compression}.parquet`));
       assert.deepEqual(values, expected);
+      assert.deepEqual((await readParquetRows(path.join(fixtures, `rows-${compression}.parquet`), 7)).values, expected.slice(0, 7));
       assert.deepEqual(origins[26], { source: path.join(fixtures, `rows-${compression}.parquet`), row: 27, unit: 'row' });
     });
   }
