@@ -29,6 +29,7 @@ export const scriptFields = {
     ),
   ),
   use_rslora: flag(false, 'Scale by lora_alpha / √lora_r instead.'),
+  use_dora: flag(false, "DoRA: train the lengths of the adapted weights' rows on their own."),
 };
 
 type FieldValue<F> = F extends Field<infer T> ? T : never;
@@ -53,7 +54,6 @@ const QUANTIZATION_KEYS = /^(?:bnb_4bit_\w+|use_bnb_nested_quant)$/;
 
 /** Keys that ask for an adapter of a kind that is not there; refused unless switched off, if there is to be an adapter at all. */
 const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
-  use_dora: 'DoRA is not available: set use_dora: false',
   lora_modules_to_save: 'an adapter trains its own matrices alone: remove it',
   lora_target_parameters: 'only linear layers can have an adapter: name them in lora_target_modules',
 };
@@ -110,10 +110,11 @@ export function readScriptArguments(
 
 /** What the adapter is made like; undefined where all weights are trained. */
 export function peftConfigOf(script: ScriptArguments): LoraConfig | undefined {
-  const { lora_r: r, lora_alpha: loraAlpha, lora_dropout: loraDropout, lora_target_modules: targets, use_rslora: useRslora } = script;
+  const { lora_r: r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, use_dora: useDora } = script;
+  const targets = script.lora_target_modules;
   // as in TRL, a list of one is its entry, which may be all-linear or a pattern
   const targetModules = Array.isArray(targets) && targets.length === 1 ? targets[0] : (targets ?? undefined);
-  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, targetModules } : undefined;
+  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, useDora, targetModules } : undefined;
 }
 
 /** A list of names. */

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { readJson } from '../files';
 import { isObject, showValue } from '../json';
-import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, peftKeys, settingsFor } from './lora';
+import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, partsOf, peftKeys, settingsFor } from './lora';
 import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype } from './types';
 
@@ -40,6 +40,7 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
     lora_alpha: loraAlpha,
     lora_dropout: loraDropout = 0,
     use_rslora: useRslora = false,
+    use_dora: useDora = false,
     target_modules: targets,
     ...others
   } = rest;
@@ -52,12 +53,13 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
   if (!Number.isInteger(r) || (r as number) < 1) refuse('r', r, 'a whole number, at least 1');
   if (!(typeof loraAlpha === 'number' && loraAlpha > 0)) refuse('lora_alpha', loraAlpha, 'a number above 0');
   if (typeof useRslora !== 'boolean') refuse('use_rslora', useRslora, 'true or false');
+  if (typeof useDora !== 'boolean') refuse('use_dora', useDora, 'true or false');
   if (!(typeof loraDropout === 'number' && loraDropout >= 0 && loraDropout < 1))
     refuse('lora_dropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targets === 'string' ? [targets] : targets;
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) refuse('target_modules', targets, 'a list of names');
   refuseOtherKinds(others, refuse);
-  const settings = { r, loraAlpha, loraDropout, useRslora, targetModules: targets } as unknown as LoraSettings;
+  const settings = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets } as unknown as LoraSettings;
   return { file, settings, base: { name: base as string, revision: typeof revision === 'string' ? revision : undefined } };
 }
 
@@ -84,8 +86,8 @@ function isOff(value: unknown): boolean {
 export async function attachAdapter(model: CausalLM, directory: string, { settings }: AdapterConfig, base: AdapterBase): Promise<void> {
   const file = await openSafetensors(path.join(directory, ADAPTER_WEIGHTS));
   try {
-    const layers = layersIn(file, model, settings.r);
-    const matrices = layers.flatMap(({ a, b }) => [a, b]);
+    const layers = layersIn(file, model, settings);
+    const matrices = layers.flatMap(partsOf);
     try {
       for (const matrix of matrices) matrix.fill(await file.read(matrix.name));
     } catch (error) {
@@ -99,11 +101,11 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
 }
 
 /** The model's layers for which the file has matrices. @throws UserError when it has others, or they have another shape */
-function layersIn({ file, tensors }: SafetensorsFile, model: CausalLM, r: number): LoraLayer[] {
+function layersIn({ file, tensors }: SafetensorsFile, model: CausalLM, settings: LoraSettings): LoraLayer[] {
   const layers = [...model.linears.values()]
-    .map((layer) => declareLayer(layer, r))
-    .filter(({ a, b }) => tensors.has(a.name) || tensors.has(b.name));
-  const matrices = layers.flatMap(({ a, b }) => [a, b]);
+    .map((layer) => declareLayer(layer, settings))
+    .filter((layer) => partsOf(layer).some(({ name }) => tensors.has(name)));
+  const matrices = layers.flatMap(partsOf);
   for (const { name, shape } of matrices) {
     const found = tensors.get(name)?.shape;
     if (!found) throw new UserError(`${file}: the tensor "${name}" is missing; the file is incomplete: save the adapter again.`);

@@ -59,6 +59,7 @@ export abstract class Decoder implements CausalLM {
   }
 
   forward(pass: ForwardPass): tf.Tensor2D {
+    this.adapter?.prepare();
     const { embed, layers, finish } = this.stages(pass);
     let x = embed();
     for (const layer of layers) x = layer(x);

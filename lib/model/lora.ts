@@ -9,6 +9,7 @@ import { computeRecorded, type Dropout, linear } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { showValue } from '../json';
 import { createRandom } from '../random';
+import { RowNorms } from './dora';
 import { type Linear, Parameter } from './layers';
 import type { CausalLM } from './types';
 
@@ -27,6 +28,8 @@ export interface LoraConfig {
   useRslora?: boolean;
   /** Share of the adapter's inputs that is dropped while training. Default 0. */
   loraDropout?: number;
+  /** DoRA (Liu et al. 2024): the lengths of the adapted weights' rows are trained on their own. Default false. */
+  useDora?: boolean;
 }
 
 /** A complete `LoraConfig`. */
@@ -36,6 +39,7 @@ export interface LoraSettings {
   readonly targetModules: readonly string[] | string;
   readonly useRslora: boolean;
   readonly loraDropout: number;
+  readonly useDora: boolean;
 }
 
 /** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING). */
@@ -62,6 +66,8 @@ export interface LoraLayer {
   readonly a: Parameter<tf.Rank.R2>;
   /** [out, r] */
   readonly b: Parameter<tf.Rank.R2>;
+  /** [out]: the lengths of the rows (dora.ts), where they are trained. */
+  readonly magnitude?: Parameter<tf.Rank.R1>;
 }
 
 /** An adapter at work in a model: its layers compute with it, and it alone is trained. `model.dispose` frees it too. */
@@ -71,6 +77,8 @@ export class LoraAdapter {
   /** While set, as in training, what is dropped of the layers' inputs (dropout.ts). */
   dropout?: Dropout;
   private readonly scaling: tf.Scalar;
+  /** Of each layer, where their lengths are trained. */
+  private readonly norms: readonly RowNorms[];
 
   /**
    * @param layers with values; the adapter owns them from now on
@@ -81,10 +89,46 @@ export class LoraAdapter {
     readonly layers: readonly LoraLayer[],
     readonly base: AdapterBase | null,
   ) {
-    this.parameters = new Map(layers.flatMap(({ a, b }) => [a, b]).map(({ name, value }) => [name, value as unknown as tf.Variable]));
+    this.parameters = new Map(layers.flatMap(partsOf).map(({ name, value }) => [name, value as unknown as tf.Variable]));
     // a tensor, fed once for all layers: a number would be another feed of the graph for each
     this.scaling = tf.keep(tf.scalar(scalingOf(settings)));
-    for (const [index, layer] of layers.entries()) layer.linear.adapter = (x, y) => tf.add(y, this.update(layer, x, index));
+    const { scaling } = this;
+    this.norms = settings.useDora ? layers.map(({ linear: { weight }, a, b }) => new RowNorms({ weight, a, b }, scaling)) : [];
+    for (const [index, layer] of layers.entries()) layer.linear.adapter = (x, y) => this.output(layer, { x, y, index });
+  }
+
+  /** Gets ready to compute with the matrices as they are now: before a pass, outside of what its gradient is taken of. */
+  prepare(): void {
+    for (const norms of this.norms) norms.refresh();
+  }
+
+  /** Makes the lengths those of the weights, so that a fresh adapter changes nothing. */
+  startLengths(): void {
+    for (const [index, { magnitude }] of this.layers.entries()) tf.tidy(() => magnitude?.value.assign(this.norms[index].ofWeight()));
+    computeRecorded();
+  }
+
+  /** Says that the matrices were changed in place. */
+  wasUpdated(): void {
+    for (const norms of this.norms) norms.forget();
+  }
+
+  /**
+   * The adapted layer's output: y + scaling · (x Aᵀ) Bᵀ; with lengths (m / n) · (x Wᵀ + scaling · (x Aᵀ) Bᵀ) + b. Where some of x is dropped,
+   * that counts for what the adapter changes, as in PEFT: y + (m / n − 1) · x' Wᵀ + (m / n) · scaling · (x' Aᵀ) Bᵀ.
+   * @param y x Wᵀ + b
+   */
+  private output(layer: LoraLayer, { x, y, index }: { x: tf.Tensor2D; y: tf.Tensor2D; index: number }): tf.Tensor2D {
+    const update = this.update(layer, x, index);
+    if (!layer.magnitude) return tf.add(y, update);
+    const { weight, bias } = layer.linear;
+    const scale = tf.div(layer.magnitude.tensor, this.norms[index].tensor);
+    if (this.dropout) {
+      const product = this.dropout.linear(x, weight.tensor, index);
+      return tf.add(tf.sub(y, product), tf.mul(scale, tf.add(product, update)));
+    }
+    if (!bias) return tf.mul(scale, tf.add(y, update));
+    return tf.add(tf.mul(scale, tf.add(tf.sub(y, bias.tensor), update)), bias.tensor);
   }
 
   /** scaling · (x Aᵀ) Bᵀ, in training of what is left of x; scaled where it is narrowest. */
@@ -93,22 +137,26 @@ export class LoraAdapter {
     return linear(tf.mul(inner, this.scaling), b.tensor);
   }
 
-  /** Adds the updates to the weights, W ← W + scaling · B A. */
+  /** Adds the updates to the weights, W ← W + scaling · B A, and with lengths W ← (m / n) · (W + scaling · B A). */
   merge(): void {
-    for (const { linear: layer, a, b } of this.layers) {
+    this.prepare();
+    for (const [index, { linear: layer, a, b, magnitude }] of this.layers.entries()) {
       const { value } = layer.weight;
-      tf.tidy(() => value.assign(tf.add(value, tf.mul(tf.matMul(b.tensor, a.tensor), this.scaling)) as tf.Tensor2D));
+      tf.tidy(() => {
+        const sum: tf.Tensor2D = tf.add(value, tf.mul(tf.matMul(b.tensor, a.tensor), this.scaling));
+        value.assign(magnitude ? tf.mul(sum, tf.expandDims(tf.div(magnitude.tensor, this.norms[index].tensor), 1)) : sum);
+      });
       // one after the other: together, old and new weights of all layers would need memory at once
       computeRecorded();
     }
   }
 
   dispose(): void {
-    for (const { linear: layer, a, b } of this.layers) {
-      layer.adapter = undefined;
-      a.dispose();
-      b.dispose();
+    for (const layer of this.layers) {
+      layer.linear.adapter = undefined;
+      for (const part of partsOf(layer)) part.dispose();
     }
+    for (const norms of this.norms) norms.dispose();
     this.scaling.dispose();
   }
 }
@@ -118,21 +166,31 @@ function scalingOf({ r, loraAlpha, useRslora }: LoraSettings): number {
 }
 
 /** The settings under PEFT's keys. A plain name is written as a list: PEFT takes every text for a pattern of whole names. */
-export function peftKeys({ r, loraAlpha, loraDropout, useRslora, targetModules }: LoraSettings): Record<string, unknown> {
+export function peftKeys({ r, loraAlpha, loraDropout, useRslora, targetModules, useDora }: LoraSettings): Record<string, unknown> {
   const targets = isPlainName(targetModules) ? [targetModules] : targetModules;
-  return { r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targets };
+  return {
+    ...{ r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targets },
+    // left out where off: a run that was begun before the key was there is continued
+    ...(useDora && { use_dora: true }),
+  };
 }
 
-/** The matrices of a layer, still without values. */
-export function declareLayer(layer: Linear, r: number): LoraLayer {
+/** The parts of a layer, named as in PEFT's files, still without values. */
+export function declareLayer(layer: Linear, { r, useDora }: Pick<LoraSettings, 'r' | 'useDora'>): LoraLayer {
   const [out, features] = layer.weight.shape;
-  const matrix = (which: 'A' | 'B', shape: [number, number]) => new Parameter<tf.Rank.R2>(fileName(layer.name, which), shape, 'zeros');
-  return { linear: layer, a: matrix('A', [r, features]), b: matrix('B', [out, r]) };
+  const declare = <R extends tf.Rank>(which: string, shape: tf.ShapeMap[R]): Parameter<R> =>
+    new Parameter<R>(`base_model.model.${layer.name}.lora_${which}`, shape, 'zeros');
+  return {
+    linear: layer,
+    a: declare<tf.Rank.R2>('A.weight', [r, features]),
+    b: declare<tf.Rank.R2>('B.weight', [out, r]),
+    magnitude: useDora ? declare<tf.Rank.R1>('magnitude_vector', [out]) : undefined,
+  };
 }
 
-/** What a matrix is called in PEFT's files. */
-function fileName(module: string, which: 'A' | 'B'): string {
-  return `base_model.model.${module}.lora_${which}.weight`;
+/** What is trained of a layer. */
+export function partsOf({ a, b, magnitude }: LoraLayer): Parameter[] {
+  return [a, b, ...(magnitude ? [magnitude] : [])] as unknown as Parameter[];
 }
 
 /**
@@ -152,13 +210,15 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
   const settings = { ...asked, targetModules: namesOf(asked.targetModules, targets) };
   const random = createRandom(seed);
   const layers = targets.map((target) => {
-    const layer = declareLayer(target, settings.r);
+    const layer = declareLayer(target, settings);
     const bound = 1 / Math.sqrt(layer.a.shape[1]);
     layer.a.fill(Float32Array.from({ length: layer.a.shape[0] * layer.a.shape[1] }, () => bound * (2 * random.next() - 1)));
     layer.b.fill(new Float32Array(layer.b.shape[0] * layer.b.shape[1]));
+    layer.magnitude?.fill(new Float32Array(layer.magnitude.shape[0]));
     return layer;
   });
   model.adapter = new LoraAdapter(settings, layers, baseOf(model));
+  model.adapter.startLengths();
   return model.adapter;
 }
 
@@ -186,13 +246,13 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 }
 
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
-  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, targetModules: targets, ...others } = config;
+  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, targetModules: targets, ...others } = config;
   const targetModules = targets ?? USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES;
   // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
   const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
   if (other !== undefined)
     throw new UserError(
-      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora and loraDropout, and no other kinds of LoRA.`,
+      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora, loraDropout and useDora, and no other kinds of LoRA.`,
     );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
@@ -200,11 +260,12 @@ function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSe
   if (!Number.isInteger(r) || r < 1) refuse('r', r, 'a whole number, at least 1');
   if (!(Number.isFinite(loraAlpha) && loraAlpha > 0)) refuse('loraAlpha', loraAlpha, 'a number above 0');
   if (typeof useRslora !== 'boolean') refuse('useRslora', useRslora, 'true or false');
+  if (typeof useDora !== 'boolean') refuse('useDora', useDora, 'true or false');
   if (!(loraDropout >= 0 && loraDropout < 1)) refuse('loraDropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
   if (!Array.isArray(names) || names.length === 0 || !names.every((name) => typeof name === 'string' && name !== ''))
     refuse('targetModules', targetModules, "names of linear layers such as ['q_proj', 'v_proj'], or 'all-linear'");
-  return { r, loraAlpha, useRslora, loraDropout, targetModules };
+  return { r, loraAlpha, useRslora, loraDropout, useDora, targetModules };
 }
 
 /** What is written of the modules that were asked for: 'all-linear' by its names, as PEFT does. */

@@ -45,6 +45,8 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
       `${model.source} stretches its positions with the length of the text (dynamic RoPE), which an exported model cannot.`,
     );
   const sizes = sizesFor(model);
+  // before the recording: what it finds is a constant of the graph
+  model.adapter?.prepare();
   const program = new OnnxProgram(sizes);
   const record = (): Record<string, tf.Tensor> => outputsOf(model, program, sizes, dtype);
   const outputs = tf.tidy(() => (dtype === 'q8' ? inBytes(model, program, record) : record()));

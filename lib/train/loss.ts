@@ -174,6 +174,7 @@ export async function backwardRow(
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
   const letGoOfDropout = startDropout(model, row.batch, { tokens: Math.max(row.batch.ids.size, row.predictors.size), random });
+  model.adapter?.prepare();
   let loss: TokenLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
   const keep: KeepLoss = (found) => {

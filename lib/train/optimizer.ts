@@ -73,7 +73,10 @@ export function clipFactor(norm: number, maxGradNorm: number): number {
 
 const WITHOUT_DECAY = /bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/;
 
-/** Whether weight decay applies to a parameter: to matrices, not to biases and norms (transformers' `get_decay_parameter_names`). */
+/**
+ * Whether weight decay applies to a parameter: to matrices and to an adapter's lengths of rows, not to biases and norms (transformers'
+ * `get_decay_parameter_names`).
+ */
 export function decays(name: string, shape: readonly number[]): boolean {
-  return shape.length >= 2 && !WITHOUT_DECAY.test(name.toLowerCase());
+  return (shape.length >= 2 || name.endsWith('.lora_magnitude_vector')) && !WITHOUT_DECAY.test(name.toLowerCase());
 }

@@ -226,6 +226,7 @@ export class SFTTrainer {
       if (!Number.isFinite(loss) || (overflowed && scale <= 1)) throw notFinite({ loss, norm, learningRate }, this.state, this.config);
       if (!overflowed) {
         optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm) / scale);
+        this.model.adapter?.wasUpdated();
         gradients.wereUsed();
       }
       this.pace.seconds += (performance.now() - started) / 1000;

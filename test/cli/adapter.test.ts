@@ -49,8 +49,9 @@ test('flags name the layers in words or all of them; a full run into the same fo
   await tunebookJson([...common, '--use_peft', '--lora_target_modules', 'all-linear'], { cwd: folder });
   assert.deepEqual(targets(), ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']);
   const recipe = put(folder, 'recipe.yaml', 'use_peft: true\nlora_target_modules:\n- all-linear\n');
-  await tunebookJson([...common, '--config', recipe], { cwd: folder });
+  await tunebookJson([...common, '--config', recipe, '--use_dora'], { cwd: folder });
   assert.equal(targets().length, 7);
+  assert.match(readFileSync(path.join(folder, 'out', 'adapter_config.json'), 'utf8'), /"use_dora": true/);
   await tunebookJson(common, { cwd: folder });
   const files = readdirSync(path.join(folder, 'out'));
   assert.ok(files.includes('model.safetensors') && !files.some((name) => name.startsWith('adapter_')), files.join());
@@ -62,7 +63,7 @@ describe('refused in one sentence:', () => {
   test('what an adapter cannot be here', async (t) => {
     const cwd = workFolder(t);
     await refuses([...sft, '--lora_r', '0'], /lora_r is "0", but must be a whole number, at least 1/, { cwd });
-    await refuses([...sft, '--use_dora', 'true'], /use_dora is "true", but DoRA is not available/, { cwd });
+    await refuses([...sft, '--use_dora', 'maybe'], /use_dora is "maybe", but must be/, { cwd });
     await refuses([...sft, '--lora_modules_to_save', 'lm_head'], /lora_modules_to_save is "lm_head", but an adapter trains/, { cwd });
     await refuses([...sft, '--lora_target_modules', 'c_attn'], /"c_attn", are no layers of the model; its linear layers are q_proj/, {
       cwd,

@@ -237,7 +237,8 @@ test('what cannot be is refused, in one sentence, and the model stays as it was'
   refused({ loraAlpha: 0 }, /loraAlpha of the adapter is 0/);
   refused({ loraDropout: 1 }, /loraDropout of the adapter is 1/);
   refused({ r: 4, lora_alpha: 16 }, /^UserError: lora_alpha is no setting of an adapter; there are r, loraAlpha, targetModules, /);
-  refused({ useDora: true }, /useDora is no setting of an adapter;.* no other kinds of LoRA/);
+  refused({ useDora: 1 }, /useDora of the adapter is 1, but must be true or false/);
+  refused({ useQalora: true }, /useQalora is no setting of an adapter;.* no other kinds of LoRA/);
   refused({ targetModules: [] }, /targetModules of the adapter is \[\]/);
   refused(
     { targetModules: ['query_key_value'] },

@@ -1,0 +1,197 @@
+/** DoRA: forward pass, gradients, files and merging are PEFT's, and nothing depends on when the norms of the rows are found. */
+import assert from 'node:assert/strict';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { beforeEach, describe, type TestContext, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { engineStatistics, releaseMemory, useDevice } from '../../lib/engine';
+import { addAdapter, type CausalLM, loadModel, mergeAdapter, saveModel, tokenNll } from '../../lib/model';
+import { createRandom, type Random } from '../../lib/random';
+import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
+import { GradientSums } from '../../lib/train/gradients';
+import { backwardRow } from '../../lib/train/loss';
+import { decays } from '../../lib/train/optimizer';
+import { fixtures, golden, hashOf, readJsonFile, rows, short, temporaryFolder, tinyModel } from './support';
+
+beforeEach(async () => {
+  await useDevice('cpu');
+});
+
+interface Reference {
+  family: string;
+  share: number;
+  loss: number;
+  loss_of_merged?: number;
+  grad_norm_per_parameter: Record<string, number>;
+}
+
+const references = readJsonFile<Reference[]>(fixtures, 'dora.json');
+const idsOf = (family: string): number[] => readJsonFile<{ input_ids: number[] }>(golden, family, 'forward.json').input_ids;
+
+/** PEFT's adapter on its golden model. */
+function peftAdapter(t: TestContext, { family, share }: Pick<Reference, 'family' | 'share'>): Promise<CausalLM> {
+  const folder = path.join(temporaryFolder(t), 'adapter');
+  cpSync(path.join(fixtures, 'dora', family), folder, { recursive: true });
+  const config = readJsonFile<object>(folder, 'adapter_config.json');
+  const changes = { base_model_name_or_path: path.join(golden, family, 'model'), lora_dropout: share };
+  writeFileSync(path.join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...changes }));
+  return loadModel(folder);
+}
+
+/** Drops every fourth feature of each token, whatever the place. */
+function everyFourth(): Random {
+  let drawn = 0;
+  return { ...createRandom(0), next: () => (drawn++ % 4 === 1 ? 0 : 0.9) };
+}
+
+async function lossOn(model: CausalLM, ids: number[]): Promise<number> {
+  const { nll } = await tokenNll(model, ids);
+  return nll.reduce((sum, x) => sum + x, 0) / nll.length;
+}
+
+describe("loss and gradients of an adapter that PEFT saved are PEFT's", () => {
+  for (const reference of references) {
+    const { family, share, loss, grad_norm_per_parameter: norms } = reference;
+    for (const gradientCheckpointing of [false, true]) {
+      test(`${family}: dropout ${share}${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
+        const model = await peftAdapter(t, reference);
+        t.after(() => model.dispose());
+        const inputIds = Int32Array.from(idsOf(family));
+        const parts = [{ sequence: { inputIds, lossMask: new Uint8Array(inputIds.length).fill(1) }, microBatch: 0 }];
+        const each = tf.scalar(1 / (inputIds.length - 1));
+        const sums = new GradientSums();
+        const { nll } = await backwardRow(model, parts, sums, { share: each, gradientCheckpointing, random: everyFourth() });
+        const found = nll.reduce((sum, x) => sum + x, 0) / nll.length;
+        assert.ok(Math.abs(found - loss) < 1e-5 * loss, `loss ${found}, expected ${loss}`);
+        const gradients = new Map(sums.entries());
+        assert.equal(gradients.size, Object.keys(norms).length);
+        for (const [name, norm] of Object.entries(norms)) {
+          const own = name.replace('.default', '').replace('magnitude_vector.weight', 'magnitude_vector');
+          const values = await (gradients.get(own) as tf.Variable).data<'float32'>();
+          const length = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
+          assert.ok(Math.abs(length - norm) < 1e-4 * norm + 1e-7, `${name}: ${length}, expected ${norm}`);
+        }
+        sums.dispose();
+        each.dispose();
+      });
+    }
+  }
+});
+
+for (const reference of references.filter(({ loss_of_merged: merged }) => merged !== undefined)) {
+  const { family, loss_of_merged: expected = 0 } = reference;
+  test(`${family}: merged, it computes what it did beside the weights`, async (t) => {
+    const model = await peftAdapter(t, reference);
+    t.after(() => model.dispose());
+    for (const merge of [false, true]) {
+      if (merge) mergeAdapter(model);
+      const loss = await lossOn(model, idsOf(family));
+      assert.ok(Math.abs(loss - expected) < 1e-5 * expected, `${loss}, expected ${expected}`);
+    }
+  });
+}
+
+test('a fresh adapter changes nothing, and is saved with the lengths of the weights', async (t) => {
+  const model = await tinyModel(t);
+  const ids = idsOf('llama');
+  const before = await lossOn(model, ids);
+  const { parameters } = addAdapter(model, { r: 4, useDora: true, targetModules: ['q_proj', 'down_proj'] }, { seed: 1 });
+  const after = await lossOn(model, ids);
+  assert.ok(Math.abs(after - before) < 1e-6 * before, `${after}, before ${before}`);
+  const prefix = 'base_model.model.model.layers.0.mlp.down_proj';
+  const lengths = await parameters.get(`${prefix}.lora_magnitude_vector`)?.data();
+  const weight = model.parameters.get('model.layers.0.mlp.down_proj.weight') as tf.Variable;
+  const rowsOf = (await weight.array()) as number[][];
+  assert.equal(lengths?.length, rowsOf.length);
+  for (const [i, row] of rowsOf.entries()) assert.ok(Math.abs((lengths as Float32Array)[i] - Math.hypot(...row)) < 1e-5);
+  const folder = path.join(temporaryFolder(t), 'saved');
+  await saveModel(model, folder);
+  assert.equal((JSON.parse(readFileSync(path.join(folder, 'adapter_config.json'), 'utf8')) as { use_dora: unknown }).use_dora, true);
+  const again = await loadModel(folder);
+  t.after(() => again.dispose());
+  assert.deepEqual([...(again.adapter?.parameters.keys() ?? [])], [...parameters.keys()]);
+  assert.equal(await lossOn(again, ids), after);
+});
+
+test('matrices that are assigned count from then on', async (t) => {
+  const model = await tinyModel(t);
+  const { parameters } = addAdapter(model, { r: 4, useDora: true }, { seed: 1 });
+  const ids = idsOf('llama');
+  await lossOn(model, ids);
+  for (const matrix of parameters.values()) tf.tidy(() => matrix.assign(tf.add(matrix, 0.05)));
+  const now = await lossOn(model, ids);
+  const folder = path.join(temporaryFolder(t), 'saved');
+  await saveModel(model, folder);
+  const again = await loadModel(folder);
+  t.after(() => again.dispose());
+  assert.equal(await lossOn(again, ids), now);
+});
+
+const settings: Partial<SFTConfig> = { ...short, maxSteps: 4, learningRate: 2e-3 };
+
+async function run(
+  config: Partial<SFTConfig> = {},
+  resumeFromCheckpoint?: string,
+): Promise<{ log: readonly LogRecord[]; parts: string[] }> {
+  const model = await loadModel(path.join(golden, 'opt', 'model'));
+  const peftConfig = { r: 4, loraDropout: 0.2, useDora: true, targetModules: 'all-linear' };
+  const trainer = new SFTTrainer({
+    ...{ model, trainDataset: rows, peftConfig },
+    config: { ...settings, tokensPerMicroBatch: 300, saveStrategy: 'no', ...config },
+  });
+  await trainer.train({ resumeFromCheckpoint });
+  const parts = await Promise.all([...(model.adapter?.parameters.values() ?? [])].map(async (x) => hashOf(await x.data<'float32'>())));
+  model.dispose();
+  return { log: trainer.log, parts };
+}
+
+test('a run is the same again, with gradient checkpointing, and resumed', async (t) => {
+  const outputDir = temporaryFolder(t);
+  const first = await run({ outputDir, saveStrategy: 'steps', saveSteps: 2 });
+  assert.ok((first.log[3].loss as number) < (first.log[0].loss as number));
+  assert.deepEqual(await run({ gradientCheckpointing: true }), first);
+  assert.deepEqual(await run({ outputDir: temporaryFolder(t) }, path.join(outputDir, 'checkpoint-2')), first);
+});
+
+test('what was trained is what is saved: the norms follow each step', async (t) => {
+  const model = await tinyModel(t);
+  const config = { ...settings, saveStrategy: 'no' } as const;
+  const trainer = new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 8, useDora: true }, config });
+  await trainer.train();
+  const folder = path.join(temporaryFolder(t), 'trained');
+  await saveModel(model, folder);
+  const again = await loadModel(folder);
+  t.after(() => again.dispose());
+  assert.equal(await lossOn(model, idsOf('llama')), await lossOn(again, idsOf('llama')));
+});
+
+test('training, merging and disposing leave no tensor behind', async () => {
+  const once = async () => {
+    const model = await loadModel(path.join(golden, 'llama', 'model'));
+    const config = { ...settings, maxSteps: 2, saveStrategy: 'no' } as const;
+    await new SFTTrainer({ model, trainDataset: rows, peftConfig: { useDora: true, loraDropout: 0.1 }, config }).train();
+    mergeAdapter(model);
+    model.dispose();
+  };
+  await once();
+  const before = tf.memory().numTensors;
+  await once();
+  assert.equal(tf.memory().numTensors, before);
+});
+
+test('the norms of layers of one kind are found by one graph', async () => {
+  const compilations = async (targetModules: string): Promise<number> => {
+    const model = await loadModel(path.join(golden, 'llama', 'model'));
+    releaseMemory();
+    const before = engineStatistics()?.compilations ?? 0;
+    addAdapter(model, { useDora: true, targetModules }, { seed: 1 }).prepare();
+    model.dispose();
+    return (engineStatistics()?.compilations ?? 0) - before;
+  };
+  assert.ok((await compilations('.*q_proj')) <= (await compilations('.*layers\\.0.*q_proj')));
+});
+
+test('weight decay applies to the lengths, as transformers applies it', () => {
+  assert.ok(decays('base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector', [64]));
+  assert.ok(!decays('model.norm.weight', [64]));
+});
