@@ -1,6 +1,6 @@
 /** `tunebook export`: writes a model, with what its adapter adds, for transformers.js. */
 import * as path from 'node:path';
-import { checkExport, exportModel, ONNX_DTYPES } from '../model';
+import { checkExport, DEFAULT_ONNX_DTYPES, exportModel } from '../model';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -12,7 +12,7 @@ const COMMAND = 'tunebook export';
 export async function run(words: readonly string[], _output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), exportFlags, COMMAND);
   const { output_dir: folder, dtype } = flags;
-  const dtypes = dtype === 'both' ? ONNX_DTYPES : [dtype];
+  const dtypes = dtype === 'both' ? DEFAULT_ONNX_DTYPES : [dtype];
   checkExport(folder, dtypes);
   const model = await loadModelOn({ ...flags, device: 'cpu', threads: null });
   checkSpace(folder, bytesOfExport(model, dtypes));

@@ -15,10 +15,13 @@ export function bytesOfModel(model: CausalLM, dtype: SavedDtype = 'float32'): nu
   return (dtype === 'float32' ? 4 : 2) * [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
 }
 
+/** Bytes of a weight in a number format, with its part of a step. */
+const BYTES_A_NUMBER: Readonly<Record<OnnxDtype, number>> = { fp32: 4, q8: 1, q4: 0.625 };
+
 /** Bytes of a model exported in number formats. */
 export function bytesOfExport({ parameters, adapter }: CausalLM, dtypes: readonly OnnxDtype[]): number {
   const numbers = [...parameters.values(), ...(adapter?.parameters.values() ?? [])].reduce((sum, { size }) => sum + size, 0);
-  return dtypes.reduce((sum, dtype) => sum + numbers * (dtype === 'q8' ? 1 : 4), 0);
+  return dtypes.reduce((sum, dtype) => sum + numbers * BYTES_A_NUMBER[dtype], 0);
 }
 
 /**

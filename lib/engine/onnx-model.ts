@@ -6,8 +6,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
+import { fitsFourBits } from './ort/four-bit-products';
 import type { Attrs, OrtKernel } from './ort/kernel';
-import { byteEmbedding, byteMatMul, lastRows, modelInput } from './ort/kernels/exported';
+import { byteEmbedding, byteMatMul, fourBitEmbedding, fourBitMatMul, lastRows, modelInput } from './ort/kernels/exported';
 import { type Dim, GraphBuilder } from './ort/onnx';
 import { type Cut, Emitter } from './ort/program';
 import type { DataPlace } from './ort/protobuf';
@@ -79,6 +80,21 @@ export class OnnxProgram {
     return this.record(byteEmbedding, [ids], { weight: this.backend.knownValue(weight.dataId) }) as tf.Tensor2D;
   }
 
+  /** Whether a weight [out, in] can be in 4 bits: its rows fall into whole blocks. */
+  fitsFourBits(weight: tf.Tensor2D): boolean {
+    return fitsFourBits(weight.shape);
+  }
+
+  /** x Wᵀ, with the weight [out, in] in 4 bits. x: [..., in] */
+  fourBitProduct<T extends tf.Tensor>(x: T, weight: tf.Tensor2D): T {
+    return this.record(fourBitMatMul, [x], { weight: this.backend.knownValue(weight.dataId) }) as T;
+  }
+
+  /** Rows of a table, which is kept in 4 bits. */
+  fourBitEmbedding(ids: tf.Tensor1D, weight: tf.Tensor2D): tf.Tensor2D {
+    return this.record(fourBitEmbedding, [ids], { weight: this.backend.knownValue(weight.dataId) }) as tf.Tensor2D;
+  }
+
   /**
    * The model that computes tensors from the inputs.
    * @param outputs by the names that they get
@@ -118,13 +134,19 @@ function constant(graph: GraphBuilder, { data, dtype, shape, size }: Value, name
   return size <= SMALL ? graph.constant(dtype, [...data], [...shape]) : graph.data(dtype, data, shape, name);
 }
 
-/** Where each constant goes: one after the other, each at the beginning of a page. */
+/** Where each constant goes: one after the other, each at the beginning of a page; those over the same memory, in the same place. */
 function placesOf(graph: GraphBuilder): Map<string, DataPlace> {
   const places = new Map<string, DataPlace>();
+  const known = new Map<ArrayBufferLike, Map<number, DataPlace>>();
   let offset = 0;
   for (const { path, data } of graph.dataOutside) {
-    places.set(path, { offset, length: data.byteLength });
-    offset += Math.ceil(data.byteLength / PAGE) * PAGE;
+    const inBuffer = known.get(data.buffer) ?? new Map<number, DataPlace>();
+    known.set(data.buffer, inBuffer);
+    const found = inBuffer.get(data.byteOffset);
+    const place = found?.length === data.byteLength ? found : { offset, length: data.byteLength };
+    places.set(path, place);
+    inBuffer.set(data.byteOffset, place);
+    if (place !== found) offset += Math.ceil(data.byteLength / PAGE) * PAGE;
   }
   return places;
 }
@@ -133,6 +155,8 @@ function* pieces(graph: GraphBuilder, places: ReadonlyMap<string, DataPlace>): G
   let written = 0;
   for (const { path, data } of graph.dataOutside) {
     const { offset, length } = places.get(path) as DataPlace;
+    // lies there already
+    if (offset < written) continue;
     if (offset > written) yield new Uint8Array(offset - written);
     yield data;
     written = offset + length;

@@ -8,7 +8,7 @@ export { type GenerateOptions, type Generation, generate, generateBatch, type Pr
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
 export { addAdapter, type LoraConfig, mergeAdapter, namesWithoutLayer, ownWeights, peftKeys } from './lora';
-export { ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
+export { DEFAULT_ONNX_DTYPES, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 export { checkAdapter, checkOutputFolder, STAGING, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';
 export { findFamilies, type PrefixFamily, sharedPrefixes } from './shared-prefixes';

@@ -49,7 +49,7 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
   model.adapter?.prepare();
   const program = new OnnxProgram(sizes);
   const record = (): Record<string, tf.Tensor> => outputsOf(model, program, sizes, dtype);
-  const outputs = tf.tidy(() => (dtype === 'q8' ? inBytes(model, program, record) : record()));
+  const outputs = tf.tidy(() => (dtype === 'fp32' ? record() : inFewBits(model, FEW_BITS[dtype](program), record)));
   try {
     const names = new Map<tf.Tensor, string>([...parameters].map(([name, variable]) => [variable, name]));
     return program.finish(outputs, names, file);
@@ -58,15 +58,37 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
   }
 }
 
-/** Records the pass with matrices in 8 bits. */
-function inBytes<T>({ linears, embeddings }: CausalLM, program: OnnxProgram, record: () => T): T {
-  const layers = [...linears.values()];
-  for (const linear of layers) linear.approximation = (x, weight) => program.byteProduct(x, weight);
-  for (const table of embeddings) table.approximation = (ids, weight) => program.byteEmbedding(ids, weight);
+/** How matrices of few bits are read. */
+interface FewBits {
+  /** Whether a matrix can be so. */
+  fits(weight: tf.Tensor2D): boolean;
+  product<T extends tf.Tensor>(x: T, weight: tf.Tensor2D): T;
+  rows(ids: tf.Tensor1D, weight: tf.Tensor2D): tf.Tensor2D;
+}
+
+const FEW_BITS: Readonly<Record<Exclude<OnnxDtype, 'fp32'>, (program: OnnxProgram) => FewBits>> = {
+  q8: (program) => ({
+    fits: () => true,
+    product: (x, weight) => program.byteProduct(x, weight),
+    rows: (ids, weight) => program.byteEmbedding(ids, weight),
+  }),
+  q4: (program) => ({
+    fits: (weight) => program.fitsFourBits(weight),
+    product: (x, weight) => program.fourBitProduct(x, weight),
+    rows: (ids, weight) => program.fourBitEmbedding(ids, weight),
+  }),
+};
+
+/** Records the pass with matrices in few bits; those that cannot be so stay in float32. */
+function inFewBits<T>({ linears, embeddings }: CausalLM, { fits, product, rows }: FewBits, record: () => T): T {
+  const layers = [...linears.values()].filter(({ weight }) => fits(weight.tensor));
+  const tables = embeddings.filter(({ weight }) => fits(weight.tensor));
+  for (const linear of layers) linear.approximation = product;
+  for (const table of tables) table.approximation = rows;
   try {
     return record();
   } finally {
-    for (const layer of [...layers, ...embeddings]) layer.approximation = undefined;
+    for (const layer of [...layers, ...tables]) layer.approximation = undefined;
   }
 }
 
@@ -101,7 +123,8 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, dtype: O
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
   const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;
-  const logits = dtype === 'q8' ? program.byteProduct(rows, outputHead) : (tf.matMul(rows, outputHead, false, true) as tf.Tensor2D);
+  const bits = dtype === 'fp32' ? undefined : FEW_BITS[dtype](program);
+  const logits = bits?.fits(outputHead) ? bits.product(rows, outputHead) : (tf.matMul(rows, outputHead, false, true) as tf.Tensor2D);
   return { logits: tf.reshape(logits, [batch, kept, outputHead.shape[0]]), ...cache };
 }
 

@@ -17,6 +17,8 @@ test('export writes a folder for transformers.js, and says how it is opened', as
   const result = await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'small', '--dtype', 'q8'], { cwd: folder });
   assert.deepEqual(result, { output_dir: 'small' });
   assert.deepEqual(graphs('small'), quantized);
+  await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'smallest', '--dtype', 'q4'], { cwd: folder });
+  assert.deepEqual(graphs('smallest'), ['model_q4.onnx', 'model_q4.onnx_data']);
 });
 
 describe('refused in one sentence, with nothing written:', () => {
@@ -30,7 +32,7 @@ describe('refused in one sentence, with nothing written:', () => {
   test('a number format that there is none of, a device, a file in the place of a folder', async (t) => {
     const folder = workFolder(t);
     const words = ['export', '--model', goldenModel, '--output_dir', 'out'];
-    await refuses([...words, '--dtype', 'q4'], /--dtype is "q4", but must be one of both, fp32, q8/, { cwd: folder });
+    await refuses([...words, '--dtype', 'q5'], /--dtype is "q5", but must be one of both, fp32, q8, q4/, { cwd: folder });
     await refuses([...words, '--device', 'webgpu'], /device/, { cwd: folder });
     put(folder, 'file', '');
     await refuses(['export', '--model', goldenModel, '--output_dir', 'file'], /is a file/, { cwd: folder });

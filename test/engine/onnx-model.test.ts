@@ -3,6 +3,7 @@ import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { type OnnxModel, OnnxProgram, useDevice } from '../../lib/engine';
 import { toBytes } from '../../lib/engine/ort/byte-products';
+import { FOUR_BIT_BLOCK, toFourBits } from '../../lib/engine/ort/four-bit-products';
 import { closeTo } from '../model/support';
 
 before(() => useDevice('cpu'));
@@ -100,4 +101,51 @@ test('products and rows in 8 bits are off by half a step of each row at most', a
     const exact = terms.reduce((sum, term) => sum + term, 0);
     assert.ok(Math.abs((product.data as Float32Array)[i] - exact) <= 0.02 * size, `${i}`);
   }
+});
+
+/** The numbers that a matrix in 4 bits stands for. */
+function fromFourBits({ multiples, steps }: ReturnType<typeof toFourBits>): number[] {
+  const nibble = (i: number): number => (i % 2 === 0 ? multiples[i >> 1] & 15 : multiples[i >> 1] >> 4);
+  return Array.from({ length: 2 * multiples.length }, (_, i) => (nibble(i) - 8) * steps[(i / FOUR_BIT_BLOCK) | 0]);
+}
+
+test('a matrix in 4 bits has no larger error than with the largest number of each block at -8; blocks of zeros stay', () => {
+  const values = Float32Array.from({ length: 8 * 64 }, (_, i) => Math.sin(i * i) * 10 ** ((i / 128) | 0));
+  values.fill(0, 0, FOUR_BIT_BLOCK);
+  const back = fromFourBits(toFourBits(values));
+  assert.deepEqual(back.slice(0, FOUR_BIT_BLOCK), new Array(FOUR_BIT_BLOCK).fill(0));
+  for (let first = FOUR_BIT_BLOCK; first < values.length; first += FOUR_BIT_BLOCK) {
+    const block = [...values.subarray(first, first + FOUR_BIT_BLOCK)];
+    const step = block.reduce((most, x) => (Math.abs(x) > Math.abs(most) ? x : most)) / -8;
+    const plain = block.map((x) => step * Math.min(7, Math.round(x / step)));
+    const error = (found: number[]): number => block.reduce((sum, x, i) => sum + (x - found[i]) ** 2, 0);
+    assert.ok(error(back.slice(first, first + FOUR_BIT_BLOCK)) <= error(plain) * 1.0001, `${first}`);
+  }
+});
+
+test('products and rows in 4 bits are those of the rounded matrix, which is in the file once', async () => {
+  const [out, features] = [6, 64];
+  const values = Float32Array.from({ length: out * features }, (_, i) => Math.sin(i * i));
+  const weight = tf.tensor2d(values, [out, features]);
+  const back = fromFourBits(toFourBits(values));
+  const program = new OnnxProgram({ rows: 10007 });
+  const outputs = tf.tidy(() => {
+    const product = program.fourBitProduct(program.input<tf.Tensor2D>('x', 'float32', ['rows', features]), weight);
+    return { product, rows: program.fourBitEmbedding(program.input<tf.Tensor1D>('ids', 'int64', ['rows']), weight) };
+  });
+  const model = program.finish(outputs, new Map(), 'weights');
+  tf.dispose([weight, outputs.product, outputs.rows]);
+  // multiples at the first page, steps at the second
+  assert.equal(Buffer.concat([...model.data()]).length, 4096 + (4 * out * features) / FOUR_BIT_BLOCK);
+  const x = Array.from({ length: 2 * features }, (_, i) => Math.cos(i));
+  const { product, rows } = await run(model, {
+    x: { type: 'float32', data: x, dims: [2, features] },
+    ids: { type: 'int64', data: [4, 0], dims: [2] },
+  });
+  closeTo(rows.data as Float32Array, [...back.slice(4 * features, 5 * features), ...back.slice(0, features)], 1e-6);
+  const expected = Array.from({ length: 2 * out }, (_, i) => {
+    const [row, column] = [(i / out) | 0, i % out];
+    return Array.from({ length: features }, (_, k) => x[row * features + k] * back[column * features + k]).reduce((a, b) => a + b);
+  });
+  closeTo(product.data as Float32Array, expected, 1e-5);
 });

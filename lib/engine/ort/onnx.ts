@@ -47,7 +47,7 @@ const BLOCKED = 'com.microsoft.nchwc';
 /** The domain of each operator that is not ONNX's. */
 const DOMAINS: Readonly<Record<string, string>> = {
   ...{ FusedMatMul: CONTRIB, QuickGelu: CONTRIB, FastGelu: CONTRIB, RotaryEmbedding: CONTRIB, GroupQueryAttention: CONTRIB },
-  ...{ MatMulNBits: CONTRIB, SkipSimplifiedLayerNormalization: CONTRIB, SkipLayerNormalization: CONTRIB },
+  ...{ MatMulNBits: CONTRIB, GatherBlockQuantized: CONTRIB, SkipSimplifiedLayerNormalization: CONTRIB, SkipLayerNormalization: CONTRIB },
   ...{ ReorderInput: BLOCKED, Conv: BLOCKED, ReorderOutput: BLOCKED },
 };
 

@@ -1,5 +1,6 @@
-/** What only exported models have (onnx-model.ts): inputs by name, rows picked at run time, and weights in 8 bits. */
+/** What only exported models have (onnx-model.ts): inputs by name, rows picked at run time, and weights in 8 or 4 bits. */
 import { byteProduct, byteRows } from '../byte-products';
+import { fourBitProduct, fourBitRows } from '../four-bit-products';
 import type { OrtKernel } from '../kernel';
 import { ELEMENT_TYPES } from '../onnx';
 
@@ -43,4 +44,18 @@ export const byteEmbedding: OrtKernel = {
   infer: ([ids], { weight }) => ({ shape: [...ids.shape, weight.shape[1]], dtype: 'float32' }),
   constant: ({ weight }) => weight,
   emit: ({ graph, inputs: [ids], attrs: { weight } }) => byteRows(graph, ids.name, weight),
+};
+
+/** x·Wᵀ with W in 4 bits. */
+export const fourBitMatMul: OrtKernel = {
+  ...byteMatMul,
+  name: 'FourBitMatMul',
+  emit: ({ graph, inputs: [x], attrs: { weight } }) => fourBitProduct(graph, x.name, weight),
+};
+
+/** The rows of a table in 4 bits. */
+export const fourBitEmbedding: OrtKernel = {
+  ...byteEmbedding,
+  name: 'FourBitEmbedding',
+  emit: ({ graph, inputs: [ids], attrs: { weight } }) => fourBitRows(graph, ids.name, weight),
 };
