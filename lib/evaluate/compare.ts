@@ -128,9 +128,9 @@ async function answer(
   const answers = await answerAll(model, dataset, options);
   const result = answers.map((given) => ({ ...given, compared: { text: given.answer } as ComparedAnswer }));
   const scored = await scoreItems(model, references.items, { batchSize: 1 });
-  for (const [i, { nll, targets }] of scored.entries()) {
+  for (const [i, { loss, targets }] of scored.entries()) {
     const { answer: text, reference, compared } = result[references.rows[i]];
-    Object.assign(compared, scoreAnswer(text, reference), { referenceLoss: nll / targets, referenceTokens: targets });
+    Object.assign(compared, scoreAnswer(text, reference), { referenceLoss: loss / targets, referenceTokens: targets });
   }
   return result;
 }

@@ -53,9 +53,9 @@ export async function perplexity(
   const onProgress = (share: number): void => tell(Math.floor(share * items.length));
   // each example by itself: where positions stretch (dynamic RoPE), none stretches those of another
   const batches = await scoreItems(model, items, { batchSize: 1, tokensPerMicroBatch, onProgress });
-  const total = (pick: 'targets' | 'nll' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
+  const total = (pick: 'targets' | 'loss' | 'correct' | 'entropy') => batches.reduce((sum, batch) => sum + batch[pick], 0);
   const numTargets = total('targets');
-  const loss = total('nll') / numTargets;
+  const loss = total('loss') / numTargets;
   if (!Number.isFinite(loss)) throw notFinite(model);
   return {
     loss,

@@ -89,6 +89,21 @@ export const FIELDS = {
   adamBeta2: number(0.999, { min: 0, below: 1 }, 'Decay of the mean of squared gradients.'),
   /** Added to the denominator of the update. */
   adamEpsilon: number(1e-8, { above: 0 }, 'Added to the denominator of the update.'),
+  /** Loss of a token: nll (chunked_nll is the same), or dft, which weighs it by the token's own probability (Dynamic Fine-Tuning). */
+  lossType: optional(
+    choice(
+      'nll',
+      ['nll', 'chunked_nll', 'dft'],
+      "Loss of a token: nll (chunked_nll is the same), or dft, which weighs it by the token's own probability (Dynamic Fine-Tuning).",
+    ),
+    'nll',
+  ),
+  /** Share of the loss that all tokens of the vocabulary have alike, not the right one alone. */
+  labelSmoothingFactor: number(
+    0,
+    { min: 0, max: 1 },
+    'Share of the loss that all tokens of the vocabulary have alike, not the right one alone.',
+  ),
   /** Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32. */
   fp16: flag(false, 'Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32.'),
   /** Gradients with a larger global norm are scaled down to it; 0 never scales. */
@@ -234,6 +249,7 @@ export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }
   }
   checkTogether(config, typeof place === 'function' ? '' : whereIs(''));
   dropUnusedKwargs(config, onNote);
+  settleLoss(config, onNote);
   return config;
 }
 
@@ -298,6 +314,14 @@ function dropUnusedKwargs(config: SFTConfig, onNote?: (line: string) => void): v
   if (SCHEDULER_KWARGS[type] || Object.keys(lrSchedulerKwargs).length === 0) return;
   config.lrSchedulerKwargs = {};
   onNote?.(`lr_scheduler_kwargs has no effect: lr_scheduler_type ${type} uses none.`);
+}
+
+/** One name for one loss, so that checkpoints fit; and as in TRL, dft takes no smoothing. */
+function settleLoss(config: SFTConfig, onNote?: (line: string) => void): void {
+  if (config.lossType !== 'dft') config.lossType = 'nll';
+  if (config.lossType === 'nll' || config.labelSmoothingFactor === 0) return;
+  config.labelSmoothingFactor = 0;
+  onNote?.('label_smoothing_factor has no effect: loss_type dft takes none.');
 }
 
 function checkBest(config: SFTConfig, fail: (sentence: string) => never): void {

@@ -7,6 +7,7 @@ import { type SFTConfig, TOKENS_PER_MICRO_BATCH } from './config';
 import type { Item } from './examples';
 import { hasTargets, scoreRow } from './loss';
 import { addScores, type BatchSums, emptySums } from './metrics';
+import type { LossSettings } from './objective';
 
 /** An evaluation under TRL's names. */
 export interface EvalMetrics {
@@ -23,7 +24,7 @@ export interface EvalMetrics {
   epoch: number;
 }
 
-export interface ScoreOptions {
+export interface ScoreOptions extends LossSettings {
   /** Examples in a batch; matters only to metrics that are ratios per batch, and where positions stretch (dynamic RoPE). Default 8. */
   batchSize?: number;
   /** Tokens computed at once; default as in training. */
@@ -71,7 +72,13 @@ const ITEMS_AT_ONCE = 512;
  * @throws Interrupted
  */
 export async function scoreItems(model: CausalLM, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoredBatch[]> {
-  const { batchSize = 8, tokensPerMicroBatch = TOKENS_PER_MICRO_BATCH, interruption = new Interruption(), onProgress } = options;
+  const {
+    batchSize = 8,
+    tokensPerMicroBatch = TOKENS_PER_MICRO_BATCH,
+    interruption = new Interruption(),
+    onProgress,
+    ...settings
+  } = options;
   const batches = chunks(items, batchSize);
   const parts = chunks(batches, Math.ceil(ITEMS_AT_ONCE / batchSize));
   const scored: ScoredBatch[] = [];
@@ -79,7 +86,7 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
     const sums = emptySums(part.length);
     const rows = cutIntoRows(part, tokensPerMicroBatch, unstretchedLength(model.config)).filter(hasTargets);
     for (const [index, row] of rows.entries()) {
-      addScores(sums, await scoreRow(model, row));
+      addScores(sums, await scoreRow(model, row, settings));
       await onProgress?.((done + (index + 1) / rows.length) / parts.length);
       await interruption.breathe();
     }
@@ -93,7 +100,7 @@ export function averageBatches(batches: readonly ScoredBatch[]): { loss: number;
   const ratio = (amount: number, { targets }: BatchSums) => (targets > 0 ? amount / targets : 0);
   const examples = batches.reduce((sum, batch) => sum + batch.examples, 0);
   return {
-    loss: batches.reduce((sum, batch) => sum + ratio(batch.nll, batch) * batch.examples, 0) / examples,
+    loss: batches.reduce((sum, batch) => sum + ratio(batch.loss, batch) * batch.examples, 0) / examples,
     entropy: batches.reduce((sum, batch) => sum + ratio(batch.entropy, batch), 0) / batches.length,
     accuracy: batches.reduce((sum, batch) => sum + ratio(batch.correct, batch), 0) / batches.length,
   };

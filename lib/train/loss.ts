@@ -1,6 +1,6 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { checkpointedGradients, type TokenLoss, tokenLoss, varyingSizes } from '../engine';
+import { checkpointedGradients, tokenLoss, varyingSizes } from '../engine';
 import {
   type CausalLM,
   carryOnly,
@@ -16,6 +16,7 @@ import type { Random } from '../random';
 import type { RowPart } from './batches';
 import { startDropout } from './dropout';
 import type { GradientSums } from './gradients';
+import { type LossSettings, lossOf } from './objective';
 
 /** A row on the device: its tokens, and which positions predict which targets. */
 interface DeviceRow {
@@ -32,9 +33,19 @@ interface DeviceRow {
   owners: number[];
 }
 
-/** What a row's forward pass found for each target, on the host. */
+/** What a row's forward pass found for each target. */
+interface RowLoss {
+  /** float32 [targets]: what training makes small; differentiable. */
+  loss: tf.Tensor1D;
+  /** int32 [targets] */
+  argmax: tf.Tensor1D;
+  /** float32 [targets] */
+  entropy: tf.Tensor1D;
+}
+
+/** The same on the host, without what fills up. */
 export interface RowScores {
-  nll: Float32Array;
+  loss: Float32Array;
   argmax: Int32Array;
   entropy: Float32Array;
   targets: Int32Array;
@@ -107,26 +118,28 @@ function disposeRow({ batch, predictors, targets, counts }: DeviceRow): void {
 }
 
 /** Loss of each target of a row, from the final hidden states of what predicts them, inside the caller's tidy. */
-function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { targets }: DeviceRow): TokenLoss {
-  return tokenLoss(hidden, model.outputHead, targets);
+function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { targets }: DeviceRow, settings: LossSettings): RowLoss {
+  const head = model.outputHead;
+  const { nll, argmax, entropy } = tokenLoss(hidden, head, targets);
+  return { loss: lossOf(nll, { hidden, head, targets }, settings), argmax, entropy };
 }
 
 /** (Sum of the row's losses) · share. */
-function sharedLoss({ nll }: TokenLoss, { counts }: DeviceRow, share: tf.Scalar): tf.Scalar {
-  return tf.mul(tf.sum(tf.mul(nll, counts)), share);
+function sharedLoss({ loss }: RowLoss, { counts }: DeviceRow, share: tf.Scalar): tf.Scalar {
+  return tf.mul(tf.sum(tf.mul(loss, counts)), share);
 }
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
-async function readScores(loss: TokenLoss, row: DeviceRow): Promise<RowScores> {
+async function readScores(found: RowLoss, row: DeviceRow): Promise<RowScores> {
   const { targetIds, owners } = row;
-  const [nll, argmax, entropy] = await Promise.all([
-    loss.nll.data<'float32'>(),
-    loss.argmax.data<'int32'>(),
-    loss.entropy.data<'float32'>(),
+  const [loss, argmax, entropy] = await Promise.all([
+    found.loss.data<'float32'>(),
+    found.argmax.data<'int32'>(),
+    found.entropy.data<'float32'>(),
   ]);
   const count = owners.length;
   return {
-    nll: nll.subarray(0, count),
+    loss: loss.subarray(0, count),
     argmax: argmax.subarray(0, count),
     entropy: entropy.subarray(0, count),
     targets: targetIds,
@@ -134,8 +147,8 @@ async function readScores(loss: TokenLoss, row: DeviceRow): Promise<RowScores> {
   };
 }
 
-function disposeLoss(loss: TokenLoss | undefined): void {
-  if (loss) tf.dispose([loss.nll, loss.argmax, loss.entropy]);
+function disposeLoss(found: RowLoss | undefined): void {
+  if (found) tf.dispose([found.loss, found.argmax, found.entropy]);
 }
 
 /** Whether anything in the row is predicted at all; a piece of a split example may be all prompt. */
@@ -144,19 +157,19 @@ export function hasTargets(parts: readonly RowPart[]): boolean {
 }
 
 /** Forward pass of a row, without gradients. */
-export async function scoreRow(model: CausalLM, parts: readonly RowPart[]): Promise<RowScores> {
+export async function scoreRow(model: CausalLM, parts: readonly RowPart[], settings: LossSettings = {}): Promise<RowScores> {
   const row = placeRow(parts, model);
-  let loss: TokenLoss | undefined;
+  let found: RowLoss | undefined;
   try {
-    loss = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch, row.predictors), model, row) }));
-    return await readScores(loss, row);
+    found = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch, row.predictors), model, row, settings) }));
+    return await readScores(found, row);
   } finally {
-    disposeLoss(loss);
+    disposeLoss(found);
     disposeRow(row);
   }
 }
 
-export interface BackwardOptions {
+export interface BackwardOptions extends LossSettings {
   /** One over the targets of the whole optimizer step, as a scalar tensor so that every step runs the same compiled graph. */
   share: tf.Scalar;
   /** Keeps only what passes from layer to layer, and computes the rest again for the gradient. */
@@ -170,43 +183,35 @@ export async function backwardRow(
   model: CausalLM,
   parts: readonly RowPart[],
   sums: GradientSums,
-  { share, gradientCheckpointing, random }: BackwardOptions,
+  { share, gradientCheckpointing, random, ...settings }: BackwardOptions,
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
   const letGoOfDropout = startDropout(model, row.batch, { tokens: Math.max(row.batch.ids.size, row.predictors.size), random });
   model.adapter?.prepare();
-  let loss: TokenLoss | undefined;
+  let kept: RowLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
-  const keep: KeepLoss = (found) => {
-    loss = { nll: tf.keep(found.nll), argmax: tf.keep(found.argmax), entropy: tf.keep(found.entropy) };
-    return loss;
+  const lossFrom = (hidden: tf.Tensor2D): tf.Scalar => {
+    const found = rowLoss(hidden, model, row, settings);
+    kept = { loss: tf.keep(found.loss), argmax: tf.keep(found.argmax), entropy: tf.keep(found.entropy) };
+    return sharedLoss(kept, row, share);
   };
   try {
-    if (gradientCheckpointing) checkpointedBackward(model, row, { share, sums, keep });
-    else recordBackward(model, row, { share, sums, keep });
-    return await readScores(loss as unknown as TokenLoss, row);
+    if (gradientCheckpointing) checkpointedBackward(model, row, sums, lossFrom);
+    else recordBackward(model, row, sums, lossFrom);
+    return await readScores(kept as unknown as RowLoss, row);
   } finally {
     letGoOfDropout();
-    disposeLoss(loss);
+    disposeLoss(kept);
     disposeRow(row);
   }
 }
 
-type KeepLoss = (loss: TokenLoss) => TokenLoss;
+/** The loss of a row from the final hidden states of what predicts its targets. */
+type LossFrom = (hidden: tf.Tensor2D) => tf.Scalar;
 
-interface BackwardPass {
-  share: tf.Scalar;
-  sums: GradientSums;
-  /** Gets the losses when they are computed. */
-  keep: KeepLoss;
-}
-
-function recordBackward(model: CausalLM, row: DeviceRow, { share, sums, keep }: BackwardPass): void {
+function recordBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, lossFrom: LossFrom): void {
   const trained = trainedParameters(model);
-  const { value, grads } = tf.variableGrads(
-    () => sharedLoss(keep(rowLoss(model.hiddenStates(row.batch, row.predictors), model, row)), row, share),
-    [...trained.values()],
-  );
+  const { value, grads } = tf.variableGrads(() => lossFrom(model.hiddenStates(row.batch, row.predictors)), [...trained.values()]);
   value.dispose();
   for (const [name, variable] of trained) {
     const gradient = grads[variable.name];
@@ -214,10 +219,10 @@ function recordBackward(model: CausalLM, row: DeviceRow, { share, sums, keep }: 
   }
 }
 
-function checkpointedBackward(model: CausalLM, row: DeviceRow, { share, sums, keep }: BackwardPass): void {
+function checkpointedBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, lossFrom: LossFrom): void {
   tf.tidy(() => {
     const { embed, layers, finish } = model.stages(packedPass(row.batch, carryOnly(row.predictors, model.config)));
-    const last = (x: tf.Tensor2D) => sharedLoss(keep(rowLoss(finish(x), model, row)), row, share);
+    const last = (x: tf.Tensor2D) => lossFrom(finish(x));
     checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), (name, gradient) => sums.add(name, gradient));
   });
 }

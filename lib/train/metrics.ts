@@ -4,22 +4,22 @@ import type { RowScores } from './loss';
 /** Sums over the targets of one micro-batch. */
 export interface BatchSums {
   targets: number;
-  nll: number;
+  loss: number;
   correct: number;
   entropy: number;
 }
 
 /** One micro-batch after another, each starting at zero. */
 export function emptySums(count: number): BatchSums[] {
-  return Array.from({ length: count }, () => ({ targets: 0, nll: 0, correct: 0, entropy: 0 }));
+  return Array.from({ length: count }, () => ({ targets: 0, loss: 0, correct: 0, entropy: 0 }));
 }
 
 /** Adds a row's targets to the sums of the micro-batches that they belong to. */
-export function addScores(sums: BatchSums[], { nll, argmax, entropy, targets, owners }: RowScores): void {
+export function addScores(sums: BatchSums[], { loss, argmax, entropy, targets, owners }: RowScores): void {
   for (const [i, owner] of owners.entries()) {
     const sum = sums[owner];
     sum.targets++;
-    sum.nll += nll[i];
+    sum.loss += loss[i];
     sum.entropy += entropy[i];
     if (argmax[i] === targets[i]) sum.correct++;
   }

@@ -205,8 +205,7 @@ export class SFTTrainer {
   /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
   private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
     const started = performance.now();
-    const { tokensPerMicroBatch, gradientCheckpointing } = this.config;
-    const rows = cutIntoRows(batch, tokensPerMicroBatch, unstretchedLength(this.model.config)).filter(hasTargets);
+    const rows = cutIntoRows(batch, this.config.tokensPerMicroBatch, unstretchedLength(this.model.config)).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
@@ -217,9 +216,9 @@ export class SFTTrainer {
         this.stepShare = index / rows.length;
         if (index > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         await this.interruption.breathe();
-        addScores(sums, await backwardRow(this.model, row, gradients, { share, gradientCheckpointing, random }));
+        addScores(sums, await backwardRow(this.model, row, gradients, { ...this.config, share, random }));
       }
-      const loss = sums.reduce((sum, { nll }) => sum + nll, 0) / targets;
+      const loss = sums.reduce((sum, batch) => sum + batch.loss, 0) / targets;
       const norm = (await gradients.norm()) / scale;
       const overflowed = !Number.isFinite(norm);
       // A smaller scale of the loss can mend an overflow of its gradients, down to no scale at all.
@@ -334,13 +333,13 @@ export class SFTTrainer {
     await currentDevice();
     if (!this.training) this.callbacks = this.makeCallbacks();
     const started = performance.now();
-    const { perDeviceEvalBatchSize: batchSize, tokensPerMicroBatch } = this.config;
+    const { perDeviceEvalBatchSize: batchSize } = this.config;
     const interruption = this.training ? this.interruption : undefined;
     const onProgress = async (share: number): Promise<void> => {
       this.evaluationShare = share;
       await this.tell((callback) => callback.onPredictionStep?.(this.snapshot()));
     };
-    const scored = scoreItems(this.model, items, { batchSize, tokensPerMicroBatch, interruption, onProgress });
+    const scored = scoreItems(this.model, items, { ...this.config, batchSize, interruption, onProgress });
     const batches = await scored.finally(() => {
       this.evaluationShare = 0;
     });

@@ -19,6 +19,18 @@ test('every key of trl sft is known, at the default that TRL 1.13 gives it', (t)
   assert.equal(script.datasets, null);
 });
 
+test('a recipe chooses the loss, and a flag wins', (t) => {
+  const content = 'model_name_or_path: m\ndataset_name: d\nloss_type: chunked_nll\nlabel_smoothing_factor: 0.1\n';
+  const recipe = put(workFolder(t), 'recipe.yaml', content);
+  const lossOf = (...flags: string[]) => {
+    const { lossType, labelSmoothingFactor } = readRecipe(['--config', recipe, ...flags]).config;
+    return [lossType, labelSmoothingFactor];
+  };
+  assert.deepEqual(lossOf(), ['nll', 0.1]);
+  assert.deepEqual(lossOf('--label_smoothing_factor', '0.2'), ['nll', 0.2]);
+  assert.deepEqual(lossOf('--loss_type', 'dft'), ['dft', 0]);
+});
+
 test('YAML is read as Python reads it: a bare no is false, 1e-4 is a number, anchors are followed', (t) => {
   const recipe = put(
     workFolder(t),

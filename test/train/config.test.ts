@@ -223,8 +223,6 @@ describe("keys of TRL's recipes that mean nothing here", () => {
   });
   for (const [key, value] of [
     ['optim', 'adafactor'],
-    ['loss_type', 'dft'],
-    ['label_smoothing_factor', 0.1],
     ['neftune_noise_alpha', 5],
     ['deepspeed', 'z3.json'],
     ['push_to_hub', true],
@@ -232,6 +230,22 @@ describe("keys of TRL's recipes that mean nothing here", () => {
     test(`are refused where they would change the result: ${key}`, () =>
       refuses({ [key]: value }, new RegExp(`^${key} is ${JSON.stringify(value)}, which would change the result here: `)));
   }
+});
+
+describe('the loss', () => {
+  test('is the same by each name of the plain one', () => {
+    for (const name of [null, 'none', 'nll', 'chunked_nll']) assert.equal(parseConfig({ loss_type: name }).lossType, 'nll');
+  });
+  test('of Dynamic Fine-Tuning takes no label smoothing, which is told', () => {
+    const notes: string[] = [];
+    const config = parseConfig({ loss_type: 'dft', label_smoothing_factor: 0.1 }, { onNote: (line) => notes.push(line) });
+    assert.deepEqual([config.lossType, config.labelSmoothingFactor], ['dft', 0]);
+    assert.deepEqual(notes, ['label_smoothing_factor has no effect: loss_type dft takes none.']);
+  });
+  test('is refused where there is none such', () => {
+    refuses({ loss_type: 'focal' }, /^loss_type is "focal", but must be one of nll, chunked_nll, dft, or null/);
+    refuses({ label_smoothing_factor: 1.5 }, /^label_smoothing_factor is 1\.5, but must be a number, at least 0 and at most 1/);
+  });
 });
 
 test('the help has one line for every setting', () => {

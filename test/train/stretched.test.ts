@@ -43,7 +43,7 @@ for (const budget of [8, 64, 1280]) {
       const nll = microBatches.map(() => 0);
       for (const row of cutIntoRows(microBatches, budget, unstretchedLength(model.config))) {
         const scores = await backwardRow(model, row, sums, { share, gradientCheckpointing, random: createRandom(0) });
-        for (const [i, owner] of scores.owners.entries()) nll[owner] += scores.nll[i];
+        for (const [i, owner] of scores.owners.entries()) nll[owner] += scores.loss[i];
       }
       closeTo(nll, expected.nll.map(sum), 1e-3);
       for (const [name, gradient] of sums.entries()) {
@@ -57,7 +57,7 @@ for (const budget of [8, 64, 1280]) {
   test(`evaluation in rows of ${budget} tokens gives each batch the loss of transformers`, async (t) => {
     const scored = await scoreItems(await stretchingModel(t), microBatches.flat(), { batchSize: 2, tokensPerMicroBatch: budget });
     closeTo(
-      scored.map(({ nll }) => nll),
+      scored.map(({ loss }) => loss),
       expected.nll.map(sum),
       1e-3,
     );

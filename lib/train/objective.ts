@@ -1,0 +1,72 @@
+/** What a run makes small at each target: the negative log-likelihood, or what its settings make of that. */
+import * as tf from '@tensorflow/tfjs-core';
+import { embedding, linear } from '../engine';
+import type { SFTConfig } from './config';
+
+/** The settings that choose the loss; those left out are TRL's defaults. */
+export type LossSettings = Partial<Pick<SFTConfig, 'lossType' | 'labelSmoothingFactor'>>;
+
+/** Where a target was predicted from, and which it is. */
+export interface Predictions {
+  /** float32 [targets, features]: the final hidden states. */
+  hidden: tf.Tensor2D;
+  /** [vocabulary, features]: the output head. */
+  head: tf.Tensor2D;
+  /** int32 [targets] */
+  targets: tf.Tensor1D;
+}
+
+/**
+ * The loss of each target. Differentiable. Runs inside the caller's `tf.tidy`.
+ * @param nll [targets]: the negative log-likelihoods, which are the plain loss
+ */
+export function lossOf(nll: tf.Tensor1D, predictions: Predictions, { lossType, labelSmoothingFactor = 0 }: LossSettings): tf.Tensor1D {
+  if (lossType === 'dft') return dynamicFineTuning(nll);
+  return labelSmoothingFactor === 0 ? nll : tf.add(nll, tf.mul(smoothingGap(predictions), labelSmoothingFactor));
+}
+
+/** p · nll, where the target's probability p is a weight that passes no gradient on (Wu et al. 2025). */
+function dynamicFineTuning(nll: tf.Tensor1D): tf.Tensor1D {
+  const weighted = tf.customGrad((x, save) => {
+    const p = tf.exp(tf.neg(x as tf.Tensor));
+    (save as tf.GradSaveFunc)([p]);
+    return { value: tf.mul(x as tf.Tensor, p), gradFunc: (dy: tf.Tensor, [p]: tf.Tensor[]) => tf.mul(dy, p) };
+  });
+  return weighted(nll) as tf.Tensor1D;
+}
+
+/**
+ * Mean of −log p over the vocabulary, less that of the target: what label smoothing adds a share of (Szegedy et al. 2016). All of them
+ * have the same normalization, so the difference is that of logits, h · (row of the target − mean row), and no others are needed.
+ */
+function smoothingGap({ hidden, head, targets }: Predictions): tf.Tensor1D {
+  const ofTargets = dotRows(hidden, embedding(head, targets));
+  const ofAll = tf.reshape(linear(hidden, meanRow(head)), [targets.size]);
+  return tf.sub(ofTargets, ofAll);
+}
+
+/** Products of the rows of two matrices, [rows]. tfjs's own gradient of the sum would make a matrix of ones on the host. */
+function dotRows(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor1D {
+  const dot = tf.customGrad((...given) => {
+    const [x, y, save] = given as unknown as [tf.Tensor2D, tf.Tensor2D, tf.GradSaveFunc];
+    save([x, y]);
+    return {
+      value: tf.sum(tf.mul(x, y), 1),
+      gradFunc: (dy: tf.Tensor, [x, y]: tf.Tensor[]) => {
+        const column = tf.expandDims(dy, 1);
+        return [tf.mul(column, y), tf.mul(column, x)];
+      },
+    };
+  });
+  return dot(a, b) as tf.Tensor1D;
+}
+
+/** [1, features]. As with `dotRows`, the gradient is written out for the sake of the host's memory. */
+function meanRow(matrix: tf.Tensor2D): tf.Tensor2D {
+  const rows = matrix.shape[0];
+  const mean = tf.customGrad((x) => ({
+    value: tf.mean(x as tf.Tensor2D, 0, true),
+    gradFunc: (dy: tf.Tensor) => tf.tile(tf.div(dy, rows), [rows, 1]),
+  }));
+  return mean(matrix) as tf.Tensor2D;
+}
