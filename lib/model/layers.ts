@@ -109,6 +109,8 @@ export class Linear {
 export class Embedding {
   /** While set, looks up about the same rows in its place. */
   approximation?: (ids: tf.Tensor1D, weight: tf.Tensor2D) => tf.Tensor2D;
+  /** While set, is added to the rows: [tokens, features], noise for training. */
+  noise?: tf.Tensor2D;
 
   constructor(
     readonly weight: Parameter<tf.Rank.R2>,
@@ -118,7 +120,8 @@ export class Embedding {
 
   apply(ids: tf.Tensor1D): tf.Tensor2D {
     if (this.approximation) return this.approximation(ids, this.weight.tensor);
-    return embedding(this.weight.tensor, ids, this.paddingIdx);
+    const rows = embedding(this.weight.tensor, ids, this.paddingIdx);
+    return this.noise ? tf.add(rows, this.noise) : rows;
   }
 }
 

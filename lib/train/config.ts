@@ -104,6 +104,14 @@ export const FIELDS = {
     { min: 0, max: 1 },
     'Share of the loss that all tokens of the vocabulary have alike, not the right one alone.',
   ),
+  /** Noise in the embeddings while training, of at most this over the root of (tokens of the micro-batch · features) (NEFTune); null: none. */
+  neftuneNoiseAlpha: optional(
+    number(
+      5,
+      { min: 0 },
+      'Noise in the embeddings while training, of at most this over the root of (tokens of the micro-batch · features) (NEFTune); null: none.',
+    ),
+  ),
   /** Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32. */
   fp16: flag(false, 'Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32.'),
   /** Gradients with a larger global norm are scaled down to it; 0 never scales. */

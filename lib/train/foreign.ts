@@ -93,7 +93,6 @@ const BOUND: Record<string, { values: readonly unknown[]; instead: string }> = {
   optim: { values: ['adamw_torch', 'adamw_torch_fused', 'adamw_hf', 'adamw'], instead: 'only AdamW is available; use adamw_torch' },
   optim_args: { values: [null, ''], instead: 'AdamW is set by adam_beta1, adam_beta2, adam_epsilon and weight_decay' },
   optim_target_modules: { values: [null], instead: 'all parameters are trained alike; remove it' },
-  neftune_noise_alpha: { values: [null], instead: 'NEFTune noise is not available; remove it' },
   truncation_mode: { values: ['keep_start'], instead: 'only keep_start is available' },
   eos_token: { values: [null], instead: 'give loadModel the token as eosToken' },
   dataset_text_field: { values: ['text'], instead: 'give loadDataset the column as textField' },

@@ -16,6 +16,7 @@ import type { Random } from '../random';
 import type { RowPart } from './batches';
 import { startDropout } from './dropout';
 import type { GradientSums } from './gradients';
+import { type Noise, startNoise } from './neftune';
 import { type LossSettings, lossOf } from './objective';
 
 /** A row on the device: its tokens, and which positions predict which targets. */
@@ -174,8 +175,10 @@ export interface BackwardOptions extends LossSettings {
   share: tf.Scalar;
   /** Keeps only what passes from layer to layer, and computes the rest again for the gradient. */
   gradientCheckpointing: boolean;
-  /** Says what is dropped, where model or adapter have dropout. */
+  /** Says what is dropped, where model or adapter have dropout, and draws the noise. */
   random: Random;
+  /** Noise in the embeddings (NEFTune). */
+  noise?: Noise;
 }
 
 /** Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`. */
@@ -183,10 +186,11 @@ export async function backwardRow(
   model: CausalLM,
   parts: readonly RowPart[],
   sums: GradientSums,
-  { share, gradientCheckpointing, random, ...settings }: BackwardOptions,
+  { share, gradientCheckpointing, random, noise, ...settings }: BackwardOptions,
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
   const letGoOfDropout = startDropout(model, row.batch, { tokens: Math.max(row.batch.ids.size, row.predictors.size), random });
+  const letGoOfNoise = startNoise(model, row.batch, { parts, noise, random });
   model.adapter?.prepare();
   let kept: RowLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
@@ -201,6 +205,7 @@ export async function backwardRow(
     return await readScores(kept as unknown as RowLoss, row);
   } finally {
     letGoOfDropout();
+    letGoOfNoise();
     disposeLoss(kept);
     disposeRow(row);
   }

@@ -35,6 +35,7 @@ import { backwardRow, hasTargets } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, type LogRecord, stepRecord } from './metrics';
 import { MetricsFile } from './metrics-file';
+import { noiseOf } from './neftune';
 import { notFinite } from './not-finite';
 import { dropoutNotes, targetNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
@@ -210,13 +211,14 @@ export class SFTTrainer {
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
     const random = dropoutRandom(this.config.seed, this.state.step);
+    const noise = noiseOf(batch, this.config);
     const sums = emptySums(batch.length);
     try {
       for (const [index, row] of rows.entries()) {
         this.stepShare = index / rows.length;
         if (index > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         await this.interruption.breathe();
-        addScores(sums, await backwardRow(this.model, row, gradients, { ...this.config, share, random }));
+        addScores(sums, await backwardRow(this.model, row, gradients, { ...this.config, share, random, noise }));
       }
       const loss = sums.reduce((sum, batch) => sum + batch.loss, 0) / targets;
       const norm = (await gradients.norm()) / scale;

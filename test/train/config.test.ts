@@ -223,7 +223,6 @@ describe("keys of TRL's recipes that mean nothing here", () => {
   });
   for (const [key, value] of [
     ['optim', 'adafactor'],
-    ['neftune_noise_alpha', 5],
     ['deepspeed', 'z3.json'],
     ['push_to_hub', true],
   ] as const) {
@@ -246,6 +245,15 @@ describe('the loss', () => {
     refuses({ loss_type: 'focal' }, /^loss_type is "focal", but must be one of nll, chunked_nll, dft, or null/);
     refuses({ label_smoothing_factor: 1.5 }, /^label_smoothing_factor is 1\.5, but must be a number, at least 0 and at most 1/);
   });
+});
+
+test('NEFTune has no noise unless it is asked for, and none below 0', () => {
+  assert.deepEqual(
+    [{}, { neftune_noise_alpha: null }].map((raw) => parseConfig(raw).neftuneNoiseAlpha),
+    [null, null],
+  );
+  assert.equal(parseConfig({ neftune_noise_alpha: '5' }).neftuneNoiseAlpha, 5);
+  refuses({ neftune_noise_alpha: -1 }, /^neftune_noise_alpha is -1, but must be a number, at least 0, or null\.$/);
 });
 
 test('the help has one line for every setting', () => {
