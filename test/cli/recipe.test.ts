@@ -31,6 +31,11 @@ test('a recipe chooses the loss, and a flag wins', (t) => {
   assert.deepEqual(lossOf('--loss_type', 'dft'), ['dft', 0]);
 });
 
+test('a recipe with an AdamW of 8 bits is read, and told what is different', () => {
+  const { notes } = readRecipe(['--model', 'm', '--data', 'd', '--optim', 'paged_adamw_8bit']);
+  assert.deepEqual(notes, ['optim is paged_adamw_8bit; here moments are kept in float32.']);
+});
+
 test('YAML is read as Python reads it: a bare no is false, 1e-4 is a number, anchors are followed', (t) => {
   const recipe = put(
     workFolder(t),

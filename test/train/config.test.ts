@@ -221,8 +221,28 @@ describe("keys of TRL's recipes that mean nothing here", () => {
       'activation_offloading has no effect here: gradient_checkpointing saves memory.',
     ]);
   });
+  test('are AdamW by any of its names, with a note where its moments would be rounded', () => {
+    const notesOf = (optim: string): string[] => {
+      const notes: string[] = [];
+      parseConfig({ optim }, { onNote: (line) => notes.push(line) });
+      return notes;
+    };
+    const exact = [
+      'adamw_torch',
+      'adamw_torch_fused',
+      'adamw_torch_xla',
+      'adamw_torch_npu_fused',
+      'adamw_anyprecision',
+      'paged_adamw_32bit',
+    ];
+    for (const name of [...exact, 'adamw_apex_fused', 'adamw_hf']) assert.deepEqual(notesOf(name), [], name);
+    for (const name of ['adamw_torch_4bit', 'adamw_torch_8bit', 'adamw_bnb_8bit', 'adamw_8bit', 'paged_adamw_8bit'])
+      assert.deepEqual(notesOf(name), [`optim is ${name}; here moments are kept in float32.`]);
+  });
+  const otherOptimizers = ['grokadamw', 'stable_adamw', 'galore_adamw', 'apollo_adamw', 'schedule_free_adamw', 'paged_lion_8bit'];
   for (const [key, value] of [
     ['optim', 'adafactor'],
+    ...otherOptimizers.map((name) => ['optim', name] as const),
     ['deepspeed', 'z3.json'],
     ['push_to_hub', true],
   ] as const) {
