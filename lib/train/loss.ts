@@ -189,9 +189,9 @@ export async function backwardRow(
   { share, gradientCheckpointing, random, noise, ...settings }: BackwardOptions,
 ): Promise<RowScores> {
   const row = placeRow(parts, model);
+  model.adapter?.prepare();
   const letGoOfDropout = startDropout(model, row.batch, { tokens: Math.max(row.batch.ids.size, row.predictors.size), random });
   const letGoOfNoise = startNoise(model, row.batch, { parts, noise, random });
-  model.adapter?.prepare();
   let kept: RowLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
   const lossFrom = (hidden: tf.Tensor2D): tf.Scalar => {
