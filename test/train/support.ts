@@ -1,14 +1,19 @@
 /** What the tests of the trainer share: golden models, rows, and short runs. */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import type { TestContext } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
-import { type CausalLM, loadModel } from '../../lib/model';
+import { type CausalLM, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
-import type { SFTConfig } from '../../lib/train';
+import { createRandom, type Random } from '../../lib/random';
+import { type SFTConfig, SFTTrainer } from '../../lib/train';
 import type { Sequence } from '../../lib/train/examples';
+import { GradientSums } from '../../lib/train/gradients';
+import { type BackwardOptions, backwardRow } from '../../lib/train/loss';
 
 export const golden = path.join(projectRoot, 'test', 'golden');
 export const fixtures = path.join(projectRoot, 'test', 'train', 'fixtures');
@@ -19,6 +24,9 @@ export function readJsonFile<T>(...names: string[]): T {
 
 /** The golden training rows. */
 export const rows = readJsonFile<AlpacaExample[]>(golden, 'rows.json');
+
+/** The ids that the golden forward pass of a family reads. */
+export const goldenIds = (family: string): number[] => readJsonFile<{ input_ids: number[] }>(golden, family, 'forward.json').input_ids;
 
 /** A tiny model, disposed when the test ends. */
 export async function tinyModel(t: TestContext, family = 'llama'): Promise<CausalLM> {
@@ -54,6 +62,69 @@ export function hashOf(bytes: NodeJS.ArrayBufferView): string {
 /** A sequence of `length` tokens that all carry loss. */
 export function sequence(length: number, first = 0): Sequence {
   return { inputIds: Int32Array.from({ length }, (_, i) => first + i), lossMask: new Uint8Array(length).fill(1) };
+}
+
+/**
+ * Chance that a reference's program can have too: for each token 0 at every fourth feature, else 0.9. So a dropout drops every fourth
+ * (fixtures/reference.py), whatever the place.
+ */
+export function everyFourth(): Random {
+  let drawn = 0;
+  return { ...createRandom(0), next: () => (drawn++ % 4 === 1 ? 0 : 0.9) };
+}
+
+/** What a reference computed in one pass, forward and backward. */
+export interface ReferencePass {
+  loss: number;
+  grad_norm_per_parameter: Record<string, number>;
+}
+
+/** Asserts that loss and gradients of sequences of which all tokens carry loss are the reference's: the loss to 1e-5, norms to 1e-4. */
+export async function assertPass(
+  model: CausalLM,
+  sequences: readonly number[][],
+  { loss, grad_norm_per_parameter: norms }: ReferencePass,
+  options: Omit<BackwardOptions, 'share'>,
+): Promise<void> {
+  const parts = sequences.map((ids) => ({
+    sequence: { inputIds: Int32Array.from(ids), lossMask: new Uint8Array(ids.length).fill(1) },
+    microBatch: 0,
+  }));
+  const share = tf.scalar(1 / sequences.reduce((sum, { length }) => sum + length - 1, 0));
+  const sums = new GradientSums();
+  const { loss: losses } = await backwardRow(model, parts, sums, { ...options, share });
+  const mean = losses.reduce((sum, x) => sum + x, 0) / losses.length;
+  assert.ok(Math.abs(mean - loss) < 1e-5 * loss, `loss ${mean}, expected ${loss}`);
+  const gradients = new Map(sums.entries());
+  assert.equal(gradients.size, Object.keys(norms).length);
+  for (const [name, norm] of Object.entries(norms)) {
+    const values = await (gradients.get(ownName(name, model)) as tf.Variable).data<'float32'>();
+    const own = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
+    assert.ok(Math.abs(own - norm) < 1e-4 * norm + 1e-7, `${name}: ${own}, expected ${norm}`);
+  }
+  sums.dispose();
+  share.dispose();
+}
+
+/** What a parameter of PyTorch's model is called in files. */
+function ownName(name: string, { family }: CausalLM): string {
+  const inFile = name.replace('.default', '').replace('magnitude_vector.weight', 'magnitude_vector');
+  return family === 'gpt_neox' ? inFile.replace('lm_head', 'embed_out') : inFile;
+}
+
+/** Asserts that chance touches a model in training alone, not when it is evaluated or read, and that a run leaves no tensor behind. */
+export async function assertOnlyInTraining(t: TestContext, settings: Partial<SFTConfig>, peftConfig?: LoraConfig): Promise<void> {
+  const model = await tinyModel(t);
+  const ids = [...sequence(40).inputIds];
+  const config = { ...short, learningRate: 0, ...settings };
+  const trainer = new SFTTrainer({ model, trainDataset: rows, evalDataset: rows.slice(0, 8), peftConfig, config });
+  const before = { ...(await trainer.evaluate()), nll: (await tokenNll(model, ids)).nll };
+  await trainer.train();
+  const tensors = tf.memory().numTensors;
+  await trainer.train();
+  assert.equal(tf.memory().numTensors, tensors);
+  assert.deepEqual((await tokenNll(model, ids)).nll, before.nll);
+  assert.equal((await trainer.evaluate()).eval_loss, before.eval_loss);
 }
 
 /** A run whose checkpoints fall between its log records and evaluations, with examples in random order over two epochs. */
