@@ -45,12 +45,14 @@ export interface LoadDatasetOptions extends DatasetOptions {
 export async function loadDataset(place: string, options: LoadDatasetOptions = {}): Promise<Dataset> {
   const { split: text = 'train', textField } = options;
   const { split, most, bounds } = parseSplit(text);
+  // what has no rows at all is an error, also where none are asked for
+  const enough = Math.max(1, most);
   const all: RawRows = { values: [], origins: [] };
-  for await (const file of filesOf(place, { ...options, split, inTurn: most < Infinity })) {
-    const { values, origins } = await readRows(file, Math.max(1, most - all.values.length));
+  for await (const file of filesOf(place, { ...options, split, inTurn: enough < Infinity })) {
+    const { values, origins } = await readRows(file, enough - all.values.length);
     for (const value of values) all.values.push(value);
     for (const origin of origins) all.origins.push(origin);
-    if (all.values.length >= Math.max(1, most)) break;
+    if (all.values.length >= enough) break;
   }
   // what is outside of the part that is asked for need not be in order
   const [from, to] = bounds(all.values.length);

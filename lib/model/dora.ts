@@ -4,7 +4,7 @@
  * section 4.3, and as PEFT does it, n is a constant to the gradient.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded } from '../engine';
+import { computeRecorded, versionsOf } from '../engine';
 import type { Parameter } from './layers';
 
 /** What the norms of a layer's rows are found from. */
@@ -22,7 +22,8 @@ export class RowNorms {
   /** ‖W‖² of each row, [out]; W stays. */
   private readonly squares: tf.Tensor1D;
   private found?: tf.Tensor1D;
-  private foundFor: readonly object[] = [];
+  /** Says which matrices they were found from. */
+  private foundFor?: string;
 
   constructor(
     private readonly of: AdaptedWeight,
@@ -47,18 +48,13 @@ export class RowNorms {
 
   /** Finds the norms where the matrices are others than before. */
   refresh(): void {
-    const { a, b } = this.of;
-    const now = [a.value.dataId, b.value.dataId];
-    if (this.found && now.every((id, i) => id === this.foundFor[i])) return;
+    const now = versionsOf([this.of.a.tensor, this.of.b.tensor]);
+    // where nobody counts changes, they are found each time
+    if (this.found && now !== undefined && now === this.foundFor) return;
     this.found?.dispose();
     this.found = tf.keep(unrecorded(this.squares, () => this.compute()));
     this.foundFor = now;
     computeRecorded();
-  }
-
-  /** Says that the matrices were changed in place. */
-  forget(): void {
-    this.foundFor = [];
   }
 
   /**

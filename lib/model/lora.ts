@@ -108,11 +108,6 @@ export class LoraAdapter {
     computeRecorded();
   }
 
-  /** Says that the matrices were changed in place. */
-  wasUpdated(): void {
-    for (const norms of this.norms) norms.forget();
-  }
-
   /**
    * The adapted layer's output: y + scaling · (x Aᵀ) Bᵀ; with lengths (m / n) · (x Wᵀ + scaling · (x Aᵀ) Bᵀ) + b. Where some of x is dropped,
    * that counts for what the adapter changes, as in PEFT: y + (m / n − 1) · x' Wᵀ + (m / n) · scaling · (x' Aᵀ) Bᵀ.
@@ -124,7 +119,8 @@ export class LoraAdapter {
     const { weight, bias } = layer.linear;
     const scale = tf.div(layer.magnitude.tensor, this.norms[index].tensor);
     if (this.dropout) {
-      const product = this.dropout.linear(x, weight.tensor, index);
+      // the weight is not trained, so that nothing keeps what is left of x
+      const product = linear(this.dropout.apply(x, index), weight.tensor);
       return tf.add(tf.sub(y, product), tf.mul(scale, tf.add(product, update)));
     }
     if (!bias) return tf.mul(scale, tf.add(y, update));

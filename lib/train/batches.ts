@@ -2,7 +2,7 @@
 
 import { UserError } from '../errors';
 import { findFamilies, type PrefixFamily } from '../model';
-import { createRandom, shuffled } from '../random';
+import { createRandom, type Random, shuffled } from '../random';
 import type { SFTConfig } from './config';
 import { countTokens, type Item, type Sequence } from './examples';
 
@@ -57,6 +57,12 @@ export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch:
   const permuted = shuffled(inOrder, createRandom((config.dataSeed ?? config.seed) + (epoch % 2 ** 20) * 2 ** 32));
   if (config.trainSamplingStrategy === 'random') return permuted;
   return groupByLength(permuted, items.map(countTokens), config.perDeviceTrainBatchSize * config.gradientAccumulationSteps);
+}
+
+/** What a step draws its dropout and noise from. It depends on nothing but seed and step, so that a resumed run draws the same. */
+export function randomOfStep(seed: number, step: number): Random {
+  // beside the seeds of the epochs
+  return createRandom(seed + (2 ** 20 + (step % 2 ** 20)) * 2 ** 32);
 }
 
 /**

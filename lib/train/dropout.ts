@@ -1,12 +1,6 @@
-/** Dropout of a run: by which chance, and for how long. */
+/** Dropout of a run: what a row drops, and for how long. */
 import { type CausalLM, drawDropout, type TokenBatch } from '../model';
-import { createRandom, type Random } from '../random';
-
-/** The chance of a step. It depends on nothing but seed and step, so that a resumed run drops the same numbers. */
-export function dropoutRandom(seed: number, step: number): Random {
-  // beside the seeds that order the epochs (batches.ts)
-  return createRandom(seed + (2 ** 20 + (step % 2 ** 20)) * 2 ** 32);
-}
+import type { Random } from '../random';
 
 /** What a row's dropout is drawn for, and from. */
 export interface RowDropoutOptions {

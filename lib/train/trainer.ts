@@ -12,7 +12,7 @@ import { UserError } from '../errors';
 import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
-import { cutIntoRows, type RunPlan, type StepBatch, stepsOfEpoch } from './batches';
+import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
 import { type Due, dueAfterStep, stillDue } from './cadence';
@@ -27,7 +27,6 @@ import {
   writeCheckpoint,
 } from './checkpoint';
 import { parseConfig, type SFTConfig, toSnakeCase } from './config';
-import { dropoutRandom } from './dropout';
 import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
@@ -210,7 +209,7 @@ export class SFTTrainer {
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
-    const random = dropoutRandom(this.config.seed, this.state.step);
+    const random = randomOfStep(this.config.seed, this.state.step);
     const noise = noiseOf(batch, this.config);
     const sums = emptySums(batch.length);
     try {
@@ -227,7 +226,6 @@ export class SFTTrainer {
       if (!Number.isFinite(loss) || (overflowed && scale <= 1)) throw notFinite({ loss, norm, learningRate }, this.state, this.config);
       if (!overflowed) {
         optimizer.update(gradients.entries(), learningRate, clipFactor(norm, this.config.maxGradNorm) / scale);
-        this.model.adapter?.wasUpdated();
         gradients.wereUsed();
       }
       this.pace.seconds += (performance.now() - started) / 1000;
