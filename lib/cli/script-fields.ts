@@ -28,6 +28,9 @@ export const scriptFields = {
       names(),
     ),
   ),
+  lora_modules_to_save: optional(
+    either(text('', 'Modules that are trained whole and saved with the adapter, by the ends of their names.'), names()),
+  ),
   use_rslora: flag(false, 'Scale by lora_alpha / √lora_r instead.'),
   use_dora: flag(false, "DoRA: train the lengths of the adapted weights' rows on their own."),
 };
@@ -54,7 +57,6 @@ const QUANTIZATION_KEYS = /^(?:bnb_4bit_\w+|use_bnb_nested_quant)$/;
 
 /** Keys that ask for an adapter of a kind that is not there; refused unless switched off, if there is to be an adapter at all. */
 const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
-  lora_modules_to_save: 'an adapter trains its own matrices alone: remove it',
   lora_target_parameters: 'only linear layers can have an adapter: name them in lora_target_modules',
 };
 
@@ -111,10 +113,11 @@ export function readScriptArguments(
 /** What the adapter is made like; undefined where all weights are trained. */
 export function peftConfigOf(script: ScriptArguments): LoraConfig | undefined {
   const { lora_r: r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, use_dora: useDora } = script;
+  const modulesToSave = [script.lora_modules_to_save ?? []].flat();
   const targets = script.lora_target_modules;
   // as in TRL, a list of one is its entry, which may be all-linear or a pattern
   const targetModules = Array.isArray(targets) && targets.length === 1 ? targets[0] : (targets ?? undefined);
-  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, useDora, targetModules } : undefined;
+  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, useDora, targetModules, modulesToSave } : undefined;
 }
 
 /** A list of names. */

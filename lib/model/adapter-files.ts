@@ -1,11 +1,23 @@
 /** Adapters on disk, as PEFT writes and reads them: adapter_config.json and adapter_model.safetensors. */
 import { existsSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
+import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { readJson } from '../files';
 import { isObject, showValue } from '../json';
-import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, partsOf, peftKeys, settingsFor } from './lora';
-import { openSafetensors, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
+import {
+  type AdapterBase,
+  declareLayer,
+  isListOfNames,
+  LoraAdapter,
+  type LoraLayer,
+  type LoraSettings,
+  partsOf,
+  peftKeys,
+  settingsFor,
+} from './lora';
+import { oldNameOf, partsToTrain, tiedCopyOf } from './modules-to-save';
+import { openSafetensors, readInto, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype } from './types';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
@@ -21,7 +33,7 @@ export interface AdapterConfig {
 /** Keys that say nothing of how an adapter computes: where it comes from, and which layers have one, which the names of its tensors say. */
 const INFORMATIVE = new Set([
   ...['auto_mapping', 'inference_mode', 'peft_version', 'task_type', 'exclude_modules', 'layers_pattern', 'layers_to_transform'],
-  ...['loftq_config', 'megatron_core', 'qalora_group_size', 'ensure_weight_tying'],
+  ...['loftq_config', 'megatron_core', 'qalora_group_size', 'modules_to_tie'],
 ]);
 
 /**
@@ -42,6 +54,8 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
     use_rslora: useRslora = false,
     use_dora: useDora = false,
     target_modules: targets,
+    modules_to_save: modules,
+    ensure_weight_tying: ensureWeightTying = false,
     ...others
   } = rest;
   const refuse = (key: string, value: unknown, range: string): never => {
@@ -58,8 +72,12 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
     refuse('lora_dropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targets === 'string' ? [targets] : targets;
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) refuse('target_modules', targets, 'a list of names');
+  const modulesToSave = modules ?? [];
+  if (!isListOfNames(modulesToSave)) refuse('modules_to_save', modules, 'a list of names');
+  if (typeof ensureWeightTying !== 'boolean') refuse('ensure_weight_tying', ensureWeightTying, 'true or false');
   refuseOtherKinds(others, refuse);
-  const settings = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets } as unknown as LoraSettings;
+  const made = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets, modulesToSave, ensureWeightTying };
+  const settings = made as unknown as LoraSettings;
   return { file, settings, base: { name: base as string, revision: typeof revision === 'string' ? revision : undefined } };
 }
 
@@ -87,46 +105,76 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
   const file = await openSafetensors(path.join(directory, ADAPTER_WEIGHTS));
   try {
     const layers = layersIn(file, model, settings);
+    const names = layers.map(({ linear }) => linear.name);
+    const modules = partsToTrain(model, settings, names);
+    const saved = modulesIn(file, modules);
     const matrices = layers.flatMap(partsOf);
+    refuseUnknown(file, [...[...matrices, ...saved].map(({ name }) => name), ...tiedCopyOf(model, modules).keys()]);
     try {
       for (const matrix of matrices) matrix.fill(await file.read(matrix.name));
+      for (const { name, variable } of saved) await readInto(variable, file, name);
     } catch (error) {
       for (const matrix of matrices) matrix.dispose();
       throw error;
     }
-    model.adapter = new LoraAdapter(settingsFor(settings, layers, model), layers, base);
+    model.adapter = new LoraAdapter(settingsFor(settings, layers, model), layers, base, modules);
   } finally {
     await file.close();
   }
 }
 
-/** The model's layers for which the file has matrices. @throws UserError when it has others, or they have another shape */
-function layersIn({ file, tensors }: SafetensorsFile, model: CausalLM, settings: LoraSettings): LoraLayer[] {
+/** The model's layers for which the file has matrices. @throws UserError when they have another shape, or there are none */
+function layersIn(file: SafetensorsFile, model: CausalLM, settings: LoraSettings): LoraLayer[] {
   const layers = [...model.linears.values()]
     .map((layer) => declareLayer(layer, settings))
-    .filter((layer) => partsOf(layer).some(({ name }) => tensors.has(name)));
-  const matrices = layers.flatMap(partsOf);
-  for (const { name, shape } of matrices) {
-    const found = tensors.get(name)?.shape;
-    if (!found) throw new UserError(`${file}: the tensor "${name}" is missing; the file is incomplete: save the adapter again.`);
-    if (found.join() !== shape.join())
-      throw new UserError(
-        `${file}: the tensor "${name}" has shape [${found}], but this model and r ask for [${shape}]; it is another model's.`,
-      );
-  }
-  const known = new Set(matrices.map(({ name }) => name));
-  const unknown = [...tensors.keys()].find((name) => !known.has(name));
-  if (unknown !== undefined)
-    throw new UserError(
-      `${file} holds the tensor "${unknown}", which is no matrix of a linear layer of this model; the adapter is another model's.`,
-    );
-  if (layers.length === 0) throw new UserError(`${file} holds no tensors; save the adapter again.`);
+    .filter((layer) => partsOf(layer).some(({ name }) => file.tensors.has(name)));
+  for (const { name, shape } of layers.flatMap(partsOf)) checkTensor(file, name, shape);
+  if (file.tensors.size === 0) throw new UserError(`${file.file} holds no tensors; save the adapter again.`);
   return layers;
 }
 
-/** Writes an adapter into a folder. */
-export async function writeAdapter({ settings, parameters, base }: LoraAdapter, directory: string, dtype: SavedDtype): Promise<void> {
-  await writeSafetensors(path.join(directory, ADAPTER_WEIGHTS), tensorsOf(parameters), { dtype });
+/** A parameter of the model that the file has a value for. */
+interface SavedPart {
+  /** Its name in the file. */
+  readonly name: string;
+  readonly variable: tf.Variable;
+}
+
+/** Where the file has the values of modules that are trained whole. @throws UserError when one is missing, or has another shape */
+function modulesIn(file: SafetensorsFile, parts: ReadonlyMap<string, tf.Variable>): SavedPart[] {
+  return [...parts].map(([usual, variable]) => {
+    const name = file.tensors.has(oldNameOf(usual)) ? oldNameOf(usual) : usual;
+    checkTensor(file, name, variable.shape);
+    return { name, variable };
+  });
+}
+
+function checkTensor({ file, tensors }: SafetensorsFile, name: string, shape: readonly number[]): void {
+  const found = tensors.get(name)?.shape;
+  if (!found) throw new UserError(`${file}: the tensor "${name}" is missing; the file is incomplete: save the adapter again.`);
+  if (found.join() !== shape.join())
+    throw new UserError(
+      `${file}: the tensor "${name}" has shape [${found}], but this model and r ask for [${shape}]; it is another model's.`,
+    );
+}
+
+/** @throws UserError when the file has tensors that are no part of the adapter */
+function refuseUnknown({ file, tensors }: SafetensorsFile, known: readonly string[]): void {
+  const unknown = [...tensors.keys()].find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new UserError(
+      `${file} holds the tensor "${unknown}", which is no matrix of a linear layer of this model, nor in a module to save; the adapter is another model's.`,
+    );
+}
+
+/** Writes a model's adapter into a folder. */
+export async function writeAdapter(
+  model: CausalLM,
+  { settings, parameters, base }: LoraAdapter,
+  { directory, dtype }: { directory: string; dtype: SavedDtype },
+): Promise<void> {
+  const tensors = tensorsOf(new Map([...parameters, ...tiedCopyOf(model, parameters)]));
+  await writeSafetensors(path.join(directory, ADAPTER_WEIGHTS), tensors, { dtype });
   writeFileSync(path.join(directory, ADAPTER_CONFIG), `${JSON.stringify(configJson(settings, base), null, 2)}\n`);
 }
 
@@ -136,7 +184,7 @@ function configJson(settings: LoraSettings, base: AdapterBase | null): Record<st
     task_type: 'CAUSAL_LM',
     base_model_name_or_path: base?.name ?? null,
     revision: base?.revision ?? null,
-    ...peftKeys(settings),
-    ...{ bias: 'none', fan_in_fan_out: false, init_lora_weights: true, modules_to_save: null, inference_mode: true },
+    ...{ modules_to_save: null, ...peftKeys(settings) },
+    ...{ bias: 'none', fan_in_fan_out: false, init_lora_weights: true, inference_mode: true },
   };
 }

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { printed } from '../display';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
-import type { Embedding, Linear, ParameterList } from './layers';
+import type { Embedding, Linear, OutputHead, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
 
@@ -31,7 +31,7 @@ export abstract class Decoder implements CausalLM {
   private variables?: ReadonlyMap<string, tf.Variable>;
 
   constructor(
-    readonly config: ModelConfig,
+    public config: ModelConfig,
     /** Declared by the family's modules, filled by the loader. */
     readonly declared: ParameterList,
     origin: Origin,
@@ -46,12 +46,23 @@ export abstract class Decoder implements CausalLM {
     this.embeddings = declared.embeddings;
   }
 
-  abstract get outputHead(): tf.Tensor2D;
+  protected abstract readonly head: OutputHead;
   abstract stages(pass: ForwardPass): Stages;
 
   get parameters(): ReadonlyMap<string, tf.Variable> {
     this.variables ??= new Map([...this.declared.all.values()].map(({ name, value }) => [name, value]));
     return this.variables;
+  }
+
+  get outputHead(): tf.Tensor2D {
+    return this.head.tensor;
+  }
+
+  untie(): void {
+    if (!this.config.tieWordEmbeddings) return;
+    this.head.untie();
+    this.config = { ...this.config, tieWordEmbeddings: false, raw: { ...this.config.raw, tie_word_embeddings: false } };
+    this.variables = undefined;
   }
 
   hiddenStates(batch: TokenBatch, places?: tf.Tensor1D): tf.Tensor2D {

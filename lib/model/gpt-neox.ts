@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, rotary } from '../engine';
 import { type ConfigReader, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
+import { type Embedding, type LayerNorm, type Linear, type OutputHead, ParameterList } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
@@ -120,7 +120,7 @@ export class GptNeoX extends Decoder {
   private readonly embedIn: Embedding;
   private readonly layers: readonly Block[];
   private readonly finalNorm: LayerNorm;
-  private readonly embedOut: Parameter<tf.Rank.R2>;
+  protected readonly head: OutputHead;
   private readonly rotaryEmbedding: RotaryEmbedding;
 
   constructor(config: GptNeoXConfig, origin: Origin) {
@@ -129,14 +129,8 @@ export class GptNeoX extends Decoder {
     this.embedIn = parameters.embedding('gpt_neox.embed_in', config.vocabSize, config.hiddenSize);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.finalNorm = parameters.layerNorm('gpt_neox.final_layer_norm', config.hiddenSize, config.layerNormEps);
-    this.embedOut = config.tieWordEmbeddings
-      ? this.embedIn.weight
-      : parameters.matrix('embed_out.weight', config.vocabSize, config.hiddenSize);
+    this.head = parameters.outputHead('embed_out', this.embedIn, { tied: config.tieWordEmbeddings });
     this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  get outputHead(): tf.Tensor2D {
-    return this.embedOut.tensor;
   }
 
   stages(pass: ForwardPass): Stages {

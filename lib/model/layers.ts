@@ -1,6 +1,6 @@
 /** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { embedding, layerNorm, linear, ownedVariable, rmsNorm } from '../engine';
+import { computeRecorded, embedding, layerNorm, linear, ownedVariable, rmsNorm } from '../engine';
 
 /** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
 export type Initializer = 'normal' | 'zeros' | 'ones';
@@ -68,6 +68,12 @@ export class ParameterList {
     return table;
   }
 
+  /** @param tied whether it is the table itself */
+  outputHead(name: string, table: Embedding, { tied }: { tied: boolean }): OutputHead {
+    const declareOwn = () => this.matrix(`${name}.weight`, ...table.weight.shape);
+    return new OutputHead(table, declareOwn, tied);
+  }
+
   rmsNorm(name: string, features: number, eps: number): RmsNorm {
     return new RmsNorm(this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'ones'), eps);
   }
@@ -122,6 +128,34 @@ export class Embedding {
     if (this.approximation) return this.approximation(ids, this.weight.tensor);
     const rows = embedding(this.weight.tensor, ids, this.paddingIdx);
     return this.noise ? tf.add(rows, this.noise) : rows;
+  }
+}
+
+/** What the final hidden states are multiplied with for logits: a matrix of its own, or the table of the embeddings. */
+export class OutputHead {
+  private own?: Parameter<tf.Rank.R2>;
+
+  constructor(
+    private readonly table: Embedding,
+    private readonly declareOwn: () => Parameter<tf.Rank.R2>,
+    tied: boolean,
+  ) {
+    if (!tied) this.own = declareOwn();
+  }
+
+  get tensor(): tf.Tensor2D {
+    return (this.own ?? this.table.weight).tensor;
+  }
+
+  /** Makes it a matrix of its own, still with the table's values. */
+  untie(): void {
+    if (this.own) return;
+    const { shape, tensor } = this.table.weight;
+    this.own = this.declareOwn();
+    this.own.fill(new Float32Array(shape[0] * shape[1]));
+    // a copy: what is trained changes where it lies
+    tf.tidy(() => this.own?.value.assign(tf.mul(tensor, 1)));
+    computeRecorded();
   }
 }
 

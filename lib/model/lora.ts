@@ -11,6 +11,7 @@ import { showValue } from '../json';
 import { createRandom } from '../random';
 import { RowNorms } from './dora';
 import { type Linear, Parameter } from './layers';
+import { checkModules, isTrainedWhole, type ModulesToSave, PEFT_PREFIX, partsToTrain } from './modules-to-save';
 import type { CausalLM } from './types';
 
 /** What an adapter is made like, under PEFT's names. */
@@ -30,10 +31,17 @@ export interface LoraConfig {
   loraDropout?: number;
   /** DoRA (Liu et al. 2024): the lengths of the adapted weights' rows are trained on their own. Default false. */
   useDora?: boolean;
+  /** Modules that are trained whole and saved with the adapter, by names or their ends (`['embed_tokens', 'lm_head']`). Default: none. */
+  modulesToSave?: readonly string[];
+  /**
+   * Where the output head is the embedding, and one of them is among the modules: whether they stay one. Default false, as in PEFT: the one
+   * that is named is trained, and the other stays as it is.
+   */
+  ensureWeightTying?: boolean;
 }
 
 /** A complete `LoraConfig`. */
-export interface LoraSettings {
+export interface LoraSettings extends ModulesToSave {
   readonly r: number;
   readonly loraAlpha: number;
   readonly targetModules: readonly string[] | string;
@@ -72,7 +80,7 @@ export interface LoraLayer {
 
 /** An adapter at work in a model: its layers compute with it, and it alone is trained. `model.dispose` frees it too. */
 export class LoraAdapter {
-  /** The matrices, by their names in PEFT's files. */
+  /** The matrices, and what is trained of the model's own, by their names in PEFT's files. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** While set, as in training, what is dropped of the layers' inputs (dropout.ts). */
   dropout?: Dropout;
@@ -83,13 +91,16 @@ export class LoraAdapter {
   /**
    * @param layers with values; the adapter owns them from now on
    * @param base null where no checkpoint has the weights that it belongs to
+   * @param modules parameters of the model that are trained and saved with it (modules-to-save.ts); they stay the model's
    */
   constructor(
     readonly settings: LoraSettings,
     readonly layers: readonly LoraLayer[],
     readonly base: AdapterBase | null,
+    modules: ReadonlyMap<string, tf.Variable>,
   ) {
-    this.parameters = new Map(layers.flatMap(partsOf).map(({ name, value }) => [name, value as unknown as tf.Variable]));
+    const matrices = layers.flatMap(partsOf).map(({ name, value }): [string, tf.Variable] => [name, value]);
+    this.parameters = new Map([...matrices, ...modules]);
     // a tensor, fed once for all layers: a number would be another feed of the graph for each
     this.scaling = tf.keep(tf.scalar(scalingOf(settings)));
     const { scaling } = this;
@@ -162,12 +173,15 @@ function scalingOf({ r, loraAlpha, useRslora }: LoraSettings): number {
 }
 
 /** The settings under PEFT's keys. A plain name is written as a list: PEFT takes every text for a pattern of whole names. */
-export function peftKeys({ r, loraAlpha, loraDropout, useRslora, targetModules, useDora }: LoraSettings): Record<string, unknown> {
+export function peftKeys({ targetModules, ...settings }: LoraSettings): Record<string, unknown> {
+  const { r, loraAlpha, loraDropout, useRslora, useDora, modulesToSave, ensureWeightTying } = settings;
   const targets = isPlainName(targetModules) ? [targetModules] : targetModules;
   return {
     ...{ r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targets },
     // left out where off: a run that was begun before the key was there is continued
     ...(useDora && { use_dora: true }),
+    ...(modulesToSave.length > 0 && { modules_to_save: modulesToSave }),
+    ...(ensureWeightTying && { ensure_weight_tying: true }),
   };
 }
 
@@ -175,7 +189,7 @@ export function peftKeys({ r, loraAlpha, loraDropout, useRslora, targetModules, 
 export function declareLayer(layer: Linear, { r, useDora }: Pick<LoraSettings, 'r' | 'useDora'>): LoraLayer {
   const [out, features] = layer.weight.shape;
   const declare = <R extends tf.Rank>(which: string, shape: tf.ShapeMap[R]): Parameter<R> =>
-    new Parameter<R>(`base_model.model.${layer.name}.lora_${which}`, shape, 'zeros');
+    new Parameter<R>(`${PEFT_PREFIX}${layer.name}.lora_${which}`, shape, 'zeros');
   return {
     linear: layer,
     a: declare<tf.Rank.R2>('A.weight', [r, features]),
@@ -202,8 +216,14 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
     );
   }
   const asked = settle(config, model);
-  const targets = targetsOf(asked.targetModules, model);
+  checkModules(model, asked);
+  const targets = targetsOf(asked, model);
   const settings = { ...asked, targetModules: namesOf(asked.targetModules, targets) };
+  const modules = partsToTrain(
+    model,
+    settings,
+    targets.map(({ name }) => name),
+  );
   const random = createRandom(seed);
   const layers = targets.map((target) => {
     const layer = declareLayer(target, settings);
@@ -213,7 +233,7 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
     layer.magnitude?.fill(new Float32Array(layer.magnitude.shape[0]));
     return layer;
   });
-  model.adapter = new LoraAdapter(settings, layers, baseOf(model));
+  model.adapter = new LoraAdapter(settings, layers, baseOf(model), modules);
   model.adapter.startLengths();
   return model.adapter;
 }
@@ -242,13 +262,15 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 }
 
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
-  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, targetModules: targets, ...others } = config;
+  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, targetModules: targets, ...more } = config;
+  const { modulesToSave = [], ensureWeightTying = false, ...others } = more;
   const targetModules = targets ?? USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES;
   // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
   const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
   if (other !== undefined)
     throw new UserError(
-      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora, loraDropout and useDora, and no other kinds of LoRA.`,
+      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora, loraDropout, useDora, modulesToSave ` +
+        'and ensureWeightTying, and no other kinds of LoRA.',
     );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
@@ -259,9 +281,15 @@ function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSe
   if (typeof useDora !== 'boolean') refuse('useDora', useDora, 'true or false');
   if (!(loraDropout >= 0 && loraDropout < 1)) refuse('loraDropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
-  if (!Array.isArray(names) || names.length === 0 || !names.every((name) => typeof name === 'string' && name !== ''))
+  if (!isListOfNames(names) || names.length === 0)
     refuse('targetModules', targetModules, "names of linear layers such as ['q_proj', 'v_proj'], or 'all-linear'");
-  return { r, loraAlpha, useRslora, loraDropout, useDora, targetModules };
+  if (!isListOfNames(modulesToSave)) refuse('modulesToSave', modulesToSave, "names of modules such as ['embed_tokens', 'lm_head']");
+  if (typeof ensureWeightTying !== 'boolean') refuse('ensureWeightTying', ensureWeightTying, 'true or false');
+  return { r, loraAlpha, useRslora, loraDropout, useDora, targetModules, modulesToSave, ensureWeightTying };
+}
+
+export function isListOfNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string' && name !== '');
 }
 
 /** What is written of the modules that were asked for: 'all-linear' by its names, as PEFT does. */
@@ -270,9 +298,10 @@ function namesOf(asked: LoraSettings['targetModules'], targets: readonly Linear[
 }
 
 /** The layers that are meant, in the model's order. @throws UserError when that is none, or something else than a linear layer too */
-function targetsOf(targetModules: LoraSettings['targetModules'], model: CausalLM): Linear[] {
-  const all = [...model.linears.values()];
-  const isMeant = matcherOf(targetModules);
+function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM): Linear[] {
+  const all = [...model.linears.values()].filter(({ name }) => !isTrainedWhole(name, modules));
+  const matches = matcherOf(targetModules);
+  const isMeant = (name: string): boolean => matches(name) && !isTrainedWhole(name, modules);
   const found = targetModules === ALL_LINEAR ? all : all.filter(({ name }) => isMeant(name));
   const others = [...HEADS, ...[...model.parameters.keys()].map((name) => name.replace(/\.(?:weight|bias)$/, ''))];
   const other = others.find((name) => !model.linears.has(name) && isMeant(name));
@@ -308,12 +337,13 @@ function matcherOf(targetModules: LoraSettings['targetModules']): (name: string)
  */
 export function settingsFor(settings: LoraSettings, layers: readonly LoraLayer[], model: CausalLM): LoraSettings {
   const names = layers.map(({ linear: layer }) => layer.name);
-  return meansExactly(settings.targetModules, names, model) ? settings : { ...settings, targetModules: names };
+  return meansExactly(settings, names, model) ? settings : { ...settings, targetModules: names };
 }
 
-function meansExactly(targetModules: LoraSettings['targetModules'], names: readonly string[], model: CausalLM): boolean {
+function meansExactly(settings: LoraSettings, names: readonly string[], model: CausalLM): boolean {
   try {
-    const meant = [...model.linears.values()].map(({ name }) => name).filter(matcherOf(targetModules));
+    const candidates = [...model.linears.keys()].filter((name) => !isTrainedWhole(name, settings));
+    const meant = candidates.filter(matcherOf(settings.targetModules));
     return meant.length === names.length && meant.every((name) => names.includes(name));
   } catch {
     // a pattern that Python knows

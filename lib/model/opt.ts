@@ -7,7 +7,7 @@ import { type Activation, activation, embedding } from '../engine';
 import { UserError } from '../errors';
 import { type ConfigReader, headDimOf, readModelConfig, readPaddingIdx } from './config';
 import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type Linear, type Parameter, ParameterList } from './layers';
+import { type Embedding, type LayerNorm, type Linear, type OutputHead, type Parameter, ParameterList } from './layers';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface OptConfig extends ModelConfig {
@@ -129,7 +129,7 @@ export class Opt extends Decoder {
   private readonly projectOut?: Linear;
   private readonly layers: readonly Block[];
   private readonly finalNorm?: LayerNorm;
-  private readonly head: Parameter<tf.Rank.R2>;
+  protected readonly head: OutputHead;
 
   constructor(config: OptConfig, origin: Origin) {
     const parameters = new ParameterList();
@@ -147,11 +147,7 @@ export class Opt extends Decoder {
     }
     if (config.finalNorm) this.finalNorm = parameters.layerNorm('model.decoder.final_layer_norm', hiddenSize, LAYER_NORM_EPS);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.head = config.tieWordEmbeddings ? this.embedTokens.weight : parameters.matrix('lm_head.weight', vocabSize, embeddingSize);
-  }
-
-  get outputHead(): tf.Tensor2D {
-    return this.head.tensor;
+    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
   }
 
   stages(pass: ForwardPass): Stages {

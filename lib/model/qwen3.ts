@@ -4,7 +4,7 @@ import { type Activation, rotary } from '../engine';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import { Decoder, type Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type Parameter, ParameterList, type RmsNorm } from './layers';
+import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
@@ -109,7 +109,7 @@ export class Qwen3 extends Decoder {
   private readonly embedTokens: Embedding;
   private readonly layers: readonly Block[];
   private readonly norm: RmsNorm;
-  private readonly head: Parameter<tf.Rank.R2>;
+  protected readonly head: OutputHead;
   private readonly rotaryEmbedding: RotaryEmbedding;
 
   constructor(config: Qwen3Config, origin: Origin) {
@@ -118,14 +118,8 @@ export class Qwen3 extends Decoder {
     this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, config.paddingIdx);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = config.tieWordEmbeddings
-      ? this.embedTokens.weight
-      : parameters.matrix('lm_head.weight', config.vocabSize, config.hiddenSize);
+    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
     this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  get outputHead(): tf.Tensor2D {
-    return this.head.tensor;
   }
 
   stages(pass: ForwardPass): Stages {

@@ -5,6 +5,7 @@
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
+import { ownedTensor } from '../engine';
 import { UserError } from '../errors';
 import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
 import { isObject, showValue } from '../json';
@@ -85,6 +86,13 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
     await handle.close();
     throw error;
   }
+}
+
+/** Gives a variable the values of a tensor of its size. */
+export async function readInto(variable: tf.Variable, file: SafetensorsFile, name: string): Promise<void> {
+  const value = ownedTensor(await file.read(name), variable.shape);
+  variable.assign(value);
+  value.dispose();
 }
 
 /** Reads all tensors of a file. */

@@ -34,7 +34,7 @@ export async function saveModel(model: CausalLM, directory: string, { dtype = 'f
   checkAdapter(model, directory);
   await saveInto(directory, async (staging) => {
     writeTokenizer(model, staging, chatTemplate);
-    await (model.adapter ? writeAdapter(model.adapter, staging, dtype) : writeWhole(model, staging, dtype));
+    await (model.adapter ? writeAdapter(model, model.adapter, { directory: staging, dtype }) : writeWhole(model, staging, dtype));
   });
 }
 

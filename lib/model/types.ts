@@ -119,6 +119,8 @@ export interface CausalLM {
   weightsChanged?: boolean;
   /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. */
   readonly outputHead: tf.Tensor2D;
+  /** Gives the output head a matrix of its own, with the same values, where it is the embedding; then each can be trained without the other. */
+  untie(): void;
   /**
    * Final, normalized hidden states, [tokens, features]; logits are their products with `outputHead`.
    * Differentiable. Runs inside the caller's `tf.tidy`.

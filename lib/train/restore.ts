@@ -1,11 +1,10 @@
 /** From a checkpoint's tensors back to a model and an optimizer. */
 import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
-import { ownedTensor } from '../engine';
 import { UserError } from '../errors';
 import { namesIn } from '../files';
 import { type CausalLM, ownWeights } from '../model';
-import { openSafetensors, type SafetensorsFile } from '../model/safetensors';
+import { openSafetensors, readInto, type SafetensorsFile } from '../model/safetensors';
 import { MEAN, OPTIMIZER_FILE, SQUARE } from './checkpoint';
 import type { AdamW } from './optimizer';
 
@@ -93,7 +92,5 @@ function checkShape({ file, tensors }: SafetensorsFile, name: string, variable: 
 
 async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Variable): Promise<void> {
   checkShape(file, name, variable);
-  const value = ownedTensor(await file.read(name), variable.shape);
-  variable.assign(value);
-  value.dispose();
+  await readInto(variable, file, name);
 }

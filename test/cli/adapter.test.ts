@@ -40,10 +40,12 @@ test('an adapter is trained by a recipe for trl sft, loaded by every verb, and m
 test('flags name the layers in words or all of them; a full run into the same folder takes the place of the adapter', async (t) => {
   const folder = workFolder(t);
   const common = ['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', 'out', ...settings];
-  const targets = () => {
-    const config = JSON.parse(readFileSync(path.join(folder, 'out', 'adapter_config.json'), 'utf8')) as { target_modules: string[] };
-    return config.target_modules;
-  };
+  const configOf = () =>
+    JSON.parse(readFileSync(path.join(folder, 'out', 'adapter_config.json'), 'utf8')) as Record<
+      'target_modules' | 'modules_to_save',
+      string[]
+    >;
+  const targets = () => configOf().target_modules;
   await tunebookJson([...common, '--use_peft', '--lora_target_modules', 'k_proj', 'v_proj'], { cwd: folder });
   assert.deepEqual(targets(), ['k_proj', 'v_proj']);
   await tunebookJson([...common, '--use_peft', '--lora_target_modules', 'all-linear'], { cwd: folder });
@@ -52,6 +54,8 @@ test('flags name the layers in words or all of them; a full run into the same fo
   await tunebookJson([...common, '--config', recipe, '--use_dora'], { cwd: folder });
   assert.equal(targets().length, 7);
   assert.match(readFileSync(path.join(folder, 'out', 'adapter_config.json'), 'utf8'), /"use_dora": true/);
+  await tunebookJson([...common, '--use_peft', '--lora_modules_to_save', 'norm', 'lm_head'], { cwd: folder });
+  assert.deepEqual(configOf().modules_to_save, ['norm', 'lm_head']);
   await tunebookJson(common, { cwd: folder });
   const files = readdirSync(path.join(folder, 'out'));
   assert.ok(files.includes('model.safetensors') && !files.some((name) => name.startsWith('adapter_')), files.join());
@@ -64,7 +68,10 @@ describe('refused in one sentence:', () => {
     const cwd = workFolder(t);
     await refuses([...sft, '--lora_r', '0'], /lora_r is "0", but must be a whole number, at least 1/, { cwd });
     await refuses([...sft, '--use_dora', 'maybe'], /use_dora is "maybe", but must be/, { cwd });
-    await refuses([...sft, '--lora_modules_to_save', 'lm_head'], /lora_modules_to_save is "lm_head", but an adapter trains/, { cwd });
+    await refuses([...sft, '--lora_modules_to_save', 'lm_haed'], /name "lm_haed", which the model does not have; it has .*lm_head/, {
+      cwd,
+    });
+    await refuses([...sft, '--lora_target_parameters', 'x'], /lora_target_parameters is "x", but only linear layers/, { cwd });
     await refuses([...sft, '--lora_target_modules', 'c_attn'], /"c_attn", are no layers of the model; its linear layers are q_proj/, {
       cwd,
     });

@@ -183,44 +183,33 @@ test('of the last tokens alone logits are computed where only those are wanted',
   });
 });
 
-test('weights in 8 bits: a quarter of the size, a cache, and nearly the same distributions', async () => {
-  await exported(
-    base,
-    async ({ model, folder, open }) => {
-      const ids = [...model.tokenizer.encode('The capital of France is Paris. Mia and Leo went to the garden with a cake.')];
-      const exact = await logitsOf(model, ids);
-      const found = rowsOf(await open.run({ ids: [ids] }));
-      const divergence = exact.map((row, i) => kullbackLeibler(row, found[i])).reduce((a, b) => a + b) / ids.length;
-      assert.ok(divergence < 0.02 && divergence > 0, `${divergence}`);
-      const first = await open.run({ ids: [ids.slice(0, 5)] });
-      // each token is rounded by itself, so that those read together with it change nothing
-      closeTo(rowsOf(await open.run({ ids: [ids.slice(5)], before: first })).flat(), found.slice(5).flat(), 2e-3);
-      const bytes = statSync(path.join(folder, 'onnx/model_quantized.onnx_data')).size;
-      const numbers = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
-      assert.ok(bytes < 1.3 * numbers, `${bytes} bytes for ${numbers} numbers`);
-    },
-    'model_quantized.onnx',
-  );
-});
+/** Of weights in few bits: how far the distributions may be from the exact ones, how far a cache may change the logits, and bytes for each number. */
+const roundedWeights = [
+  // each token is rounded by itself, so that those read together with it change next to nothing
+  { name: '8 bits: a quarter of the size', file: 'model_quantized.onnx', divergence: 0.02, cached: 2e-3, bytesEach: 1.3 },
+  { name: '4 bits: less than a fifth of the size', file: 'model_q4.onnx', divergence: 0.2, cached: 1e-4, bytesEach: 0.8 },
+];
 
-test('weights in 4 bits: less than a fifth of the size, a cache, and about the same distributions', async () => {
-  await exported(
-    base,
-    async ({ model, folder, open }) => {
-      const ids = [...model.tokenizer.encode('The capital of France is Paris. Mia and Leo went to the garden with a cake.')];
-      const exact = await logitsOf(model, ids);
-      const found = rowsOf(await open.run({ ids: [ids] }));
-      const divergence = exact.map((row, i) => kullbackLeibler(row, found[i])).reduce((a, b) => a + b) / ids.length;
-      assert.ok(divergence < 0.2 && divergence > 0, `${divergence}`);
-      const first = await open.run({ ids: [ids.slice(0, 5)] });
-      closeTo(rowsOf(await open.run({ ids: [ids.slice(5)], before: first })).flat(), found.slice(5).flat(), 1e-4);
-      const bytes = statSync(path.join(folder, 'onnx/model_q4.onnx_data')).size;
-      const numbers = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
-      assert.ok(bytes < 0.8 * numbers, `${bytes} bytes for ${numbers} numbers`);
-    },
-    'model_q4.onnx',
-  );
-});
+for (const { name, file, divergence, cached, bytesEach } of roundedWeights) {
+  test(`weights in ${name}, a cache, and nearly the same distributions`, async () => {
+    await exported(
+      base,
+      async ({ model, folder, open }) => {
+        const ids = [...model.tokenizer.encode('The capital of France is Paris. Mia and Leo went to the garden with a cake.')];
+        const exact = await logitsOf(model, ids);
+        const found = rowsOf(await open.run({ ids: [ids] }));
+        const mean = exact.map((row, i) => kullbackLeibler(row, found[i])).reduce((a, b) => a + b) / ids.length;
+        assert.ok(mean < divergence && mean > 0, `${mean}`);
+        const first = await open.run({ ids: [ids.slice(0, 5)] });
+        closeTo(rowsOf(await open.run({ ids: [ids.slice(5)], before: first })).flat(), found.slice(5).flat(), cached);
+        const bytes = statSync(path.join(folder, `onnx/${file}_data`)).size;
+        const numbers = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+        assert.ok(bytes < bytesEach * numbers, `${bytes} bytes for ${numbers} numbers`);
+      },
+      file,
+    );
+  });
+}
 
 for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
   test(`${family}: transformers.js continues a text with weights in 4 bits, by the likeliest tokens that the graph has`, async () => {
@@ -291,19 +280,34 @@ function onnxRuntimeWeb(): string {
   return pathToFileURL(require.resolve('onnxruntime-web', { paths })).href;
 }
 
-test('what an adapter adds is part of the exported model', async () => {
-  const adapter = path.join(scratch, 'adapter');
-  cpSync(path.join(golden, 'llama/lora_trained'), adapter, { recursive: true });
-  const config = readJson(path.join(adapter, 'adapter_config.json')) as object;
-  const base = { base_model_name_or_path: path.join(golden, 'llama/model') };
-  writeFileSync(path.join(adapter, 'adapter_config.json'), JSON.stringify({ ...config, ...base }));
-  await exported(adapter, async ({ model, folder, open }) => {
-    assert.ok(model.adapter);
-    const ids = [5, 9, 12, 30, 41, 7];
-    closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), (await logitsOf(model, ids)).flat(), 1e-4);
-    assert.ok(!readdirSync(folder).some((name) => name.includes('adapter')));
+const adapters = [
+  { name: 'an adapter', files: path.join(golden, 'llama/lora_trained') },
+  { name: 'an adapter with magnitudes of its own (DoRA)', files: path.join(projectRoot, 'test/train/fixtures/dora/llama') },
+];
+
+for (const { name, files } of adapters) {
+  test(`what ${name} adds is part of the exported model`, async () => {
+    const adapter = mkdtempSync(path.join(scratch, 'adapter-'));
+    cpSync(files, adapter, { recursive: true });
+    const config = readJson(path.join(adapter, 'adapter_config.json')) as object;
+    const base_model_name_or_path = path.join(golden, 'llama/model');
+    put(adapter, 'adapter_config.json', { ...config, base_model_name_or_path });
+    await exported(adapter, async ({ model, folder, open }) => {
+      assert.ok(model.adapter);
+      const ids = [5, 9, 12, 30, 41, 7];
+      const found = rowsOf(await open.run({ ids: [ids] })).flat();
+      closeTo(found, (await logitsOf(model, ids)).flat(), 1e-4);
+      const bare = await loadModel(base_model_name_or_path);
+      const without = (await logitsOf(bare, ids)).flat();
+      bare.dispose();
+      assert.ok(
+        found.some((value, i) => Math.abs(value - without[i]) > 1e-2),
+        'the adapter changes nothing',
+      );
+      assert.ok(!readdirSync(folder).some((name) => name.includes('adapter')));
+    });
   });
-});
+}
 
 test('a size of the model may be one of the numbers that stand for unknown sizes', async () => {
   const tokenizer = await loadTokenizer(base);

@@ -108,8 +108,8 @@ export async function assertPass(
 
 /** What a parameter of PyTorch's model is called in files. */
 function ownName(name: string, { family }: CausalLM): string {
-  const inFile = name.replace('.default', '').replace('magnitude_vector.weight', 'magnitude_vector');
-  return family === 'gpt_neox' ? inFile.replace('lm_head', 'embed_out') : inFile;
+  const inFile = name.replace(/(?:\.modules_to_save)?\.default/, '').replace('magnitude_vector.weight', 'magnitude_vector');
+  return family === 'gpt_neox' ? inFile.replace(/^lm_head/, 'embed_out') : inFile;
 }
 
 /** Asserts that chance touches a model in training alone, not when it is evaluated or read, and that a run leaves no tensor behind. */
