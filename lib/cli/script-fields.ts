@@ -2,7 +2,7 @@
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import type { LoraConfig } from '../model';
-import { either, type Field, flag, integer, number, optional, text } from '../train/fields';
+import { either, type Field, type FieldValue, flag, integer, number, optional, text } from '../train/fields';
 
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
@@ -34,8 +34,6 @@ export const scriptFields = {
   use_rslora: flag(false, 'Scale by lora_alpha / √lora_r instead.'),
   use_dora: flag(false, "DoRA: train the lengths of the adapted weights' rows on their own."),
 };
-
-type FieldValue<F> = F extends Field<infer T> ? T : never;
 
 /** Which model, which data. */
 export type ScriptArguments = { [K in keyof typeof scriptFields]: FieldValue<(typeof scriptFields)[K]> };

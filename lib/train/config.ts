@@ -7,22 +7,14 @@
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import { decidingMetric } from './best';
-import { choice, either, type Field, flag, folder, integer, interval, number, numbers, optional, text } from './fields';
+import { choice, either, type FieldValue, flag, folder, integer, interval, number, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
 import { EVAL_METRICS } from './metrics';
 import { orNearest } from './nearest';
+import { checkSchedule, LR_SCHEDULERS, lrSchedulerKwargsField, takesKwargs } from './schedule-settings';
 
 /** Tokens computed at once, unless somebody asks for more or fewer. */
 export const TOKENS_PER_MICRO_BATCH = 1280;
-
-export const LR_SCHEDULERS = ['linear', 'cosine', 'constant', 'constant_with_warmup', 'cosine_with_min_lr'] as const;
-
-/** The lr_scheduler_kwargs of each schedule, by transformers' functions; get_scheduler leaves them out where there is no entry. */
-const SCHEDULER_KWARGS: { readonly [K in (typeof LR_SCHEDULERS)[number]]?: readonly string[] } = {
-  linear: [],
-  cosine: ['num_cycles'],
-  cosine_with_min_lr: ['num_cycles', 'min_lr', 'min_lr_rate'],
-};
 
 /**
  * The settings of supervised fine-tuning. The comment on a setting is its help once more, because that is what a notebook or an editor
@@ -72,11 +64,8 @@ export const FIELDS = {
   learningRate: number(2e-5, { min: 0 }, 'Highest learning rate of AdamW.'),
   /** Shape of the learning rate over the run. */
   lrSchedulerType: choice('linear', LR_SCHEDULERS, 'Shape of the learning rate over the run.'),
-  /** For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles. */
-  lrSchedulerKwargs: numbers(
-    ['min_lr', 'min_lr_rate', 'num_cycles'],
-    'For the cosine shapes: min_lr or min_lr_rate (its share of learning_rate), num_cycles.',
-  ),
+  /** What shapes a schedule further, such as {min_lr_rate: 0.1}, {num_cycles: 2} or {num_decay_steps: 100}. */
+  lrSchedulerKwargs: lrSchedulerKwargsField,
   /** Steps in which the rate rises from 0; below 1, the share of all steps. */
   warmupSteps: number(0, { min: 0 }, 'Steps in which the rate rises from 0; below 1, the share of all steps.'),
   /** Share of all steps in which the rate rises from 0; warmup_steps wins. */
@@ -188,8 +177,6 @@ export const FIELDS = {
   greaterIsBetter: optional(flag(true, 'Whether a greater metric is better; null: not for losses.')),
 };
 
-type FieldValue<F> = F extends Field<infer T> ? T : never;
-
 /** A complete configuration: every setting has a value; null means left open. */
 export type SFTConfig = { [K in keyof typeof FIELDS]: FieldValue<(typeof FIELDS)[K]> };
 
@@ -288,16 +275,7 @@ function checkTogether(config: SFTConfig, where: string): void {
     fail(`warmup_steps is ${config.warmupSteps}, but must be a whole number of steps, or a share of all steps below 1.`);
   }
   if (config.packing && config.maxLength === null) fail('packing needs a max_length, the length of a packed row; set it.');
-  checkSchedulerKwargs(config, fail);
-  const { min_lr: minLr, min_lr_rate: minLrRate } = config.lrSchedulerKwargs;
-  if (config.lrSchedulerType === 'cosine_with_min_lr' && (minLr === undefined) === (minLrRate === undefined)) {
-    fail(
-      'lr_scheduler_type cosine_with_min_lr needs exactly one of min_lr and min_lr_rate in lr_scheduler_kwargs, such as {min_lr_rate: 0.1}.',
-    );
-  }
-  if (config.lrSchedulerType === 'cosine_with_min_lr' && minLr !== undefined && config.learningRate === 0) {
-    fail('min_lr in lr_scheduler_kwargs is a share of learning_rate, which is 0; choose a learning_rate above 0.');
-  }
+  checkSchedule(config, fail);
   if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {
     fail('save_strategy is best, but eval_strategy is no, so nothing tells what is best; set eval_strategy to steps or epoch.');
   }
@@ -308,18 +286,10 @@ function checkTogether(config: SFTConfig, where: string): void {
   if (config.loadBestModelAtEnd) checkBest(config, fail);
 }
 
-function checkSchedulerKwargs({ lrSchedulerType: type, lrSchedulerKwargs }: SFTConfig, fail: (sentence: string) => never): void {
-  const taken = SCHEDULER_KWARGS[type];
-  const other = taken && Object.keys(lrSchedulerKwargs).find((key) => !taken.includes(key));
-  if (other === undefined) return;
-  const takers = LR_SCHEDULERS.filter((name) => SCHEDULER_KWARGS[name]?.includes(other)).join(' or ');
-  fail(`lr_scheduler_kwargs has ${other}, which lr_scheduler_type ${type} does not take; set lr_scheduler_type: ${takers}, or remove it.`);
-}
-
 /** TRL accepts them with the constant schedules and does nothing with them. */
 function dropUnusedKwargs(config: SFTConfig, onNote?: (line: string) => void): void {
   const { lrSchedulerType: type, lrSchedulerKwargs } = config;
-  if (SCHEDULER_KWARGS[type] || Object.keys(lrSchedulerKwargs).length === 0) return;
+  if (takesKwargs(type) || Object.keys(lrSchedulerKwargs).length === 0) return;
   config.lrSchedulerKwargs = {};
   onNote?.(`lr_scheduler_kwargs has no effect: lr_scheduler_type ${type} uses none.`);
 }

@@ -99,21 +99,31 @@ export function either<A, B>(first: Field<A>, second: Field<B>): Field<A | B> {
   };
 }
 
-/** A table of numbers by name, such as `{min_lr: 1e-6}`; also as JSON text. */
-export function numbers<K extends string>(keys: readonly K[], help: string): Field<Partial<Record<K, number>>> {
+/** What a field reads. */
+export type FieldValue<F> = F extends Field<infer T> ? T : never;
+
+/** A table of values by name, such as `{min_lr: 1e-6}`, each of a kind of its own; also as JSON text. What is null is not there. */
+export function table<T extends Readonly<Record<string, Field<unknown>>>>(
+  fields: T,
+  help: string,
+): Field<Partial<{ [K in keyof T]: FieldValue<T[K]> }>> {
   const parse = (value: unknown) => {
-    const table = toTable(value);
-    if (table === undefined) return undefined;
-    const read: Partial<Record<K, number>> = {};
-    for (const [name, entry] of Object.entries(table)) {
-      const key = keys.find((known) => known === name);
-      const amount = toNumber(entry);
-      if (key === undefined || !Number.isFinite(amount)) return undefined;
-      read[key] = amount;
+    const given = toTable(value);
+    if (given === undefined) return undefined;
+    const read: Partial<{ [K in keyof T]: FieldValue<T[K]> }> = {};
+    for (const [key, entry] of Object.entries(given)) {
+      if (!Object.hasOwn(fields, key)) return undefined;
+      if (entry === null) continue;
+      const parsed = fields[key].parse(entry);
+      if (!parsed) return undefined;
+      Object.assign(read, { [key]: parsed.value });
     }
     return { value: read };
   };
-  return { default: {}, help, range: `a table of numbers with the keys ${keys.join(', ')}`, parse };
+  const byRange = new Map<string, string[]>();
+  for (const [key, { range }] of Object.entries(fields)) byRange.set(range, [...(byRange.get(range) ?? []), key]);
+  const kinds = [...byRange].map(([range, keys]) => `${keys.join(', ')} (${range})`);
+  return { default: {}, help, range: `a table with the keys ${kinds.join(', ')}`, parse };
 }
 
 /** Python and YAML let underscores part digits: 1_000. */

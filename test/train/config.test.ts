@@ -111,7 +111,7 @@ describe('a value out of range is refused with the value and the range', () => {
     ['max_steps', -2, /at least -1/],
     ['adam_beta2', 1, /at least 0 and below 1/],
     ['warmup_ratio', 1.5, /at most 1/],
-    ['lr_scheduler_type', 'polynomial', /one of linear, cosine, constant/],
+    ['lr_scheduler_type', 'reduce_lr_on_plateau', /one of linear, cosine, cosine_with_restarts/],
     ['packing', 'yes', /true or false/],
     ['logging_steps', 0, /at least 1, or a share/],
     ['save_total_limit', 0, /at least 1, or null/],
@@ -119,7 +119,12 @@ describe('a value out of range is refused with the value and the range', () => {
     ['output_dir', 7, /a text/],
     ['max_length', 1, /at least 2/],
     ['warmup_steps', 2.5, /whole number of steps/],
-    ['lr_scheduler_kwargs', { power: 2 }, /min_lr, min_lr_rate, num_cycles/],
+    [
+      'lr_scheduler_kwargs',
+      { factor: 2 },
+      /the keys min_lr, min_lr_rate, num_cycles.* \(a number\), .*decay_type \(one of linear, cosine, 1-sqrt\)/,
+    ],
+    ['lr_scheduler_kwargs', { decay_type: 'sqrt' }, /decay_type \(one of linear, cosine, 1-sqrt\)/],
   ] as const) {
     test(`${key}: ${JSON.stringify(value)}`, () => refuses({ [key]: value }, pattern));
   }
@@ -134,6 +139,13 @@ describe('settings that contradict each other are refused', () => {
       /choose a learning_rate above 0/,
     ],
     ['cosine_with_min_lr without a minimum', { lr_scheduler_type: 'cosine_with_min_lr' }, /needs exactly one of min_lr and min_lr_rate/],
+    ['a fall without its length', { lr_scheduler_type: 'warmup_stable_decay' }, /needs num_decay_steps in lr_scheduler_kwargs, such as/],
+    [
+      'a polynomial that ends above its beginning',
+      { lr_scheduler_type: 'polynomial', lr_scheduler_kwargs: { lr_end: 1e-3 }, learning_rate: 1e-4 },
+      /lr_end in lr_scheduler_kwargs is 0\.001, but must be below learning_rate, which is 0\.0001/,
+    ],
+    ['a scale that is none', { lr_scheduler_type: 'inverse_sqrt', lr_scheduler_kwargs: { timescale: 0 } }, /timescale .* must be above 0/],
     ['save_strategy best without evaluation', { save_strategy: 'best' }, /eval_strategy is no/],
     ['load_best_model_at_end without evaluation', { load_best_model_at_end: true, output_dir: 'x' }, /needs evaluations/],
     [
@@ -159,9 +171,10 @@ describe('settings that contradict each other are refused', () => {
 });
 
 describe("lr_scheduler_kwargs that the schedule does not have are refused, as transformers' functions refuse them", () => {
-  const withKwargs = (type: string, kwargs: Record<string, number>) => ({ lr_scheduler_type: type, lr_scheduler_kwargs: kwargs });
-  const minLr = 'set lr_scheduler_type: cosine_with_min_lr, or remove it';
-  const cycles = 'set lr_scheduler_type: cosine or cosine_with_min_lr, or remove it';
+  const withKwargs = (type: string, kwargs: Record<string, number | string>) => ({ lr_scheduler_type: type, lr_scheduler_kwargs: kwargs });
+  const minLr = 'remove it, or choose one that does: cosine_with_min_lr, cosine_warmup_with_min_lr';
+  const cycles =
+    'remove it, or choose one that does: cosine, cosine_with_restarts, cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay';
   for (const [type, kwargs, key, remedy] of [
     ['cosine', { min_lr_rate: 0.5 }, 'min_lr_rate', minLr],
     ['cosine', { num_cycles: 1, min_lr: 1e-6 }, 'min_lr', minLr],
@@ -179,6 +192,7 @@ describe("lr_scheduler_kwargs that the schedule does not have are refused, as tr
       ['cosine', { num_cycles: 2 }],
       ['cosine_with_min_lr', { num_cycles: 2, min_lr: 1e-6 }],
       ['cosine_with_min_lr', { min_lr_rate: 0.1 }],
+      ['warmup_stable_decay', { num_decay_steps: 3, decay_type: '1-sqrt' }],
       ['linear', {}],
     ] as const) {
       assert.deepEqual(parseConfig(withKwargs(type, kwargs)).lrSchedulerKwargs, kwargs);

@@ -10,7 +10,7 @@ interface Case {
   kind: string;
   warmup: number;
   total: number;
-  kwargs: Record<string, number>;
+  kwargs: Record<string, number | string>;
   learning_rate: number;
   rates: number[];
 }
