@@ -11,18 +11,19 @@ export interface Due {
 
 type CadenceConfig = Pick<
   SFTConfig,
-  'loggingStrategy' | 'loggingSteps' | 'loggingFirstStep' | 'evalStrategy' | 'evalSteps' | 'saveStrategy' | 'saveSteps'
+  'loggingStrategy' | 'loggingSteps' | 'loggingFirstStep' | 'evalStrategy' | 'evalSteps' | 'evalDelay' | 'saveStrategy' | 'saveSteps'
 >;
 
 /** @param epochEnds whether this step is the last of its epoch, or of the run */
-export function dueAfterStep(config: CadenceConfig, step: number, maxSteps: number, epochEnds: boolean): Due {
+export function dueAfterStep(config: CadenceConfig, step: number, { maxSteps, stepsPerEpoch }: RunPlan, epochEnds: boolean): Due {
   const every = (interval: number) => step % stepsOf(interval, maxSteps) === 0;
   const last = step === maxSteps;
+  const delay = config.evalDelay * (config.evalStrategy === 'epoch' ? stepsPerEpoch : 1);
   const due = (strategy: string, interval: number, atEnd: boolean) =>
     strategy === 'epoch' ? epochEnds : strategy === 'steps' && (every(interval) || (atEnd && last));
   return {
     log: due(config.loggingStrategy, config.loggingSteps, false) || (config.loggingFirstStep && step === 1),
-    evaluate: due(config.evalStrategy, config.evalSteps ?? config.loggingSteps, true),
+    evaluate: step >= delay && due(config.evalStrategy, config.evalSteps ?? config.loggingSteps, true),
     save: due(config.saveStrategy, config.saveSteps, true),
   };
 }
@@ -33,10 +34,11 @@ export function stillDue(due: Due, done: Due): Due {
 }
 
 /** The steps after `from` at which a run may write a checkpoint. */
-export function savingSteps(config: CadenceConfig, { maxSteps, stepsPerEpoch }: RunPlan, from = 0): number[] {
+export function savingSteps(config: CadenceConfig, plan: RunPlan, from = 0): number[] {
+  const { maxSteps, stepsPerEpoch } = plan;
   const steps: number[] = [];
   for (let step = from + 1; step <= maxSteps; step++) {
-    const { save, evaluate } = dueAfterStep(config, step, maxSteps, step % stepsPerEpoch === 0 || step === maxSteps);
+    const { save, evaluate } = dueAfterStep(config, step, plan, step % stepsPerEpoch === 0 || step === maxSteps);
     if (config.saveStrategy === 'best' ? evaluate : save) steps.push(step);
   }
   return steps;

@@ -157,6 +157,8 @@ export const FIELDS = {
   evalStrategy: choice('no', ['no', 'steps', 'epoch'], 'Evaluate every eval_steps, once an epoch, or never.'),
   /** Optimizer steps between two evaluations; null: logging_steps. */
   evalSteps: optional(interval(500, 'Optimizer steps between two evaluations; null: logging_steps.')),
+  /** Steps, or with eval_strategy epoch epochs, before the first evaluation of the run. */
+  evalDelay: number(0, { min: 0 }, 'Steps, or with eval_strategy epoch epochs, before the first evaluation of the run.'),
   /** Evaluate before the first step. */
   evalOnStart: flag(false, 'Evaluate before the first step.'),
   /** Write checkpoints every save_steps, once an epoch, at each best evaluation, or never. */

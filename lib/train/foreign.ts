@@ -112,7 +112,6 @@ const BOUND: Record<string, { values: readonly unknown[]; notes?: Readonly<Recor
   dataset_kwargs: { values: [null], instead: 'remove it' },
   model_init_kwargs: { values: [null], instead: 'weights are loaded in float32; remove it' },
   ignore_data_skip: { values: [false], instead: 'a resumed run always continues with the next example; remove it' },
-  eval_delay: { values: [0], instead: 'evaluation starts with the first interval; remove it' },
   push_to_hub: {
     values: [false],
     instead: 'nothing is uploaded from here; upload output_dir by npx @huggingface/hub upload org/name output_dir',

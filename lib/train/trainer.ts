@@ -271,7 +271,7 @@ export class SFTTrainer {
   private dueNow(): Due {
     const { step } = this.state;
     const { stepsPerEpoch, maxSteps } = this.plan;
-    return dueAfterStep(this.config, step, maxSteps, this.finishing || step % stepsPerEpoch === 0 || step === maxSteps);
+    return dueAfterStep(this.config, step, this.plan, this.finishing || step % stepsPerEpoch === 0 || step === maxSteps);
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */

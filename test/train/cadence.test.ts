@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseConfig } from '../../lib/train';
-import { savingSteps } from '../../lib/train/cadence';
+import { dueAfterStep, savingSteps } from '../../lib/train/cadence';
+
+const plan = { maxSteps: 10, stepsPerEpoch: 4, microBatchesPerEpoch: 4 };
 
 test('the steps at which a run may write a checkpoint', () => {
-  const plan = { maxSteps: 10, stepsPerEpoch: 4, microBatchesPerEpoch: 4 };
   for (const [settings, from, expected] of [
     [{ save_strategy: 'no' }, 0, []],
     [{ save_steps: 500 }, 0, [10]],
@@ -16,5 +17,21 @@ test('the steps at which a run may write a checkpoint', () => {
     [{ save_strategy: 'best', eval_strategy: 'steps', eval_steps: 2 }, 0, [2, 4, 6, 8, 10]],
   ] as const) {
     assert.deepEqual(savingSteps(parseConfig(settings), plan, from), expected, JSON.stringify(settings));
+  }
+});
+
+test('evaluations begin after eval_delay, which counts steps or epochs', () => {
+  for (const [settings, expected] of [
+    [{ eval_strategy: 'steps', eval_steps: 3 }, [3, 6, 9, 10]],
+    [{ eval_strategy: 'steps', eval_steps: 3, eval_delay: 6 }, [6, 9, 10]],
+    [{ eval_strategy: 'steps', eval_steps: 3, eval_delay: 11 }, []],
+    [{ eval_strategy: 'epoch', eval_delay: 1.5 }, [8, 10]],
+  ] as const) {
+    const config = parseConfig(settings);
+    const steps = Array.from({ length: plan.maxSteps }, (_, i) => i + 1);
+    const found = steps.filter(
+      (step) => dueAfterStep(config, step, plan, step % plan.stepsPerEpoch === 0 || step === plan.maxSteps).evaluate,
+    );
+    assert.deepEqual(found, expected, JSON.stringify(settings));
   }
 });
