@@ -16,7 +16,7 @@ export function bytesOfModel(model: CausalLM, dtype: SavedDtype = 'float32'): nu
 }
 
 /** Bytes of a weight in a number format, with its part of a step. */
-const BYTES_A_NUMBER: Readonly<Record<OnnxDtype, number>> = { fp32: 4, q8: 1, q4: 0.625 };
+const BYTES_A_NUMBER: Readonly<Record<OnnxDtype, number>> = { fp32: 4, fp16: 2, q8: 1, q4: 0.625, q4f16: 0.5625 };
 
 /** Bytes of a model exported in number formats. */
 export function bytesOfExport({ parameters, adapter }: CausalLM, dtypes: readonly OnnxDtype[]): number {

@@ -144,7 +144,7 @@ export const exportFlags = {
     choice<OnnxDtype | 'both'>(
       'both',
       ['both', ...ONNX_DTYPES],
-      'Number format of the weights: both is fp32, which transformers.js takes in Node.js and on WebGPU, and q8, which it takes in a browser without; q4, the smallest, it takes where it is told to.',
+      'Number format of the weights: both is fp32, which transformers.js takes in Node.js and on WebGPU, and q8, which it takes in a browser without; the others it takes where it is told to. fp16 and q4f16, the smallest, compute in float16.',
     ),
   ),
   model_revision: revision,

@@ -6,12 +6,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
+import { toFloat16 } from './ort/float16-graph';
 import { fitsFourBits } from './ort/four-bit-products';
 import type { Attrs, OrtKernel } from './ort/kernel';
 import { byteEmbedding, byteMatMul, fourBitEmbedding, fourBitMatMul, lastRows, modelInput } from './ort/kernels/exported';
-import { type Dim, GraphBuilder } from './ort/onnx';
+import { type Dim, GraphBuilder, type Precision } from './ort/onnx';
 import { type Cut, Emitter } from './ort/program';
-import type { DataPlace } from './ort/protobuf';
+import { type Constant, type DataPlace, writeModel } from './ort/protobuf';
 import type { Value } from './ort/value';
 
 /** An ONNX model and the file of its weights. */
@@ -20,6 +21,13 @@ export interface OnnxModel {
   graph: Uint8Array;
   /** What that file holds, piece by piece. */
   data(): Iterable<Uint8Array>;
+}
+
+export interface FinishOptions {
+  /** What the model computes in, and what its inputs, outputs and weights are. Default: float32. */
+  precision?: Precision;
+  /** Outputs that are float32 in any case. */
+  inFloat32?: readonly string[];
 }
 
 /** Where in the file a constant begins is a multiple of this, so that it can be mapped into memory. */
@@ -101,12 +109,18 @@ export class OnnxProgram {
    * @param names of constants, by their tensors
    * @param file the name of the file that the weights will be in, beside the model
    */
-  finish(outputs: Readonly<Record<string, tf.Tensor>>, names: ReadonlyMap<tf.Tensor, string>, file: string): OnnxModel {
+  finish(
+    outputs: Readonly<Record<string, tf.Tensor>>,
+    names: ReadonlyMap<tf.Tensor, string>,
+    file: string,
+    { precision = 'float32', inFloat32 = [] }: FinishOptions = {},
+  ): OnnxModel {
     const cut = this.backend.cutFor(Object.values(outputs));
     const nameOf = new Map([...names].map(([tensor, name]) => [this.backend.knownValue(tensor.dataId), name]));
     const graph = emitModel(cut, Object.keys(outputs), this.sizes, nameOf);
-    const places = placesOf(graph);
-    return { graph: graph.toModel({ file, of: places }), data: () => pieces(graph, places) };
+    const parts = precision === 'float16' ? toFloat16(graph.parts, inFloat32) : graph.parts;
+    const places = placesOf(parts.outside);
+    return { graph: writeModel(parts, graph.opsets, { file, of: places }), data: () => pieces(parts.outside, places) };
   }
 
   private record(kernel: OrtKernel, inputs: tf.Tensor[], attrs: Attrs): tf.Tensor {
@@ -135,26 +149,26 @@ function constant(graph: GraphBuilder, { data, dtype, shape, size }: Value, name
 }
 
 /** Where each constant goes: one after the other, each at the beginning of a page; those over the same memory, in the same place. */
-function placesOf(graph: GraphBuilder): Map<string, DataPlace> {
+function placesOf(constants: ReadonlyMap<string, Constant>): Map<string, DataPlace> {
   const places = new Map<string, DataPlace>();
   const known = new Map<ArrayBufferLike, Map<number, DataPlace>>();
   let offset = 0;
-  for (const { path, data } of graph.dataOutside) {
+  for (const [name, { data }] of constants) {
     const inBuffer = known.get(data.buffer) ?? new Map<number, DataPlace>();
     known.set(data.buffer, inBuffer);
     const found = inBuffer.get(data.byteOffset);
     const place = found?.length === data.byteLength ? found : { offset, length: data.byteLength };
-    places.set(path, place);
+    places.set(name, place);
     inBuffer.set(data.byteOffset, place);
     if (place !== found) offset += Math.ceil(data.byteLength / PAGE) * PAGE;
   }
   return places;
 }
 
-function* pieces(graph: GraphBuilder, places: ReadonlyMap<string, DataPlace>): Generator<Uint8Array, void, void> {
+function* pieces(constants: ReadonlyMap<string, Constant>, places: ReadonlyMap<string, DataPlace>): Generator<Uint8Array, void, void> {
   let written = 0;
-  for (const { path, data } of graph.dataOutside) {
-    const { offset, length } = places.get(path) as DataPlace;
+  for (const [name, { data }] of constants) {
+    const { offset, length } = places.get(name) as DataPlace;
     // lies there already
     if (offset < written) continue;
     if (offset > written) yield new Uint8Array(offset - written);

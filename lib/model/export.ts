@@ -6,20 +6,27 @@ import { namesIn, writeFileAtomic } from '../files';
 import { isObject, parseJson } from '../json';
 import { GENERATION_CONFIG } from './config';
 import { onnxModelOf } from './onnx';
-import { DEFAULT_ONNX_DTYPES, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
+import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
 import type { CausalLM } from './types';
 
 export interface ExportOptions {
   /**
    * Number formats, a pair of files for each. transformers.js takes fp32 in Node.js and on WebGPU, and q8, a quarter of its size, in a browser
-   * without WebGPU; q4, a sixth of the size, where it is told to. Default: fp32 and q8.
+   * without WebGPU; the others where it is told to: q4, a sixth of the size, and fp16, half of it, and q4f16, which compute in float16, for
+   * WebGPU. Default: fp32 and q8.
    */
   dtypes?: readonly OnnxDtype[];
 }
 
 /** Names of the graphs, as transformers.js looks for them. */
-const FILES: Readonly<Record<OnnxDtype, string>> = { fp32: 'model.onnx', q8: 'model_quantized.onnx', q4: 'model_q4.onnx' };
+const FILES: Readonly<Record<OnnxDtype, string>> = {
+  fp32: 'model.onnx',
+  fp16: 'model_fp16.onnx',
+  q8: 'model_quantized.onnx',
+  q4: 'model_q4.onnx',
+  q4f16: 'model_q4f16.onnx',
+};
 
 /** What `config.json` has for transformers.js alone. */
 const TRANSFORMERS_JS = 'transformers.js_config';
@@ -85,8 +92,15 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
 
 function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {
   const given = raw[TRANSFORMERS_JS];
-  const { dtype: _, ...kept } = isObject(given) ? given : {};
+  const { dtype: _, kv_cache_dtype: __, ...kept } = isObject(given) ? given : {};
   const inFiles = Object.fromEntries(dtypes.map((dtype) => [FILES[dtype], true]));
-  // where there is but one, it is the one to take
-  return { ...kept, ...(dtypes.length === 1 && { dtype: dtypes[0] }), use_external_data_format: inFiles };
+  const halves = dtypes.filter(isHalf).map((dtype) => [dtype, 'float16']);
+  return {
+    ...kept,
+    // where there is but one, it is the one to take
+    ...(dtypes.length === 1 && { dtype: dtypes[0] }),
+    // transformers.js 3 asks for it; later ones see what the graph takes
+    ...(halves.length > 0 && { kv_cache_dtype: Object.fromEntries(halves) }),
+    use_external_data_format: inFiles,
+  };
 }

@@ -1,9 +1,12 @@
 /**
- * Number formats of an exported model's weights, by transformers.js's names: float32, 8 bits with a step for each row, or 4 bits with a step
- * for each 32 numbers of a row.
+ * Number formats of an exported model, by transformers.js's names. Weights are in float32, in float16, in 8 bits with a step for each row, or in
+ * 4 bits with a step for each 32 numbers of a row. What is called f16 computes in float16.
  */
-export const ONNX_DTYPES = ['fp32', 'q8', 'q4'] as const;
+export const ONNX_DTYPES = ['fp32', 'fp16', 'q8', 'q4', 'q4f16'] as const;
 export type OnnxDtype = (typeof ONNX_DTYPES)[number];
 
 /** Those that are written where nothing else is asked for: the ones that transformers.js takes by itself. */
 export const DEFAULT_ONNX_DTYPES: readonly OnnxDtype[] = ['fp32', 'q8'];
+
+/** Whether a model in a number format computes in float16. */
+export const isHalf = (dtype: OnnxDtype): boolean => dtype === 'fp16' || dtype === 'q4f16';

@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type AttentionOptions, type OnnxModel, OnnxProgram } from '../engine';
 import { UserError } from '../errors';
 import { carryAll, dropNothing } from './batch';
-import type { OnnxDtype } from './onnx-dtypes';
+import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import type { Attend, CausalLM } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
@@ -34,9 +34,13 @@ function sizesFor({ parameters }: CausalLM) {
 /** Added to the score of a token that is not seen; finite, so that a row that sees nothing is no NaN. */
 const HIDDEN = -1e30;
 
+/** The largest number of float16. */
+const LARGEST_HALF = 65504;
+
 /**
  * @param file name of the file beside the graph that its weights will be in
- * @throws UserError when positions of the model stretch with the text (dynamic RoPE), or the device has no main memory to read from
+ * @throws UserError when positions of the model stretch with the text (dynamic RoPE), a weight is beyond the number format's range, or the
+ *   device has no main memory to read from
  */
 export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): OnnxModel {
   const { config, parameters } = model;
@@ -48,13 +52,27 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
   // before the recording: what it finds is a constant of the graph
   model.adapter?.prepare();
   const program = new OnnxProgram(sizes);
-  const record = (): Record<string, tf.Tensor> => outputsOf(model, program, sizes, dtype);
-  const outputs = tf.tidy(() => (dtype === 'fp32' ? record() : inFewBits(model, FEW_BITS[dtype](program), record)));
+  if (isHalf(dtype)) checkRange(model, dtype);
+  const bits = FEW_BITS[dtype]?.(program);
+  const record = (): Record<string, tf.Tensor> => outputsOf(model, program, sizes, bits);
+  const outputs = tf.tidy(() => (bits ? inFewBits(model, bits, record) : record()));
   try {
     const names = new Map<tf.Tensor, string>([...parameters].map(([name, variable]) => [variable, name]));
-    return program.finish(outputs, names, file);
+    // logits in float32 can be read wherever the model runs
+    return program.finish(outputs, names, file, { precision: isHalf(dtype) ? 'float16' : 'float32', inFloat32: ['logits'] });
   } finally {
     tf.dispose(outputs);
+  }
+}
+
+function checkRange({ parameters, adapter, source }: CausalLM, dtype: OnnxDtype): void {
+  for (const [name, variable] of [...parameters, ...(adapter?.parameters ?? [])]) {
+    const found = (variable.dataSync() as Float32Array).find((value) => Math.abs(value) > LARGEST_HALF);
+    if (found !== undefined)
+      throw new UserError(
+        `The weight ${name} of ${source} holds ${found}, beyond the range of float16 (±${LARGEST_HALF}), so it cannot be exported as ${dtype}; ` +
+          'choose fp32, q8 or q4.',
+      );
   }
 }
 
@@ -66,20 +84,23 @@ interface FewBits {
   rows(ids: tf.Tensor1D, weight: tf.Tensor2D): tf.Tensor2D;
 }
 
-const FEW_BITS: Readonly<Record<Exclude<OnnxDtype, 'fp32'>, (program: OnnxProgram) => FewBits>> = {
+const fourBits = (program: OnnxProgram): FewBits => ({
+  fits: (weight) => program.fitsFourBits(weight),
+  product: (x, weight) => program.fourBitProduct(x, weight),
+  rows: (ids, weight) => program.fourBitEmbedding(ids, weight),
+});
+
+const FEW_BITS: Readonly<Partial<Record<OnnxDtype, (program: OnnxProgram) => FewBits>>> = {
   q8: (program) => ({
     fits: () => true,
     product: (x, weight) => program.byteProduct(x, weight),
     rows: (ids, weight) => program.byteEmbedding(ids, weight),
   }),
-  q4: (program) => ({
-    fits: (weight) => program.fitsFourBits(weight),
-    product: (x, weight) => program.fourBitProduct(x, weight),
-    rows: (ids, weight) => program.fourBitEmbedding(ids, weight),
-  }),
+  q4: fourBits,
+  q4f16: fourBits,
 };
 
-/** Records the pass with matrices in few bits; those that cannot be so stay in float32. */
+/** Records the pass with matrices in few bits; those that cannot be so stay as they are. */
 function inFewBits<T>({ linears, embeddings }: CausalLM, { fits, product, rows }: FewBits, record: () => T): T {
   const layers = [...linears.values()].filter(({ weight }) => fits(weight.tensor));
   const tables = embeddings.filter(({ weight }) => fits(weight.tensor));
@@ -92,7 +113,7 @@ function inFewBits<T>({ linears, embeddings }: CausalLM, { fits, product, rows }
   }
 }
 
-function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, dtype: OnnxDtype): Record<string, tf.Tensor> {
+function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: FewBits | undefined): Record<string, tf.Tensor> {
   const { config, outputHead } = model;
   const { batch_size: batch, sequence_length: sequence, num_logits: kept } = sizes;
   const input = (name: string, shape: string[]): tf.Tensor => program.input(name, 'int64', shape);
@@ -123,7 +144,6 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, dtype: O
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
   const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;
-  const bits = dtype === 'fp32' ? undefined : FEW_BITS[dtype](program);
   const logits = bits?.fits(outputHead) ? bits.product(rows, outputHead) : (tf.matMul(rows, outputHead, false, true) as tf.Tensor2D);
   return { logits: tf.reshape(logits, [batch, kept, outputHead.shape[0]]), ...cache };
 }

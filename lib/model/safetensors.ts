@@ -9,7 +9,7 @@ import { ownedTensor } from '../engine';
 import { UserError } from '../errors';
 import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
 import { isObject, showValue } from '../json';
-import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './number-formats';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from '../number-formats';
 import type { SavedDtype } from './types';
 
 type Dtype = 'F32' | 'F16' | 'BF16';

@@ -32,7 +32,7 @@ describe('refused in one sentence, with nothing written:', () => {
   test('a number format that there is none of, a device, a file in the place of a folder', async (t) => {
     const folder = workFolder(t);
     const words = ['export', '--model', goldenModel, '--output_dir', 'out'];
-    await refuses([...words, '--dtype', 'q5'], /--dtype is "q5", but must be one of both, fp32, q8, q4/, { cwd: folder });
+    await refuses([...words, '--dtype', 'q5'], /--dtype is "q5", but must be one of both, fp32, fp16, q8, q4, q4f16/, { cwd: folder });
     await refuses([...words, '--device', 'webgpu'], /device/, { cwd: folder });
     put(folder, 'file', '');
     await refuses(['export', '--model', goldenModel, '--output_dir', 'file'], /is a file/, { cwd: folder });

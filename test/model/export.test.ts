@@ -7,7 +7,17 @@ import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { readJson } from '../../lib/files';
-import { type CausalLM, createModel, exportModel, generate, generateBatch, loadModel, saveModel } from '../../lib/model';
+import {
+  type CausalLM,
+  createModel,
+  exportModel,
+  generate,
+  generateBatch,
+  loadModel,
+  ONNX_DTYPES,
+  type OnnxDtype,
+  saveModel,
+} from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
 import { Exported, rowsOf } from './exported';
@@ -19,12 +29,27 @@ const base = path.join(projectRoot, 'data/base');
 before(() => useDevice('cpu'));
 after(() => rmSync(scratch, { recursive: true }));
 
+/** Where transformers.js looks for the graphs. */
+const files: Readonly<Record<OnnxDtype, string>> = {
+  fp32: 'model.onnx',
+  fp16: 'model_fp16.onnx',
+  q8: 'model_quantized.onnx',
+  q4: 'model_q4.onnx',
+  q4f16: 'model_q4f16.onnx',
+};
+
+interface ExportedModel {
+  model: CausalLM;
+  folder: string;
+  open: Exported;
+}
+
 /** A model exported into a folder of its own, opened. */
-async function exported(source: string, use: (found: { model: CausalLM; folder: string; open: Exported }) => Promise<void>, file?: string) {
+async function exported(source: string, use: (found: ExportedModel) => Promise<void>, dtype: OnnxDtype = 'fp32') {
   const folder = mkdtempSync(path.join(scratch, 'model-'));
   const model = await loadModel(source);
-  await exportModel(model, folder, { dtypes: [file === undefined ? 'fp32' : file === 'model_q4.onnx' ? 'q4' : 'q8'] });
-  const open = await Exported.open(folder, file);
+  await exportModel(model, folder, { dtypes: [dtype] });
+  const open = await Exported.open(folder, files[dtype]);
   await use({ model, folder, open });
   await open.release();
   model.dispose();
@@ -53,21 +78,30 @@ for (const folder of variants) {
 for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
   const source = path.join(golden, family, 'model');
 
-  test(`${family}: prompts padded on the left to one length get the logits that each has alone`, async () => {
-    await exported(source, async ({ model, open }) => {
-      const [long, short] = [
-        [5, 9, 12, 30, 41, 7, 3],
-        [11, 4, 8],
-      ];
-      const padding = new Array<number>(long.length - short.length).fill(0);
-      const mask = [long.map(() => 1), [...padding, ...short.map(() => 1)]];
-      const first = await open.run({ ids: [long, [...padding, ...short]], mask });
-      closeTo(rowsOf(first, 0).flat(), (await logitsOf(model, long)).flat(), 1e-4);
-      closeTo(rowsOf(first, 1).slice(padding.length).flat(), (await logitsOf(model, short)).flat(), 1e-4);
-      const next = await open.run({ ids: [[21], [22]], mask: mask.map((row) => [...row, 1]), before: first });
-      closeTo(rowsOf(next, 1)[0], (await logitsOf(model, [...short, 22]))[short.length], 1e-4);
+  for (const [dtype, tolerance] of [
+    ['fp32', 1e-4],
+    ['fp16', 1e-2],
+  ] as const) {
+    test(`${family}, ${dtype}: prompts padded on the left to one length get the logits that each has alone`, async () => {
+      await exported(
+        source,
+        async ({ model, open }) => {
+          const [long, short] = [
+            [5, 9, 12, 30, 41, 7, 3],
+            [11, 4, 8],
+          ];
+          const padding = new Array<number>(long.length - short.length).fill(0);
+          const mask = [long.map(() => 1), [...padding, ...short.map(() => 1)]];
+          const first = await open.run({ ids: [long, [...padding, ...short]], mask });
+          closeTo(rowsOf(first, 0).flat(), (await logitsOf(model, long)).flat(), tolerance);
+          closeTo(rowsOf(first, 1).slice(padding.length).flat(), (await logitsOf(model, short)).flat(), tolerance);
+          const next = await open.run({ ids: [[21], [22]], mask: mask.map((row) => [...row, 1]), before: first });
+          closeTo(rowsOf(next, 1)[0], (await logitsOf(model, [...short, 22]))[short.length], tolerance);
+        },
+        dtype,
+      );
     });
-  });
+  }
 
   test(`${family}: transformers.js opens the folder, and continues a text as transformers does`, async () => {
     const { greedy } = readJson(path.join(golden, family, 'forward.json')) as { greedy: { prompt_ids: number[]; output_ids: number[] } };
@@ -183,14 +217,16 @@ test('of the last tokens alone logits are computed where only those are wanted',
   });
 });
 
-/** Of weights in few bits: how far the distributions may be from the exact ones, how far a cache may change the logits, and bytes for each number. */
+/** Of rounded weights: how far the distributions may be from the exact ones, how far a cache may change the logits, and bytes for each number. */
 const roundedWeights = [
+  { name: 'float16: half of the size', dtype: 'fp16', divergence: 1e-5, cached: 1e-2, bytesEach: 2.1 },
   // each token is rounded by itself, so that those read together with it change next to nothing
-  { name: '8 bits: a quarter of the size', file: 'model_quantized.onnx', divergence: 0.02, cached: 2e-3, bytesEach: 1.3 },
-  { name: '4 bits: less than a fifth of the size', file: 'model_q4.onnx', divergence: 0.2, cached: 1e-4, bytesEach: 0.8 },
-];
+  { name: '8 bits: a quarter of the size', dtype: 'q8', divergence: 0.02, cached: 2e-3, bytesEach: 1.3 },
+  { name: '4 bits: less than a fifth of the size', dtype: 'q4', divergence: 0.2, cached: 1e-4, bytesEach: 0.8 },
+  { name: '4 bits, for float16: a sixth of the size', dtype: 'q4f16', divergence: 0.2, cached: 1e-2, bytesEach: 0.7 },
+] as const;
 
-for (const { name, file, divergence, cached, bytesEach } of roundedWeights) {
+for (const { name, dtype, divergence, cached, bytesEach } of roundedWeights) {
   test(`weights in ${name}, a cache, and nearly the same distributions`, async () => {
     await exported(
       base,
@@ -202,49 +238,73 @@ for (const { name, file, divergence, cached, bytesEach } of roundedWeights) {
         assert.ok(mean < divergence && mean > 0, `${mean}`);
         const first = await open.run({ ids: [ids.slice(0, 5)] });
         closeTo(rowsOf(await open.run({ ids: [ids.slice(5)], before: first })).flat(), found.slice(5).flat(), cached);
-        const bytes = statSync(path.join(folder, `onnx/${file}_data`)).size;
+        const bytes = statSync(path.join(folder, `onnx/${files[dtype]}_data`)).size;
         const numbers = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
         assert.ok(bytes < bytesEach * numbers, `${bytes} bytes for ${numbers} numbers`);
       },
-      file,
+      dtype,
     );
   });
 }
 
 for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
-  test(`${family}: transformers.js continues a text with weights in 4 bits, by the likeliest tokens that the graph has`, async () => {
-    await exported(
-      path.join(golden, family, 'model'),
-      async ({ folder, open }) => {
-        const ids = [5, 9, 12, 30];
-        const expected = [...ids];
-        while (expected.length < 12) {
-          const last = rowsOf(await open.run({ ids: [expected], keep: 1 }))[0];
-          expected.push(last.indexOf(Math.max(...last)));
-        }
-        const { AutoModelForCausalLM, Tensor } = await import('@huggingface/transformers');
-        const there = await AutoModelForCausalLM.from_pretrained(folder, { dtype: 'q4', device: 'cpu', local_files_only: true });
-        const input_ids = new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]);
-        const settings = { input_ids, max_new_tokens: 8, min_new_tokens: 8, eos_token_id: -1, do_sample: false };
-        const output = (await there.generate(settings as never)) as { tolist(): bigint[][] };
-        assert.deepEqual(output.tolist()[0].map(Number), expected);
-        await there.dispose();
-      },
-      'model_q4.onnx',
-    );
-  });
+  for (const dtype of ['fp16', 'q4', 'q4f16'] as const) {
+    test(`${family}: transformers.js continues a text in ${dtype}, by the likeliest tokens that the graph has`, async () => {
+      await exported(
+        path.join(golden, family, 'model'),
+        async ({ folder, open }) => {
+          const ids = [5, 9, 12, 30];
+          const expected = [...ids];
+          while (expected.length < 12) {
+            const last = rowsOf(await open.run({ ids: [expected], keep: 1 }))[0];
+            expected.push(last.indexOf(Math.max(...last)));
+          }
+          const { AutoModelForCausalLM, Tensor } = await import('@huggingface/transformers');
+          const there = await AutoModelForCausalLM.from_pretrained(folder, { dtype, device: 'cpu', local_files_only: true });
+          const input_ids = new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]);
+          const settings = { input_ids, max_new_tokens: 8, min_new_tokens: 8, eos_token_id: -1, do_sample: false };
+          const output = (await there.generate(settings as never)) as { tolist(): bigint[][] };
+          assert.deepEqual(output.tolist()[0].map(Number), expected);
+          await there.dispose();
+        },
+        dtype,
+      );
+    });
+  }
 }
 
-test('where rows do not fall into blocks of 32, weights stay in float32', async () => {
+test('where rows do not fall into blocks of 32, weights stay in float32, or in float16', async () => {
   const tokenizer = await loadTokenizer(base);
   const small = { model_type: 'llama', hidden_size: 48, intermediate_size: 80, num_hidden_layers: 1, num_attention_heads: 2 };
   const model = createModel({ ...small, vocab_size: 2048 }, { seed: 1, tokenizer });
   const folder = path.join(scratch, 'no-blocks');
-  await exportModel(model, folder, { dtypes: ['q4'] });
-  const open = await Exported.open(folder, 'model_q4.onnx');
-  const ids = [5, 9, 12, 30];
-  closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), (await logitsOf(model, ids)).flat(), 1e-5);
-  await open.release();
+  await exportModel(model, folder, { dtypes: ['q4', 'q4f16'] });
+  for (const [dtype, tolerance] of [
+    ['q4', 1e-5],
+    ['q4f16', 1e-3],
+  ] as const) {
+    const open = await Exported.open(folder, files[dtype]);
+    const ids = [5, 9, 12, 30];
+    closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), (await logitsOf(model, ids)).flat(), tolerance);
+    await open.release();
+  }
+  model.dispose();
+});
+
+test('a weight beyond the range of float16 is refused where a model computes in it', async () => {
+  const model = await loadModel(path.join(golden, 'llama/model'));
+  const [name, variable] = [...model.parameters].at(-1) as [string, tf.Variable];
+  const folder = path.join(scratch, 'beyond');
+  variable.assign(tf.fill(variable.shape, -65505));
+  for (const dtype of ['fp16', 'q4f16'] as const)
+    await assert.rejects(exportModel(model, folder, { dtypes: [dtype] }), (error: Error) => {
+      assert.match(error.message, new RegExp(`^The weight ${name} of .*model holds -65505, beyond the range of float16 \\(±65504\\)`));
+      assert.match(error.message, new RegExp(`so it cannot be exported as ${dtype}; choose fp32, q8 or q4\\.$`));
+      return true;
+    });
+  assert.deepEqual(readdirSync(folder), []);
+  variable.assign(tf.fill(variable.shape, -65504));
+  await exportModel(model, folder, { dtypes: ['fp16'] });
   model.dispose();
 });
 
@@ -258,18 +318,18 @@ function kullbackLeibler(logits: number[], approximation: number[]): number {
   return p.reduce((total, x, i) => total + Math.exp(x) * (x - q[i]), 0);
 }
 
-for (const file of ['model.onnx', 'model_quantized.onnx', 'model_q4.onnx']) {
-  test(`WebAssembly, as in a browser, computes the same from ${file}`, async () => {
+for (const dtype of ONNX_DTYPES) {
+  test(`WebAssembly, as in a browser, computes the same from ${dtype}`, async () => {
     await exported(
       base,
       async ({ folder, open }) => {
         const ids = [[...Buffer.from('a cake with an egg')]];
-        const there = await Exported.open(folder, file, onnxRuntimeWeb());
+        const there = await Exported.open(folder, files[dtype], onnxRuntimeWeb());
         const [found, expected] = [await there.run({ ids }), await open.run({ ids })];
-        closeTo(rowsOf(found).flat(), rowsOf(expected).flat(), file === 'model_quantized.onnx' ? 1e-2 : 1e-4);
+        closeTo(rowsOf(found).flat(), rowsOf(expected).flat(), ['fp32', 'q4'].includes(dtype) ? 1e-4 : 1e-2);
         await there.release();
       },
-      file === 'model.onnx' ? undefined : file,
+      dtype,
     );
   });
 }
@@ -411,7 +471,7 @@ test('what cannot be exported is refused in one sentence', async () => {
   const model = await loadModel(path.join(fixtures, 'qwen2'));
   await assert.rejects(
     exportModel(model, folder, { dtypes: ['q5' as 'q8'] }),
-    /There is no dtype "q5" to export; choose from fp32, q8, and q4\./,
+    /There is no dtype "q5" to export; choose from fp32, fp16, q8, q4, and q4f16\./,
   );
   await assert.rejects(
     exportModel(model, folder, { dtypes: [] }),

@@ -22,7 +22,7 @@ export class Exported {
   private constructor(
     private readonly session: InferenceSession,
     private readonly tensor: typeof Tensor,
-    private readonly cache: ReadonlyArray<{ name: string; shape: number[] }>,
+    private readonly cache: ReadonlyArray<{ name: string; type: 'float32' | 'float16'; shape: number[] }>,
   ) {}
 
   /** @param runtime what to import; of onnxruntime-web the data has to be handed over */
@@ -36,10 +36,11 @@ export class Exported {
         : await InferenceSession.create(new Uint8Array(readFileSync(graph)), { externalData: [weights] });
     const config = readJson(path.join(folder, 'config.json')) as { num_hidden_layers: number };
     const names = Array.from({ length: config.num_hidden_layers }, (_, i) => [`${i}.key`, `${i}.value`]).flat();
-    const shapes = new Map(session.inputMetadata.map((input) => [input.name, input.isTensor ? [...input.shape] : []]));
+    const inputs = new Map(session.inputMetadata.map((input) => [input.name, input]));
     const cache = names.map((name) => {
-      const [, heads, , headDim] = shapes.get(`past_key_values.${name}`) as number[];
-      return { name, shape: [heads, headDim] };
+      const { shape, type } = inputs.get(`past_key_values.${name}`) as InferenceSession.TensorValueMetadata;
+      const [, heads, , headDim] = shape as number[];
+      return { name, type: type as 'float32' | 'float16', shape: [heads, headDim] };
     });
     return new Exported(session, Tensor, cache);
   }
@@ -58,8 +59,10 @@ export class Exported {
       position_ids: this.longs(positions),
       num_logits_to_keep: new this.tensor('int64', BigInt64Array.of(BigInt(keep)), []),
     };
-    for (const { name, shape } of this.cache) {
-      const empty = () => new this.tensor('float32', new Float32Array(0), [ids.length, shape[0], 0, shape[1]]);
+    for (const { name, type, shape } of this.cache) {
+      const dims = [ids.length, shape[0], 0, shape[1]];
+      const empty = () =>
+        type === 'float16' ? new this.tensor(type, new Uint16Array(0), dims) : new this.tensor(type, new Float32Array(0), dims);
       feeds[`past_key_values.${name}`] = before ? before[`present.${name}`] : empty();
     }
     return this.session.run(feeds) as Promise<Outputs>;

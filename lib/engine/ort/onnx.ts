@@ -2,7 +2,6 @@
 import type { Origin } from './origin';
 import {
   type Constant,
-  type DataPlaces,
   type Dim,
   type ElementType,
   Float,
@@ -334,15 +333,15 @@ export class GraphBuilder {
     return name;
   }
 
-  /**
-   * The whole model as protobuf bytes.
-   * @param places where in a file beside it the data outside lies; absent: it is handed over by name, to a session of ours
-   */
-  toModel(places?: DataPlaces): Uint8Array {
+  /** The whole model as protobuf bytes, for a session of ours, which is handed the data outside by name. */
+  toModel(): Uint8Array {
+    return writeModel({ ...this.parts, inputs: [...this.inputs, ...this.openShapes()] }, this.opsets);
+  }
+
+  /** Versions of the operators that it is written for, by their domain. */
+  get opsets(): Readonly<Record<string, number>> {
     const { device } = this.target;
-    const opsets = { '': OPSETS[device], [CONTRIB]: 1, ...(device === 'cpu' && { [BLOCKED]: 1 }) };
-    const inputs = places ? this.inputs : [...this.inputs, ...this.openShapes()];
-    return writeModel({ ...this.parts, inputs }, opsets, places);
+    return { '': OPSETS[device], [CONTRIB]: 1, ...(device === 'cpu' && { [BLOCKED]: 1 }) };
   }
 
   /** What is written of it. */
