@@ -1,22 +1,33 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { type OnnxModel, OnnxProgram, useDevice } from '../../lib/engine';
+import { type OnnxModel, OnnxProgram, rmsNorm, useDevice } from '../../lib/engine';
 import { toBytes } from '../../lib/engine/ort/byte-products';
 import { FOUR_BIT_BLOCK, toFourBits } from '../../lib/engine/ort/four-bit-products';
+import { float16ToFloat32, float32ToFloat16 } from '../../lib/number-formats';
 import { closeTo } from '../model/support';
 
 before(() => useDevice('cpu'));
 
+interface Feed {
+  type: 'int64' | 'float32' | 'float16';
+  data: number[];
+  dims: number[];
+}
+
+/** Numbers as the arrays that onnxruntime-node takes. */
+const arrays = {
+  int64: (numbers: number[]) => BigInt64Array.from(numbers, BigInt),
+  float32: (numbers: number[]) => Float32Array.from(numbers),
+  float16: (numbers: number[]) => float32ToFloat16(Float32Array.from(numbers)),
+};
+
 /** Runs a model through the public interface of onnxruntime-node. */
-async function run({ graph, data }: OnnxModel, feeds: Record<string, { type: 'int64' | 'float32'; data: number[]; dims: number[] }>) {
+async function run({ graph, data }: OnnxModel, feeds: Record<string, Feed>) {
   const { InferenceSession, Tensor } = await import('onnxruntime-node');
   const weights = { path: 'weights', data: Buffer.concat([...data()]) };
   const session = await InferenceSession.create(graph, { externalData: weights.data.length > 0 ? [weights] : [] });
-  const tensors = Object.entries(feeds).map(([name, { type, data: values, dims }]) => [
-    name,
-    type === 'int64' ? new Tensor(type, BigInt64Array.from(values, BigInt), dims) : new Tensor(type, Float32Array.from(values), dims),
-  ]);
+  const tensors = Object.entries(feeds).map(([name, { type, data: values, dims }]) => [name, new Tensor(type, arrays[type](values), dims)]);
   const outputs = await session.run(Object.fromEntries(tensors));
   await session.release();
   return outputs;
@@ -148,4 +159,44 @@ test('products and rows in 4 bits are those of the rounded matrix, which is in t
     return Array.from({ length: features }, (_, k) => x[row * features + k] * back[column * features + k]).reduce((a, b) => a + b);
   });
   closeTo(product.data as Float32Array, expected, 1e-5);
+});
+
+test('in float16 a row whose scores are all hidden gets a mean, and squares beyond the range are summed', async () => {
+  const weight = tf.tensor2d(
+    Array.from({ length: 80 }, (_, i) => Math.sin(i)),
+    [4, 20],
+  );
+  const scale = tf.ones<tf.Rank.R1>([20]);
+  const program = new OnnxProgram({ rows: 10007 });
+  const outputs = tf.tidy(() => {
+    const ids = program.input<tf.Tensor1D>('ids', 'int64', ['rows']);
+    const scores = program.input<tf.Tensor2D>('scores', 'float32', ['rows', 4]);
+    const hidden = tf.mul(tf.cast(tf.expandDims(tf.equal(ids, tf.scalar(0, 'int32')), 1), 'float32'), -1e30);
+    const mixed = tf.matMul(tf.softmax(tf.add(scores, hidden)), weight);
+    const large = tf.mul(mixed, 60000) as tf.Tensor2D;
+    return { mixed, normed: rmsNorm(large, scale, 1e-5) };
+  });
+  const names = new Map<tf.Tensor, string>([[weight, 'the.weight']]);
+  const model = program.finish(outputs, names, 'weights', { precision: 'float16', inFloat32: ['normed'] });
+  tf.dispose(outputs);
+  const scores = [1, 2, 3, 4, 4, 3, 2, 1];
+  const found = await run(model, {
+    ids: { type: 'int64', data: [0, 1], dims: [2] },
+    scores: { type: 'float16', data: scores, dims: [2, 4] },
+  });
+  const [mixed, normed] = tf.tidy(() => {
+    // float32 is as coarse as to hide the scores of the first row from one another
+    const shares = tf.concat([tf.fill([1, 4], 0.25), tf.softmax(tf.tensor2d([scores.slice(4)]))]);
+    const expected = tf.matMul(shares as tf.Tensor2D, weight);
+    return [expected.dataSync(), rmsNorm(expected as tf.Tensor2D, scale, 0).dataSync()];
+  });
+  assert.equal(found.mixed.type, 'float16');
+  const read = new Float32Array(40);
+  float16ToFloat32(new Uint16Array((found.mixed.data as Uint16Array).buffer), read, 0);
+  closeTo(read, mixed, 1e-3);
+  assert.equal(found.normed.type, 'float32');
+  closeTo(found.normed.data as Float32Array, normed, 5e-3);
+  const bytes = Buffer.concat([...model.data()]).length;
+  assert.equal(bytes, 2 * weight.size);
+  tf.dispose([weight, scale]);
 });

@@ -1,8 +1,10 @@
-/** Runs an exported model as transformers.js does, through the public interface of onnxruntime-node. */
-import { readFileSync } from 'node:fs';
+/** Exports models, and runs them as transformers.js does, through the public interface of onnxruntime-node. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { readJson } from '../../lib/files';
+import { type CausalLM, exportModel, loadModel, type OnnxDtype } from '../../lib/model';
 
 export interface Step {
   /** [batch, tokens]; all of one length. */
@@ -90,4 +92,31 @@ export function rowsOf({ logits }: Outputs, sequence = 0): number[][] {
     ...(logits.data as Float32Array).subarray((sequence * rows + i) * vocabulary, (sequence * rows + i + 1) * vocabulary),
   ];
   return Array.from({ length: rows }, (_, i) => row(i));
+}
+
+/** Where transformers.js looks for the graphs. */
+export const graphFiles: Readonly<Record<OnnxDtype, string>> = {
+  fp32: 'model.onnx',
+  fp16: 'model_fp16.onnx',
+  q8: 'model_quantized.onnx',
+  q4: 'model_q4.onnx',
+  q4f16: 'model_q4f16.onnx',
+};
+
+export interface ExportedModel {
+  model: CausalLM;
+  folder: string;
+  open: Exported;
+}
+
+/** A model exported into a folder of its own, opened; neither outlives the use of it. */
+export async function exported(source: string, use: (found: ExportedModel) => Promise<void>, dtype: OnnxDtype = 'fp32'): Promise<void> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'tunebook-exported-'));
+  const model = await loadModel(source);
+  await exportModel(model, folder, { dtypes: [dtype] });
+  const open = await Exported.open(folder, graphFiles[dtype]);
+  await use({ model, folder, open });
+  await open.release();
+  model.dispose();
+  rmSync(folder, { recursive: true });
 }
