@@ -7,17 +7,34 @@ import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
+import { readJson } from '../../lib/files';
 import { createModel, exportModel, loadModel, ONNX_DTYPES } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
 import { Exported, exported, graphFiles, rowsOf } from './exported';
-import { closeTo, logitsOf } from './support';
+import { closeTo, fixtures, logitsOf } from './support';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-export-dtypes-'));
 const golden = path.join(projectRoot, 'test/golden');
 const base = path.join(projectRoot, 'data/base');
 before(() => useDevice('cpu'));
 after(() => rmSync(scratch, { recursive: true }));
+
+for (const { name } of readdirSync(fixtures, { withFileTypes: true }).filter((entry) => entry.isDirectory())) {
+  // stretches its positions, and is not exported
+  if (name === 'llama-dynamic') continue;
+  test(`${name} in float16: nearly transformers' logits`, async () => {
+    const folder = path.join(fixtures, name);
+    const { sequences } = readJson(path.join(folder, 'expected.json')) as { sequences: { input_ids: number[]; logits: number[][] }[] };
+    await exported(
+      folder,
+      async ({ open }) => {
+        for (const { input_ids: ids, logits } of sequences) closeTo(rowsOf(await open.run({ ids: [ids] })).flat(), logits.flat(), 2e-2);
+      },
+      'fp16',
+    );
+  });
+}
 
 /** Of rounded weights: how far the distributions may be from the exact ones, how far a cache may change the logits, and bytes for each number. */
 const roundedWeights = [
