@@ -5,6 +5,7 @@ import { type OnnxModel, OnnxProgram, rmsNorm, useDevice } from '../../lib/engin
 import { toBytes } from '../../lib/engine/ort/byte-products';
 import { FOUR_BIT_BLOCK, toFourBits } from '../../lib/engine/ort/four-bit-products';
 import { float16ToFloat32, float32ToFloat16 } from '../../lib/number-formats';
+import { withBits } from '../model/exported';
 import { closeTo } from '../model/support';
 
 before(() => useDevice('cpu'));
@@ -27,7 +28,10 @@ async function run({ graph, data }: OnnxModel, feeds: Record<string, Feed>) {
   const { InferenceSession, Tensor } = await import('onnxruntime-node');
   const weights = { path: 'weights', data: Buffer.concat([...data()]) };
   const session = await InferenceSession.create(graph, { externalData: weights.data.length > 0 ? [weights] : [] });
-  const tensors = Object.entries(feeds).map(([name, { type, data: values, dims }]) => [name, new Tensor(type, arrays[type](values), dims)]);
+  const tensors = Object.entries(feeds).map(([name, { type, data: values, dims }]) => [
+    name,
+    withBits(new Tensor(type, arrays[type](values), dims)),
+  ]);
   const outputs = await session.run(Object.fromEntries(tensors));
   await session.release();
   return outputs;
@@ -192,7 +196,7 @@ test('in float16 a row whose scores are all hidden gets a mean, and squares beyo
   });
   assert.equal(found.mixed.type, 'float16');
   const read = new Float32Array(40);
-  float16ToFloat32(new Uint16Array((found.mixed.data as Uint16Array).buffer), read, 0);
+  float16ToFloat32(withBits(found.mixed).data as Uint16Array, read, 0);
   closeTo(read, mixed, 1e-3);
   assert.equal(found.normed.type, 'float32');
   closeTo(found.normed.data as Float32Array, normed, 5e-3);

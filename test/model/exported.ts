@@ -65,7 +65,7 @@ export class Exported {
       const dims = [ids.length, shape[0], 0, shape[1]];
       const empty = () =>
         type === 'float16' ? new this.tensor(type, new Uint16Array(0), dims) : new this.tensor(type, new Float32Array(0), dims);
-      feeds[`past_key_values.${name}`] = before ? before[`present.${name}`] : empty();
+      feeds[`past_key_values.${name}`] = before ? withBits(before[`present.${name}`]) : empty();
     }
     return this.session.run(feeds) as Promise<Outputs>;
   }
@@ -77,6 +77,16 @@ export class Exported {
   private longs(rows: number[][]): Tensor {
     return new this.tensor('int64', BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
   }
+}
+
+/** A tensor whose float16 are bits, as onnxruntime-node takes them, also where JavaScript has an array of their own for them; so does transformers.js. */
+export function withBits(tensor: Tensor): Tensor {
+  const { data, type } = tensor;
+  if (type === 'float16' && !(data instanceof Uint16Array)) {
+    const { buffer, byteOffset, length } = data as Float32Array;
+    Object.assign(tensor, { cpuData: new Uint16Array(buffer, byteOffset, length) });
+  }
+  return tensor;
 }
 
 /** How many tokens are before each; those of the padding get any, as in transformers.js. */
@@ -115,8 +125,11 @@ export async function exported(source: string, use: (found: ExportedModel) => Pr
   const model = await loadModel(source);
   await exportModel(model, folder, { dtypes: [dtype] });
   const open = await Exported.open(folder, graphFiles[dtype]);
-  await use({ model, folder, open });
-  await open.release();
-  model.dispose();
-  rmSync(folder, { recursive: true });
+  try {
+    await use({ model, folder, open });
+  } finally {
+    await open.release();
+    model.dispose();
+    rmSync(folder, { recursive: true });
+  }
 }
