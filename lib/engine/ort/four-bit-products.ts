@@ -1,6 +1,6 @@
 /**
  * Products with matrices in 4 bits, for models that other programs run: ONNX Runtime's `MatMulNBits` and, for rows of a table,
- * `GatherBlockQuantized`, which processors, WebAssembly and WebGPU have.
+ * `GatherBlockQuantized`, which processors and WebGPU have, but not WebAssembly in the build that transformers.js takes in browsers.
  *
  * Each row of a matrix is cut into blocks of 32 numbers, which share a step; a number is a whole multiple of it, from -8 to 7.
  */
