@@ -4,7 +4,7 @@
  * section 4.3, and as PEFT does it, n is a constant to the gradient.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, versionsOf } from '../engine';
+import { computeRecorded, currentPrecision, versionsOf } from '../engine';
 import type { Parameter } from './layers';
 
 /** What the norms of a layer's rows are found from. */
@@ -22,7 +22,7 @@ export class RowNorms {
   /** ‖W‖² of each row, [out]; W stays. */
   private readonly squares: tf.Tensor1D;
   private found?: tf.Tensor1D;
-  /** Says which matrices they were found from. */
+  /** Says which matrices they were found from, and in which precision. */
   private foundFor?: string;
 
   constructor(
@@ -46,9 +46,10 @@ export class RowNorms {
     return tf.sqrt(this.squares);
   }
 
-  /** Finds the norms where the matrices are others than before. */
+  /** Finds the norms where the matrices are others than before, or the precision is. */
   refresh(): void {
-    const now = versionsOf([this.of.a.tensor, this.of.b.tensor]);
+    const versions = versionsOf([this.of.a.tensor, this.of.b.tensor]);
+    const now = versions && `${versions} in ${currentPrecision()}`;
     // where nobody counts changes, they are found each time
     if (this.found && now !== undefined && now === this.foundFor) return;
     this.found?.dispose();

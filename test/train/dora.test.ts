@@ -4,7 +4,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { beforeEach, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { engineStatistics, releaseMemory, useDevice } from '../../lib/engine';
+import { engineStatistics, releaseMemory, useDevice, usePrecision } from '../../lib/engine';
 import { addAdapter, type CausalLM, loadModel, mergeAdapter, saveModel, tokenNll } from '../../lib/model';
 import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
 import { decays } from '../../lib/train/optimizer';
@@ -110,6 +110,22 @@ test('matrices that are assigned count from then on', async (t) => {
   const again = await loadModel(folder);
   t.after(() => again.dispose());
   assert.equal(await lossOn(again, ids), now);
+});
+
+test('lengths that were found in float16, as in an evaluation at the end of a run in mixed precision, do not stay for float32', async (t) => {
+  const [model, other] = [await peftAdapter(t, references[0]), await peftAdapter(t, references[0])];
+  t.after(() => {
+    usePrecision('float32');
+    model.dispose();
+    other.dispose();
+  });
+  const ids = goldenIds(references[0].family);
+  usePrecision('float16');
+  const rounded = await lossOn(model, ids);
+  usePrecision('float32');
+  const exact = await lossOn(other, ids);
+  assert.notEqual(rounded, exact);
+  assert.equal(await lossOn(model, ids), exact);
 });
 
 const settings: Partial<SFTConfig> = { ...short, maxSteps: 4, learningRate: 2e-3 };
