@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../errors';
 import { existingParent, writeError } from '../files';
-import { type CausalLM, type OnnxDtype, ownWeights, type SavedDtype } from '../model';
+import { type CausalLM, type OnnxDtype, ownWeights, type SavedDtype, tiedCopyOf } from '../model';
 import type { SFTTrainer } from '../train';
 import { keepsBest } from '../train/best';
 import { savingSteps } from '../train/cadence';
@@ -12,7 +12,13 @@ import { isCheckpointOf } from '../train/run-folder';
 
 /** Bytes of a saved model, or of its adapter. */
 export function bytesOfModel(model: CausalLM, dtype: SavedDtype = 'float32'): number {
-  return (dtype === 'float32' ? 4 : 2) * [...ownWeights(model).values()].reduce((sum, { size }) => sum + size, 0);
+  const own = ownWeights(model);
+  const copies = model.adapter ? tiedCopyOf(model, own) : new Map<string, { size: number }>();
+  return (dtype === 'float32' ? 4 : 2) * numbersOf([...own.values(), ...copies.values()]);
+}
+
+function numbersOf(tensors: Iterable<{ readonly size: number }>): number {
+  return [...tensors].reduce((sum, { size }) => sum + size, 0);
 }
 
 /** Bytes of a weight in a number format, with its part of a step. */
@@ -20,7 +26,8 @@ const BYTES_A_NUMBER: Readonly<Record<OnnxDtype, number>> = { fp32: 4, fp16: 2, 
 
 /** Bytes of a model exported in number formats. */
 export function bytesOfExport({ parameters, adapter }: CausalLM, dtypes: readonly OnnxDtype[]): number {
-  const numbers = [...parameters.values(), ...(adapter?.parameters.values() ?? [])].reduce((sum, { size }) => sum + size, 0);
+  // a module that the adapter trains whole is one of the model's
+  const numbers = numbersOf(new Set([...parameters.values(), ...(adapter?.parameters.values() ?? [])]));
   return dtypes.reduce((sum, dtype) => sum + numbers * BYTES_A_NUMBER[dtype], 0);
 }
 
@@ -33,7 +40,7 @@ export function bytesOfRun({ model, config, plan }: Pick<SFTTrainer, 'model' | '
   const outputDir = config.outputDir as string;
   const size = bytesOfModel(model);
   // AdamW's two moments lie beside the weights
-  const sizeOfCheckpoint = 3 * size;
+  const sizeOfCheckpoint = size + 8 * numbersOf(ownWeights(model).values());
   const from = resolveCheckpoint(outputDir, config.resumeFromCheckpoint);
   const resumes = from !== undefined && isCheckpointOf(outputDir, from);
   const before = listCheckpoints(outputDir);

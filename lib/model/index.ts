@@ -8,6 +8,7 @@ export { type GenerateOptions, type Generation, generate, generateBatch, type Pr
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
 export { addAdapter, type LoraConfig, mergeAdapter, namesWithoutLayer, ownWeights, peftKeys } from './lora';
+export { tiedCopyOf } from './modules-to-save';
 export { DEFAULT_ONNX_DTYPES, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 export { checkAdapter, checkOutputFolder, STAGING, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import fs, { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { bytesOfModel, bytesOfRun, checkSpace } from '../../lib/cli/space';
-import { addAdapter, loadModel, ownWeights } from '../../lib/model';
+import { bytesOfExport, bytesOfModel, bytesOfRun, checkSpace } from '../../lib/cli/space';
+import { addAdapter, loadModel, ownWeights, saveModel } from '../../lib/model';
 import { parseConfig } from '../../lib/train';
 import { freshRun } from '../../lib/train/run-state';
 import { goldenModel, workFolder } from './support';
@@ -108,6 +108,18 @@ test('of an adapter the sizes are its own', async (t) => {
   addAdapter(model, { r: 2 }, { seed: 0 });
   assert.ok(sizeOfOne() < M / 4);
   expect({}, 16 * sizeOfOne());
+});
+
+test("an embedding that an adapter trains and that stays the head is twice in the adapter's file, and once in an export", async (t) => {
+  const { model, M, expect, sizeOfOne } = await setUp(t);
+  addAdapter(model, { r: 2, modulesToSave: ['lm_head'], ensureWeightTying: true }, { seed: 0 });
+  const table = 4 * model.outputHead.size;
+  expect({}, 5 * (3 * sizeOfOne() + table) + sizeOfOne() + table);
+  const folder = path.join(workFolder(t), 'adapter');
+  await saveModel(model, folder);
+  const { size } = fs.statSync(path.join(folder, 'adapter_model.safetensors'));
+  assert.ok(Math.abs(size - bytesOfModel(model)) < 4096, `${size} bytes, not ${bytesOfModel(model)}`);
+  assert.equal(bytesOfExport(model, ['fp32']), M + sizeOfOne() - table);
 });
 
 test('a disk with less room than that is refused in one sentence', (t) => {
