@@ -351,10 +351,12 @@ function meansExactly(settings: LoraSettings, names: readonly string[], model: C
   }
 }
 
-/** The names in a list of target modules by which no layer of the adapter is called. */
-export function namesWithoutLayer({ settings: { targetModules }, layers }: LoraAdapter): string[] {
+/** The names in a list of an adapter's target modules by which no linear layer of the model is called. */
+export function namesWithoutLayer({ adapter, linears }: CausalLM): string[] {
+  const targetModules = adapter?.settings.targetModules ?? [];
   if (typeof targetModules === 'string') return [];
-  return targetModules.filter((name) => !layers.some(({ linear: layer }) => matcherOf([name])(layer.name)));
+  const layers = [...linears.keys()];
+  return targetModules.filter((name) => !layers.some(matcherOf([name])));
 }
 
 function isPlainName(targetModules: LoraSettings['targetModules']): boolean {

@@ -9,8 +9,8 @@ export function dropoutNotes({ config }: CausalLM): string[] {
 }
 
 /** Names among the target modules that mean no layer are passed over, as in PEFT: what is meant for other models too is left there, but a slip is as well. */
-export function targetNotes({ adapter }: CausalLM): string[] {
-  const names = adapter ? namesWithoutLayer(adapter) : [];
+export function targetNotes(model: CausalLM): string[] {
+  const names = namesWithoutLayer(model);
   if (names.length === 0) return [];
   const subject = names.length === 1 ? `${names[0]}, which is no linear layer` : `${names.join(', ')}, which are no linear layers`;
   return [`The target modules of the adapter name ${subject} of this model and without effect.`];

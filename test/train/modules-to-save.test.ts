@@ -140,6 +140,15 @@ test('what means nothing, or what has matrices too, is refused', async (t) => {
   assert.ok(model.config.tieWordEmbeddings);
 });
 
+test('of target modules inside of a module that is trained whole no note says that the model has no such layers', async (t) => {
+  const peftConfig = { targetModules: ['q_proj', 'up_proj', 'v_porj'], modulesToSave: ['mlp'] };
+  const { notes } = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows, peftConfig, config: short });
+  assert.deepEqual(
+    notes.filter((note) => note.includes('target modules')),
+    ['The target modules of the adapter name v_porj, which is no linear layer of this model and without effect.'],
+  );
+});
+
 const settings: Partial<SFTConfig> = { ...short, maxSteps: 4, learningRate: 2e-3 };
 
 async function run(
