@@ -103,7 +103,8 @@ function findJsonError(text: string): JsonFault {
 /** A value in a message: as JSON, cut where that is long; never an error, whatever the value is. */
 export function showValue(value: unknown): string {
   try {
-    const shown = JSON.stringify(value) ?? String(value);
+    // JSON writes null for NaN and infinity
+    const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
     return shown.length > 200 ? `${shown.slice(0, 200)}...` : shown;
   } catch {
     // it contains itself, or is nested deeper than the stack

@@ -288,6 +288,8 @@ test('NEFTune has no noise unless it is asked for, and none below 0', () => {
   );
   assert.equal(parseConfig({ neftune_noise_alpha: '5' }).neftuneNoiseAlpha, 5);
   refuses({ neftune_noise_alpha: -1 }, /^neftune_noise_alpha is -1, but must be a number, at least 0, or null\.$/);
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY])
+    refuses({ neftune_noise_alpha: value }, new RegExp(`^neftune_noise_alpha is ${value}, but must be a number, at least 0, or null\\.$`));
 });
 
 test('the help has one line for every setting', () => {
