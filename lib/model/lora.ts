@@ -279,7 +279,8 @@ function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSe
   if (!(Number.isFinite(loraAlpha) && loraAlpha > 0)) refuse('loraAlpha', loraAlpha, 'a number above 0');
   if (typeof useRslora !== 'boolean') refuse('useRslora', useRslora, 'true or false');
   if (typeof useDora !== 'boolean') refuse('useDora', useDora, 'true or false');
-  if (!(loraDropout >= 0 && loraDropout < 1)) refuse('loraDropout', loraDropout, 'a number, at least 0 and below 1');
+  if (!(Number.isFinite(loraDropout) && loraDropout >= 0 && loraDropout < 1))
+    refuse('loraDropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
   if (!isListOfNames(names) || names.length === 0)
     refuse('targetModules', targetModules, "names of linear layers such as ['q_proj', 'v_proj'], or 'all-linear'");
@@ -310,6 +311,11 @@ function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM)
       `The target modules of the adapter mean ${other} too, but only linear layers inside the model can have one; leave it out.`,
     );
   if (found.length > 0) return found;
+  if (targetModules === ALL_LINEAR || [...model.linears.keys()].some(matches))
+    throw new UserError(
+      `The target modules of the adapter, ${showValue(targetModules)}, are all in modules to save, ${modules.modulesToSave.join(', ')}, which are ` +
+        'trained whole and get no matrices; name a linear layer outside of them, or fewer modules to save.',
+    );
   const known = [...new Set(all.map(({ name }) => lastPart(name)))];
   throw new UserError(
     `The target modules of the adapter, ${showValue(targetModules)}, are no layers of the model; its linear layers are ${known.join(', ')}.`,

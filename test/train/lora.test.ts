@@ -236,6 +236,8 @@ test('what cannot be is refused, in one sentence, and the model stays as it was'
   refused({ r: 0 }, /^UserError: r of the adapter is 0, but must be a whole number, at least 1\.$/);
   refused({ loraAlpha: 0 }, /loraAlpha of the adapter is 0/);
   refused({ loraDropout: 1 }, /loraDropout of the adapter is 1/);
+  refused({ loraDropout: '0.1' }, /loraDropout of the adapter is "0\.1", but must be a number/);
+  refused({ loraDropout: null }, /loraDropout of the adapter is null, but must be a number/);
   refused({ r: 4, lora_alpha: 16 }, /^UserError: lora_alpha is no setting of an adapter; there are r, loraAlpha, targetModules, /);
   refused({ useDora: 1 }, /useDora of the adapter is 1, but must be true or false/);
   refused({ useQalora: true }, /useQalora is no setting of an adapter;.* no other kinds of LoRA/);

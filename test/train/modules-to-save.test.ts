@@ -133,7 +133,9 @@ test('what means nothing, or what has matrices too, is refused', async (t) => {
   );
   refuses({ modulesToSave: 'lm_head' }, /modulesToSave of the adapter is "lm_head", but must be names of modules/);
   refuses({ modulesToSave: ['proj'] }, /mean model\.layers\.0\.self_attn\.q_proj, which is among its target modules/);
-  refuses({ modulesToSave: ['self_attn'] }, /are no layers of the model/);
+  refuses({ modulesToSave: ['self_attn'] }, /\["q_proj","v_proj"\], are all in modules to save, self_attn, which are trained whole/);
+  refuses({ modulesToSave: ['model'], targetModules: 'all-linear' }, /"all-linear", are all in modules to save, model, which/);
+  refuses({ modulesToSave: ['mlp'], targetModules: ['fc1'] }, /\["fc1"\], are no layers of the model; its linear layers are q_proj/);
   refuses({ ensureWeightTying: 'yes' }, /ensureWeightTying of the adapter is "yes", but must be true or false/);
   assert.equal(model.adapter, undefined);
   assert.equal(tf.memory().numTensors, tensors);
