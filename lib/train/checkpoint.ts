@@ -185,9 +185,10 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
   const savedConfig: Record<string, unknown> = { ...toSnakeCase(parseConfig()), ...saved.config };
   for (const key of Object.keys({ ...savedConfig, ...identity.config })) {
     if (FREE.has(key) || isSame(identity.config[key], savedConfig[key])) continue;
-    const [now, then] = [identity.config[key], savedConfig[key]].map((value) => JSON.stringify(value ?? null));
+    const { name, values } = firstDifference(key, identity.config[key], savedConfig[key]);
+    const [now, then] = values.map((value) => JSON.stringify(value ?? null));
     throw new UserError(
-      `${key} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`,
+      `${name} is ${now}, but ${folder} was written with ${then}; continue with the same settings, or start afresh in another output_dir.`,
     );
   }
   const different = saved.tokens !== identity.tokens ? 'training' : saved.evalTokens !== identity.evalTokens ? 'evaluation' : undefined;
@@ -204,6 +205,13 @@ export function readCheckpoint(folder: string, identity: RunIdentity): RunState 
 function isSame(a: unknown, b: unknown): boolean {
   if (!isObject(a) || !isObject(b)) return JSON.stringify(sorted(a) ?? null) === JSON.stringify(sorted(b) ?? null);
   return Object.keys({ ...a, ...b }).every((key) => isSame(a[key], b[key]));
+}
+
+/** Where two values of a setting, which do differ, do so: in tables at their first key that does, such as `peft_config.r`. */
+function firstDifference(name: string, a: unknown, b: unknown): { name: string; values: [unknown, unknown] } {
+  if (!isObject(a) || !isObject(b)) return { name, values: [a, b] };
+  const key = Object.keys({ ...a, ...b }).find((entry) => !isSame(a[entry], b[entry])) ?? '';
+  return firstDifference(`${name}.${key}`, a[key], b[key]);
 }
 
 function sorted(value: unknown): unknown {

@@ -169,7 +169,7 @@ describe('a resumed run', () => {
     const resumed = await makeTrainer(t, folder, { ...floor, lrSchedulerKwargs: { num_cycles: 1, min_lr_rate: 0.1 } });
     assert.equal((await resumed.train({ resumeFromCheckpoint: true })).globalStep, 3);
     const other = await makeTrainer(t, folder, { ...floor, lrSchedulerKwargs: { num_cycles: 2, min_lr_rate: 0.1 } });
-    await refuses(other.train({ resumeFromCheckpoint: true }), /^lr_scheduler_kwargs is \{"num_cycles":2/);
+    await refuses(other.train({ resumeFromCheckpoint: true }), /^lr_scheduler_kwargs\.num_cycles is 2, but .* was written with 1;/);
   });
 
   test('with other settings or other data is refused', async (t) => {
