@@ -70,8 +70,8 @@ export const FIELDS = {
   warmupSteps: number(0, { min: 0 }, 'Steps in which the rate rises from 0; below 1, the share of all steps.'),
   /** Share of all steps in which the rate rises from 0; warmup_steps wins. */
   warmupRatio: number(0, { min: 0, max: 1 }, 'Share of all steps in which the rate rises from 0; warmup_steps wins.'),
-  /** Decoupled weight decay, on matrices only (not on biases and norms). */
-  weightDecay: number(0, { min: 0 }, 'Decoupled weight decay, on matrices only (not on biases and norms).'),
+  /** Decoupled weight decay, on matrices and DoRA's lengths (not on biases and norms). */
+  weightDecay: number(0, { min: 0 }, "Decoupled weight decay, on matrices and DoRA's lengths (not on biases and norms)."),
   /** Decay of the mean of gradients. */
   adamBeta1: number(0.9, { min: 0, below: 1 }, 'Decay of the mean of gradients.'),
   /** Decay of the mean of squared gradients. */
