@@ -1,6 +1,6 @@
 /** DoRA: forward pass, gradients, files and merging are PEFT's, and nothing depends on when the norms of the rows are found. */
 import assert from 'node:assert/strict';
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { beforeEach, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
@@ -15,6 +15,7 @@ import {
   golden,
   goldenIds,
   hashOf,
+  peftAdapter,
   type ReferencePass,
   readJsonFile,
   rows,
@@ -36,14 +37,8 @@ interface Reference extends ReferencePass {
 const references = readJsonFile<Reference[]>(fixtures, 'dora.json');
 
 /** PEFT's adapter on its golden model. */
-function peftAdapter(t: TestContext, { family, share }: Pick<Reference, 'family' | 'share'>): Promise<CausalLM> {
-  const folder = path.join(temporaryFolder(t), 'adapter');
-  cpSync(path.join(fixtures, 'dora', family), folder, { recursive: true });
-  const config = readJsonFile<object>(folder, 'adapter_config.json');
-  const changes = { base_model_name_or_path: path.join(golden, family, 'model'), lora_dropout: share };
-  writeFileSync(path.join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...changes }));
-  return loadModel(folder);
-}
+const loadPeft = (t: TestContext, { family, share }: Pick<Reference, 'family' | 'share'>): Promise<CausalLM> =>
+  loadModel(peftAdapter(t, `dora/${family}`, family, { lora_dropout: share }));
 
 async function lossOn(model: CausalLM, ids: number[]): Promise<number> {
   const { nll } = await tokenNll(model, ids);
@@ -55,7 +50,7 @@ describe("loss and gradients of an adapter that PEFT saved are PEFT's", () => {
     const { family, share } = reference;
     for (const gradientCheckpointing of [false, true]) {
       test(`${family}: dropout ${share}${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
-        const model = await peftAdapter(t, reference);
+        const model = await loadPeft(t, reference);
         t.after(() => model.dispose());
         await assertPass(model, [goldenIds(family)], reference, { gradientCheckpointing, random: everyFourth() });
       });
@@ -66,7 +61,7 @@ describe("loss and gradients of an adapter that PEFT saved are PEFT's", () => {
 for (const reference of references.filter(({ loss_of_merged: merged }) => merged !== undefined)) {
   const { family, loss_of_merged: expected = 0 } = reference;
   test(`${family}: merged, it computes what it did beside the weights`, async (t) => {
-    const model = await peftAdapter(t, reference);
+    const model = await loadPeft(t, reference);
     t.after(() => model.dispose());
     for (const merge of [false, true]) {
       if (merge) mergeAdapter(model);
@@ -113,7 +108,7 @@ test('matrices that are assigned count from then on', async (t) => {
 });
 
 test('lengths that were found in float16, as in an evaluation at the end of a run in mixed precision, do not stay for float32', async (t) => {
-  const [model, other] = [await peftAdapter(t, references[0]), await peftAdapter(t, references[0])];
+  const [model, other] = [await loadPeft(t, references[0]), await loadPeft(t, references[0])];
   t.after(() => {
     usePrecision('float32');
     model.dispose();

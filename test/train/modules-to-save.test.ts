@@ -1,6 +1,6 @@
 /** Modules that an adapter trains whole: forward pass, gradients, files and merging are PEFT's, where embedding and head are one too. */
 import assert from 'node:assert/strict';
-import { cpSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { beforeEach, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
@@ -15,6 +15,7 @@ import {
   golden,
   goldenIds,
   hashOf,
+  peftAdapter,
   type ReferencePass,
   readJsonFile,
   rows,
@@ -38,15 +39,8 @@ interface Reference extends ReferencePass {
 
 const references = readJsonFile<Reference[]>(fixtures, 'modules.json');
 
-/** The folder of PEFT's adapter, whose base is the golden model. */
-function peftFolder(t: TestContext, { name, family }: Reference): string {
-  const folder = path.join(temporaryFolder(t), 'adapter');
-  cpSync(path.join(fixtures, 'modules', name), folder, { recursive: true });
-  const config = readJsonFile<object>(folder, 'adapter_config.json');
-  const base = { base_model_name_or_path: path.join(golden, family, 'model') };
-  writeFileSync(path.join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...base }));
-  return folder;
-}
+/** The folder of PEFT's adapter. */
+const peftFolder = (t: TestContext, { name, family }: Reference): string => peftAdapter(t, `modules/${name}`, family);
 
 async function load(t: TestContext, folder: string): Promise<CausalLM> {
   const model = await loadModel(folder);

@@ -1,7 +1,7 @@
 /** What the tests of the trainer share: golden models, rows, and short runs. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import type { TestContext } from 'node:test';
@@ -39,6 +39,16 @@ export async function tinyModel(t: TestContext, family = 'llama'): Promise<Causa
 export function temporaryFolder(t: TestContext): string {
   const folder = mkdtempSync(path.join(tmpdir(), 'tunebook-train-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A copy of an adapter that PEFT saved, from among the fixtures, with a golden model as its base. @param changes of its configuration */
+export function peftAdapter(t: TestContext, name: string, family: string, changes: object = {}): string {
+  const folder = path.join(temporaryFolder(t), 'adapter');
+  cpSync(path.join(fixtures, name), folder, { recursive: true });
+  const config = readJsonFile<object>(folder, 'adapter_config.json');
+  const base = { base_model_name_or_path: path.join(golden, family, 'model') };
+  writeFileSync(path.join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...base, ...changes }));
   return folder;
 }
 
