@@ -22,6 +22,8 @@ import type { CausalLM, SavedDtype } from './types';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
+/** What PEFT wrote before. */
+const PICKLED_WEIGHTS = 'adapter_model.bin';
 
 /** adapter_config.json, parsed. */
 export interface AdapterConfig {
@@ -102,7 +104,7 @@ function isOff(value: unknown): boolean {
  * @throws UserError when the file is missing, damaged, or another model's
  */
 export async function attachAdapter(model: CausalLM, directory: string, { settings }: AdapterConfig, base: AdapterBase): Promise<void> {
-  const file = await openSafetensors(path.join(directory, ADAPTER_WEIGHTS));
+  const file = await openSafetensors(weightsIn(directory));
   try {
     const layers = layersIn(file, model, settings);
     const names = layers.map(({ linear }) => linear.name);
@@ -121,6 +123,15 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
   } finally {
     await file.close();
   }
+}
+
+function weightsIn(directory: string): string {
+  const file = path.join(directory, ADAPTER_WEIGHTS);
+  if (!existsSync(file) && existsSync(path.join(directory, PICKLED_WEIGHTS)))
+    throw new UserError(
+      `${directory} has its weights in ${PICKLED_WEIGHTS}, which is not read, as it may hold code; open it with PEFT and save it again, which writes ${ADAPTER_WEIGHTS}.`,
+    );
+  return file;
 }
 
 /** The model's layers for which the file has matrices. @throws UserError when they have another shape, or there are none */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -170,6 +170,9 @@ test('an adapter that computes otherwise, or cannot be read, is refused with fil
   await assert.rejects(loadModel(other), /the adapter is another model's/);
   const nested = adapter({ base_model_name_or_path: adapter() });
   await assert.rejects(loadModel(nested), /is an adapter itself/);
+  const old = adapter();
+  renameSync(path.join(old, 'adapter_model.safetensors'), path.join(old, 'adapter_model.bin'));
+  await assert.rejects(loadModel(old), /has its weights in adapter_model\.bin, which is not read, .*; open it with PEFT and save it again/);
   const empty = path.join(scratch, 'empty');
   mkdirSync(empty);
   writeFileSync(path.join(empty, 'adapter_config.json'), '[]');
