@@ -7,10 +7,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
 import { Dataset } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
-import { type CausalLM, loadModel, mergeAdapter, saveModel, tokenNll } from '../../lib/model';
+import { type CausalLM, loadModel, mergeAdapter, saveModel } from '../../lib/model';
 import { readSafetensors } from '../../lib/model/safetensors';
 import { projectRoot } from '../../lib/project';
 import { type LogRecord, parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
+import { goldenIds, lossOn } from './support';
 
 const golden = path.join(projectRoot, 'test', 'golden');
 const read = <T>(...names: string[]): T => JSON.parse(readFileSync(path.join(golden, ...names), 'utf8')) as T;
@@ -42,10 +43,7 @@ const short: Partial<SFTConfig> = {
   },
 };
 const loadLlama = () => loadModel(path.join(golden, 'llama', 'model'));
-const lossOn = async (model: CausalLM): Promise<number> => {
-  const { nll } = await tokenNll(model, read<{ input_ids: number[] }>('llama', 'forward.json').input_ids);
-  return nll.reduce((sum, x) => sum + x, 0) / nll.length;
-};
+const ids = goldenIds('llama');
 
 interface GoldenRun {
   config: Record<string, unknown>;
@@ -69,9 +67,7 @@ for (const family of ['llama', 'gpt_neox', 'opt']) {
         close(found.entropy, expected.entropy, 1e-4, `entropy of step ${i + 1}`);
         assert.equal(found.num_tokens, expected.num_tokens);
       }
-      const ids = read<{ input_ids: number[] }>(family, 'forward.json').input_ids;
-      const { nll } = await tokenNll(model, ids);
-      close(nll.reduce((sum, x) => sum + x, 0) / nll.length, reference.loss_after_on_forward_ids, 1e-4, 'loss afterwards');
+      close(await lossOn(model, goldenIds(family)), reference.loss_after_on_forward_ids, 1e-4, 'loss afterwards');
       const trained = await readSafetensors(path.join(golden, family, 'lora_trained', 'adapter_model.safetensors'));
       assert.deepEqual([...(model.adapter?.parameters.keys() ?? [])].sort(), [...trained.keys()].sort());
       for (const [name, variable] of model.adapter?.parameters ?? []) {
@@ -88,14 +84,14 @@ for (const family of ['llama', 'gpt_neox', 'opt']) {
 test('a fresh adapter changes nothing at first; trained, the weights stay and the loss falls', async () => {
   const model = await loadLlama();
   const untouched = new Map(await Promise.all([...model.parameters].map(async ([name, x]) => [name, await x.data()] as const)));
-  const loss = await lossOn(model);
+  const loss = await lossOn(model, ids);
   const trainer = new SFTTrainer({
     model,
     trainDataset: rows,
     peftConfig: { r: 8, loraAlpha: 16, targetModules: 'all-linear' },
     config: short,
   });
-  assert.equal(await lossOn(model), loss);
+  assert.equal(await lossOn(model, ids), loss);
   const { eval_loss: first } = await trainer.evaluate(rows);
   await trainer.train();
   for (const [name, values] of untouched) assert.deepEqual(await model.parameters.get(name)?.data(), values, name);
@@ -196,23 +192,23 @@ test('a run is not resumed beside other weights than those that its adapter was 
 test('an adapter that was saved is loaded with its base, trained further, and merged', async () => {
   const model = await loadLlama();
   await new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 8, targetModules: ['v_proj'] }, config: short }).train();
-  const loss = await lossOn(model);
+  const loss = await lossOn(model, ids);
   const folder = path.join(scratch, 'saved');
   await saveModel(model, folder);
   model.dispose();
   const again = await loadModel(folder);
-  assert.equal(await lossOn(again), loss);
+  assert.equal(await lossOn(again, ids), loss);
   const trainer = new SFTTrainer({ model: again, trainDataset: rows, config: short });
   await trainer.train();
-  const further = await lossOn(again);
+  const further = await lossOn(again, ids);
   assert.ok(further < loss, `${further} after ${loss}`);
   mergeAdapter(again);
-  close(await lossOn(again), further, 1e-6, 'loss of the merged model');
+  close(await lossOn(again, ids), further, 1e-6, 'loss of the merged model');
   await saveModel(again, path.join(scratch, 'merged'));
   again.dispose();
   const merged = await loadModel(path.join(scratch, 'merged'));
   assert.equal(merged.adapter, undefined);
-  close(await lossOn(merged), further, 1e-6, 'loss of the merged model, loaded');
+  close(await lossOn(merged, ids), further, 1e-6, 'loss of the merged model, loaded');
   merged.dispose();
 });
 

@@ -122,6 +122,30 @@ function ownName(name: string, { family }: CausalLM): string {
   return family === 'gpt_neox' ? inFile.replace(/^lm_head/, 'embed_out') : inFile;
 }
 
+/** Mean loss of a model over ids. */
+export async function lossOn(model: CausalLM, ids: number[]): Promise<number> {
+  const { nll } = await tokenNll(model, ids);
+  return nll.reduce((sum, x) => sum + x, 0) / nll.length;
+}
+
+/** Asserts that a run that trains an adapter learns, and is the same again, with gradient checkpointing, and resumed. */
+export async function assertSameAgain(t: TestContext, peftConfig: LoraConfig): Promise<void> {
+  const run = async (config: Partial<SFTConfig>, resumeFromCheckpoint?: string) => {
+    const model = await loadModel(path.join(golden, 'opt', 'model'));
+    const all = { ...short, maxSteps: 4, learningRate: 2e-3, tokensPerMicroBatch: 300, saveStrategy: 'no' as const, ...config };
+    const trainer = new SFTTrainer({ model, trainDataset: rows, peftConfig, config: all });
+    await trainer.train({ resumeFromCheckpoint });
+    const parts = await Promise.all([...(model.adapter?.parameters.values() ?? [])].map(async (x) => hashOf(await x.data<'float32'>())));
+    model.dispose();
+    return { log: trainer.log, parts };
+  };
+  const outputDir = temporaryFolder(t);
+  const first = await run({ outputDir, saveStrategy: 'steps', saveSteps: 2 });
+  assert.ok((first.log[3].loss as number) < (first.log[0].loss as number));
+  assert.deepEqual(await run({ gradientCheckpointing: true }), first);
+  assert.deepEqual(await run({ outputDir: temporaryFolder(t) }, path.join(outputDir, 'checkpoint-2')), first);
+}
+
 /** Asserts that chance touches a model in training alone, not when it is evaluated or read, and that a run leaves no tensor behind. */
 export async function assertOnlyInTraining(t: TestContext, settings: Partial<SFTConfig>, peftConfig?: LoraConfig): Promise<void> {
   const model = await tinyModel(t);
