@@ -10,6 +10,9 @@ import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
 type JsonObject = Record<string, unknown>;
 
+/** The file of a chat template, which goes before one in tokenizer_config.json. */
+export const CHAT_TEMPLATE = 'chat_template.jinja';
+
 /** An entry of `added_tokens` in tokenizer.json. */
 export interface AddedToken {
   id: number;
@@ -48,8 +51,8 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
     : fromVocabulary(directory, tokenizerConfig, specialTokensMap);
   addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
   settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, hasTokenizerJson);
-  const chatTemplate = existsSync(at('chat_template.jinja'))
-    ? readText(at('chat_template.jinja'))
+  const chatTemplate = existsSync(at(CHAT_TEMPLATE))
+    ? readText(at(CHAT_TEMPLATE))
     : (tokenizerConfig.chat_template ?? object('chat_template.json').chat_template);
   return {
     tokenizerJson,

@@ -9,11 +9,12 @@ import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
-import { readTokenizerFiles, type TokenizerFiles, withEos, writtenJson } from './tokenizer-files';
+import { CHAT_TEMPLATE, readTokenizerFiles, type TokenizerFiles, withEos, writtenJson } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
 interface Backend extends ChatBackend {
+  chat_template: unknown;
   encode(text: string, options: { add_special_tokens: boolean }): number[];
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
 }
@@ -131,6 +132,8 @@ function makeTokenizer(
     return known.length === 0 ? '' : backend.decode(known, { skip_special_tokens: skip, clean_up_tokenization_spaces: false });
   };
   const chat = { backend, hasTemplate: Boolean(files.chatTemplate), directory };
+  const written = new Map(files.files);
+  let replaced: string | undefined;
   const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);
   const encode = (text: string, { addSpecialTokens = false }: EncodeOptions = {}): number[] =>
     text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
@@ -154,7 +157,15 @@ function makeTokenizer(
       const assistant = maskSpans(ids, text, spans, surfaces);
       return assistant ? { ids, assistant, exact: true } : maskBeginnings(ids, text, spans, encode);
     },
-    hasChatTemplate: chat.hasTemplate,
+    get hasChatTemplate() {
+      return chat.hasTemplate;
+    },
+    useChatTemplate: (template) => {
+      replaced = template;
+      backend.chat_template = template;
+      chat.hasTemplate = true;
+      written.set(CHAT_TEMPLATE, Buffer.from(template));
+    },
     vocabSize: vocabulary.size,
     eosId: special.eosId,
     eosToken: special.eosToken,
@@ -162,7 +173,7 @@ function makeTokenizer(
     bosId: special.bosId,
     padId: special.padId,
     notes: special.notes,
-    files: files.files,
+    files: written,
     filesForTransformersJs: () =>
       new Map([
         ['tokenizer.json', Buffer.from(JSON.stringify(files.tokenizerJson))],
@@ -170,6 +181,7 @@ function makeTokenizer(
           'tokenizer_config.json',
           writtenJson({
             ...configFor(files, special),
+            ...(replaced !== undefined && { chat_template: replaced }),
             // what is not said is true there, and spaces before marks go; as in `decode`, and in Python of BPE
             clean_up_tokenization_spaces: false,
             // only where one of both is on does its pipeline put around a text what tokenizer.json says

@@ -55,6 +55,8 @@ export interface Tokenizer {
    */
   encodeChat(messages: readonly ChatMessage[], options?: EncodeChatOptions): EncodedChat;
   readonly hasChatTemplate: boolean;
+  /** Makes a Jinja template the tokenizer's own from now on, wherever conversations are written and in what is saved and exported. */
+  useChatTemplate(template: string): void;
   /** One more than the largest id that the tokenizer produces; a checkpoint's embedding may have more rows. */
   readonly vocabSize: number;
   /** The token that ends a text, by id and by name. */
@@ -67,7 +69,7 @@ export interface Tokenizer {
   readonly padId: number;
   /** What was settled, for the caller to say once: "No PAD token; EOS ... stands in for it and is ...". */
   readonly notes: readonly string[];
-  /** The tokenizer's files by name, as they were when it was loaded; written when a model is saved. */
+  /** The tokenizer's files by name, as they were when it was loaded, but for its chat template; written when a model is saved. */
   readonly files: ReadonlyMap<string, Uint8Array>;
   /** tokenizer.json and tokenizer_config.json of which transformers.js, which reads no others, makes the same tokenizer, chat template included. */
   filesForTransformersJs(): ReadonlyMap<string, Uint8Array>;

@@ -66,8 +66,6 @@ export class SFTTrainer {
   readonly notes: readonly string[];
 
   private readonly options: SFTTrainerOptions;
-  /** The one of chat_template_path. */
-  private readonly chatTemplate?: string;
   private callbacks: readonly TrainerCallback[];
   private examples: PreparedRun;
   private state: RunState = freshRun();
@@ -89,10 +87,11 @@ export class SFTTrainer {
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
     checkEvaluation(this.config, options.evalDataset);
     const { chatTemplatePath } = this.config;
-    if (chatTemplatePath !== null) this.chatTemplate = readText(chatTemplatePath);
-    this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate: this.chatTemplate });
+    const chatTemplate = chatTemplatePath === null ? undefined : readText(chatTemplatePath);
+    this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate });
     // last: what refuses the run leaves the model as it was
     if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });
+    if (chatTemplate !== undefined) this.model.tokenizer.useChatTemplate(chatTemplate);
     this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model), ...targetNotes(this.model)];
     this.callbacks = this.makeCallbacks();
   }
@@ -358,9 +357,9 @@ export class SFTTrainer {
     return metrics;
   }
 
-  /** Saves the model as it is now, in Hugging Face's layout, with the chat template that it was trained with. */
+  /** Saves the model as it is now, in Hugging Face's layout. */
   async saveModel(folder: string, options?: SaveOptions): Promise<void> {
-    await saveModel(this.model, folder, { chatTemplate: this.chatTemplate, ...options });
+    await saveModel(this.model, folder, options);
   }
 
   /** `SFTTrainer: 2412 examples, 302 steps, at step 0`, where it is a cell's last expression. */

@@ -401,25 +401,6 @@ describe('the folder of a run', () => {
     assert.ok(finished());
   });
 
-  test('has the chat template that the model was trained with, in its checkpoints and where the model is saved', async (t) => {
-    const folder = temporaryFolder(t);
-    const template = path.join(temporaryFolder(t), 'template.jinja');
-    fs.writeFileSync(template, '{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}');
-    const model = await tinyModel(t);
-    const messages = [
-      { role: 'user', content: 'Hi' },
-      { role: 'assistant', content: 'Hello' },
-    ];
-    const config = { ...short, maxSteps: 1, outputDir: path.join(folder, 'run'), chatTemplatePath: template };
-    const trainer = new SFTTrainer({ model, trainDataset: [{ messages }], config });
-    await trainer.train();
-    await trainer.saveModel(path.join(folder, 'saved'));
-    for (const saved of ['saved', path.join('run', 'checkpoint-1')]) {
-      const { tokenizer } = await loadModel(path.join(folder, saved));
-      assert.equal(tokenizer.applyChatTemplate(messages), '[user]Hi[assistant]Hello');
-    }
-  });
-
   test('that is the folder of a model is refused too', async (t) => {
     const folder = temporaryFolder(t);
     fs.cpSync(path.join(golden, 'llama', 'model'), folder, { recursive: true });
