@@ -23,12 +23,12 @@ async function chooseDevice({ device, threads }: DeviceFlags): Promise<void> {
 
 /** Loads a model; the argument is the flags that all verbs share. */
 export async function loadModelOn(
-  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null },
+  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null; chatTemplateFrom?: string },
 ): Promise<CausalLM> {
-  const { model, model_revision: revision, eos_token: eosToken } = flags;
+  const { model, model_revision: revision, eos_token: eosToken, chatTemplateFrom } = flags;
   await chooseDevice(flags);
   const directory = existsSync(model) ? await resolveModel(model) : await findOnHub(model, revision);
-  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined });
+  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined, chatTemplateFrom });
 }
 
 /** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */

@@ -3,6 +3,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { checkOutputFolder } from '../model';
 import { plotTraining } from '../plots';
+import { isTemplateFile } from '../text';
 import { type LogRecord, SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
 import { listCheckpoints } from '../train/checkpoint';
 import { loadRecipeData } from './datasets';
@@ -39,7 +40,11 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
   const { model_name_or_path, model_revision, eos_token } = script;
-  const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token });
+  // another tokenizer's template and EOS token come with the model
+  const { chatTemplatePath } = config;
+  const chatTemplateFrom = chatTemplatePath === null || isTemplateFile(chatTemplatePath) ? undefined : chatTemplatePath;
+  if (chatTemplateFrom !== undefined) config.chatTemplatePath = null;
+  const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token, chatTemplateFrom });
   // the run has finished when its model is saved, not before
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
   const peftConfig = peftConfigOf(script);

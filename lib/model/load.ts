@@ -32,14 +32,14 @@ const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
  * @throws UserError when something is missing, damaged, or does not fit; it says what, where, and what to do
  */
 export async function loadModel(dirOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { onProgress, revision, eosToken } = options;
+  const { onProgress, revision, eosToken, chatTemplateFrom } = options;
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
     revision,
     onProgress:
       onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
   });
-  return loadFolder(directory, dirOrId, { onProgress, revision, eosToken });
+  return loadFolder(directory, dirOrId, { onProgress, revision, eosToken, chatTemplateFrom });
 }
 
 /**
@@ -83,13 +83,14 @@ function baseFolder({ base }: AdapterConfig, directory: string): string {
 async function loadWhole(
   directory: string,
   { source, revision, tokenizer: place }: { source: string; revision?: string; tokenizer: string },
-  { onProgress, eosToken }: LoadOptions,
+  { onProgress, eosToken, chatTemplateFrom }: LoadOptions,
 ): Promise<Decoder> {
   const written = readConfigFile(directory);
   architectureOf(written);
-  const tokenizer = await loadTokenizer(place, { eosToken });
-  const reader = eosToken === undefined ? written : new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place);
-  const generationConfig = readGenerationConfig(directory, eosToken === undefined ? undefined : tokenizer.stopIds);
+  const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom });
+  const endsOtherwise = eosToken !== undefined || chatTemplateFrom !== undefined;
+  const reader = endsOtherwise ? new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place) : written;
+  const generationConfig = readGenerationConfig(directory, endsOtherwise ? tokenizer.stopIds : undefined);
   const origin = { tokenizer, source, revision, directory, generationConfig };
   const files: SafetensorsFile[] = [];
   let model = buildModel(reader, origin);

@@ -162,6 +162,11 @@ export interface LoadOptions {
    * learn a chat template. It is saved with the model.
    */
   eosToken?: string;
+  /**
+   * The folder or Hub id of another model, such as the chat model of the same family, whose chat template and EOS token this one takes (TRL's
+   * `chat_template_path`). They are saved with the model.
+   */
+  chatTemplateFrom?: string;
 }
 
 export interface CreateOptions {

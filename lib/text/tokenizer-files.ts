@@ -74,6 +74,11 @@ export function withEos(given: TokenizerFiles, token: string): TokenizerFiles {
   return { ...given, tokenizerConfig, specialTokensMap, files };
 }
 
+/** The same files, with another chat template. */
+export function withChatTemplate(given: TokenizerFiles, template: string): TokenizerFiles {
+  return { ...given, chatTemplate: template, files: new Map([...given.files, [CHAT_TEMPLATE, Buffer.from(template)]]) };
+}
+
 export function writtenJson(json: JsonObject): Uint8Array {
   return Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
 }

@@ -8,9 +8,11 @@ import { assistantTurns, lastAssistantTurn } from './assistant-turns';
 import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
-import { type SpecialTokens, settleSpecialTokens, tokenContent, type Vocabulary } from './special-tokens';
-import { CHAT_TEMPLATE, readTokenizerFiles, type TokenizerFiles, withEos, writtenJson } from './tokenizer-files';
+import { type SpecialTokens, settleSpecialTokens, tokenContent } from './special-tokens';
+import { readTemplateSource } from './template-source';
+import { CHAT_TEMPLATE, readTokenizerFiles, type TokenizerFiles, withChatTemplate, withEos, writtenJson } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
+import { type FullVocabulary, makeVocabulary } from './vocabulary';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
 interface Backend extends ChatBackend {
@@ -23,16 +25,23 @@ interface Backend extends ChatBackend {
 export interface LoadTokenizerOptions {
   /** The token that ends a text, in the place of the one that its files name. */
   eosToken?: string;
+  /** A folder or Hub id with another tokenizer, whose chat template and EOS token it takes (TRL's `clone_chat_template`). */
+  chatTemplateFrom?: string;
 }
 
 /**
  * Loads the tokenizer of a local folder or of a Hub id. A local folder is read without touching the network.
- * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named; when `eosToken` is not in the vocabulary
+ * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named; when `eosToken`, or what the chat template of
+ *   another tokenizer writes, is not in the vocabulary
  */
-export async function loadTokenizer(dirOrId: string, { eosToken }: LoadTokenizerOptions = {}): Promise<Tokenizer> {
+export async function loadTokenizer(dirOrId: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
+  const { chatTemplateFrom } = options;
   const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
-  const found = readTokenizerFiles(directory);
-  const vocabulary = makeVocabulary(found);
+  const own = readTokenizerFiles(directory);
+  const vocabulary = makeVocabulary(own);
+  const source = chatTemplateFrom === undefined ? undefined : await readTemplateSource(chatTemplateFrom, vocabulary, directory);
+  const found = source ? withChatTemplate(own, source.template) : own;
+  const eosToken = source?.eosToken ?? options.eosToken;
   if (eosToken !== undefined && vocabulary.idOf(eosToken) === undefined)
     throw new UserError(
       `The EOS token ${JSON.stringify(eosToken)} that was asked for is not in the vocabulary of ${directory}; name one that is.`,
@@ -41,23 +50,6 @@ export async function loadTokenizer(dirOrId: string, { eosToken }: LoadTokenizer
   const special = settleSpecialTokens(files, vocabulary, directory);
   const backend = await makeBackend(files, special, directory);
   return makeTokenizer(backend, files, special, vocabulary, directory);
-}
-
-interface FullVocabulary extends Vocabulary {
-  readonly size: number;
-}
-
-function makeVocabulary({ tokenizerJson }: TokenizerFiles): FullVocabulary {
-  const vocab: unknown = tokenizerJson.model.vocab;
-  // a Unigram vocabulary is a list of [token, score]
-  const entries = Array.isArray(vocab)
-    ? vocab.map((entry, id): [string, number] => [entry[0], id])
-    : Object.entries(tokenizerJson.model.vocab);
-  const ids = new Map<string, number>(entries);
-  for (const token of tokenizerJson.added_tokens) ids.set(token.content, token.id);
-  const tokens: string[] = [];
-  for (const [token, id] of ids) tokens[id] = token;
-  return { idOf: (token) => ids.get(token), tokenOf: (id) => tokens[id], size: tokens.length };
 }
 
 /** All that is known of a tokenizer, beside its tokenizer.json, as transformers.js has it: in one configuration. */

@@ -133,8 +133,13 @@ export const FIELDS = {
   paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
   /** Pack the evaluation examples too; null: as packing. */
   evalPacking: optional(flag(true, 'Pack the evaluation examples too; null: as packing.')),
-  /** File with a Jinja chat template that replaces the tokenizer's own, from then on. */
-  chatTemplatePath: optional(text('', "File with a Jinja chat template that replaces the tokenizer's own, from then on.")),
+  /** File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it. */
+  chatTemplatePath: optional(
+    text(
+      '',
+      "File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it.",
+    ),
+  ),
   /** Shuffle the training examples once before everything else. */
   shuffleDataset: flag(false, 'Shuffle the training examples once before everything else.'),
   /** Order of the examples in an epoch. */

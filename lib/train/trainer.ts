@@ -9,9 +9,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
-import { readText } from '../files';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
+import { readTemplateFile } from '../text';
 import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
@@ -87,7 +87,7 @@ export class SFTTrainer {
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
     checkEvaluation(this.config, options.evalDataset);
     const { chatTemplatePath } = this.config;
-    const chatTemplate = chatTemplatePath === null ? undefined : readText(chatTemplatePath);
+    const chatTemplate = chatTemplatePath === null ? undefined : readTemplateFile(chatTemplatePath);
     this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate });
     // last: what refuses the run leaves the model as it was
     if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });

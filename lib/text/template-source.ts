@@ -1,0 +1,64 @@
+/** The chat template of another tokenizer, for a base model that is to learn it. */
+import { existsSync } from 'node:fs';
+import { resolveModel } from '../data/hub';
+import { UserError } from '../errors';
+import { isFolder, readText } from '../files';
+import { isObject, showValue } from '../json';
+import { settleSpecialTokens, type Vocabulary } from './special-tokens';
+import { readTokenizerFiles } from './tokenizer-files';
+import { makeVocabulary } from './vocabulary';
+
+/** What is taken of another tokenizer. */
+export interface TemplateSource {
+  readonly template: string;
+  /** The token that ends its texts. */
+  readonly eosToken: string;
+}
+
+/**
+ * Reads what TRL's `clone_chat_template` takes. Tokens that only the other tokenizer has are not added to a model here.
+ * @param dirOrId the other tokenizer's folder or Hub id
+ * @param vocabulary of the tokenizer that takes it
+ * @param place where that one is, for messages
+ * @throws UserError when there is no tokenizer or no template, or the template's tokens are not in the vocabulary
+ */
+export async function readTemplateSource(dirOrId: string, vocabulary: Vocabulary, place: string): Promise<TemplateSource> {
+  const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
+  const files = readTokenizerFiles(directory);
+  const template = defaultTemplate(files.chatTemplate);
+  if (template === undefined)
+    throw new UserError(`The tokenizer of ${dirOrId} has no chat template to take; name another, or a file with a Jinja template.`);
+  const { eosToken } = settleSpecialTokens(files, makeVocabulary(files), directory);
+  const written = files.tokenizerJson.added_tokens.map(({ content }) => content).filter((token) => template.includes(token));
+  const missing = [...new Set([...written, eosToken])].filter((token) => vocabulary.idOf(token) === undefined);
+  if (missing.length > 0)
+    throw new UserError(
+      `The chat template of ${dirOrId} uses ${missing.join(', ')}, which the vocabulary of ${place} lacks, and a model gets no new tokens here; ` +
+        'take the template of a model of the same family, or a file with a Jinja template without them.',
+    );
+  return { template, eosToken };
+}
+
+/**
+ * Whether `chat_template_path` names a file with a template, and not another tokenizer's folder or Hub id: what ends in .jinja or .j2, as in
+ * TRL, or is a file.
+ */
+export function isTemplateFile(name: string): boolean {
+  return /\.(?:jinja|j2)$/.test(name) || (existsSync(name) && !isFolder(name));
+}
+
+/** Reads a file with a template. @throws UserError when there is none */
+export function readTemplateFile(name: string): string {
+  if (isTemplateFile(name)) return readText(name);
+  throw new UserError(
+    `chat_template_path is ${showValue(name)}, which is no file with a Jinja template; the template of another model is taken as this one is loaded: ` +
+      `loadModel(…, { chatTemplateFrom: ${showValue(name)} }).`,
+  );
+}
+
+/** A checkpoint may have several, by name; the one for conversations without tools counts, as in TRL. */
+function defaultTemplate(chatTemplate: unknown): string | undefined {
+  const entries: readonly unknown[] = Array.isArray(chatTemplate) ? chatTemplate : [{ name: 'default', template: chatTemplate }];
+  const found = entries.find((entry) => isObject(entry) && entry.name === 'default');
+  return isObject(found) && typeof found.template === 'string' && found.template !== '' ? found.template : undefined;
+}
