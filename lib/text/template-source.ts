@@ -23,7 +23,7 @@ export interface TemplateSource {
  * @throws UserError when there is no tokenizer or no template, or the template's tokens are not in the vocabulary
  */
 export async function readTemplateSource(dirOrId: string, vocabulary: Vocabulary, place: string): Promise<TemplateSource> {
-  const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
+  const directory = await folderOf(dirOrId);
   const files = readTokenizerFiles(directory);
   const template = defaultTemplate(files.chatTemplate);
   if (template === undefined)
@@ -37,6 +37,15 @@ export async function readTemplateSource(dirOrId: string, vocabulary: Vocabulary
         'take the template of a model of the same family, or a file with a Jinja template without them.',
     );
   return { template, eosToken };
+}
+
+async function folderOf(dirOrId: string): Promise<string> {
+  try {
+    return await resolveModel(dirOrId, { files: 'tokenizer' });
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    throw new UserError(`The chat template of ${dirOrId}, which is no folder here, cannot be had: ${error.message}`, { cause: error });
+  }
 }
 
 /**

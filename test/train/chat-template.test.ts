@@ -118,7 +118,7 @@ test('a template that the model could not learn, or that is not there, is refuse
   const refuses = (chatTemplateFrom: string, why: RegExp) => assert.rejects(loadModel(llama, { chatTemplateFrom }), why);
   await refuses(added, /chat template of .*chat uses <\|end\|>, which the vocabulary of .*model lacks/);
   await refuses(chatTokenizer(t, { chat_template: null }), /tokenizer of .*chat has no chat template to take/);
-  await refuses(path.join(temporaryFolder(t), 'nowhere'), /nowhere/);
+  await refuses(path.join(temporaryFolder(t), 'nowhere'), /chat template of .*nowhere, which is no folder here, cannot be had: /);
   const model = await tinyModel(t);
   const options = { model, trainDataset: [{ messages }], config: { ...short, chatTemplatePath: 'org/chat' } };
   assert.throws(() => new SFTTrainer(options), /"org\/chat", which is no file with a Jinja template; .* chatTemplateFrom: "org\/chat"/);
