@@ -40,15 +40,17 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
   const { model_name_or_path, model_revision, eos_token } = script;
-  // another tokenizer's template and EOS token come with the model
-  const { chatTemplatePath } = config;
-  const chatTemplateFrom = chatTemplatePath === null || isTemplateFile(chatTemplatePath) ? undefined : chatTemplatePath;
-  if (chatTemplateFrom !== undefined) config.chatTemplatePath = null;
+  const { chatTemplatePath: template } = config;
+  const chatTemplateFrom = template === null || isTemplateFile(template) ? undefined : template;
   const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token, chatTemplateFrom });
   // the run has finished when its model is saved, not before
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
   const peftConfig = peftConfigOf(script);
-  const trainer: SFTTrainer = new SFTTrainer({ model, trainDataset: train, evalDataset: test, peftConfig, config, callbacks: [saving] });
+  const trainer: SFTTrainer = new SFTTrainer({
+    ...{ model, trainDataset: train, evalDataset: test, peftConfig, callbacks: [saving] },
+    // another tokenizer's template has come with the model
+    config: chatTemplateFrom === undefined ? config : { ...config, chatTemplatePath: null },
+  });
   checkSpace(outputDir, bytesOfRun(trainer));
   return { trainer, outputDir };
 }

@@ -29,11 +29,11 @@ const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
  * checkpoint in the folder as it was.
  * @throws UserError when the folder holds something else, or the system refuses to write
  */
-export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32', chatTemplate }: SaveOptions = {}): Promise<void> {
+export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32' }: SaveOptions = {}): Promise<void> {
   checkOutputFolder(directory);
   checkAdapter(model, directory);
   await saveInto(directory, async (staging) => {
-    writeTokenizer(model, staging, chatTemplate);
+    writeTokenizer(model, staging);
     await (model.adapter ? writeAdapter(model, model.adapter, { directory: staging, dtype }) : writeWhole(model, staging, dtype));
   });
 }
@@ -56,10 +56,8 @@ export async function saveInto(directory: string, write: (staging: string) => Pr
   }
 }
 
-/** @param chatTemplate in the place of its own */
-export function writeTokenizer({ tokenizer }: CausalLM, directory: string, chatTemplate?: string): void {
+export function writeTokenizer({ tokenizer }: CausalLM, directory: string): void {
   for (const [name, content] of tokenizer.files) writeFileSync(path.join(directory, name), content);
-  if (chatTemplate !== undefined) writeFileSync(path.join(directory, 'chat_template.jinja'), chatTemplate);
 }
 
 /**

@@ -178,6 +178,4 @@ export interface CreateOptions {
 export interface SaveOptions {
   /** Default float32. */
   dtype?: SavedDtype;
-  /** Jinja chat template that goes with the model in the place of the tokenizer's own. */
-  chatTemplate?: string;
 }

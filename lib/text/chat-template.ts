@@ -16,7 +16,7 @@ export interface ChatBackend {
 /** What writes the conversations of one tokenizer. */
 export interface ChatWriter {
   readonly backend: ChatBackend;
-  hasTemplate: boolean;
+  readonly hasTemplate: boolean;
   /** The tokenizer's folder, for messages. */
   readonly directory: string;
 }

@@ -1,4 +1,4 @@
-/** The chat template of another tokenizer, for a base model that is to learn it. */
+/** Where a chat template comes from that is not the tokenizer's own, for a base model that is to learn it: a file, or another tokenizer. */
 import { existsSync } from 'node:fs';
 import { resolveModel } from '../data/hub';
 import { UserError } from '../errors';

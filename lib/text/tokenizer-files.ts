@@ -11,7 +11,7 @@ import { type SpecialTokenSources, tokenContent } from './special-tokens';
 type JsonObject = Record<string, unknown>;
 
 /** The file of a chat template, which goes before one in tokenizer_config.json. */
-export const CHAT_TEMPLATE = 'chat_template.jinja';
+const CHAT_TEMPLATE = 'chat_template.jinja';
 
 /** An entry of `added_tokens` in tokenizer.json. */
 export interface AddedToken {

@@ -10,7 +10,7 @@ import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent } from './special-tokens';
 import { readTemplateSource } from './template-source';
-import { CHAT_TEMPLATE, readTokenizerFiles, type TokenizerFiles, withChatTemplate, withEos, writtenJson } from './tokenizer-files';
+import { readTokenizerFiles, type TokenizerFiles, withChatTemplate, withEos, writtenJson } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 import { type FullVocabulary, makeVocabulary } from './vocabulary';
 
@@ -123,9 +123,14 @@ function makeTokenizer(
     const known = Array.from(ids).filter((id) => vocabulary.tokenOf(id) !== undefined);
     return known.length === 0 ? '' : backend.decode(known, { skip_special_tokens: skip, clean_up_tokenization_spaces: false });
   };
-  const chat = { backend, hasTemplate: Boolean(files.chatTemplate), directory };
-  const written = new Map(files.files);
-  let replaced: string | undefined;
+  let current = files;
+  const chat = {
+    backend,
+    get hasTemplate() {
+      return Boolean(current.chatTemplate);
+    },
+    directory,
+  };
   const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);
   const encode = (text: string, { addSpecialTokens = false }: EncodeOptions = {}): number[] =>
     text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
@@ -153,10 +158,8 @@ function makeTokenizer(
       return chat.hasTemplate;
     },
     useChatTemplate: (template) => {
-      replaced = template;
+      current = withChatTemplate(current, template);
       backend.chat_template = template;
-      chat.hasTemplate = true;
-      written.set(CHAT_TEMPLATE, Buffer.from(template));
     },
     vocabSize: vocabulary.size,
     eosId: special.eosId,
@@ -165,15 +168,16 @@ function makeTokenizer(
     bosId: special.bosId,
     padId: special.padId,
     notes: special.notes,
-    files: written,
+    get files() {
+      return current.files;
+    },
     filesForTransformersJs: () =>
       new Map([
         ['tokenizer.json', Buffer.from(JSON.stringify(files.tokenizerJson))],
         [
           'tokenizer_config.json',
           writtenJson({
-            ...configFor(files, special),
-            ...(replaced !== undefined && { chat_template: replaced }),
+            ...configFor(current, special),
             // what is not said is true there, and spaces before marks go; as in `decode`, and in Python of BPE
             clean_up_tokenization_spaces: false,
             // only where one of both is on does its pipeline put around a text what tokenizer.json says

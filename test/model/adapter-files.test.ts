@@ -71,11 +71,13 @@ for (const variant of ['qwen2', 'qwen3', 'gpt-neox-old-keys', 'opt-350m']) {
     const logits = await logitsOf(model, ids);
     assert.ok(logits.flat().some((x, i) => Math.abs(x - plain[i]) > 1e-4));
     const folder = path.join(scratch, variant);
-    await saveModel(model, folder, { chatTemplate: '{{ messages }}' });
+    model.tokenizer.useChatTemplate('{{ messages }}');
+    await saveModel(model, folder);
     model.dispose();
     const again = await loadModel(folder);
     assert.deepEqual(await logitsOf(again, ids), logits);
     assert.equal(again.tokenizer.directory, folder);
+    assert.ok(again.tokenizer.hasChatTemplate);
     await saveModel(again, path.join(scratch, `${variant}-16`), { dtype: 'bfloat16' });
     again.dispose();
     const rounded = await loadModel(path.join(scratch, `${variant}-16`));
