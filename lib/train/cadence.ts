@@ -14,10 +14,11 @@ type CadenceConfig = Pick<
   'loggingStrategy' | 'loggingSteps' | 'loggingFirstStep' | 'evalStrategy' | 'evalSteps' | 'evalDelay' | 'saveStrategy' | 'saveSteps'
 >;
 
-/** @param epochEnds whether this step is the last of its epoch, or of the run */
-export function dueAfterStep(config: CadenceConfig, step: number, { maxSteps, stepsPerEpoch }: RunPlan, epochEnds: boolean): Due {
+/** @param finishing whether the run ends with this step, planned or not */
+export function dueAfterStep(config: CadenceConfig, step: number, { maxSteps, stepsPerEpoch }: RunPlan, finishing = false): Due {
   const every = (interval: number) => step % stepsOf(interval, maxSteps) === 0;
   const last = step === maxSteps;
+  const epochEnds = finishing || last || step % stepsPerEpoch === 0;
   const delay = config.evalDelay * (config.evalStrategy === 'epoch' ? stepsPerEpoch : 1);
   const due = (strategy: string, interval: number, atEnd: boolean) =>
     strategy === 'epoch' ? epochEnds : strategy === 'steps' && (every(interval) || (atEnd && last));
@@ -35,10 +36,9 @@ export function stillDue(due: Due, done: Due): Due {
 
 /** The steps after `from` at which a run may write a checkpoint. */
 export function savingSteps(config: CadenceConfig, plan: RunPlan, from = 0): number[] {
-  const { maxSteps, stepsPerEpoch } = plan;
   const steps: number[] = [];
-  for (let step = from + 1; step <= maxSteps; step++) {
-    const { save, evaluate } = dueAfterStep(config, step, plan, step % stepsPerEpoch === 0 || step === maxSteps);
+  for (let step = from + 1; step <= plan.maxSteps; step++) {
+    const { save, evaluate } = dueAfterStep(config, step, plan);
     if (config.saveStrategy === 'best' ? evaluate : save) steps.push(step);
   }
   return steps;

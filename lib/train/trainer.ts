@@ -268,9 +268,7 @@ export class SFTTrainer {
   }
 
   private dueNow(): Due {
-    const { step } = this.state;
-    const { stepsPerEpoch, maxSteps } = this.plan;
-    return dueAfterStep(this.config, step, this.plan, this.finishing || step % stepsPerEpoch === 0 || step === maxSteps);
+    return dueAfterStep(this.config, this.state.step, this.plan, this.finishing);
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
