@@ -13,8 +13,7 @@ import { isCheckpointOf } from '../train/run-folder';
 /** Bytes of a saved model, or of its adapter. */
 export function bytesOfModel(model: CausalLM, dtype: SavedDtype = 'float32'): number {
   const own = ownWeights(model);
-  const copies = model.adapter ? tiedCopyOf(model, own) : new Map<string, { size: number }>();
-  return (dtype === 'float32' ? 4 : 2) * numbersOf([...own.values(), ...copies.values()]);
+  return (dtype === 'float32' ? 4 : 2) * numbersOf([...own.values(), ...tiedCopyOf(model, own).values()]);
 }
 
 function numbersOf(tensors: Iterable<{ readonly size: number }>): number {

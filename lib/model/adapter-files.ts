@@ -111,7 +111,7 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
     const modules = partsToTrain(model, settings, names);
     const saved = modulesIn(file, modules);
     const matrices = layers.flatMap(partsOf);
-    refuseUnknown(file, [...[...matrices, ...saved].map(({ name }) => name), ...tiedCopyOf(model, modules).keys()]);
+    refuseUnknown(file, new Set([...[...matrices, ...saved].map(({ name }) => name), ...tiedCopyOf(model, modules).keys()]));
     try {
       for (const matrix of matrices) matrix.fill(await file.read(matrix.name));
       for (const { name, variable } of saved) await readInto(variable, file, name);
@@ -134,7 +134,7 @@ function weightsIn(directory: string): string {
   return file;
 }
 
-/** The model's layers for which the file has matrices. @throws UserError when they have another shape, or there are none */
+/** The model's layers for which the file has matrices. @throws UserError when they have another shape, or the file is empty */
 function layersIn(file: SafetensorsFile, model: CausalLM, settings: LoraSettings): LoraLayer[] {
   const layers = [...model.linears.values()]
     .map((layer) => declareLayer(layer, settings))
@@ -170,8 +170,8 @@ function checkTensor({ file, tensors }: SafetensorsFile, name: string, shape: re
 }
 
 /** @throws UserError when the file has tensors that are no part of the adapter */
-function refuseUnknown({ file, tensors }: SafetensorsFile, known: readonly string[]): void {
-  const unknown = [...tensors.keys()].find((name) => !known.includes(name));
+function refuseUnknown({ file, tensors }: SafetensorsFile, known: ReadonlySet<string>): void {
+  const unknown = [...tensors.keys()].find((name) => !known.has(name));
   if (unknown !== undefined)
     throw new UserError(
       `${file} holds the tensor "${unknown}", which is no matrix of a linear layer of this model, nor in a module to save; the adapter is another model's.`,

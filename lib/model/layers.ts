@@ -147,9 +147,8 @@ export class OutputHead {
     return (this.own ?? this.table.weight).tensor;
   }
 
-  /** Makes it a matrix of its own, still with the table's values. */
+  /** Makes a head that is the table a matrix of its own, still with the table's values. */
   untie(): void {
-    if (this.own) return;
     const { shape, tensor } = this.table.weight;
     this.own = this.declareOwn();
     this.own.fill(new Float32Array(shape[0] * shape[1]));

@@ -262,8 +262,8 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 }
 
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
-  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, targetModules: targets, ...more } = config;
-  const { modulesToSave = [], ensureWeightTying = false, ...others } = more;
+  const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, modulesToSave = [], ...rest } = config;
+  const { targetModules: targets, ensureWeightTying = false, ...others } = rest;
   const targetModules = targets ?? USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES;
   // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
   const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];

@@ -45,8 +45,8 @@ class Float16Graph {
   private readonly constants = new Map<string, Constant>();
   private readonly outside = new Map<string, Constant>();
   private readonly sources: ReadonlyMap<string, Constant>;
-  /** Values that have been brought to another type. */
-  private readonly casts = new Map<string, string>();
+  /** Names of values brought to another type. */
+  private readonly casts = new Set<string>();
   private readonly halves = new Map<ArrayBufferLike, Map<string, Uint8Array>>();
 
   constructor(private readonly parts: GraphParts) {
@@ -94,10 +94,9 @@ class Float16Graph {
     const constant = this.sources.get(name);
     if (constant) return this.constant(constant, type);
     if (!this.isFloat(name) || this.typeOf(name) === type) return name;
-    const key = `${name} ${type}`;
-    const found = this.casts.get(key) ?? `${name}.${type}`;
-    if (!this.casts.has(key)) this.cast(name, found, type);
-    this.casts.set(key, found);
+    const found = `${name}.${type}`;
+    if (!this.casts.has(found)) this.cast(name, found, type);
+    this.casts.add(found);
     return found;
   }
 
