@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolveModel } from '../data';
 import { type DeviceName, useDevice } from '../engine';
 import { messageOf, UserError } from '../errors';
-import type { CausalLM } from '../model';
+import type { CausalLM, LoadOptions } from '../model';
 import { loadFolder } from '../model/load';
 
 /** What every verb computes with. */
@@ -23,12 +23,15 @@ async function chooseDevice({ device, threads }: DeviceFlags): Promise<void> {
 
 /** Loads a model; the argument is the flags that all verbs share. */
 export async function loadModelOn(
-  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null; chatTemplateFrom?: string },
+  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null } & Pick<
+      LoadOptions,
+      'chatTemplateFrom' | 'loadIn4bit'
+    >,
 ): Promise<CausalLM> {
-  const { model, model_revision: revision, eos_token: eosToken, chatTemplateFrom } = flags;
+  const { model, model_revision: revision, eos_token: eosToken, chatTemplateFrom, loadIn4bit } = flags;
   await chooseDevice(flags);
   const directory = existsSync(model) ? await resolveModel(model) : await findOnHub(model, revision);
-  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined, chatTemplateFrom });
+  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined, chatTemplateFrom, loadIn4bit });
 }
 
 /** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */

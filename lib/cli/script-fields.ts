@@ -2,7 +2,7 @@
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import type { LoraConfig } from '../model';
-import { either, type Field, type FieldValue, flag, integer, number, optional, text } from '../train/fields';
+import { choice, either, type Field, type FieldValue, flag, integer, number, optional, text } from '../train/fields';
 
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
@@ -18,6 +18,8 @@ export const scriptFields = {
   eval_dataset_name: optional(text('', 'Dataset to evaluate on, where dataset_name has no test split (own key, not in TRL).')),
   test_split_size: optional(number(0.1, { above: 0 }, 'Part of the rows, or their number, held out to evaluate on.')),
   datasets: mixture('Mixture of datasets: a list of {path, name, data_dir, data_files, split, columns, fraction}.'),
+  load_in_4bit: flag(false, 'Keep the weights of linear layers in 4 bits, in an eighth of the memory: QLoRA, with use_peft.'),
+  bnb_4bit_quant_type: choice('nf4', ['nf4'], 'Which numbers of 4 bits.'),
   use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
   lora_r: integer(16, { min: 1 }, 'Rank of the adapter.'),
   lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
@@ -50,9 +52,10 @@ export interface MixtureEntry {
 }
 
 /** Keys of TRL that mean nothing here: accepted whatever their value. */
-const WITHOUT_EFFECT = ['ignore_bias_buffers', 'dataset_streaming', 'streaming', 'attn_implementation', 'env', 'lora_task_type'];
-const QUANTIZATION_KEYS = /^(?:bnb_4bit_\w+|use_bnb_nested_quant)$/;
-
+const WITHOUT_EFFECT = [
+  ...['ignore_bias_buffers', 'dataset_streaming', 'streaming', 'attn_implementation', 'env', 'lora_task_type'],
+  ...['bnb_4bit_quant_storage', 'bnb_4bit_compute_dtype'],
+];
 /** Keys that ask for an adapter of a kind that is not there; refused unless switched off, if there is to be an adapter at all. */
 const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
   lora_target_parameters: 'only linear layers can have an adapter: name them in lora_target_modules',
@@ -60,8 +63,7 @@ const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
 
 /** Keys that ask for what is not there; refused unless switched off. */
 const REFUSED: Readonly<Record<string, string>> = {
-  load_in_8bit: 'quantized weights are not available: set load_in_8bit: false',
-  load_in_4bit: 'quantized weights are not available: set load_in_4bit: false',
+  load_in_8bit: 'weights in 8 bits are not available: set load_in_8bit: false, and load_in_4bit: true if memory is short',
 };
 
 /** Every key of this file, for finding what a misspelt one was meant to be. */
@@ -101,7 +103,9 @@ export function readScriptArguments(
       if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${refused[key]}.`);
     } else if (key === 'dtype' || key === 'torch_dtype') {
       if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: computes in float32.`);
-    } else if (!WITHOUT_EFFECT.includes(key) && !QUANTIZATION_KEYS.test(key) && !Object.hasOwn(REFUSED_OF_ADAPTERS, key)) {
+    } else if (key === 'use_bnb_nested_quant') {
+      if (!isOff(value)) notes.push(`${key} has no effect here: scales of weights in 4 bits stay in float32.`);
+    } else if (!WITHOUT_EFFECT.includes(key) && !Object.hasOwn(REFUSED_OF_ADAPTERS, key)) {
       rest.push([key, value]);
     }
   }

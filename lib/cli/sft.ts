@@ -39,10 +39,10 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   if (script.eval_dataset_name !== null && !evaluates) output.note('eval_dataset_name has no effect: eval_strategy is no.');
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
-  const { model_name_or_path, model_revision, eos_token } = script;
+  const { model_name_or_path, model_revision, eos_token, load_in_4bit: loadIn4bit } = script;
   const { chatTemplatePath: template } = config;
   const chatTemplateFrom = template === null || isTemplateFile(template) ? undefined : template;
-  const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token, chatTemplateFrom });
+  const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token, chatTemplateFrom, loadIn4bit });
   // the run has finished when its model is saved, not before
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
   const peftConfig = peftConfigOf(script);

@@ -4,6 +4,7 @@ export * from './device';
 export * from './dropout';
 export * from './gradient-checkpointing';
 export * from './in-place';
+export * from './normal-float';
 export * from './onnx-model';
 export * from './ops';
 export * from './repeated';

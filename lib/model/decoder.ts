@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { printed } from '../display';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
+import { isInFourBits } from './four-bits';
 import type { Embedding, Linear, OutputHead, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
@@ -50,7 +51,8 @@ export abstract class Decoder implements CausalLM {
   abstract stages(pass: ForwardPass): Stages;
 
   get parameters(): ReadonlyMap<string, tf.Variable> {
-    this.variables ??= new Map([...this.declared.all.values()].map(({ name, value }) => [name, value]));
+    const inFloats = [...this.declared.all.values()].filter(({ inFourBits }) => !inFourBits);
+    this.variables ??= new Map(inFloats.map(({ name, value }) => [name, value]));
     return this.variables;
   }
 
@@ -82,7 +84,8 @@ export abstract class Decoder implements CausalLM {
     const { modelType, numHiddenLayers: layers } = this.config;
     const parameters = shownCount([...this.declared.all.values()]);
     const adapter = this.adapter ? `, with an adapter of ${shownCount([...this.adapter.parameters.values()])}` : '';
-    return `${modelType} model: ${parameters} parameters${adapter}, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
+    const inFourBits = isInFourBits(this) ? ' in 4 bits' : '';
+    return `${modelType} model: ${parameters} parameters${inFourBits}${adapter}, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
   }
 
   dispose(): void {

@@ -4,13 +4,13 @@
  * section 4.3, and as PEFT does it, n is a constant to the gradient.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, currentPrecision, versionsOf } from '../engine';
-import type { Parameter } from './layers';
+import { computeRecorded, currentPrecision, fromNormalFloat, versionsOf } from '../engine';
+import type { Linear, Parameter } from './layers';
 
 /** What the norms of a layer's rows are found from. */
-export interface AdaptedWeight {
-  /** W, [out, in] */
-  readonly weight: Parameter<tf.Rank.R2>;
+export interface AdaptedLayer {
+  /** Its weight is W, [out, in] */
+  readonly linear: Linear;
   /** A, [r, in] */
   readonly a: Parameter<tf.Rank.R2>;
   /** B, [out, r] */
@@ -26,18 +26,23 @@ export class RowNorms {
   private foundFor?: string;
 
   constructor(
-    private readonly of: AdaptedWeight,
+    private readonly of: AdaptedLayer,
     private readonly scaling: tf.Scalar,
   ) {
-    const weight = of.weight.tensor;
-    this.squares = tf.keep(tf.tidy(() => tf.sum(tf.mul(weight, weight), 1) as tf.Tensor1D));
+    const { weight } = of.linear;
+    this.squares = tf.keep(
+      tf.tidy(() => {
+        const whole = weight.inFourBits ? fromNormalFloat(weight.inFourBits) : weight.tensor;
+        return tf.sum(tf.mul(whole, whole), 1) as tf.Tensor1D;
+      }),
+    );
     // one layer after the other: the squares of all of them would need memory at once
     computeRecorded();
   }
 
   /** [out], as they were when `refresh` last looked. */
   get tensor(): tf.Tensor1D {
-    if (!this.found) throw new Error(`The norms of ${this.of.weight.name} were not found yet.`);
+    if (!this.found) throw new Error(`The norms of ${this.of.linear.weight.name} were not found yet.`);
     return this.found;
   }
 
@@ -59,11 +64,11 @@ export class RowNorms {
   }
 
   /**
-   * n² = ‖W‖² + 2s ⟨W, B A⟩ + s² ‖B A‖² of each row, with ⟨W, B A⟩ = ⟨B, W Aᵀ⟩ and ‖B A‖² = ⟨B, B (A Aᵀ)⟩: nothing is as large as W.
+   * n² = ‖W‖² + 2s ⟨W, B A⟩ + s² ‖B A‖² of each row, with ⟨W, B A⟩ = ⟨B, (A Wᵀ)ᵀ⟩ and ‖B A‖² = ⟨B, B (A Aᵀ)⟩: nothing is as large as W.
    */
   private compute(): tf.Tensor1D {
-    const [weight, a, b] = [this.of.weight, this.of.a, this.of.b].map(({ tensor }) => tensor);
-    const crossed = tf.matMul(weight, a, false, true);
+    const [a, b] = [this.of.a.tensor, this.of.b.tensor];
+    const crossed = tf.transpose(this.of.linear.timesWeight(a));
     const squared = tf.matMul(b, tf.matMul(a, a, false, true));
     const terms = tf.mul(b, tf.add(tf.mul(crossed, 2), tf.mul(squared, this.scaling)));
     return tf.sqrt(tf.add(this.squares, tf.mul(tf.sum(terms, 1), this.scaling))) as tf.Tensor1D;

@@ -7,6 +7,7 @@
 import { totalmem } from 'node:os';
 import { canQuantize, currentPrecision, versionsOf } from '../engine';
 import type { DecodingState } from './cache';
+import { isInFourBits } from './four-bits';
 import type { CausalLM } from './types';
 
 /** Weights of the smallest model whose time for a token is mostly that of reading them. */
@@ -68,9 +69,10 @@ export class Drafter {
 
   /**
    * @param always guess, whether it pays or not
-   * @returns undefined for a model that is too small, or too large for the memory, and where the device has no products in 8 bits
+   * @returns undefined for a model that is too small, too large for the memory, or in 4 bits, and where the device has no products in 8 bits
    */
   static for(model: CausalLM, always = false): Drafter | undefined {
+    if (isInFourBits(model)) return undefined;
     const weights = [...[...model.linears.values()].map(({ weight }) => weight.tensor), model.outputHead];
     const size = weights.reduce((sum, weight) => sum + weight.size, 0);
     if (currentPrecision() !== 'float32' || !weights.every(canQuantize)) return undefined;

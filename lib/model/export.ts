@@ -5,6 +5,7 @@ import { UserError } from '../errors';
 import { namesIn, writeFileAtomic } from '../files';
 import { isObject, parseJson } from '../json';
 import { GENERATION_CONFIG } from './config';
+import { refuseFourBits } from './four-bits';
 import { onnxModelOf } from './onnx';
 import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
@@ -39,6 +40,7 @@ const TRANSFORMERS_JS = 'transformers.js_config';
  */
 export async function exportModel(model: CausalLM, directory: string, { dtypes = DEFAULT_ONNX_DTYPES }: ExportOptions = {}): Promise<void> {
   checkExport(directory, dtypes);
+  refuseFourBits(model, 'cannot be exported');
   await saveInto(directory, async (staging) => {
     const folder = path.join(staging, ONNX_FOLDER);
     fs.mkdirSync(folder);

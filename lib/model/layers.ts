@@ -1,6 +1,17 @@
 /** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, embedding, layerNorm, linear, ownedVariable, rmsNorm } from '../engine';
+import {
+  computeRecorded,
+  disposeNormalFloat,
+  embedding,
+  layerNorm,
+  linear,
+  type NormalFloatMatrix,
+  normalFloatLinear,
+  normalFloatMatrix,
+  ownedVariable,
+  rmsNorm,
+} from '../engine';
 
 /** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
 export type Initializer = 'normal' | 'zeros' | 'ones';
@@ -8,6 +19,7 @@ export type Initializer = 'normal' | 'zeros' | 'ones';
 /** A named tensor that is trained. Declared with its shape when the model is built, filled when the weights arrive. */
 export class Parameter<R extends tf.Rank = tf.Rank> {
   private filled?: tf.Variable<R>;
+  private rounded?: NormalFloatMatrix;
 
   constructor(
     readonly name: string,
@@ -17,8 +29,13 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
 
   /** The trained variable itself. */
   get value(): tf.Variable<R> {
-    if (!this.filled) throw new Error(`The parameter ${this.name} has no value yet.`);
+    if (!this.filled) throw new Error(`The parameter ${this.name} has no value ${this.rounded ? 'in float32' : 'yet'}.`);
     return this.filled;
+  }
+
+  /** What it has in the place of a value that is trained: a matrix in 4 bits, which stays as it is. */
+  get inFourBits(): NormalFloatMatrix | undefined {
+    return this.rounded;
   }
 
   /** The same, typed for use in operations. */
@@ -32,9 +49,15 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
     this.filled = ownedVariable(data, this.shape);
   }
 
+  /** Gives a matrix (`fitsNormalFloat`) a value in 4 bits. */
+  fillInFourBits(data: Float32Array): void {
+    this.rounded = normalFloatMatrix(data, this.shape as [number, number]);
+  }
+
   dispose(): void {
     this.filled?.dispose();
-    this.filled = undefined;
+    if (this.rounded) disposeNormalFloat(this.rounded);
+    this.filled = this.rounded = undefined;
   }
 }
 
@@ -105,9 +128,14 @@ export class Linear {
 
   private product(x: tf.Tensor2D): tf.Tensor2D {
     const { weight, bias, approximation } = this;
-    if (!approximation) return linear(x, weight.tensor, bias?.tensor);
-    const y = approximation(x, weight.tensor);
+    const y = approximation ? approximation(x, weight.tensor) : this.timesWeight(x);
     return bias ? tf.add(y, bias.tensor) : y;
+  }
+
+  /** x Wᵀ. */
+  timesWeight(x: tf.Tensor2D): tf.Tensor2D {
+    const { inFourBits } = this.weight;
+    return inFourBits ? normalFloatLinear(x, inFourBits) : linear(x, this.weight.tensor);
   }
 }
 

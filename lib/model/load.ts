@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { resolveModel } from '../data';
-import { currentDevice } from '../engine';
+import { currentDevice, fitsNormalFloat } from '../engine';
 import { UserError } from '../errors';
 import { isFolder, readBytes, readJson, realPath } from '../files';
 import { isObject } from '../json';
@@ -32,14 +32,14 @@ const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
  * @throws UserError when something is missing, damaged, or does not fit; it says what, where, and what to do
  */
 export async function loadModel(dirOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { onProgress, revision, eosToken, chatTemplateFrom } = options;
+  const { onProgress, revision } = options;
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
     revision,
     onProgress:
       onProgress && (({ file, totalLoaded, totalSize }) => onProgress({ stage: 'download', file, loaded: totalLoaded, total: totalSize })),
   });
-  return loadFolder(directory, dirOrId, { onProgress, revision, eosToken, chatTemplateFrom });
+  return loadFolder(directory, dirOrId, options);
 }
 
 /**
@@ -83,7 +83,7 @@ function baseFolder({ base }: AdapterConfig, directory: string): string {
 async function loadWhole(
   directory: string,
   { source, revision, tokenizer: place }: { source: string; revision?: string; tokenizer: string },
-  { onProgress, eosToken, chatTemplateFrom }: LoadOptions,
+  { onProgress, eosToken, chatTemplateFrom, loadIn4bit = false }: LoadOptions,
 ): Promise<Decoder> {
   const written = readConfigFile(directory);
   architectureOf(written);
@@ -97,7 +97,8 @@ async function loadWhole(
   try {
     for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
-    await fill(placeParameters(model, files, directory, reader), onProgress);
+    const rounded = loadIn4bit ? [...model.linears.values()].map(({ weight }) => weight).filter(({ shape }) => fitsNormalFloat(shape)) : [];
+    await fill(placeParameters(model, files, directory, reader), new Set<unknown>(rounded), onProgress);
     return model;
   } catch (error) {
     model.dispose();
@@ -166,7 +167,8 @@ function readConfigFile(directory: string): ConfigReader {
   return new ConfigReader(raw, file);
 }
 
-async function fill(places: readonly Place[], onProgress: LoadOptions['onProgress']): Promise<void> {
+/** @param rounded the parameters that are kept in 4 bits */
+async function fill(places: readonly Place[], rounded: ReadonlySet<unknown>, onProgress: LoadOptions['onProgress']): Promise<void> {
   const total = places.reduce((sum, { file, name }) => sum + byteLength(file, name), 0);
   let loaded = 0;
   for (const { parameter, file, name } of places) {
@@ -174,7 +176,8 @@ async function fill(places: readonly Place[], onProgress: LoadOptions['onProgres
       loaded += bytes;
       onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
     });
-    parameter.fill(values);
+    if (rounded.has(parameter)) parameter.fillInFourBits(values);
+    else parameter.fill(values);
   }
 }
 

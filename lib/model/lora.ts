@@ -10,6 +10,7 @@ import { messageOf, UserError } from '../errors';
 import { showValue } from '../json';
 import { createRandom } from '../random';
 import { RowNorms } from './dora';
+import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
 import { checkModules, isTrainedWhole, type ModulesToSave, PEFT_PREFIX, partsToTrain } from './modules-to-save';
 import type { CausalLM } from './types';
@@ -104,7 +105,7 @@ export class LoraAdapter {
     // a tensor, fed once for all layers: a number would be another feed of the graph for each
     this.scaling = tf.keep(tf.scalar(scalingOf(settings)));
     const { scaling } = this;
-    this.norms = settings.useDora ? layers.map(({ linear: { weight }, a, b }) => new RowNorms({ weight, a, b }, scaling)) : [];
+    this.norms = settings.useDora ? layers.map((layer) => new RowNorms(layer, scaling)) : [];
     for (const [index, layer] of layers.entries()) layer.linear.adapter = (x, y) => this.output(layer, { x, y, index });
   }
 
@@ -127,11 +128,11 @@ export class LoraAdapter {
   private output(layer: LoraLayer, { x, y, index }: { x: tf.Tensor2D; y: tf.Tensor2D; index: number }): tf.Tensor2D {
     const update = this.update(layer, x, index);
     if (!layer.magnitude) return tf.add(y, update);
-    const { weight, bias } = layer.linear;
+    const { bias } = layer.linear;
     const scale = tf.div(layer.magnitude.tensor, this.norms[index].tensor);
     if (this.dropout) {
       // the weight is not trained, so that nothing keeps what is left of x
-      const product = linear(this.dropout.apply(x, index), weight.tensor);
+      const product = layer.linear.timesWeight(this.dropout.apply(x, index));
       return tf.add(tf.sub(y, product), tf.mul(scale, tf.add(product, update)));
     }
     if (!bias) return tf.mul(scale, tf.add(y, update));
@@ -241,9 +242,11 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
 /**
  * Adds a model's adapter to its weights, and takes it off: the model computes the same (but for rounding), without the adapter's time,
  * and is saved whole again. Does nothing to a model without one.
+ * @throws UserError when the model's weights are in 4 bits
  */
 export function mergeAdapter(model: CausalLM): void {
   if (!model.adapter) return;
+  refuseFourBits(model, 'has no weights that an adapter could be added to');
   model.weightsChanged = true;
   model.adapter.merge();
   model.adapter.dispose();

@@ -39,6 +39,12 @@ export function partsToTrain(
   const both = layers.find((layer) => isMeant(layer, names));
   if (both !== undefined)
     throw new UserError(`The modules to save of the adapter mean ${both}, which is among its target modules; name it in one of the two.`);
+  const rounded = [...model.linears.values()].find(({ name, weight }) => weight.inFourBits && isMeant(name, names));
+  if (rounded)
+    throw new UserError(
+      `The modules to save of the adapter mean ${rounded.name}, whose weights are in 4 bits and cannot be trained; leave it out, or load the ` +
+        'model without loadIn4bit.',
+    );
   const table = moduleOf(model.embeddings[0].weight.name);
   const meansTied = model.config.tieWordEmbeddings && [table, HEAD, OLD_HEAD].some((module) => isMeant(module, names));
   if (meansTied && !ensureWeightTying) model.untie();

@@ -8,6 +8,7 @@ import { isObject } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import { architectureOf } from './families';
+import { refuseFourBits } from './four-bits';
 import { tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
 
@@ -128,6 +129,7 @@ function moveIn(staging: string, directory: string): void {
 
 /** All but the tokenizer. */
 async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
+  refuseFourBits(model, 'cannot be saved as a whole');
   await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters), { dtype });
   writeConfigs(model, directory, dtype);
 }

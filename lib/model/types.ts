@@ -158,6 +158,11 @@ export interface LoadOptions {
   /** Git revision on the Hub. */
   revision?: string;
   /**
+   * Whether the weights of the linear layers are kept in 4 bits (NF4), in an eighth of the memory, for training an adapter beside them (QLoRA;
+   * transformers' `load_in_4bit`). The output head stays in float32, and so does a layer whose weights are no multiple of 64. Default false.
+   */
+  loadIn4bit?: boolean;
+  /**
    * The token that ends a text, in the place of the one that the tokenizer names (TRL's `eos_token`): `<|im_end|>` for a base model that is to
    * learn a chat template. It is saved with the model.
    */

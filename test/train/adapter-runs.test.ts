@@ -14,6 +14,7 @@ interface Reference {
   /** Of the adapter that the run begins with. */
   folder: string;
   family: string;
+  load_in_4bit: boolean;
   config: Record<string, unknown>;
   log: LogRecord[];
   /** Of each tensor of the adapter after the run. */
@@ -30,11 +31,11 @@ const TOLERANCES = {
   ...{ eval_loss: 1e-5, eval_mean_token_accuracy: 1e-6, eval_entropy: 1e-5 },
 };
 
-for (const { folder, family, config, log, norms } of readJsonFile<Reference[]>(fixtures, 'adapter-runs.json')) {
-  describe(`the adapter ${folder}`, () => {
+for (const { folder, family, load_in_4bit: loadIn4bit, config, log, norms } of readJsonFile<Reference[]>(fixtures, 'adapter-runs.json')) {
+  describe(`the adapter ${folder}${loadIn4bit ? ', beside weights in 4 bits,' : ''}`, () => {
     for (const gradientCheckpointing of [false, true]) {
       test(`is trained further as by TRL${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
-        const model = await loadModel(peftAdapter(t, folder, family));
+        const model = await loadModel(peftAdapter(t, folder, family), { loadIn4bit });
         t.after(() => model.dispose());
         const trainer = new SFTTrainer({
           ...{ model, trainDataset: rows, evalDataset: rows.slice(40, 47) },

@@ -1,5 +1,5 @@
 /** Where the data of values lies, and how compiled graphs read and write it there. */
-import type { Tensor } from 'onnxruntime-common';
+import { Tensor } from 'onnxruntime-common';
 import type { Cut } from './program';
 import { type OutputPlace, ortTensor, type Session } from './session';
 import type { HostArray, Value } from './value';
@@ -39,8 +39,16 @@ export function shapeInMemory({ shape, layout }: Value): readonly number[] {
 /** A value's data as ONNX Runtime sees it, wherever it lies. */
 export function tensorOf(value: Value): Tensor {
   if (!value.isKnown) throw new Error('A computation failed before this one, and its operands are gone.');
-  value.tensor ??= ortTensor(value.dtype, value.data as HostArray, shapeInMemory(value));
+  value.tensor ??= value.element
+    ? tensorOfBits(value.element, value.data as HostArray)
+    : ortTensor(value.dtype, value.data as HostArray, shapeInMemory(value));
   return value.tensor;
+}
+
+function tensorOfBits(element: 'uint8' | 'uint16', data: HostArray): Tensor {
+  const [array, size] = element === 'uint8' ? ([Uint8Array, 1] as const) : ([Uint16Array, 2] as const);
+  const numbers = new array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength / size);
+  return new Tensor(element, numbers as Uint8Array, [numbers.length]);
 }
 
 /** Takes a value's data away from it. */

@@ -46,7 +46,8 @@ const BLOCKED = 'com.microsoft.nchwc';
 /** The domain of each operator that is not ONNX's. */
 const DOMAINS: Readonly<Record<string, string>> = {
   ...{ FusedMatMul: CONTRIB, QuickGelu: CONTRIB, FastGelu: CONTRIB, RotaryEmbedding: CONTRIB, GroupQueryAttention: CONTRIB },
-  ...{ MatMulNBits: CONTRIB, GatherBlockQuantized: CONTRIB, SkipSimplifiedLayerNormalization: CONTRIB, SkipLayerNormalization: CONTRIB },
+  ...{ MatMulNBits: CONTRIB, GatherBlockQuantized: CONTRIB, MatMulBnb4: CONTRIB },
+  ...{ SkipSimplifiedLayerNormalization: CONTRIB, SkipLayerNormalization: CONTRIB },
   ...{ ReorderInput: BLOCKED, Conv: BLOCKED, ReorderOutput: BLOCKED },
 };
 

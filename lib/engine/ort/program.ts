@@ -61,7 +61,7 @@ export function announcedSizes(sizes: Record<string, VaryingSize>): VaryingSizes
 
 /** Those of the announced sizes that a feed has: a graph can learn no other size when it runs. */
 export function sizesOf(cut: Cut, announced: VaryingSizes): VaryingSizes {
-  const fed = new Set(cut.feeds.filter((feed) => !feed.varies && feed.layout === 'rows').flatMap((feed) => feed.shape));
+  const fed = new Set(cut.feeds.filter((feed) => !feed.varies && !feed.element && feed.layout === 'rows').flatMap((feed) => feed.shape));
   return new Map([...announced].filter(([size]) => fed.has(size)));
 }
 
@@ -74,7 +74,7 @@ export function keyOf(cut: Cut, sizes: VaryingSizes): string {
   const parts: string[] = [];
   for (const [index, feed] of cut.feeds.entries()) {
     names.set(feed, `f${index}`);
-    parts.push(feed.dtype, feed.layout, dimsOf(feed, sizes).join());
+    parts.push(feed.element ?? feed.dtype, feed.layout, dimsOf(feed, sizes).join());
   }
   for (const [index, node] of cut.nodes.entries()) {
     for (const output of node.outputs) names.set(output, `${index}.${output.index}`);
@@ -86,8 +86,8 @@ export function keyOf(cut: Cut, sizes: VaryingSizes): string {
 }
 
 function dimsOf(value: Value, sizes: VaryingSizes): Dim[] {
-  // What lies in blocks is a weight: if it has one of the sizes, that is chance.
-  if (value.layout === 'blocks') return [...value.shape];
+  // What lies in blocks, or is read as other numbers, is a weight: if it has one of the sizes, that is chance.
+  if (value.layout === 'blocks' || value.element) return [...value.shape];
   return value.shape.map((size, axis) => (value.varies ? `any${axis}` : (sizes.get(size) ?? size)));
 }
 
@@ -99,6 +99,7 @@ export function emitGraph(cut: Cut, sizes: VaryingSizes, target: Target): GraphB
     const shape = dimsOf(feed, sizes);
     const declared = feed.varies ? shape.map((_, axis) => `i${index}_${axis}`) : shape;
     if (feed.layout === 'blocks') blockedInput(graph, `i${index}`, feed.shape);
+    else if (feed.element) graph.input(`i${index}`, feed.element);
     else graph.input(`i${index}`, feed.dtype, declared);
     operands.set(feed, { name: `i${index}`, shape, dtype: feed.dtype });
   }

@@ -5,7 +5,7 @@ import { Writer } from 'protobufjs/minimal';
 export type Dim = number | string;
 
 /** Element types of the graph's tensors, by their number in ONNX. */
-export const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
+export const ELEMENT_TYPES = { float32: 1, uint8: 2, uint16: 4, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
 export type ElementType = keyof typeof ELEMENT_TYPES;
 
 /** A tensor, or a sequence of tensors, as Loop carries them along. */

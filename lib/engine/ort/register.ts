@@ -24,6 +24,7 @@ import { cachedAttention } from './kernels/cached-attention';
 import { elementwiseKernels } from './kernels/elementwise';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
+import { normalFloatKernels } from './kernels/normal-float';
 import { reduceKernels } from './kernels/reduce';
 import { shapeKernels } from './kernels/shape';
 import { transformerKernels } from './kernels/transformer';
@@ -35,6 +36,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   ...shapeKernels,
   ...reduceKernels,
   ...matmulKernels,
+  ...normalFloatKernels,
   ...transformerKernels,
   ...attentionKernels,
   cachedAttention,

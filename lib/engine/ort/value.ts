@@ -29,6 +29,8 @@ export class Value {
   layout: Layout = 'rows';
   /** Whether every axis may vary without a new graph (segment lengths). */
   varies = false;
+  /** What ONNX Runtime takes the bits of int32 data for, as one axis of smaller numbers (normal-float.ts); absent: for what they are. */
+  element?: 'uint8' | 'uint16';
   /** Another number whenever the data is other data: they are counted over all values. */
   version = nextVersion++;
   /** Reshaped versions of this value, by shape. */

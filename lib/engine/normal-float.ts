@@ -1,0 +1,104 @@
+/**
+ * Matrices of NormalFloat numbers in 4 bits, for weights that stay as they are while an adapter is trained beside them (Dettmers et al. 2023,
+ * "QLoRA: Efficient Finetuning of Quantized LLMs"). A matrix is cut into blocks of 64 numbers, row after row; each number is written as that of
+ * sixteen values which is nearest to it, as a share of the largest magnitude in its block. The values are bitsandbytes' `nf4`.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import * as composed from './composed';
+import { ortBackend } from './device';
+import { NF4, NF4_BLOCK } from './nf4';
+
+/** Where the next value is the nearer one. */
+const MIDDLES = NF4.slice(1).map((value, i) => (value + NF4[i]) / 2);
+
+/** A matrix in 4 bits. */
+export interface NormalFloatMatrix {
+  /** [rows, columns] */
+  readonly shape: readonly [number, number];
+  /** The codes as whole numbers of 32 bits, int32 [rows · columns / 8]: bytes of two codes each, the first of them in the upper half. */
+  readonly codes: tf.Tensor1D;
+  /** The same memory as ONNX Runtime reads it where it decodes four numbers at a time; elsewhere absent. */
+  readonly fours?: tf.Tensor1D;
+  /** The largest magnitude of each block, float32 [rows · columns / 64]. */
+  readonly scales: tf.Tensor1D;
+}
+
+/** Whether a matrix falls into whole blocks. */
+export const fitsNormalFloat = ([rows, columns]: readonly number[]): boolean => (rows * columns) % NF4_BLOCK === 0;
+
+/**
+ * Rounds a matrix, as bitsandbytes does.
+ * @param data row after row, `fitsNormalFloat`
+ * @returns tensors that the caller disposes of (`disposeNormalFloat`)
+ */
+export function normalFloatMatrix(data: Float32Array, shape: readonly [number, number]): NormalFloatMatrix {
+  const bytes = new Uint8Array(data.length / 2);
+  const scales = new Float32Array(data.length / NF4_BLOCK);
+  for (let block = 0; block < scales.length; block++) {
+    const first = block * NF4_BLOCK;
+    let largest = 0;
+    for (let i = first; i < first + NF4_BLOCK; i++) largest = Math.max(largest, Math.abs(data[i]));
+    scales[block] = largest;
+    // in float32, as there: it decides between two values that are about as near
+    const perLargest = largest > 0 ? Math.fround(1 / largest) : 0;
+    for (let i = first; i < first + NF4_BLOCK; i += 2)
+      bytes[i / 2] = (codeOf(Math.fround(data[i] * perLargest)) << 4) | codeOf(Math.fround(data[i + 1] * perLargest));
+  }
+  const words = new Int32Array(bytes.buffer);
+  const codes = seenAs('uint8', words) ?? tf.tensor1d(words, 'int32');
+  return { shape, codes, fours: seenAs('uint16', words), scales: tf.tensor1d(scales) };
+}
+
+/** A tensor over whole numbers of which ONNX Runtime sees the bits as smaller ones; undefined where it does not compute on the CPU. */
+function seenAs(element: 'uint8' | 'uint16', words: Int32Array): tf.Tensor1D | undefined {
+  const backend = ortBackend();
+  if (!backend?.worksOnHost) return undefined;
+  const info = backend.makeTensorInfo([words.length], 'int32', words);
+  backend.knownValue(info.dataId).element = element;
+  return tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor1D;
+}
+
+/** Which of the values is nearest. */
+function codeOf(share: number): number {
+  let code = 0;
+  for (let step = 8; step > 0; step >>= 1) if (share > MIDDLES[code + step - 1]) code += step;
+  return code;
+}
+
+export function disposeNormalFloat({ codes, fours, scales }: NormalFloatMatrix): void {
+  tf.dispose([codes, scales, ...(fours ? [fours] : [])]);
+}
+
+/**
+ * y = x Wᵀ with W in 4 bits; differentiable with respect to x. In the gradient W is decoded once more, so that it is nowhere kept as a whole.
+ * @param x [tokens, columns of W]
+ * @returns [tokens, rows of W]
+ */
+export function normalFloatLinear(x: tf.Tensor2D, weight: NormalFloatMatrix): tf.Tensor2D {
+  const product = tf.customGrad((x) => ({
+    value: forward(x as tf.Tensor2D, weight),
+    gradFunc: (dy: tf.Tensor) => backward(dy as tf.Tensor2D, weight),
+  }));
+  return product(x) as tf.Tensor2D;
+}
+
+/** The matrix in float32, as it was rounded: [rows, columns]. */
+export function fromNormalFloat({ shape, codes, fours, scales }: NormalFloatMatrix): tf.Tensor2D {
+  return fours ? run('FromNormalFloat', { fours, scales }, { shape }) : composed.fromNormalFloat(codes, scales, [...shape]);
+}
+
+function forward(x: tf.Tensor2D, weight: NormalFloatMatrix): tf.Tensor2D {
+  const { shape, codes, fours, scales } = weight;
+  if (fours) return run('NormalFloatMatMul', { x, codes, fours, scales }, { shape });
+  return tf.tidy(() => tf.matMul(x, fromNormalFloat(weight), false, true));
+}
+
+function backward(dy: tf.Tensor2D, weight: NormalFloatMatrix): tf.Tensor2D {
+  const { shape, fours, scales } = weight;
+  if (fours) return run('NormalFloatMatMulGrad', { dy, fours, scales }, { shape });
+  return tf.tidy(() => tf.matMul(dy, fromNormalFloat(weight)));
+}
+
+function run(kernel: string, inputs: Record<string, tf.Tensor>, attrs: { shape: readonly number[] }): tf.Tensor2D {
+  return tf.engine().runKernel(kernel, inputs, attrs as unknown as tf.NamedAttrMap) as unknown as tf.Tensor2D;
+}
