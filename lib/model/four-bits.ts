@@ -14,8 +14,21 @@ export function isInFourBits({ linears }: Pick<CausalLM, 'linears'>): boolean {
  * @param lack what the sentence says of the model
  * @throws UserError when the model's weights are in 4 bits
  */
-export function refuseFourBits(model: CausalLM, lack: string): void {
+export function refuseFourBits(model: CausalLM, lack: string, remedy = remedyFor(model)): void {
   if (!isInFourBits(model)) return;
-  const remedy = model.adapter ? 'save its adapter, and load that folder without loadIn4bit' : 'load it without loadIn4bit';
   throw new UserError(`The model ${model.source} was loaded in 4 bits, so it ${lack}; ${remedy}.`);
+}
+
+/** @throws UserError when there is nothing to train: weights in 4 bits, and no adapter */
+export function checkTrainable(model: CausalLM): void {
+  if (model.adapter) return;
+  refuseFourBits(
+    model,
+    'is not trained itself',
+    'train an adapter beside it (peftConfig, or use_peft: true), or load it without loadIn4bit',
+  );
+}
+
+function remedyFor({ adapter }: CausalLM): string {
+  return adapter ? 'save its adapter, and load that folder without loadIn4bit' : 'load it without loadIn4bit';
 }

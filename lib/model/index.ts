@@ -4,7 +4,6 @@ export { carryOnly, checkTokenIds, disposeBatch, makeBatch, packedPass, placeOf,
 export { drawDropout } from './dropout';
 export { checkExport, type ExportOptions, exportModel } from './export';
 export { supportedArchitectures } from './families';
-export { refuseFourBits } from './four-bits';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';

@@ -39,12 +39,7 @@ export function partsToTrain(
   const both = layers.find((layer) => isMeant(layer, names));
   if (both !== undefined)
     throw new UserError(`The modules to save of the adapter mean ${both}, which is among its target modules; name it in one of the two.`);
-  const rounded = [...model.linears.values()].find(({ name, weight }) => weight.inFourBits && isMeant(name, names));
-  if (rounded)
-    throw new UserError(
-      `The modules to save of the adapter mean ${rounded.name}, whose weights are in 4 bits and cannot be trained; leave it out, or load the ` +
-        'model without loadIn4bit.',
-    );
+  refuseRounded(model, names);
   const table = moduleOf(model.embeddings[0].weight.name);
   const meansTied = model.config.tieWordEmbeddings && [table, HEAD, OLD_HEAD].some((module) => isMeant(module, names));
   if (meansTied && !ensureWeightTying) model.untie();
@@ -69,6 +64,7 @@ export function oldNameOf(name: string): string {
  * @throws UserError when one does not
  */
 export function checkModules(model: CausalLM, { modulesToSave }: ModulesToSave): void {
+  refuseRounded(model, modulesToSave);
   const modules = [HEAD, ...[...model.parameters.keys()].map((name) => moduleOf(usualName(name)))];
   const other = modulesToSave.find((name) => !modules.some((module) => isMeant(module, [name]) || (module === HEAD && name === OLD_HEAD)));
   if (other === undefined) return;
@@ -97,4 +93,14 @@ function moduleOf(parameter: string): string {
 
 function usualName(parameter: string): string {
   return parameter === `${OLD_HEAD}.weight` ? `${HEAD}.weight` : parameter;
+}
+
+/** Weights in 4 bits cannot be trained. */
+function refuseRounded({ linears }: CausalLM, names: readonly string[]): void {
+  const rounded = [...linears.values()].find(({ name, weight }) => weight.inFourBits && isMeant(name, names));
+  if (rounded)
+    throw new UserError(
+      `The modules to save of the adapter mean ${rounded.name}, whose weights are in 4 bits and cannot be trained; leave it out, or load the ` +
+        'model without loadIn4bit.',
+    );
 }

@@ -33,6 +33,7 @@ const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
 export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32' }: SaveOptions = {}): Promise<void> {
   checkOutputFolder(directory);
   checkAdapter(model, directory);
+  if (!model.adapter) refuseFourBits(model, 'cannot be saved as a whole');
   await saveInto(directory, async (staging) => {
     writeTokenizer(model, staging);
     await (model.adapter ? writeAdapter(model, model.adapter, { directory: staging, dtype }) : writeWhole(model, staging, dtype));
@@ -129,7 +130,6 @@ function moveIn(staging: string, directory: string): void {
 
 /** All but the tokenizer. */
 async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
-  refuseFourBits(model, 'cannot be saved as a whole');
   await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters), { dtype });
   writeConfigs(model, directory, dtype);
 }

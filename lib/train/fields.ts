@@ -66,7 +66,7 @@ export function choice<W extends string>(initial: W & {}, words: readonly W[], h
     const read = words.find((word) => word === value);
     return read === undefined ? undefined : { value: read };
   };
-  return { default: initial, help, range: `one of ${words.join(', ')}`, parse };
+  return { default: initial, help, range: words.length === 1 ? words[0] : `one of ${words.join(', ')}`, parse };
 }
 
 /** Text that is not empty. */

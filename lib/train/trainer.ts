@@ -10,17 +10,8 @@ import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import {
-  addAdapter,
-  type CausalLM,
-  checkAdapter,
-  ownWeights,
-  peftKeys,
-  refuseFourBits,
-  type SaveOptions,
-  saveModel,
-  unstretchedLength,
-} from '../model';
+import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
+import { checkTrainable } from '../model/four-bits';
 import { readTemplateFile } from '../text';
 import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf, keepsBest } from './best';
@@ -101,7 +92,7 @@ export class SFTTrainer {
     this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate });
     // last: what refuses the run leaves the model as it was
     if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });
-    else if (!this.model.adapter) refuseFourBits(this.model, 'can only be trained with an adapter (peftConfig, in a recipe use_peft)');
+    checkTrainable(this.model);
     if (chatTemplate !== undefined) this.model.tokenizer.useChatTemplate(chatTemplate);
     this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model), ...targetNotes(this.model)];
     this.callbacks = this.makeCallbacks();

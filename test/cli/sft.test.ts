@@ -84,9 +84,24 @@ describe('a recipe written for trl sft', () => {
     const recipe = put(
       workFolder(t),
       'recipe.yaml',
-      `model_name_or_path: ${goldenModel}\ndataset_name: ${goldenRows}\nload_in_4bit: true\n`,
+      `model_name_or_path: ${goldenModel}\ndataset_name: ${goldenRows}\nload_in_8bit: true\n`,
     );
-    await refuses(['sft', '--config', recipe], /recipe\.yaml line 3: load_in_4bit is true, but quantized weights are not available/);
+    await refuses(['sft', '--config', recipe], /recipe\.yaml line 3: load_in_8bit is true, but weights in 8 bits are not available/);
+    const type = ['--load_in_8bit', 'false', '--load_in_4bit', 'true', '--bnb_4bit_quant_type', 'fp4'];
+    await refuses(['sft', '--config', recipe, ...type], /bnb_4bit_quant_type is "fp4", but must be nf4/);
+  });
+
+  test('trains an adapter beside weights in 4 bits, and only an adapter', async (t) => {
+    const folder = workFolder(t);
+    const lines = `model_name_or_path: ${goldenModel}\ndataset_name: ${goldenRows}\nload_in_4bit: true\nuse_bnb_nested_quant: true\nbnb_4bit_compute_dtype: bfloat16\noutput_dir: out\nmax_steps: 1\nlearning_rate: 1.0e-4\n`;
+    const words = ['sft', '--config', put(folder, 'recipe.yaml', lines)];
+    await refuses(words, /was loaded in 4 bits, so it is not trained itself; train an adapter beside it/, { cwd: folder });
+    const { code, stderr } = await tunebook([...words, '--use_peft'], { cwd: folder });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /use_bnb_nested_quant has no effect here/);
+    assert.ok(existsSync(path.join(folder, 'out/adapter_model.safetensors')));
+    const { loss } = await tunebookJson<{ loss: number }>(['score', '--model', 'out', '--input_ids', '5,6,7'], { cwd: folder });
+    assert.ok(loss > 0);
   });
 });
 
