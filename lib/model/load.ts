@@ -13,14 +13,13 @@ import { ConfigReader, GENERATION_CONFIG } from './config';
 import type { Decoder } from './decoder';
 import { architectureOf, buildModel, namesOf } from './families';
 import type { Parameter } from './layers';
+import { refuseNewTokens } from './lora';
+import { EMBEDDING, HEAD, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
-
-const HEAD = /^(?:lm_head|embed_out)\.weight$/;
-const EMBEDDING = /(?:^|\.)(?:embed_tokens|embed_in)\.weight$/;
 
 /** Buffers that old versions of transformers saved beside the weights; they hold nothing that the configuration does not. */
 const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
@@ -65,6 +64,7 @@ async function loadWithAdapter(directory: string, source: string, config: Adapte
   const hasTokenizer = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(path.join(directory, name)));
   const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, options);
   try {
+    refuseNewTokens(model);
     await attachAdapter(model, directory, config, { ...config.base, name: base });
     return model;
   } catch (error) {
@@ -89,7 +89,9 @@ async function loadWhole(
   architectureOf(written);
   const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom });
   const endsOtherwise = eosToken !== undefined || chatTemplateFrom !== undefined;
-  const reader = endsOtherwise ? new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place) : written;
+  const ended = endsOtherwise ? new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place) : written;
+  // the other tokenizer's tokens come with rows of the embedding
+  const reader = chatTemplateFrom === undefined ? ended : withRows(ended, tokenizer.vocabSize);
   const generationConfig = readGenerationConfig(directory, endsOtherwise ? tokenizer.stopIds : undefined);
   const origin = { tokenizer, source, revision, directory, generationConfig };
   const files: SafetensorsFile[] = [];
@@ -98,7 +100,7 @@ async function loadWhole(
     for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const rounded = loadIn4bit ? [...model.linears.values()].map(({ weight }) => weight).filter(({ shape }) => fitsNormalFloat(shape)) : [];
-    await fill(placeParameters(model, files, directory, reader), new Set<unknown>(rounded), onProgress);
+    await fill(placeParameters(model, files, directory, written), new Set<unknown>(rounded), onProgress);
     return model;
   } catch (error) {
     model.dispose();
@@ -177,7 +179,7 @@ async function fill(places: readonly Place[], rounded: ReadonlySet<unknown>, onP
       onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
     });
     if (rounded.has(parameter)) parameter.fillInFourBits(values);
-    else parameter.fill(values);
+    else parameter.fill(isVocabularyTable(parameter.name) ? resizeTable(values, parameter.shape) : values);
   }
 }
 
@@ -220,7 +222,7 @@ interface Place {
   name: string;
 }
 
-/** Finds each parameter's tensor and checks that the checkpoint has exactly what the configuration asks for. */
+/** Finds each parameter's tensor and checks that the checkpoint has exactly what its own configuration, `reader`, asks for. */
 function placeParameters(model: Decoder, files: readonly SafetensorsFile[], directory: string, reader: ConfigReader): Place[] {
   const architecture = architectureOf(reader);
   const used = new Set<string>();
@@ -232,9 +234,10 @@ function placeParameters(model: Decoder, files: readonly SafetensorsFile[], dire
         `${directory}: the tensor "${parameter.name}" is missing from the weights; the checkpoint is incomplete or its config.json is another model's.`,
       );
     const found = place.file.tensors.get(place.name)?.shape ?? [];
-    if (found.join() !== parameter.shape.join()) {
+    const asked = isVocabularyTable(parameter.name) ? [reader.count('vocab_size'), ...parameter.shape.slice(1)] : parameter.shape;
+    if (found.join() !== asked.join()) {
       throw new UserError(
-        `${place.file.file}: the tensor "${place.name}" has shape [${found}], but config.json asks for [${parameter.shape}]; one of the two is another model's.`,
+        `${place.file.file}: the tensor "${place.name}" has shape [${found}], but config.json asks for [${asked}]; one of the two is another model's.`,
       );
     }
     used.add(place.name);

@@ -216,6 +216,7 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
         '(mergeAdapter(model), or tunebook merge).',
     );
   }
+  refuseNewTokens(model);
   const asked = settle(config, model);
   checkModules(model, asked);
   const targets = targetsOf(asked, model);
@@ -237,6 +238,15 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
   model.adapter = new LoraAdapter(settings, layers, baseOf(model), modules);
   model.adapter.startLengths();
   return model.adapter;
+}
+
+/** Tokens of which only an adapter's training would know are lost where it is loaded beside its base model. */
+export function refuseNewTokens({ tokenizer }: CausalLM): void {
+  if (!tokenizer.addedIds?.length) return;
+  throw new UserError(
+    `The vocabulary of the model has ${tokenizer.addedIds.length} new tokens with the chat template of ${tokenizer.templateFrom}, whose rows an adapter ` +
+      'does not hold; save the model, load it again, and train the adapter with modulesToSave (in a recipe lora_modules_to_save) beside it.',
+  );
 }
 
 /**

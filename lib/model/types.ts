@@ -168,8 +168,9 @@ export interface LoadOptions {
    */
   eosToken?: string;
   /**
-   * The folder or Hub id of another model, such as the chat model of the same family, whose chat template and EOS token this one takes (TRL's
-   * `chat_template_path`). They are saved with the model.
+   * The folder or Hub id of another model, such as a chat model, whose chat template and EOS token this one takes, with all added tokens that it
+   * lacks (TRL's `chat_template_path`): vocabulary, embedding and output head grow by them, up to a multiple of 64. They are saved with the
+   * model.
    */
   chatTemplateFrom?: string;
 }

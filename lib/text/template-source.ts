@@ -4,7 +4,8 @@ import { resolveModel } from '../data/hub';
 import { UserError } from '../errors';
 import { isFolder, readText } from '../files';
 import { isObject, showValue } from '../json';
-import { settleSpecialTokens, type Vocabulary } from './special-tokens';
+import type { AddedToken } from './added-tokens';
+import { settleSpecialTokens } from './special-tokens';
 import { readTokenizerFiles } from './tokenizer-files';
 import { makeVocabulary } from './vocabulary';
 
@@ -13,30 +14,24 @@ export interface TemplateSource {
   readonly template: string;
   /** The token that ends its texts. */
   readonly eosToken: string;
+  /** Those that it was given beside its vocabulary, in the order of their ids: its template may write any of them. */
+  readonly addedTokens: readonly AddedToken[];
 }
 
 /**
- * Reads what TRL's `clone_chat_template` takes. Tokens that only the other tokenizer has are not added to a model here.
+ * Reads what TRL's `clone_chat_template` takes.
  * @param dirOrId the other tokenizer's folder or Hub id
- * @param vocabulary of the tokenizer that takes it
- * @param place where that one is, for messages
- * @throws UserError when there is no tokenizer or no template, or the template's tokens are not in the vocabulary
+ * @throws UserError when there is no tokenizer or no template
  */
-export async function readTemplateSource(dirOrId: string, vocabulary: Vocabulary, place: string): Promise<TemplateSource> {
+export async function readTemplateSource(dirOrId: string): Promise<TemplateSource> {
   const directory = await folderOf(dirOrId);
-  const files = readTokenizerFiles(directory);
+  const files = readTokenizerFiles(directory, { missing: 'add' });
   const template = defaultTemplate(files.chatTemplate);
   if (template === undefined)
     throw new UserError(`The tokenizer of ${dirOrId} has no chat template to take; name another, or a file with a Jinja template.`);
   const { eosToken } = settleSpecialTokens(files, makeVocabulary(files), directory);
-  const written = files.tokenizerJson.added_tokens.map(({ content }) => content).filter((token) => template.includes(token));
-  const missing = [...new Set([...written, eosToken])].filter((token) => vocabulary.idOf(token) === undefined);
-  if (missing.length > 0)
-    throw new UserError(
-      `The chat template of ${dirOrId} uses ${missing.join(', ')}, which the vocabulary of ${place} lacks, and a model gets no new tokens here; ` +
-        'take the template of a model of the same family, or a file with a Jinja template without them.',
-    );
-  return { template, eosToken };
+  const addedTokens = [...files.tokenizerJson.added_tokens].sort((a, b) => a.id - b.id);
+  return { template, eosToken, addedTokens };
 }
 
 async function folderOf(dirOrId: string): Promise<string> {

@@ -5,24 +5,14 @@ import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { readBytes, readJson, readText } from '../files';
 import { isObject } from '../json';
+import { type AddedToken, flagsOf, NO_FLAGS, newIds } from './added-tokens';
 import { asInRust } from './pre-tokenizer';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
 type JsonObject = Record<string, unknown>;
 
 /** The file of a chat template, which goes before one in tokenizer_config.json. */
-const CHAT_TEMPLATE = 'chat_template.jinja';
-
-/** An entry of `added_tokens` in tokenizer.json. */
-export interface AddedToken {
-  id: number;
-  content: string;
-  special: boolean;
-  single_word: boolean;
-  lstrip: boolean;
-  rstrip: boolean;
-  normalized: boolean;
-}
+export const CHAT_TEMPLATE = 'chat_template.jinja';
 
 export interface TokenizerJson {
   model: { type?: string; vocab: Record<string, number> } & JsonObject;
@@ -38,8 +28,16 @@ export interface TokenizerFiles extends SpecialTokenSources {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
+export interface ReadOptions {
+  /**
+   * Tokens that the configuration names but the vocabulary lacks: left out, since no embedding has a row for them, or added to it as
+   * transformers does, for who will make such rows. Default `leave`.
+   */
+  missing?: 'leave' | 'add';
+}
+
 /** @throws UserError when the folder has no tokenizer, or one of its files is broken */
-export function readTokenizerFiles(directory: string): TokenizerFiles {
+export function readTokenizerFiles(directory: string, { missing = 'leave' }: ReadOptions = {}): TokenizerFiles {
   const at = (name: string): string => path.join(directory, name);
   const object = (name: string): JsonObject => (existsSync(at(name)) ? asObject(readJson(at(name)), at(name)) : {});
   const tokenizerConfig = object('tokenizer_config.json');
@@ -50,6 +48,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
     ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
     : fromVocabulary(directory, tokenizerConfig, specialTokensMap);
   addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
+  if (missing === 'add') addMissingTokens(tokenizerJson, [tokenizerConfig, specialTokensMap]);
   settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, hasTokenizerJson);
   const chatTemplate = existsSync(at(CHAT_TEMPLATE))
     ? readText(at(CHAT_TEMPLATE))
@@ -63,24 +62,6 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
     chatTemplate,
     files: new Map(TOKENIZER_FILES.filter((name) => existsSync(at(name))).map((name) => [name, readBytes(at(name))])),
   };
-}
-
-/** The same files, in which another token ends a text. */
-export function withEos(given: TokenizerFiles, token: string): TokenizerFiles {
-  const tokenizerConfig = { ...given.tokenizerConfig, eos_token: token };
-  const specialTokensMap = 'eos_token' in given.specialTokensMap ? { ...given.specialTokensMap, eos_token: token } : given.specialTokensMap;
-  const files = new Map([...given.files, ['tokenizer_config.json', writtenJson(tokenizerConfig)]]);
-  if (files.has('special_tokens_map.json')) files.set('special_tokens_map.json', writtenJson(specialTokensMap));
-  return { ...given, tokenizerConfig, specialTokensMap, files };
-}
-
-/** The same files, with another chat template. */
-export function withChatTemplate(given: TokenizerFiles, template: string): TokenizerFiles {
-  return { ...given, chatTemplate: template, files: new Map([...given.files, [CHAT_TEMPLATE, Buffer.from(template)]]) };
-}
-
-export function writtenJson(json: JsonObject): Uint8Array {
-  return Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
 }
 
 function asObject(value: unknown, file: string): JsonObject {
@@ -116,11 +97,8 @@ function parseAddedTokens(value: unknown, file: string): AddedToken[] {
   });
 }
 
-/** How a token is found in a text: wherever it stands, with nothing around it. */
-const NO_FLAGS = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false };
-
 /** The special tokens that a configuration names, each as `KIND_token`. */
-const KINDS = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'];
+export const KINDS = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'];
 
 function isTokenId(id: unknown): id is number {
   return Number.isSafeInteger(id) && Number(id) >= 0;
@@ -204,6 +182,23 @@ function addNamedTokens(json: TokenizerJson, tokenizerConfig: JsonObject, specia
       const own = typeof value === 'object' ? (value as Partial<AddedToken>) : {};
       add({ ...flags, lstrip: own.lstrip ?? false, rstrip: own.rstrip ?? false, id: vocab[content], content });
     }
+  }
+}
+
+/**
+ * Adds the tokens that no file but the configuration has, in the order in which transformers does. All that it names are special there,
+ * whatever tokenizer.json says.
+ */
+function addMissingTokens(json: TokenizerJson, sources: readonly JsonObject[]): void {
+  const ids = newIds(json);
+  const ofKinds = KINDS.map((kind) => sources.map((source) => source[`${kind}_token`]).find((value) => tokenContent(value) !== undefined));
+  const others = sources.flatMap((source) => [source.extra_special_tokens ?? source.additional_special_tokens ?? []].flat());
+  for (const value of [...ofKinds, ...others]) {
+    const content = tokenContent(value);
+    if (content === undefined) continue;
+    const known = json.added_tokens.find((token) => token.content === content);
+    if (known) known.special = true;
+    else json.added_tokens.push({ ...NO_FLAGS, ...(isObject(value) && flagsOf(value)), special: true, id: ids.next(), content });
   }
 }
 

@@ -4,13 +4,15 @@ import * as path from 'node:path';
 import { resolveModel } from '../data/hub';
 import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
+import { type AddedToken, tokensToAdd } from './added-tokens';
 import { assistantTurns, lastAssistantTurn } from './assistant-turns';
+import { withChatTemplate, withEos, withTokens, writtenJson } from './changed-files';
 import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent } from './special-tokens';
 import { readTemplateSource } from './template-source';
-import { readTokenizerFiles, type TokenizerFiles, withChatTemplate, withEos, writtenJson } from './tokenizer-files';
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 import { type FullVocabulary, makeVocabulary } from './vocabulary';
 
@@ -25,32 +27,60 @@ interface Backend extends ChatBackend {
 export interface LoadTokenizerOptions {
   /** The token that ends a text, in the place of the one that its files name. */
   eosToken?: string;
-  /** A folder or Hub id with another tokenizer, whose chat template and EOS token it takes (TRL's `clone_chat_template`). */
+  /**
+   * A folder or Hub id with another tokenizer, whose chat template and EOS token it takes, and whatever added tokens it lacks; the vocabulary is
+   * then filled up to a multiple of 64 (TRL's `clone_chat_template`).
+   */
   chatTemplateFrom?: string;
 }
 
 /**
  * Loads the tokenizer of a local folder or of a Hub id. A local folder is read without touching the network.
- * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named; when `eosToken`, or what the chat template of
- *   another tokenizer writes, is not in the vocabulary
+ * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named; when `eosToken` is not in the vocabulary, or the
+ *   other tokenizer has no chat template
  */
 export async function loadTokenizer(dirOrId: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
-  const { chatTemplateFrom } = options;
+  const { eosToken, chatTemplateFrom } = options;
   const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
-  const own = readTokenizerFiles(directory);
-  const vocabulary = makeVocabulary(own);
-  const source = chatTemplateFrom === undefined ? undefined : await readTemplateSource(chatTemplateFrom, vocabulary, directory);
-  const found = source ? withChatTemplate(own, source.template) : own;
-  const eosToken = source?.eosToken ?? options.eosToken;
+  if (chatTemplateFrom !== undefined) return cloneTemplate(directory, chatTemplateFrom);
+  const files = readTokenizerFiles(directory);
+  const vocabulary = makeVocabulary(files);
   if (eosToken !== undefined && vocabulary.idOf(eosToken) === undefined)
     throw new UserError(
       `The EOS token ${JSON.stringify(eosToken)} that was asked for is not in the vocabulary of ${directory}; name one that is.`,
     );
-  const files = eosToken === undefined ? found : withEos(found, eosToken);
+  return fromFiles(eosToken === undefined ? files : withEos(files, eosToken), directory);
+}
+
+/** With the template, the EOS token and the added tokens of another tokenizer: TRL's `clone_chat_template`. */
+async function cloneTemplate(directory: string, templateFrom: string): Promise<Tokenizer> {
+  const { template, eosToken, addedTokens } = await readTemplateSource(templateFrom);
+  const own = readTokenizerFiles(directory, { missing: 'add' });
+  const tokens = tokensToAdd(own.tokenizerJson, makeVocabulary(own).idOf, addedTokens);
+  const files = withEos(withChatTemplate(withTokens(own, tokens), template), eosToken);
+  const addedIds = tokens.map(({ id }) => id);
+  return fromFiles(files, directory, { templateFrom, addedIds, notes: noteOf(tokens, addedTokens, templateFrom) });
+}
+
+/** What to say of tokens that were added. @param theirs all that the other tokenizer has */
+function noteOf(tokens: readonly AddedToken[], theirs: readonly AddedToken[], templateFrom: string): string[] {
+  if (tokens.length === 0) return [];
+  const taken = tokens.filter(({ content }) => theirs.some((token) => token.content === content)).map(({ content }) => content);
+  const shown = taken.length > 6 ? `${taken.slice(0, 5).join(', ')} and ${taken.length - 5} more` : taken.join(', ');
+  const fillers = tokens.length - taken.length;
+  const parts = [...(taken.length > 0 ? [`${shown} of ${templateFrom}`] : []), ...(fillers > 0 ? [`${fillers} that fill it up`] : [])];
+  return [`The vocabulary has new tokens with the chat template, as in TRL: ${parts.join(', and ')}.`];
+}
+
+async function fromFiles(files: TokenizerFiles, directory: string, taken?: Taken): Promise<Tokenizer> {
+  const vocabulary = makeVocabulary(files);
   const special = settleSpecialTokens(files, vocabulary, directory);
   const backend = await makeBackend(files, special, directory);
-  return makeTokenizer(backend, files, special, vocabulary, directory);
+  return makeTokenizer(backend, files, { special, vocabulary, directory, taken });
 }
+
+/** What came from another tokenizer. */
+type Taken = Pick<Tokenizer, 'templateFrom' | 'addedIds' | 'notes'>;
 
 /** All that is known of a tokenizer, beside its tokenizer.json, as transformers.js has it: in one configuration. */
 function configFor(files: TokenizerFiles, special: SpecialTokens): Record<string, unknown> {
@@ -111,13 +141,14 @@ interface WordCache {
   clear(): void;
 }
 
-function makeTokenizer(
-  backend: Backend,
-  files: TokenizerFiles,
-  special: SpecialTokens,
-  vocabulary: FullVocabulary,
-  directory: string,
-): Tokenizer {
+interface Settled {
+  readonly special: SpecialTokens;
+  readonly vocabulary: FullVocabulary;
+  readonly directory: string;
+  readonly taken?: Taken;
+}
+
+function makeTokenizer(backend: Backend, files: TokenizerFiles, { special, vocabulary, directory, taken }: Settled): Tokenizer {
   const decode = (ids: ArrayLike<number>, skip: boolean): string => {
     // a model's embedding may have more rows than the vocabulary has tokens; such ids stand for nothing
     const known = Array.from(ids).filter((id) => vocabulary.tokenOf(id) !== undefined);
@@ -167,7 +198,8 @@ function makeTokenizer(
     stopIds: special.stopIds,
     bosId: special.bosId,
     padId: special.padId,
-    notes: special.notes,
+    ...taken,
+    notes: [...special.notes, ...(taken?.notes ?? [])],
     get files() {
       return current.files;
     },

@@ -69,7 +69,11 @@ export interface Tokenizer {
   readonly padId: number;
   /** What was settled, for the caller to say once: "No PAD token; EOS ... stands in for it and is ...". */
   readonly notes: readonly string[];
-  /** The tokenizer's files by name, as they were when it was loaded, but for its chat template; written when a model is saved. */
+  /** The folder or Hub id of another tokenizer that its chat template was taken of, if it was. */
+  readonly templateFrom?: string;
+  /** Ids of the tokens that were added with that template, and of those that fill the vocabulary up. */
+  readonly addedIds?: readonly number[];
+  /** The tokenizer's files by name, as they were when it was loaded, but for what was changed of it since; written when a model is saved. */
   readonly files: ReadonlyMap<string, Uint8Array>;
   /** tokenizer.json and tokenizer_config.json of which transformers.js, which reads no others, makes the same tokenizer, chat template included. */
   filesForTransformersJs(): ReadonlyMap<string, Uint8Array>;

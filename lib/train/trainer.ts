@@ -461,8 +461,10 @@ export class SFTTrainer {
 
   /** All settings under their names in files. */
   private settings(): Record<string, unknown> {
-    const { adapter } = this.model;
-    return { ...toSnakeCase(this.config), ...(adapter && { peft_config: peftKeys(adapter.settings) }) };
+    const { adapter, tokenizer } = this.model;
+    const settings = { ...toSnakeCase(this.config), ...(adapter && { peft_config: peftKeys(adapter.settings) }) };
+    // another tokenizer's template came with the model
+    return { ...settings, chat_template_path: this.config.chatTemplatePath ?? tokenizer.templateFrom ?? null };
   }
 
   private describeRun(): Promise<RunRecord> {

@@ -22,4 +22,8 @@ test('chat_template_path of a recipe may name another tokenizer, whose template 
   assert.equal(readFileSync(path.join(folder, 'out', 'chat_template.jinja'), 'utf8'), template);
   const config = JSON.parse(readFileSync(path.join(folder, 'out', 'tokenizer_config.json'), 'utf8')) as { eos_token: string };
   assert.equal(config.eos_token, '<|im_end|>');
+  const { config: settings } = JSON.parse(readFileSync(path.join(folder, 'out', 'run.json'), 'utf8')) as {
+    config: Record<string, unknown>;
+  };
+  assert.equal(settings.chat_template_path, 'chat');
 });
