@@ -1,8 +1,8 @@
 /** Keys of `trl sft` beside the settings of training: which model and which data (TRL's ModelConfig, ScriptArguments, DatasetMixtureConfig). */
 import { UserError } from '../errors';
 import { showValue } from '../json';
-import type { LoraConfig } from '../model';
-import { choice, either, type Field, type FieldValue, flag, integer, number, optional, text } from '../train/fields';
+import { isTrainableTokens, type LoraConfig, type TrainableTokens } from '../model';
+import { choice, either, type Field, type FieldValue, flag, integer, number, optional, text, toTable } from '../train/fields';
 
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
@@ -32,6 +32,11 @@ export const scriptFields = {
   ),
   lora_modules_to_save: optional(
     either(text('', 'Modules that are trained whole and saved with the adapter, by the ends of their names.'), names()),
+  ),
+  trainable_token_indices: optional(
+    tokenIds(
+      'Ids of tokens whose rows of the embedding are trained and saved with the adapter, or such ids by module (own key, not in TRL).',
+    ),
   ),
   use_rslora: flag(false, 'Scale by lora_alpha / √lora_r instead.'),
   use_dora: flag(false, "DoRA: train the lengths of the adapted weights' rows on their own."),
@@ -119,7 +124,21 @@ export function peftConfigOf(script: ScriptArguments): LoraConfig | undefined {
   const targets = script.lora_target_modules;
   // as in TRL, a list of one is its entry, which may be all-linear or a pattern
   const targetModules = Array.isArray(targets) && targets.length === 1 ? targets[0] : (targets ?? undefined);
-  return script.use_peft ? { r, loraAlpha, loraDropout, useRslora, useDora, targetModules, modulesToSave } : undefined;
+  const trainableTokenIndices = script.trainable_token_indices ?? undefined;
+  const settings = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules, modulesToSave, trainableTokenIndices };
+  return script.use_peft ? settings : undefined;
+}
+
+/** Ids of tokens: a list, on the command line in words, or a table of such lists by the names of modules, also as JSON text. */
+function tokenIds(help: string): Field<TrainableTokens> {
+  const id = integer(0, { min: 0 }, '');
+  const readList = (value: unknown): unknown[] => [value].flat().map((item) => id.parse(item)?.value ?? item);
+  const parse = (value: unknown) => {
+    const table = Array.isArray(value) ? undefined : toTable(value);
+    const read = table ? Object.fromEntries(Object.entries(table).map(([name, list]) => [name, readList(list)])) : readList(value);
+    return isTrainableTokens(read) ? { value: read } : undefined;
+  };
+  return { default: [], help, range: 'a list of ids of tokens, or a table of such lists by the names of modules', parse };
 }
 
 /** A list of names. */

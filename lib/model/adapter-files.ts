@@ -5,6 +5,8 @@ import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { readJson } from '../files';
 import { isObject, showValue } from '../json';
+import { rowsOfAdapter, tablesIn, takeTables } from './adapter-tables';
+import type { Parameter } from './layers';
 import {
   type AdapterBase,
   declareLayer,
@@ -18,6 +20,7 @@ import {
 } from './lora';
 import { oldNameOf, partsToTrain, tiedCopyOf } from './modules-to-save';
 import { openSafetensors, readInto, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
+import { checkTokens, isTrainableTokens, rowsToTrain } from './trainable-tokens';
 import type { CausalLM, SavedDtype } from './types';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
@@ -58,6 +61,7 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
     target_modules: targets,
     modules_to_save: modules,
     ensure_weight_tying: ensureWeightTying = false,
+    trainable_token_indices: tokens,
     ...others
   } = rest;
   const refuse = (key: string, value: unknown, range: string): never => {
@@ -77,8 +81,14 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
   const modulesToSave = modules ?? [];
   if (!isListOfNames(modulesToSave)) refuse('modules_to_save', modules, 'a list of names');
   if (typeof ensureWeightTying !== 'boolean') refuse('ensure_weight_tying', ensureWeightTying, 'true or false');
+  const trainableTokenIndices = tokens ?? undefined;
+  if (trainableTokenIndices !== undefined && !isTrainableTokens(trainableTokenIndices))
+    refuse('trainable_token_indices', tokens, 'a list of ids, or such lists by the names of modules');
   refuseOtherKinds(others, refuse);
-  const made = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets, modulesToSave, ensureWeightTying };
+  const made = {
+    ...{ r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets, modulesToSave, ensureWeightTying },
+    trainableTokenIndices,
+  };
   const settings = made as unknown as LoraSettings;
   return { file, settings, base: { name: base as string, revision: typeof revision === 'string' ? revision : undefined } };
 }
@@ -108,21 +118,36 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
   try {
     const layers = layersIn(file, model, settings);
     const names = layers.map(({ linear }) => linear.name);
+    checkTokens(model, settings);
     const modules = partsToTrain(model, settings, names);
     const saved = modulesIn(file, modules);
-    const matrices = layers.flatMap(partsOf);
-    refuseUnknown(file, new Set([...[...matrices, ...saved].map(({ name }) => name), ...tiedCopyOf(model, modules).keys()]));
+    const rows = rowsToTrain(model, settings);
+    const matrices = [...layers.flatMap(partsOf), ...rows.map(({ values }) => values as unknown as Parameter)];
     try {
+      for (const { values } of rows) checkTensor(file, values.name, values.shape);
+      const known = new Set([...[...matrices, ...saved].map(({ name }) => name), ...tiedCopyOf(model, modules).keys()]);
+      const tables = tablesIn(file, model, known);
+      refuseUnknown(file, new Set([...known, ...tables]));
       for (const matrix of matrices) matrix.fill(await file.read(matrix.name));
       for (const { name, variable } of saved) await readInto(variable, file, name);
+      const changed = await takeTables(file, model, tables, rows);
+      model.adapter = new LoraAdapter(settingsFor(settings, layers, model), layers, changed ? null : base, modules, rows);
     } catch (error) {
-      for (const matrix of matrices) matrix.dispose();
+      for (const part of [...matrices, ...rows]) part.dispose();
       throw error;
     }
-    model.adapter = new LoraAdapter(settingsFor(settings, layers, model), layers, base, modules);
   } finally {
     await file.close();
   }
+}
+
+/**
+ * How many rows embedding and head have in the model that the adapter of a folder was trained in.
+ * @param base rows of the base model
+ * @param tokens of the folder's own tokenizer; undefined where it has none
+ */
+export function rowsFor(directory: string, config: AdapterConfig, sizes: { base: number; tokens?: number }): Promise<number> {
+  return rowsOfAdapter(weightsIn(directory), config, sizes);
 }
 
 function weightsIn(directory: string): string {

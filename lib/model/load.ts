@@ -7,13 +7,12 @@ import { UserError } from '../errors';
 import { isFolder, readBytes, readJson, realPath } from '../files';
 import { isObject } from '../json';
 import { createRandom } from '../random';
-import { loadTokenizer } from '../text';
-import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig } from './adapter-files';
+import { loadTokenizer, type Tokenizer } from '../text';
+import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig, rowsFor } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import type { Decoder } from './decoder';
 import { architectureOf, buildModel, namesOf } from './families';
 import type { Parameter } from './layers';
-import { refuseNewTokens } from './lora';
 import { EMBEDDING, HEAD, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
@@ -62,9 +61,11 @@ async function loadWithAdapter(directory: string, source: string, config: Adapte
       `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,
     );
   const hasTokenizer = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(path.join(directory, name)));
-  const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder }, options);
+  const rows = (base: number, { vocabSize }: Tokenizer) =>
+    rowsFor(directory, config, { base, tokens: hasTokenizer ? vocabSize : undefined });
+  const model = await loadWhole(folder, { source, tokenizer: hasTokenizer ? directory : folder, rows }, options);
   try {
-    refuseNewTokens(model);
+    refuseNewTokens(model, config);
     await attachAdapter(model, directory, config, { ...config.base, name: base });
     return model;
   } catch (error) {
@@ -73,25 +74,46 @@ async function loadWithAdapter(directory: string, source: string, config: Adapte
   }
 }
 
+/** An adapter was trained for the tokens that it knows. */
+function refuseNewTokens({ tokenizer: { addedIds = [], templateFrom } }: CausalLM, { file }: AdapterConfig): void {
+  if (addedIds.length === 0) return;
+  throw new UserError(
+    `The chat template of ${templateFrom} brings ${addedIds.length} new tokens, which the adapter of ${file} has no rows for; merge it ` +
+      '(mergeAdapter, or tunebook merge), and take the template of the other model as you load what was saved.',
+  );
+}
+
 /** Where an adapter's base is: a path counts from where the program runs, or else from the adapter. */
 function baseFolder({ base }: AdapterConfig, directory: string): string {
   const beside = path.resolve(directory, base.name);
   return !existsSync(base.name) && existsSync(beside) ? beside : base.name;
 }
 
-/** @param names what the model is called, by which revision it was asked for, and the folder of its tokenizer */
+interface Names {
+  /** What the model is called. */
+  source: string;
+  /** By which revision it was asked for. */
+  revision?: string;
+  /** The folder of its tokenizer. */
+  tokenizer: string;
+  /** How many rows embedding and head are to have, where that is not for the checkpoint to say. @param base how many it has */
+  rows?: (base: number, tokenizer: Tokenizer) => Promise<number>;
+}
+
 async function loadWhole(
   directory: string,
-  { source, revision, tokenizer: place }: { source: string; revision?: string; tokenizer: string },
+  { source, revision, tokenizer: place, rows }: Names,
   { onProgress, eosToken, chatTemplateFrom, loadIn4bit = false }: LoadOptions,
 ): Promise<Decoder> {
   const written = readConfigFile(directory);
   architectureOf(written);
   const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom });
-  const endsOtherwise = eosToken !== undefined || chatTemplateFrom !== undefined;
+  // an adapter may have been trained to end its texts otherwise than its base model does
+  const endsOtherwise = (place !== directory && !endsWith(written, tokenizer)) || eosToken !== undefined || chatTemplateFrom !== undefined;
   const ended = endsOtherwise ? new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place) : written;
-  // the other tokenizer's tokens come with rows of the embedding
-  const reader = chatTemplateFrom === undefined ? ended : withRows(ended, tokenizer.vocabSize);
+  const base = written.count('vocab_size');
+  // another tokenizer's tokens come with their rows
+  const reader = withRows(ended, rows ? await rows(base, tokenizer) : chatTemplateFrom === undefined ? base : tokenizer.vocabSize);
   const generationConfig = readGenerationConfig(directory, endsOtherwise ? tokenizer.stopIds : undefined);
   const origin = { tokenizer, source, revision, directory, generationConfig };
   const files: SafetensorsFile[] = [];
@@ -110,13 +132,19 @@ async function loadWhole(
   }
 }
 
-/** generation_config.json as it is, where there is one. @param stopIds the ids at which a text now ends, if others than it says */
+function endsWith(reader: ConfigReader, { eosId }: Tokenizer): boolean {
+  return [reader.get('eos_token_id')].flat().includes(eosId);
+}
+
+/** generation_config.json as it is, where there is one. @param stopIds ids at which a text now ends, if others than it says; it may say more */
 function readGenerationConfig(directory: string, stopIds: readonly number[] | undefined): Uint8Array | undefined {
   const file = path.join(directory, GENERATION_CONFIG);
   const found = existsSync(file);
   if (stopIds === undefined) return found ? readBytes(file) : undefined;
-  const json = found ? readJson(file) : {};
-  return Buffer.from(`${JSON.stringify({ ...(isObject(json) && json), eos_token_id: stopIds }, null, 2)}\n`);
+  const read = found ? readJson(file) : {};
+  const json = isObject(read) ? read : {};
+  const ids = new Set([...stopIds, ...[json.eos_token_id ?? []].flat()]);
+  return Buffer.from(`${JSON.stringify({ ...json, eos_token_id: [...ids] }, null, 2)}\n`);
 }
 
 /**

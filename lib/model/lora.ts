@@ -13,6 +13,7 @@ import { RowNorms } from './dora';
 import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
 import { checkModules, isTrainedWhole, type ModulesToSave, PEFT_PREFIX, partsToTrain } from './modules-to-save';
+import { checkTokens, isTrainableTokens, rowsToTrain, type TrainableTokens, type TrainedRows } from './trainable-tokens';
 import type { CausalLM } from './types';
 
 /** What an adapter is made like, under PEFT's names. */
@@ -35,6 +36,12 @@ export interface LoraConfig {
   /** Modules that are trained whole and saved with the adapter, by names or their ends (`['embed_tokens', 'lm_head']`). Default: none. */
   modulesToSave?: readonly string[];
   /**
+   * Ids of tokens whose rows of the embedding are trained and saved with the adapter, or such ids by module
+   * (`{ embed_tokens: [5, 6], lm_head: [5, 6] }`). Where the output head is the embedding, the rows are its own, too. Default: none; the trainer
+   * adds those of tokens that came with a chat template, and an output head of its own to the modules to save, as TRL's does.
+   */
+  trainableTokenIndices?: TrainableTokens;
+  /**
    * Where the output head is the embedding, and one of them is among the modules: whether they stay one. Default false, as in PEFT: the one
    * that is named is trained, and the other stays as it is.
    */
@@ -49,6 +56,7 @@ export interface LoraSettings extends ModulesToSave {
   readonly useRslora: boolean;
   readonly loraDropout: number;
   readonly useDora: boolean;
+  readonly trainableTokenIndices?: TrainableTokens;
 }
 
 /** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING). */
@@ -93,15 +101,18 @@ export class LoraAdapter {
    * @param layers with values; the adapter owns them from now on
    * @param base null where no checkpoint has the weights that it belongs to
    * @param modules parameters of the model that are trained and saved with it (modules-to-save.ts); they stay the model's
+   * @param rows of the model's tables, with values (trainable-tokens.ts); the adapter owns them from now on
    */
   constructor(
     readonly settings: LoraSettings,
     readonly layers: readonly LoraLayer[],
     readonly base: AdapterBase | null,
     modules: ReadonlyMap<string, tf.Variable>,
+    private readonly rows: readonly TrainedRows[],
   ) {
     const matrices = layers.flatMap(partsOf).map(({ name, value }): [string, tf.Variable] => [name, value]);
-    this.parameters = new Map([...matrices, ...modules]);
+    const ofTables = rows.map(({ values: { name, value } }): [string, tf.Variable] => [name, value as tf.Variable]);
+    this.parameters = new Map([...matrices, ...modules, ...ofTables]);
     // a tensor, fed once for all layers: a number would be another feed of the graph for each
     this.scaling = tf.keep(tf.scalar(scalingOf(settings)));
     const { scaling } = this;
@@ -111,7 +122,13 @@ export class LoraAdapter {
 
   /** Gets ready to compute with the matrices as they are now: before a pass, outside of what its gradient is taken of. */
   prepare(): void {
+    for (const rows of this.rows) rows.write();
     for (const norms of this.norms) norms.refresh();
+  }
+
+  /** Which variable the model computes with in the place of each parameter, where that is another one: the table of trained rows. */
+  get tables(): ReadonlyMap<string, TrainedRows> {
+    return new Map(this.rows.map((rows) => [rows.values.name, rows]));
   }
 
   /** Makes the lengths those of the weights, so that a fresh adapter changes nothing. */
@@ -164,7 +181,7 @@ export class LoraAdapter {
       layer.linear.adapter = undefined;
       for (const part of partsOf(layer)) part.dispose();
     }
-    for (const norms of this.norms) norms.dispose();
+    for (const part of [...this.norms, ...this.rows]) part.dispose();
     this.scaling.dispose();
   }
 }
@@ -175,7 +192,7 @@ function scalingOf({ r, loraAlpha, useRslora }: LoraSettings): number {
 
 /** The settings under PEFT's keys. A plain name is written as a list: PEFT takes every text for a pattern of whole names. */
 export function peftKeys({ targetModules, ...settings }: LoraSettings): Record<string, unknown> {
-  const { r, loraAlpha, loraDropout, useRslora, useDora, modulesToSave, ensureWeightTying } = settings;
+  const { r, loraAlpha, loraDropout, useRslora, useDora, modulesToSave, ensureWeightTying, trainableTokenIndices } = settings;
   const targets = isPlainName(targetModules) ? [targetModules] : targetModules;
   return {
     ...{ r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, target_modules: targets },
@@ -183,6 +200,7 @@ export function peftKeys({ targetModules, ...settings }: LoraSettings): Record<s
     ...(useDora && { use_dora: true }),
     ...(modulesToSave.length > 0 && { modules_to_save: modulesToSave }),
     ...(ensureWeightTying && { ensure_weight_tying: true }),
+    ...(trainableTokenIndices && { trainable_token_indices: trainableTokenIndices }),
   };
 }
 
@@ -216,9 +234,9 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
         '(mergeAdapter(model), or tunebook merge).',
     );
   }
-  refuseNewTokens(model);
   const asked = settle(config, model);
   checkModules(model, asked);
+  checkTokens(model, asked);
   const targets = targetsOf(asked, model);
   const settings = { ...asked, targetModules: namesOf(asked.targetModules, targets) };
   const modules = partsToTrain(
@@ -235,18 +253,11 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
     layer.magnitude?.fill(new Float32Array(layer.magnitude.shape[0]));
     return layer;
   });
-  model.adapter = new LoraAdapter(settings, layers, baseOf(model), modules);
+  const rows = rowsToTrain(model, settings);
+  for (const each of rows) each.start();
+  model.adapter = new LoraAdapter(settings, layers, baseOf(model), modules, rows);
   model.adapter.startLengths();
   return model.adapter;
-}
-
-/** Tokens of which only an adapter's training would know are lost where it is loaded beside its base model. */
-export function refuseNewTokens({ tokenizer }: CausalLM): void {
-  if (!tokenizer.addedIds?.length) return;
-  throw new UserError(
-    `The vocabulary of the model has ${tokenizer.addedIds.length} new tokens with the chat template of ${tokenizer.templateFrom}, whose rows an adapter ` +
-      'does not hold; save the model, load it again, and train the adapter with modulesToSave (in a recipe lora_modules_to_save) beside it.',
-  );
 }
 
 /**
@@ -276,14 +287,14 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
   const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, modulesToSave = [], ...rest } = config;
-  const { targetModules: targets, ensureWeightTying = false, ...others } = rest;
+  const { targetModules: targets, ensureWeightTying = false, trainableTokenIndices, ...others } = rest;
   const targetModules = targets ?? USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES;
   // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
   const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
   if (other !== undefined)
     throw new UserError(
-      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora, loraDropout, useDora, modulesToSave ` +
-        'and ensureWeightTying, and no other kinds of LoRA.',
+      `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora, loraDropout, useDora, modulesToSave, ` +
+        'trainableTokenIndices and ensureWeightTying, and no other kinds of LoRA.',
     );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
@@ -299,7 +310,9 @@ function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSe
     refuse('targetModules', targetModules, "names of linear layers such as ['q_proj', 'v_proj'], or 'all-linear'");
   if (!isListOfNames(modulesToSave)) refuse('modulesToSave', modulesToSave, "names of modules such as ['embed_tokens', 'lm_head']");
   if (typeof ensureWeightTying !== 'boolean') refuse('ensureWeightTying', ensureWeightTying, 'true or false');
-  return { r, loraAlpha, useRslora, loraDropout, useDora, targetModules, modulesToSave, ensureWeightTying };
+  if (trainableTokenIndices !== undefined && !isTrainableTokens(trainableTokenIndices))
+    refuse('trainableTokenIndices', trainableTokenIndices, 'ids of tokens such as [5, 6], or such lists by the names of modules');
+  return { r, loraAlpha, useRslora, loraDropout, useDora, targetModules, modulesToSave, ensureWeightTying, trainableTokenIndices };
 }
 
 export function isListOfNames(value: unknown): value is string[] {

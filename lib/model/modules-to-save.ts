@@ -21,9 +21,9 @@ export interface ModulesToSave {
 /** Before every name in PEFT's files. */
 export const PEFT_PREFIX = 'base_model.model.';
 
-const HEAD = 'lm_head';
+export const HEAD = 'lm_head';
 /** GPT-NeoX's in its checkpoints; transformers has come to call it as all others. */
-const OLD_HEAD = 'embed_out';
+export const OLD_HEAD = 'embed_out';
 
 /**
  * Gets a model ready to train modules of it: where embedding and head are one and are to part, they do.
@@ -80,7 +80,7 @@ export function isTrainedWhole(layer: string, { modulesToSave }: ModulesToSave):
 }
 
 /** As PEFT matches them: a module is meant when its name, or that of one around it, ends with what is named. */
-function isMeant(module: string, names: readonly string[]): boolean {
+export function isMeant(module: string, names: readonly string[]): boolean {
   const parts = module.split('.');
   const around = parts.map((_, i) => parts.slice(0, i + 1).join('.'));
   return around.some((name) => names.some((end) => name.endsWith(end)));

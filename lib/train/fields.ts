@@ -132,7 +132,8 @@ function toNumber(value: unknown): number {
   return typeof value === 'string' && value.trim() !== '' ? Number(value.replace(/(?<=\d)_(?=\d)/g, '')) : Number.NaN;
 }
 
-function toTable(value: unknown): object | undefined {
+/** A table, also as JSON text; undefined where it is something else. */
+export function toTable(value: unknown): object | undefined {
   if (value === null || value === undefined) return {};
   if (typeof value === 'string') {
     try {

@@ -218,9 +218,10 @@ function recordBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, los
   const trained = trainedParameters(model);
   const { value, grads } = tf.variableGrads(() => lossFrom(model.hiddenStates(row.batch, row.predictors)), [...trained.values()]);
   value.dispose();
+  const add = adderTo(sums, model);
   for (const [name, variable] of trained) {
     const gradient = grads[variable.name];
-    if (gradient) sums.add(name, gradient);
+    if (gradient) add(name, gradient);
   }
 }
 
@@ -228,10 +229,19 @@ function checkpointedBackward(model: CausalLM, row: DeviceRow, sums: GradientSum
   tf.tidy(() => {
     const { embed, layers, finish } = model.stages(packedPass(row.batch, carryOnly(row.predictors, model.config)));
     const last = (x: tf.Tensor2D) => lossFrom(finish(x));
-    checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), (name, gradient) => sums.add(name, gradient));
+    checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), adderTo(sums, model));
   });
 }
 
+/** What the model computes with of all that is trained, by the names of what is trained: of some rows of a table it is the table. */
 function trainedParameters(model: CausalLM): Map<string, tf.Variable> {
-  return new Map([...ownWeights(model)].filter(([, variable]) => variable.trainable));
+  const tables = model.adapter?.tables;
+  const trained = [...ownWeights(model)].filter(([, variable]) => variable.trainable);
+  return new Map(trained.map(([name, variable]) => [name, tables?.get(name)?.table ?? variable]));
+}
+
+/** Adds the gradient of what the model computes with to the sum of what is trained. */
+function adderTo(sums: GradientSums, { adapter }: CausalLM): (name: string, gradient: tf.Tensor) => void {
+  const tables = adapter?.tables;
+  return (name, gradient) => sums.add(name, tables?.get(name)?.gradientOf(gradient) ?? gradient);
 }

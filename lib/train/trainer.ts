@@ -10,9 +10,9 @@ import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { addAdapter, type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
-import { checkTrainable } from '../model/four-bits';
+import { type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
 import { readTemplateFile } from '../text';
+import { startAdapter } from './adapter';
 import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
@@ -91,8 +91,7 @@ export class SFTTrainer {
     const chatTemplate = chatTemplatePath === null ? undefined : readTemplateFile(chatTemplatePath);
     this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate });
     // last: what refuses the run leaves the model as it was
-    if (options.peftConfig) addAdapter(this.model, options.peftConfig, { seed: this.config.seed });
-    checkTrainable(this.model);
+    notes.push(...startAdapter(this.model, options.peftConfig, this.config.seed));
     if (chatTemplate !== undefined) this.model.tokenizer.useChatTemplate(chatTemplate);
     this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model), ...targetNotes(this.model)];
     this.callbacks = this.makeCallbacks();

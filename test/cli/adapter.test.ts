@@ -56,6 +56,12 @@ test('flags name the layers in words or all of them; a full run into the same fo
   assert.match(readFileSync(path.join(folder, 'out', 'adapter_config.json'), 'utf8'), /"use_dora": true/);
   await tunebookJson([...common, '--use_peft', '--lora_modules_to_save', 'norm', 'lm_head'], { cwd: folder });
   assert.deepEqual(configOf().modules_to_save, ['norm', 'lm_head']);
+  const tokens = () => (configOf() as { trainable_token_indices?: unknown }).trainable_token_indices;
+  await tunebookJson([...common, '--use_peft', '--trainable_token_indices', '5', '1_000'], { cwd: folder });
+  assert.deepEqual(tokens(), [5, 1000]);
+  const withTable = put(folder, 'tokens.yaml', 'use_peft: true\ntrainable_token_indices:\n  embed_tokens: [5, 6]\n  lm_head: [7]\n');
+  await tunebookJson([...common, '--config', withTable], { cwd: folder });
+  assert.deepEqual(tokens(), { embed_tokens: [5, 6], lm_head: [7] });
   await tunebookJson(common, { cwd: folder });
   const files = readdirSync(path.join(folder, 'out'));
   assert.ok(files.includes('model.safetensors') && !files.some((name) => name.startsWith('adapter_')), files.join());
@@ -69,6 +75,12 @@ describe('refused in one sentence:', () => {
     await refuses([...sft, '--lora_r', '0'], /lora_r is "0", but must be a whole number, at least 1/, { cwd });
     await refuses([...sft, '--use_dora', 'maybe'], /use_dora is "maybe", but must be/, { cwd });
     await refuses([...sft, '--lora_modules_to_save', 'lm_haed'], /name "lm_haed", which the model does not have; it has .*lm_head/, {
+      cwd,
+    });
+    await refuses([...sft, '--trainable_token_indices', '5', 'x'], /trainable_token_indices is \["5","x"\], but must be a list of ids/, {
+      cwd,
+    });
+    await refuses([...sft, '--trainable_token_indices', '1024'], /of embed_tokens, hold 1024, but the rows of .* have the ids 0 to 1023/, {
       cwd,
     });
     await refuses([...sft, '--lora_target_parameters', 'x'], /lora_target_parameters is "x", but only linear layers/, { cwd });

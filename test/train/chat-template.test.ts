@@ -7,7 +7,7 @@ import { useDevice } from '../../lib/engine';
 import { exportModel, loadModel, saveModel } from '../../lib/model';
 import { formatExample, loadTokenizer } from '../../lib/text';
 import { SFTTrainer } from '../../lib/train';
-import { golden, readJsonFile, rows, short, temporaryFolder, tinyModel } from './support';
+import { conversations, golden, readJsonFile, short, temporaryFolder, tinyModel } from './support';
 
 before(async () => {
   await useDevice('cpu');
@@ -78,12 +78,6 @@ const TRL = [
 test("with the chat template and the EOS token of another tokenizer training takes TRL's steps", async (t) => {
   const model = await loadModel(path.join(golden, 'llama', 'model'), { chatTemplateFrom: chatTokenizer(t) });
   t.after(() => model.dispose());
-  const conversations = rows.slice(0, 8).map(({ instruction, output }) => ({
-    messages: [
-      { role: 'user', content: instruction },
-      { role: 'assistant', content: output },
-    ],
-  }));
   const config = {
     ...{ maxSteps: 3, perDeviceTrainBatchSize: 2, learningRate: 1e-3, lrSchedulerType: 'constant' as const },
     ...{ trainSamplingStrategy: 'sequential' as const, loggingSteps: 1, disableTqdm: true },

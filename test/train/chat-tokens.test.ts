@@ -5,11 +5,11 @@ import * as path from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
-import { addAdapter, type CausalLM, exportModel, generate, loadModel, saveModel } from '../../lib/model';
+import { type CausalLM, exportModel, generate, loadModel, saveModel } from '../../lib/model';
 import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import type { Tokenizer } from '../../lib/text';
 import { SFTTrainer } from '../../lib/train';
-import { fixtures, golden, readJsonFile, rows, short, temporaryFolder } from './support';
+import { conversations, fixtures, golden, readJsonFile, short, temporaryFolder } from './support';
 
 before(async () => {
   await useDevice('cpu');
@@ -73,13 +73,6 @@ async function load(t: TestContext, folder: string, chatTemplateFrom?: string): 
   t.after(() => model.dispose());
   return model;
 }
-
-const conversations = rows.slice(0, 8).map(({ instruction, output }) => ({
-  messages: [
-    { role: 'user', content: instruction },
-    { role: 'assistant', content: output },
-  ],
-}));
 
 const threeSteps = {
   ...{ maxSteps: 3, perDeviceTrainBatchSize: 2, learningRate: 1e-3, lrSchedulerType: 'constant' as const },
@@ -190,14 +183,6 @@ test('a run is resumed, generates, is exported, and its run.json says whose temp
   assert.equal(await generate(checkpoint, prompt, { maxNewTokens: 8 }), text);
   await exportModel(model, path.join(folder, 'exported'), { dtypes: ['fp32'] });
   assert.equal(readJsonFile<{ vocab_size: number }>(folder, 'exported', 'config.json').vocab_size, 1088);
-});
-
-test('an adapter is refused for now, since it would not hold the new rows', async (t) => {
-  const model = await load(t, goldenModel('llama'), chat);
-  assert.throws(
-    () => addAdapter(model, {}, { seed: 1 }),
-    /has 64 new tokens with the chat template of .*chat-tokens, whose rows an adapter does not/,
-  );
 });
 
 test('nothing is left behind', async () => {

@@ -25,6 +25,14 @@ export function readJsonFile<T>(...names: string[]): T {
 /** The golden training rows. */
 export const rows = readJsonFile<AlpacaExample[]>(golden, 'rows.json');
 
+/** The first of them as conversations. */
+export const conversations = rows.slice(0, 8).map(({ instruction, output }) => ({
+  messages: [
+    { role: 'user', content: instruction },
+    { role: 'assistant', content: output },
+  ],
+}));
+
 /** The ids that the golden forward pass of a family reads. */
 export const goldenIds = (family: string): number[] => readJsonFile<{ input_ids: number[] }>(golden, family, 'forward.json').input_ids;
 
