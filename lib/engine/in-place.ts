@@ -71,6 +71,27 @@ function assignZeros(variable: tf.Variable): void {
   fresh.dispose();
 }
 
+/**
+ * Replaces rows of a table, in place where that is possible.
+ * @param table [rows, features]
+ * @param values [ids, features]
+ * @param ids of the rows; of one that is there twice the last values count
+ */
+export function setRows(table: tf.Variable, values: tf.Variable, ids: readonly number[]): void {
+  const backend = ortBackend();
+  const [rows, features] = table.shape;
+  if (backend?.worksOnHost) {
+    const given = backend.hostData(values.dataId) as Float32Array;
+    const data = writableData(backend, table);
+    for (const [i, id] of ids.entries()) data.set(given.subarray(i * features, (i + 1) * features), id * features);
+    return;
+  }
+  const sources = Int32Array.from({ length: rows }, (_, row) => row);
+  for (const [i, id] of ids.entries()) sources[id] = rows + i;
+  tf.tidy(() => table.assign(tf.gather(tf.concat([table, values] as tf.Tensor[]), tf.tensor1d(sources, 'int32'))));
+  backend?.flush();
+}
+
 /** One parameter's part in an update: its weights, the moments of their shape, and their gradient. */
 export interface AdamWUpdate {
   parameter: tf.Variable;

@@ -13,7 +13,7 @@ import { ConfigReader, GENERATION_CONFIG } from './config';
 import type { Decoder } from './decoder';
 import { architectureOf, buildModel, namesOf } from './families';
 import type { Parameter } from './layers';
-import { EMBEDDING, HEAD, isVocabularyTable, resizeTable, withRows } from './resize';
+import { EMBEDDING_NAME, HEAD_NAME, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
 
@@ -152,7 +152,7 @@ function readGenerationConfig(directory: string, stopIds: readonly number[] | un
  * configuration says that it is the embedding (adapters that were merged with a head of their own leave such checkpoints).
  */
 async function haveOwnHead(files: readonly SafetensorsFile[]): Promise<boolean> {
-  const [head, embedding] = [HEAD, EMBEDDING].map((pattern) => findByName(pattern, files));
+  const [head, embedding] = [HEAD_NAME, EMBEDDING_NAME].map((pattern) => findByName(pattern, files));
   if (!head || !embedding) return false;
   const [a, b] = [await head.file.read(head.name), await embedding.file.read(embedding.name)];
   return a.length !== b.length || a.some((x, i) => x !== b[i]);
@@ -285,12 +285,12 @@ function findTensor(parameter: Parameter, names: readonly string[], files: reado
 
 /** Where the embedding is the head too, a checkpoint may hold it under the head's name alone. */
 function findTied(parameter: Parameter, model: Decoder, files: readonly SafetensorsFile[]): Place | undefined {
-  const found = model.config.tieWordEmbeddings && EMBEDDING.test(parameter.name) ? findByName(HEAD, files) : undefined;
+  const found = model.config.tieWordEmbeddings && EMBEDDING_NAME.test(parameter.name) ? findByName(HEAD_NAME, files) : undefined;
   return found && { parameter, ...found };
 }
 
 function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], used: ReadonlySet<string>): void {
-  const isHead = (name: string) => model.config.tieWordEmbeddings && HEAD.test(name);
+  const isHead = (name: string) => model.config.tieWordEmbeddings && HEAD_NAME.test(name);
   for (const { file, tensors } of files) {
     const unknown = [...tensors.keys()].filter((name) => !used.has(name) && !HARMLESS.test(name) && !isHead(name));
     if (unknown.length > 0) {

@@ -3,13 +3,13 @@ import { createRandom } from '../random';
 import { ConfigReader } from './config';
 
 /** Names of the output head's matrix. */
-export const HEAD = /^(?:lm_head|embed_out)\.weight$/;
+export const HEAD_NAME = /^(?:lm_head|embed_out)\.weight$/;
 /** Names of the table that tokens are looked up in. */
-export const EMBEDDING = /(?:^|\.)(?:embed_tokens|embed_in)\.weight$/;
+export const EMBEDDING_NAME = /(?:^|\.)(?:embed_tokens|embed_in)\.weight$/;
 
 /** Whether a parameter has a row for each token. */
 export function isVocabularyTable(name: string): boolean {
-  return HEAD.test(name) || EMBEDDING.test(name);
+  return HEAD_NAME.test(name) || EMBEDDING_NAME.test(name);
 }
 
 /** The configuration of the same model with so many rows. The token whose row is not trained stays the same one, as long as it has a row. */

@@ -7,7 +7,7 @@
  * those of new tokens may begin otherwise each time that a model is given them.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, embedding, versionsOf } from '../engine';
+import { computeRecorded, embedding, setRows, versionsOf } from '../engine';
 import { UserError } from '../errors';
 import { isObject, showValue } from '../json';
 import { Parameter } from './layers';
@@ -24,8 +24,6 @@ export class TrainedRows {
   private readonly places: tf.Tensor1D;
   /** Says which values are in the table. */
   private written?: unknown;
-  /** [rows of the table]: for each the row of table and values, one behind the other, that it is to be. */
-  private sources?: tf.Tensor1D;
 
   /**
    * @param table of the model, which stays its owner
@@ -56,17 +54,7 @@ export class TrainedRows {
     const now = versionsOf([value]) ?? value.dataId;
     if (now === this.written) return;
     this.written = now;
-    this.sources ??= tf.keep(tf.tensor1d(this.sourceOfRows(), 'int32'));
-    const { table, sources } = this;
-    tf.tidy(() => table.assign(embedding(tf.concat([table as tf.Tensor2D, value as tf.Tensor2D]), sources)));
-    computeRecorded();
-  }
-
-  private sourceOfRows(): Int32Array {
-    const rows = this.table.shape[0];
-    const sources = Int32Array.from({ length: rows }, (_, row) => row);
-    for (const [place, id] of this.ids.entries()) sources[id] = rows + place;
-    return sources;
+    setRows(this.table, value as tf.Variable, this.ids);
   }
 
   /** Their gradient, of the table's, which is used up. */
@@ -78,8 +66,7 @@ export class TrainedRows {
 
   dispose(): void {
     this.values.dispose();
-    tf.dispose([this.places, ...(this.sources ? [this.sources] : [])]);
-    this.sources = undefined;
+    this.places.dispose();
   }
 }
 
