@@ -133,11 +133,11 @@ export const FIELDS = {
   paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
   /** Pack the evaluation examples too; null: as packing. */
   evalPacking: optional(flag(true, 'Pack the evaluation examples too; null: as packing.')),
-  /** File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it. */
+  /** File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it, whose tokens come along. */
   chatTemplatePath: optional(
     text(
       '',
-      "File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it.",
+      "File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it, whose tokens come along.",
     ),
   ),
   /** Shuffle the training examples once before everything else. */
