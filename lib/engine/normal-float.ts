@@ -9,7 +9,13 @@ import { ortBackend } from './device';
 import { NF4, NF4_BLOCK } from './nf4';
 
 /** Where the next value is the nearer one. */
-const MIDDLES = NF4.slice(1).map((value, i) => (value + NF4[i]) / 2);
+const MIDDLES = Float64Array.from([...NF4.slice(1).map((value, i) => (value + NF4[i]) / 2), Infinity]);
+
+/** So many steps from -1 to 1, none of which has two of those places in it. */
+const STEPS = 64;
+
+/** The value that is nearest to where each step begins. */
+const FIRST_CODES = Uint8Array.from({ length: STEPS + 1 }, (_, step) => MIDDLES.findIndex((middle) => (2 * step) / STEPS - 1 <= middle));
 
 /** A matrix in 4 bits. */
 export interface NormalFloatMatrix {
@@ -58,11 +64,10 @@ function seenAs(element: 'uint8' | 'uint16', words: Int32Array): tf.Tensor1D | u
   return tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor1D;
 }
 
-/** Which of the values is nearest. */
+/** Which of the values is nearest to a share of the largest magnitude. */
 function codeOf(share: number): number {
-  let code = 0;
-  for (let step = 8; step > 0; step >>= 1) if (share > MIDDLES[code + step - 1]) code += step;
-  return code;
+  const code = FIRST_CODES[((share + 1) * (STEPS / 2)) | 0];
+  return share > MIDDLES[code] ? code + 1 : code;
 }
 
 export function disposeNormalFloat({ codes, fours, scales }: NormalFloatMatrix): void {
