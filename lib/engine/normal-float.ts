@@ -51,17 +51,25 @@ export function normalFloatMatrix(data: Float32Array, shape: readonly [number, n
       bytes[i / 2] = (codeOf(Math.fround(data[i] * perLargest)) << 4) | codeOf(Math.fround(data[i + 1] * perLargest));
   }
   const words = new Int32Array(bytes.buffer);
-  const codes = seenAs('uint8', words) ?? tf.tensor1d(words, 'int32');
-  return { shape, codes, fours: seenAs('uint16', words), scales: tf.tensor1d(scales) };
+  return { shape, codes: sharing(words) ?? tf.tensor1d(words, 'int32'), fours: sharing(words), scales: tf.tensor1d(scales) };
 }
 
-/** A tensor over whole numbers of which ONNX Runtime sees the bits as smaller ones; undefined where it does not compute on the CPU. */
-function seenAs(element: 'uint8' | 'uint16', words: Int32Array): tf.Tensor1D | undefined {
+/** Another tensor over the same memory. */
+function sharing(words: Int32Array): tf.Tensor1D | undefined {
   const backend = ortBackend();
   if (!backend?.worksOnHost) return undefined;
   const info = backend.makeTensorInfo([words.length], 'int32', words);
-  backend.knownValue(info.dataId).element = element;
   return tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor1D;
+}
+
+/** The codes as ONNX Runtime reads them on the CPU: bytes, and 16 bits each; undefined on another device, or if it was so at first. */
+function bitsOf({ codes, fours }: NormalFloatMatrix): { codes: tf.Tensor1D; fours: tf.Tensor1D } | undefined {
+  const backend = ortBackend();
+  if (!fours || !backend?.worksOnHost) return undefined;
+  // each time: what was on another device in between comes back as whole numbers of 32 bits
+  backend.knownValue(codes.dataId).element = 'uint8';
+  backend.knownValue(fours.dataId).element = 'uint16';
+  return { codes, fours };
 }
 
 /** Which of the values is nearest to a share of the largest magnitude. */
@@ -88,19 +96,25 @@ export function normalFloatLinear(x: tf.Tensor2D, weight: NormalFloatMatrix): tf
 }
 
 /** The matrix in float32, as it was rounded: [rows, columns]. */
-export function fromNormalFloat({ shape, codes, fours, scales }: NormalFloatMatrix): tf.Tensor2D {
-  return fours ? run('FromNormalFloat', { fours, scales }, { shape }) : composed.fromNormalFloat(codes, scales, [...shape]);
+export function fromNormalFloat(weight: NormalFloatMatrix): tf.Tensor2D {
+  const { shape, codes, scales } = weight;
+  const bits = bitsOf(weight);
+  if (bits) return run('FromNormalFloat', { fours: bits.fours, scales }, { shape });
+  if (ortBackend()) return run('FromNormalFloatWords', { codes, scales }, { shape });
+  return composed.fromNormalFloat(codes, scales, [...shape]);
 }
 
 function forward(x: tf.Tensor2D, weight: NormalFloatMatrix): tf.Tensor2D {
-  const { shape, codes, fours, scales } = weight;
-  if (fours) return run('NormalFloatMatMul', { x, codes, fours, scales }, { shape });
+  const { shape, scales } = weight;
+  const bits = bitsOf(weight);
+  if (bits) return run('NormalFloatMatMul', { x, ...bits, scales }, { shape });
   return tf.tidy(() => tf.matMul(x, fromNormalFloat(weight), false, true));
 }
 
 function backward(dy: tf.Tensor2D, weight: NormalFloatMatrix): tf.Tensor2D {
-  const { shape, fours, scales } = weight;
-  if (fours) return run('NormalFloatMatMulGrad', { dy, fours, scales }, { shape });
+  const { shape, scales } = weight;
+  const bits = bitsOf(weight);
+  if (bits) return run('NormalFloatMatMulGrad', { dy, fours: bits.fours, scales }, { shape });
   return tf.tidy(() => tf.matMul(dy, fromNormalFloat(weight)));
 }
 

@@ -29,6 +29,8 @@ export interface GoldenOptions {
   adapter?: boolean;
   /** Share of the adapter's inputs that is dropped; the reference drops nothing. */
   loraDropout?: number;
+  /** Keeps the weights in 4 bits, which the reference does not. */
+  loadIn4bit?: boolean;
   /** Settings beside the reference's. */
   config?: Partial<SFTConfig>;
   onStep?: (model: CausalLM) => void;
@@ -38,10 +40,10 @@ export interface GoldenOptions {
 /** Scores the golden ids, then trains for a few steps. */
 export async function goldenRun(
   family: Family,
-  { steps = STEPS, adapter, loraDropout = 0, config, onStep, onNote }: GoldenOptions = {},
+  { steps = STEPS, adapter, loraDropout = 0, loadIn4bit, config, onStep, onNote }: GoldenOptions = {},
 ): Promise<GoldenRun> {
   const folder = path.join(projectRoot, 'test', 'golden', family);
-  const model = await loadModel(path.join(folder, 'model'));
+  const model = await loadModel(path.join(folder, 'model'), { loadIn4bit });
   const adapterFolder = path.join(folder, 'lora_init');
   if (adapter) {
     const { settings, ...found } = readAdapterConfig(adapterFolder) as AdapterConfig;

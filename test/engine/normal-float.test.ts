@@ -59,6 +59,35 @@ for (const device of ['cpu', 'plain tfjs'] as const) {
   });
 }
 
+describe('after the device is changed', () => {
+  after(() => engine.useDevice('cpu'));
+
+  const toCpu = () => engine.useDevice('cpu');
+  const toPlain = () => tf.setBackend('cpu');
+  for (const [first, ...others] of [
+    [toCpu, toPlain, toCpu],
+    [toPlain, toCpu],
+  ]) {
+    test(`a matrix that was rounded ${first === toCpu ? 'on the CPU' : 'in plain tfjs'} is the same, and so are product and gradient`, async () => {
+      await first();
+      const matrix = engine.normalFloatMatrix(Float32Array.from(reference.matrix), [4, 96]);
+      const expected = Float32Array.from(reference.rounded);
+      for (const to of [first, ...others]) {
+        await to();
+        tf.tidy(() => {
+          const whole = tf.tensor2d(expected, [4, 96]);
+          assert.deepEqual(engine.fromNormalFloat(matrix).dataSync(), expected);
+          const [x, dy] = [two(random([3, 96])), two(random([3, 4]))];
+          const gradient = tf.grad((x) => tf.sum(tf.mul(engine.normalFloatLinear(two(x), matrix), dy)))(x);
+          assertClose(engine.normalFloatLinear(x, matrix), engine.linear(x, whole), 1e-5, 'product');
+          assertClose(gradient, tf.matMul(dy, whole), 1e-5, 'gradient');
+        });
+      }
+      engine.disposeNormalFloat(matrix);
+    });
+  }
+});
+
 describe('where the number of tokens varies', () => {
   test('one graph serves all, also where a matrix has as many numbers', async () => {
     await engine.useDevice('cpu');

@@ -20,15 +20,15 @@ interface Variant {
   fp16?: boolean;
   adapter?: boolean;
   loraDropout?: number;
+  loadIn4bit?: boolean;
 }
 
-async function main(family: Family, steps: number, { fp16, adapter, loraDropout }: Variant): Promise<void> {
+async function main(family: Family, steps: number, { fp16, ...variant }: Variant): Promise<void> {
   const { float16 } = await useDevice('webgpu');
   const found: WebGpuRun = { nll: [], log: [], weightBytes: 0, memory: [], notes: [], float16 };
   const run = await goldenRun(family, {
     steps,
-    adapter,
-    loraDropout,
+    ...variant,
     // short rows: a software driver computes their squares slowly
     config: { fp16: fp16 ?? false, tokensPerMicroBatch: 256 },
     onStep: (model) => {
@@ -47,6 +47,7 @@ const variants: Record<string, Variant> = {
   fp16: { fp16: true },
   adapter: { adapter: true },
   dropout: { adapter: true, loraDropout: 0.3 },
+  'four-bits': { adapter: true, loadIn4bit: true },
 };
 
 main(family as Family, Number(steps), variants[variant] ?? {}).catch((error: Error) => {

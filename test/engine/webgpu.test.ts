@@ -42,6 +42,9 @@ function farthest(found: number[][], expected: number[][]): number {
   return expected.flat().reduce((most, value, index) => Math.max(most, Math.abs(others[index] - value)), 0);
 }
 
+/** Loss and norm of the gradient of each step. */
+const numbers = ({ log }: Pick<WebGpuRun, 'log'>) => log.map(({ loss = 0, grad_norm: norm = 0 }) => [loss, norm]);
+
 for (const family of families) {
   test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, async (t) => {
     const found = await run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
@@ -72,8 +75,21 @@ test('dropout on WebGPU drops what it does on the CPU', async (t) => {
   if (!found) return;
   await useDevice('cpu');
   const expected = await goldenRun('llama', { steps: 2, adapter: true, loraDropout: 0.3, config: { tokensPerMicroBatch: 256 } });
-  const numbers = ({ log }: Pick<WebGpuRun, 'log'>) => log.map(({ loss = 0, grad_norm: norm = 0 }) => [loss, norm]);
   assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
+});
+
+test('weights in 4 bits on WebGPU are those of the CPU, and stay there', async (t) => {
+  const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '3', 'four-bits');
+  if (!found) return;
+  await useDevice('cpu');
+  const expected = await goldenRun('llama', { adapter: true, loadIn4bit: true, config: { tokensPerMicroBatch: 256 } });
+  assert.ok(farthest([found.nll], [expected.nll]) < 1e-5);
+  assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
+  const [, second, third] = found.memory;
+  const transferred = third.transferred - second.transferred;
+  // of the weights that are not in 4 bits; scales as small as here are fed each time
+  assert.ok(transferred < found.weightBytes / 2, `${transferred} bytes crossed in a step, with weights of ${found.weightBytes} bytes`);
+  assert.equal(third.deviceBytes, second.deviceBytes);
 });
 
 test('fp16 on WebGPU loses what float32 does within 0.1%, or says that the GPU cannot', async (t) => {

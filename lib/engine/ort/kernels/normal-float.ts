@@ -1,4 +1,4 @@
-/** Products with matrices of NormalFloat numbers in 4 bits (normal-float.ts), on the CPU. */
+/** Products with matrices of NormalFloat numbers in 4 bits (normal-float.ts) on the CPU, and such matrices in float32 on any device. */
 import { NF4, NF4_BLOCK } from '../../nf4';
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
@@ -19,9 +19,37 @@ function tableOfFours(): Float32Array {
 function decoded(graph: GraphBuilder, fours: string, scales: string, [rows, columns]: readonly number[]): string {
   const table = graph.once('table of four NormalFloats', () => graph.data('float32', tableOfFours(), [65536, 4]));
   const shares = graph.op('Gather', [table, graph.op('Cast', [fours], { to: ELEMENT_TYPES.int32 })], { axis: 0 });
+  return scaled(graph, shares, scales, [rows, columns]);
+}
+
+function scaled(graph: GraphBuilder, shares: string, scales: string, [rows, columns]: readonly number[]): string {
   const inBlocks = graph.op('Reshape', [shares, graph.ints([(rows * columns) / NF4_BLOCK, NF4_BLOCK])]);
   const numbers = graph.op('Mul', [inBlocks, graph.op('Unsqueeze', [scales, graph.ints([1])])]);
   return graph.op('Reshape', [numbers, graph.ints([rows, columns])]);
+}
+
+/** Of each number in a word its place, in steps of 4 bits: bytes from the first on, of each the upper half first. */
+const PLACES = [1, 0, 3, 2, 5, 4, 7, 6];
+
+/**
+ * The same of words of 32 bits, by whole numbers alone, as GPUs compute them: the digits of a word to base 16. Division cuts off towards zero,
+ * so that the sign, which is 8 in the highest digit, goes first.
+ */
+function decodedWords({ graph, inputs: [codes, scales], attrs }: Emission): string {
+  const [rows, columns] = attrs.shape as number[];
+  const int = (value: number): string => graph.scalar('int32', value);
+  const row = (values: number[]): string => graph.constant('int32', values, [1, values.length]);
+  const words = graph.op('Unsqueeze', [codes.name, graph.ints([1])]);
+  const isNegative = graph.op('Less', [words, int(0)]);
+  const positive = graph.op('Where', [isNegative, graph.op('Sub', [words, int(-(2 ** 31))]), words]);
+  const shifted = graph.op('Div', [positive, row(PLACES.map((place) => 16 ** place))]);
+  const digits = graph.op('Sub', [shifted, graph.op('Mul', [graph.op('Div', [shifted, int(16)]), int(16)])]);
+  const signs = graph.op('Mul', [
+    graph.op('Cast', [isNegative], { to: ELEMENT_TYPES.int32 }),
+    row(PLACES.map((place) => (place === 7 ? 8 : 0))),
+  ]);
+  const shares = graph.op('Gather', [graph.constant('float32', [...NF4], [NF4.length]), graph.op('Add', [digits, signs])], { axis: 0 });
+  return scaled(graph, shares, scales.name, [rows, columns]);
 }
 
 /**
@@ -67,5 +95,12 @@ export const normalFloatKernels: OrtKernel[] = [
     infer: (_, { shape }) => ({ shape, dtype: 'float32' }),
     key: ({ shape }) => `${shape}`,
     emit: ({ graph, inputs: [fours, scales], attrs: { shape } }) => decoded(graph, fours.name, scales.name, shape),
+  },
+  {
+    name: 'FromNormalFloatWords',
+    inputs: ['codes', 'scales'],
+    infer: (_, { shape }) => ({ shape, dtype: 'float32' }),
+    key: ({ shape }) => `${shape}`,
+    emit: decodedWords,
   },
 ];
