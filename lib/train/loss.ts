@@ -64,8 +64,10 @@ function filledUp(count: number, sizes: ReadonlySet<number>): number {
 }
 
 function sizesOf(model: CausalLM): Set<number> {
-  const { parameters, adapter } = model;
-  return new Set([...parameters.values(), ...(adapter?.parameters.values() ?? [])].flatMap(({ shape }) => shape));
+  const { parameters, linears, adapter } = model;
+  // weights in 4 bits are no parameters
+  const weights = [...linears.values()].map(({ weight }) => weight);
+  return new Set([...parameters.values(), ...weights, ...(adapter?.parameters.values() ?? [])].flatMap(({ shape }) => shape));
 }
 
 /**
