@@ -1,6 +1,6 @@
 /** The adapter of a run, with what TRL's trainer makes of its settings where tokens came with a chat template. */
-import { addAdapter, type CausalLM, isTrainableTokens, type LoraConfig } from '../model';
-import { checkTrainable } from '../model/four-bits';
+import { addAdapter, type CausalLM, isTrainableTokens, type LoraConfig, peftKeys } from '../model';
+import { checkTrainable, isInFourBits } from '../model/four-bits';
 import { isListOfNames } from '../model/lora';
 import { HEAD, isMeant } from '../model/modules-to-save';
 
@@ -49,4 +49,11 @@ function trainAddedTokens(
     ...(!isWhole && { trainableTokenIndices: { ...byModule, [key]: [...new Set([...(byModule[key] ?? []), ...addedIds])] } }),
     ...(!hasHead && { modulesToSave: [...modulesToSave, HEAD] }),
   };
+}
+
+/** What a run's settings say of its adapter, and of the weights that it is trained beside, under their names in files. */
+export function keysOfAdapter(model: CausalLM): Record<string, unknown> {
+  const { adapter } = model;
+  // left out where off: older checkpoints lack them
+  return { ...(adapter && { peft_config: peftKeys(adapter.settings) }), ...(isInFourBits(model) && { load_in_4bit: true }) };
 }

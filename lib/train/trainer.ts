@@ -10,9 +10,9 @@ import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { type CausalLM, checkAdapter, ownWeights, peftKeys, type SaveOptions, saveModel, unstretchedLength } from '../model';
+import { type CausalLM, checkAdapter, ownWeights, type SaveOptions, saveModel, unstretchedLength } from '../model';
 import { readTemplateFile } from '../text';
-import { startAdapter } from './adapter';
+import { keysOfAdapter, startAdapter } from './adapter';
 import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
@@ -460,8 +460,8 @@ export class SFTTrainer {
 
   /** All settings under their names in files. */
   private settings(): Record<string, unknown> {
-    const { adapter, tokenizer } = this.model;
-    const settings = { ...toSnakeCase(this.config), ...(adapter && { peft_config: peftKeys(adapter.settings) }) };
+    const { tokenizer } = this.model;
+    const settings = { ...toSnakeCase(this.config), ...keysOfAdapter(this.model) };
     // another tokenizer's template came with the model
     return { ...settings, chat_template_path: this.config.chatTemplatePath ?? tokenizer.templateFrom ?? null };
   }

@@ -85,9 +85,12 @@ describe('what needs the weights themselves is refused', () => {
 test('an adapter that is trained beside it is saved, continued as without interruption, and merged with the exact weights', async (t) => {
   const folder = temporaryFolder(t);
   const peftConfig = { r: 4, targetModules: 'all-linear', loraDropout: 0.1 };
-  const run = async (name: string, { upTo, resume }: { upTo?: number; resume?: string } = {}): Promise<number[]> => {
+  const run = async (
+    name: string,
+    { upTo, resume, exact }: { upTo?: number; resume?: string; exact?: boolean } = {},
+  ): Promise<number[]> => {
     const outputDir = path.join(folder, name);
-    const model = await inFourBits(t);
+    const model = exact ? await tinyModel(t) : await inFourBits(t);
     const config = { ...short, outputDir, saveSteps: 3, saveStrategy: 'steps' as const };
     const stop = {
       onStepEnd: ({ step }: { step: number }): void => {
@@ -101,7 +104,12 @@ test('an adapter that is trained beside it is saved, continued as without interr
   };
   const whole = await run('whole');
   await run('parts', { upTo: 3 });
-  assert.deepEqual(await run('parts', { resume: path.join(folder, 'parts', 'checkpoint-3') }), whole);
+  const resumed = { resume: path.join(folder, 'parts', 'checkpoint-3') };
+  await assert.rejects(
+    run('parts', { ...resumed, exact: true }),
+    /load_in_4bit is null, but .*checkpoint-3 was written with true; continue/,
+  );
+  assert.deepEqual(await run('parts', resumed), whole);
   assert.ok(whole.every(Number.isFinite) && new Set(whole).size > 1);
 
   const exact = await loadModel(path.join(folder, 'whole'));
