@@ -51,7 +51,10 @@ export function normalFloatMatrix(data: Float32Array, shape: readonly [number, n
       bytes[i / 2] = (codeOf(Math.fround(data[i] * perLargest)) << 4) | codeOf(Math.fround(data[i + 1] * perLargest));
   }
   const words = new Int32Array(bytes.buffer);
-  return { shape, codes: sharing(words) ?? tf.tensor1d(words, 'int32'), fours: sharing(words), scales: tf.tensor1d(scales) };
+  // kept: like weights that are trained, they outlive a scope that somebody has open
+  const codes = tf.keep(sharing(words) ?? tf.tensor1d(words, 'int32'));
+  const fours = sharing(words);
+  return { shape, codes, fours: fours && tf.keep(fours), scales: tf.keep(tf.tensor1d(scales)) };
 }
 
 /** Another tensor over the same memory. */

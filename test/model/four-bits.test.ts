@@ -57,6 +57,14 @@ test('what it holds goes with it, and a notebook says what it is', async (t) => 
   releaseMemory();
 });
 
+test('a scope that is open while it is loaded does not take its weights along', async (t) => {
+  tf.engine().startScope();
+  const model = await inFourBits(t);
+  tf.engine().endScope();
+  const ids = goldenIds('llama').slice(0, 10);
+  assert.deepEqual(await logitsOf(model, ids), await logitsOf(await inFourBits(t), ids));
+});
+
 describe('what needs the weights themselves is refused', () => {
   test('without an adapter', async (t) => {
     const model = await inFourBits(t);
