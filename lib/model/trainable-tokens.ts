@@ -106,16 +106,7 @@ export function rowsToTrain(model: CausalLM, asked: Asked): TrainedRows[] {
 function rowsAsked(model: CausalLM, { trainableTokenIndices: given, ensureWeightTying, modulesToSave }: Asked): RowsAsked {
   if (given === undefined) return {};
   const table = moduleOf(model.embeddings[0].weight.name);
-  const asked: { embedding?: readonly number[]; head?: readonly number[] } = {};
-  for (const [module, ids] of Object.entries(byModule(given, table))) {
-    checkIds(model, module, ids);
-    if (table.endsWith(module)) asked.embedding = ids;
-    else if (HEAD.endsWith(module) || module === OLD_HEAD) asked.head = ids;
-    else
-      throw new UserError(
-        `The trainable token indices of the adapter name ${showValue(module)}, but only ${lastPart(table)} and ${HEAD} have a row for each token.`,
-      );
-  }
+  const asked = idsByTable(model, byModule(given, table), table);
   const tied = model.config.tieWordEmbeddings;
   const isWhole = (names: readonly string[]): boolean => names.some((name) => isMeant(name, modulesToSave));
   if (tied && asked.embedding && !asked.head && isWhole([HEAD, OLD_HEAD]))
@@ -136,6 +127,28 @@ function rowsAsked(model: CausalLM, { trainableTokenIndices: given, ensureWeight
       `The adapter has other trainable token indices of ${HEAD} than of ${lastPart(table)}, but the two are to stay one (ensureWeightTying); name the same.`,
     );
   return asked;
+}
+
+/** @throws UserError when a name is that of neither table, two are that of one, or a table has no such row */
+function idsByTable(model: CausalLM, lists: Readonly<Record<string, readonly number[]>>, table: string): RowsAsked {
+  const names: { embedding?: string; head?: string } = {};
+  for (const [module, ids] of Object.entries(lists)) {
+    checkIds(model, module, ids);
+    const which = table.endsWith(module) ? 'embedding' : 'head';
+    if (which === 'head' && !HEAD.endsWith(module) && module !== OLD_HEAD)
+      throw new UserError(
+        `The trainable token indices of the adapter name ${showValue(module)}, but only ${lastPart(table)} and ${HEAD} have a row for each token.`,
+      );
+    const before = names[which];
+    if (before !== undefined)
+      throw new UserError(
+        `The trainable token indices of the adapter name ${which === 'head' ? HEAD : lastPart(table)} twice, as ${showValue(before)} and as ` +
+          `${showValue(module)}; give all of its ids under one of them.`,
+      );
+    names[which] = module;
+  }
+  const { embedding, head } = names;
+  return { embedding: embedding === undefined ? undefined : lists[embedding], head: head === undefined ? undefined : lists[head] };
 }
 
 function byModule(given: TrainableTokens, table: string): Record<string, readonly number[]> {

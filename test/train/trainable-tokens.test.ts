@@ -206,6 +206,11 @@ test('what the model does not have, or what is trained whole too, is refused', a
   refuses({ trainableTokenIndices: [] }, /trainableTokenIndices of the adapter is \[\], but must be/);
   refuses({ trainableTokenIndices: { q_proj: [1] } }, /name "q_proj", but only embed_tokens and lm_head have a row for each token/);
   refuses(
+    { trainableTokenIndices: { tokens: [1], embed_tokens: [2] } },
+    /name embed_tokens twice, as "tokens" and as "embed_tokens"; give all of its ids under one of them/,
+  );
+  refuses({ trainableTokenIndices: { head: [1], embed_out: [2] } }, /name lm_head twice, as "head" and as "embed_out"; give/);
+  refuses(
     { trainableTokenIndices: [1], modulesToSave: ['embed_tokens'] },
     /indices of embed_tokens, and embed_tokens among its modules to save/,
   );
