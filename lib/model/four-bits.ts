@@ -30,5 +30,6 @@ export function checkTrainable(model: CausalLM): void {
 }
 
 function remedyFor({ adapter }: CausalLM): string {
-  return adapter ? 'save its adapter, and load that folder without loadIn4bit' : 'load it without loadIn4bit';
+  // where no checkpoint has the base, the adapter is not saved alone
+  return adapter?.base ? 'save its adapter, and load that folder without loadIn4bit' : 'load it without loadIn4bit';
 }

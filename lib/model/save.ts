@@ -8,7 +8,7 @@ import { isObject } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import { architectureOf } from './families';
-import { refuseFourBits } from './four-bits';
+import { isInFourBits, refuseFourBits } from './four-bits';
 import { tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
 
@@ -78,12 +78,15 @@ export function checkOutputFolder(directory: string): void {
  * Makes sure that a model's adapter, if it has one, can be saved into a folder.
  * @throws UserError when no checkpoint has the weights that it belongs to, or those are in that folder
  */
-export function checkAdapter({ adapter, directory: base }: CausalLM, directory: string): void {
+export function checkAdapter(model: CausalLM, directory: string): void {
+  const { adapter, directory: base } = model;
   if (!adapter) return;
-  if (adapter.base === null)
+  if (adapter.base === null) {
+    const first = isInFourBits(model) ? 'load the model without loadIn4bit, ' : '';
     throw new UserError(
-      'The adapter belongs to weights that no checkpoint has, so it would be of no use alone; save the whole: mergeAdapter(model), then saveModel.',
+      `The adapter belongs to weights that no checkpoint has, so it would be of no use alone; ${first}merge it (mergeAdapter(model)), and save the whole.`,
     );
+  }
   if (base !== undefined && realPath(base) === realPath(directory))
     throw new UserError(`${directory} is the folder of the adapter's base model, which it would replace; choose another folder.`);
 }

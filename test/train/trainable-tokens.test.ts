@@ -248,6 +248,13 @@ test('rows that PEFT saved and no base model has are the model, whose adapter is
   const model = await load(t, folder);
   assert.equal((await model.embeddings[0].weight.value.data<'float32'>())[3 * base.shape[1]], base.data[3 * base.shape[1]]);
   await assert.rejects(saveModel(model, path.join(folder, 'again')), /belongs to weights that no checkpoint has/);
+
+  const inFourBits = await loadModel(folder, { loadIn4bit: true });
+  t.after(() => inFourBits.dispose());
+  const remedy =
+    /has, so it would be of no use alone; load the model without loadIn4bit, merge it \(mergeAdapter\(model\)\), and save the whole\.$/;
+  await assert.rejects(saveModel(inFourBits, path.join(folder, 'again')), remedy);
+  assert.throws(() => mergeAdapter(inFourBits), /was loaded in 4 bits, so it has no weights .*; load it without loadIn4bit\.$/);
 });
 
 test('a run is the same again, with gradient checkpointing, and resumed', (t) =>
