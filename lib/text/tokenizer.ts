@@ -42,24 +42,39 @@ export interface LoadTokenizerOptions {
 export async function loadTokenizer(dirOrId: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   const { eosToken, chatTemplateFrom } = options;
   const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
-  if (chatTemplateFrom !== undefined) return cloneTemplate(directory, chatTemplateFrom);
+  if (chatTemplateFrom !== undefined) return cloneTemplate(directory, chatTemplateFrom, eosToken);
   const files = readTokenizerFiles(directory);
-  const vocabulary = makeVocabulary(files);
-  if (eosToken !== undefined && vocabulary.idOf(eosToken) === undefined)
-    throw new UserError(
-      `The EOS token ${JSON.stringify(eosToken)} that was asked for is not in the vocabulary of ${directory}; name one that is.`,
-    );
+  checkEos(eosToken, files, directory);
   return fromFiles(eosToken === undefined ? files : withEos(files, eosToken), directory);
 }
 
-/** With the template, the EOS token and the added tokens of another tokenizer: TRL's `clone_chat_template`. */
-async function cloneTemplate(directory: string, templateFrom: string): Promise<Tokenizer> {
+/** @throws UserError when it is none of the tokens */
+function checkEos(eosToken: string | undefined, files: TokenizerFiles, directory: string): void {
+  if (eosToken === undefined || makeVocabulary(files).idOf(eosToken) !== undefined) return;
+  throw new UserError(
+    `The EOS token ${JSON.stringify(eosToken)} that was asked for is not in the vocabulary of ${directory}; name one that is.`,
+  );
+}
+
+/**
+ * With the template, the EOS token and the added tokens of another tokenizer: TRL's `clone_chat_template`.
+ * @param asked an EOS token that was asked for beside it
+ */
+async function cloneTemplate(directory: string, templateFrom: string, asked: string | undefined): Promise<Tokenizer> {
   const { template, eosToken, addedTokens } = await readTemplateSource(templateFrom);
   const own = readTokenizerFiles(directory, { missing: 'add' });
   const tokens = tokensToAdd(own.tokenizerJson, makeVocabulary(own).idOf, addedTokens);
   const files = withEos(withChatTemplate(withTokens(own, tokens), template), eosToken);
+  checkEos(asked, files, directory);
   const addedIds = tokens.map(({ id }) => id);
-  return fromFiles(files, directory, { templateFrom, addedIds, notes: noteOf(tokens, addedTokens, templateFrom) });
+  const notes = [...noteOf(tokens, addedTokens, templateFrom), ...noteOnEos(asked, eosToken)];
+  return fromFiles(files, directory, { templateFrom, addedIds, notes });
+}
+
+function noteOnEos(asked: string | undefined, taken: string): string[] {
+  if (asked === undefined || asked === taken) return [];
+  const [has, counts] = [asked, taken].map((token) => JSON.stringify(token));
+  return [`The EOS token ${has} has no effect: that of the chat template is taken, ${counts}, as in TRL.`];
 }
 
 /** What to say of tokens that were added. @param theirs all that the other tokenizer has */

@@ -66,3 +66,16 @@ test('a token that is not in the vocabulary is refused', async () => {
   const asked = loadModel(folder, { eosToken: '<|end|>' });
   await assert.rejects(asked, says(/The EOS token "<\|end\|>" that was asked for is not in the vocabulary of .*; name one that is\./));
 });
+
+test('beside the chat template of another tokenizer, whose own counts, it must be a token too, and a note says that it has no effect', async () => {
+  const chatTemplateFrom = path.join(projectRoot, 'test/train/fixtures/chat-tokens');
+  await assert.rejects(
+    loadTokenizer(folder, { chatTemplateFrom, eosToken: '<nope>' }),
+    says(/The EOS token "<nope>" that was asked for is not in the vocabulary of .*; name one that is\./),
+  );
+  const notesWith = async (eosToken?: string) => (await loadTokenizer(folder, { chatTemplateFrom, eosToken })).notes;
+  const notes = await notesWith();
+  assert.deepEqual(await notesWith('<|end_of_turn|>'), notes);
+  const note = 'The EOS token "<|im_end|>" has no effect: that of the chat template is taken, "<|end_of_turn|>", as in TRL.';
+  assert.deepEqual(await notesWith('<|im_end|>'), [...notes, note]);
+});
