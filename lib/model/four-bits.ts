@@ -25,7 +25,7 @@ export function checkTrainable(model: CausalLM): void {
   refuseFourBits(
     model,
     'is not trained itself',
-    'train an adapter beside it (peftConfig, or use_peft: true), or load it without loadIn4bit',
+    'train an adapter beside it (peftConfig; in a recipe use_peft: true), or load it without loadIn4bit (load_in_4bit: false)',
   );
 }
 
