@@ -19,7 +19,7 @@ export const scriptFields = {
   test_split_size: optional(number(0.1, { above: 0 }, 'Part of the rows, or their number, held out to evaluate on.')),
   datasets: mixture('Mixture of datasets: a list of {path, name, data_dir, data_files, split, columns, fraction}.'),
   load_in_4bit: flag(false, 'Keep the weights of linear layers in 4 bits, in an eighth of the memory: QLoRA, with use_peft.'),
-  bnb_4bit_quant_type: choice('nf4', ['nf4'], 'Which numbers of 4 bits.'),
+  bnb_4bit_quant_type: choice('nf4', ['nf4'], 'Kind of numbers in 4 bits.'),
   use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
   lora_r: integer(16, { min: 1 }, 'Rank of the adapter.'),
   lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
