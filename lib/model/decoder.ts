@@ -56,6 +56,10 @@ export abstract class Decoder implements CausalLM {
     return this.variables;
   }
 
+  get numParameters(): number {
+    return countOf([...this.declared.all.values()]);
+  }
+
   get outputHead(): tf.Tensor2D {
     return this.head.tensor;
   }
@@ -82,8 +86,8 @@ export abstract class Decoder implements CausalLM {
   /** `llama model: 2.3 million parameters, 4 layers, from ../data/base`, where it is a cell's last expression. */
   [printed](): string {
     const { modelType, numHiddenLayers: layers } = this.config;
-    const parameters = shownCount([...this.declared.all.values()]);
-    const adapter = this.adapter ? `, with an adapter of ${shownCount([...this.adapter.parameters.values()])}` : '';
+    const parameters = shownCount(this.numParameters);
+    const adapter = this.adapter ? `, with an adapter of ${shownCount(countOf([...this.adapter.parameters.values()]))}` : '';
     const inFourBits = isInFourBits(this) ? ' in 4 bits' : '';
     return `${modelType} model: ${parameters} parameters${inFourBits}${adapter}, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
   }
@@ -95,8 +99,12 @@ export abstract class Decoder implements CausalLM {
   }
 }
 
-/** How many numbers tensors have together: `81,920` or `2.3 million`. */
-function shownCount(tensors: ReadonlyArray<{ shape: readonly number[] }>): string {
-  const count = tensors.reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
+/** How many numbers tensors have together. */
+function countOf(tensors: ReadonlyArray<{ shape: readonly number[] }>): number {
+  return tensors.reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
+}
+
+/** `81,920` or `2.3 million`. */
+function shownCount(count: number): string {
   return count < 1e6 ? count.toLocaleString('en') : `${(count / 1e6).toFixed(1)} million`;
 }

@@ -97,8 +97,10 @@ export interface CausalLM {
   readonly family: Family;
   /** What `config.json` says of the model: its sizes, how far it can read. */
   readonly config: ModelConfig;
-  /** Checkpoint names (as in safetensors) and their values; a tied head appears once, as the embedding. */
+  /** Checkpoint names (as in safetensors) and their values, but for those in 4 bits; a tied head appears once, as the embedding. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** How many numbers the weights are, those in 4 bits included; without an adapter's. */
+  readonly numParameters: number;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */
   readonly linears: ReadonlyMap<string, Linear>;
   /** Tables that tokens are looked up in. */

@@ -46,7 +46,8 @@ for (const family of ['llama', 'qwen3', 'gpt_neox', 'opt']) {
 }
 
 test('what it holds goes with it, and a notebook says what it is', async (t) => {
-  const model = await inFourBits(t);
+  const [model, exact] = [await inFourBits(t), await tinyModel(t)];
+  assert.equal(model.numParameters, exact.numParameters);
   const before = tf.memory();
   assert.match(inspect(model), /parameters in 4 bits, 2 layers/);
   assert.equal(before.numTensors > 0, true);
