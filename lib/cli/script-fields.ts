@@ -61,6 +61,16 @@ const WITHOUT_EFFECT = [
   ...['ignore_bias_buffers', 'dataset_streaming', 'streaming', 'attn_implementation', 'env', 'lora_task_type'],
   ...['bnb_4bit_quant_storage', 'bnb_4bit_compute_dtype'],
 ];
+
+const IN_FLOAT32 = 'computes in float32';
+
+/** Keys whose value is another one here, unless switched off; a note says so. */
+const NOTED: Readonly<Record<string, string>> = {
+  dtype: IN_FLOAT32,
+  torch_dtype: IN_FLOAT32,
+  use_bnb_nested_quant: 'scales of weights in 4 bits stay in float32',
+};
+
 /** Keys that ask for an adapter of a kind that is not there; refused unless switched off, if there is to be an adapter at all. */
 const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
   lora_target_parameters: 'only linear layers can have an adapter: name them in lora_target_modules',
@@ -77,8 +87,7 @@ export const scriptKeys: readonly string[] = [
   ...Object.keys(REFUSED),
   ...Object.keys(REFUSED_OF_ADAPTERS),
   ...WITHOUT_EFFECT,
-  'dtype',
-  'torch_dtype',
+  ...Object.keys(NOTED),
 ];
 
 /**
@@ -106,10 +115,8 @@ export function readScriptArguments(
       Object.assign(script, { [key]: parsed.value });
     } else if (Object.hasOwn(refused, key)) {
       if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${refused[key]}.`);
-    } else if (key === 'dtype' || key === 'torch_dtype') {
-      if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: computes in float32.`);
-    } else if (key === 'use_bnb_nested_quant') {
-      if (!isOff(value)) notes.push(`${key} has no effect here: scales of weights in 4 bits stay in float32.`);
+    } else if (Object.hasOwn(NOTED, key)) {
+      if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: ${NOTED[key]}.`);
     } else if (!WITHOUT_EFFECT.includes(key) && !Object.hasOwn(REFUSED_OF_ADAPTERS, key)) {
       rest.push([key, value]);
     }

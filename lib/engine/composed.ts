@@ -1,7 +1,7 @@
 /** The fused operations of ops.ts, composed of plain tfjs operations: for backends without our kernels, and as the reference in tests. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { AdamWSettings } from './adamw';
-import { NF4, NF4_BLOCK } from './nf4';
+import { NF4, NF4_BLOCK, NF4_PLACES } from './nf4';
 import type { Activation, AttentionOptions, LayerCache, TokenLoss } from './ops';
 import type { Segments } from './segments';
 
@@ -191,10 +191,7 @@ export function adamW(
 /** @param shape of the matrix */
 export function fromNormalFloat(codes: tf.Tensor1D, scales: tf.Tensor1D, shape: [number, number]): tf.Tensor2D {
   return tf.tidy(() => {
-    // the codes of a word from its first byte on, of each byte the upper half first
-    const digits = [4, 0, 12, 8, 20, 16, 28, 24].map((bits) =>
-      tf.mod(tf.floorDiv(codes, tf.scalar(2 ** bits, 'int32')), tf.scalar(16, 'int32')),
-    );
+    const digits = NF4_PLACES.map((place) => tf.mod(tf.floorDiv(codes, tf.scalar(16 ** place, 'int32')), tf.scalar(16, 'int32')));
     const shares = tf.gather(tf.tensor1d([...NF4]), tf.reshape(tf.stack(digits, 1), [-1]));
     return tf.reshape(tf.mul(tf.reshape(shares, [-1, NF4_BLOCK]), tf.expandDims(scales, 1)), shape);
   });

@@ -7,5 +7,8 @@ export const NF4: readonly number[] = [
   ...[0.7229568362236023, 1],
 ];
 
+/** Where in a word of 32 bits the codes of eight numbers are, in steps of 4 bits: bytes from the first on, of each the upper half first. */
+export const NF4_PLACES: readonly number[] = [1, 0, 3, 2, 5, 4, 7, 6];
+
 /** Numbers that share a scale. */
 export const NF4_BLOCK = 64;

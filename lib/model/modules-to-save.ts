@@ -64,8 +64,7 @@ export function oldNameOf(name: string): string {
  * @throws UserError when one does not
  */
 export function checkModules(model: CausalLM, { modulesToSave }: ModulesToSave): void {
-  refuseRounded(model, modulesToSave);
-  const modules = [HEAD, ...[...model.parameters.keys()].map((name) => moduleOf(usualName(name)))];
+  const modules = [HEAD, ...[...model.parameters.keys()].map((name) => moduleOf(usualName(name))), ...model.linears.keys()];
   const other = modulesToSave.find((name) => !modules.some((module) => isMeant(module, [name]) || (module === HEAD && name === OLD_HEAD)));
   if (other === undefined) return;
   const known = [...new Set(modules.map((module) => module.slice(module.lastIndexOf('.') + 1)))];

@@ -15,5 +15,5 @@ serve(async ({ shape, tokenizer: folder, directory }: MakeModelJob): Promise<Mak
   const config = { ...SHAPES[shape], bos_token_id: bosId ?? eosId, eos_token_id: eosId, pad_token_id: padId };
   const model = createModel(config, { seed: 0, tokenizer });
   await saveModel(model, directory);
-  return { parameters: [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0) };
+  return { parameters: model.numParameters };
 });

@@ -1,5 +1,5 @@
 /** Products with matrices of NormalFloat numbers in 4 bits (normal-float.ts) on the CPU, and such matrices in float32 on any device. */
-import { NF4, NF4_BLOCK } from '../../nf4';
+import { NF4, NF4_BLOCK, NF4_PLACES } from '../../nf4';
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
@@ -7,11 +7,11 @@ import { matrixProduct } from '../products';
 /** MatMulBnb4's name for them. */
 const QUANT_TYPE = 1;
 
-/** The four numbers of each 16 bits as they lie in memory: a byte has two, the first in its upper half. */
+/** The four numbers of each 16 bits. */
 function tableOfFours(): Float32Array {
   const table = new Float32Array(4 * 65536);
   for (let bits = 0; bits < 65536; bits++)
-    for (const [i, place] of [4, 0, 12, 8].entries()) table[4 * bits + i] = NF4[(bits >> place) & 15];
+    for (const [i, place] of NF4_PLACES.slice(0, 4).entries()) table[4 * bits + i] = NF4[(bits >> (4 * place)) & 15];
   return table;
 }
 
@@ -28,9 +28,6 @@ function scaled(graph: GraphBuilder, shares: string, scales: string, [rows, colu
   return graph.op('Reshape', [numbers, graph.ints([rows, columns])]);
 }
 
-/** Of each number in a word its place, in steps of 4 bits: bytes from the first on, of each the upper half first. */
-const PLACES = [1, 0, 3, 2, 5, 4, 7, 6];
-
 /**
  * The same of words of 32 bits, by whole numbers alone, as GPUs compute them: the digits of a word to base 16. Division cuts off towards zero,
  * so that the sign, which is 8 in the highest digit, goes first.
@@ -42,11 +39,11 @@ function decodedWords({ graph, inputs: [codes, scales], attrs }: Emission): stri
   const words = graph.op('Unsqueeze', [codes.name, graph.ints([1])]);
   const isNegative = graph.op('Less', [words, int(0)]);
   const positive = graph.op('Where', [isNegative, graph.op('Sub', [words, int(-(2 ** 31))]), words]);
-  const shifted = graph.op('Div', [positive, row(PLACES.map((place) => 16 ** place))]);
+  const shifted = graph.op('Div', [positive, row(NF4_PLACES.map((place) => 16 ** place))]);
   const digits = graph.op('Sub', [shifted, graph.op('Mul', [graph.op('Div', [shifted, int(16)]), int(16)])]);
   const signs = graph.op('Mul', [
     graph.op('Cast', [isNegative], { to: ELEMENT_TYPES.int32 }),
-    row(PLACES.map((place) => (place === 7 ? 8 : 0))),
+    row(NF4_PLACES.map((place) => (place === 7 ? 8 : 0))),
   ]);
   const shares = graph.op('Gather', [graph.constant('float32', [...NF4], [NF4.length]), graph.op('Add', [digits, signs])], { axis: 0 });
   return scaled(graph, shares, scales.name, [rows, columns]);
