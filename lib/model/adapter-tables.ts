@@ -3,7 +3,7 @@
  * them; what is not trained there is the base model's, or rows that it never had.
  */
 import type { AdapterConfig } from './adapter-files';
-import { HEAD, OLD_HEAD, PEFT_PREFIX } from './modules-to-save';
+import { HEAD, moduleOf, OLD_HEAD, PEFT_PREFIX } from './names';
 import { openSafetensors, readInto, type SafetensorsFile } from './safetensors';
 import type { TrainedRows } from './trainable-tokens';
 import type { CausalLM } from './types';
@@ -55,7 +55,7 @@ export async function takeTables(
 ): Promise<boolean> {
   let changed = false;
   for (const [parameter, variable] of model.parameters) {
-    const module = parameter.replace(/\.weight$/, '').replace(OLD_HEAD, HEAD);
+    const module = moduleOf(parameter).replace(OLD_HEAD, HEAD);
     // the first two are what the model computes with where the module is not trained whole
     const found = WRAPPED.slice(0, 2).find((place) => names.includes(`${PEFT_PREFIX}${module}.${place}`));
     const isTrained = [...file.tensors.keys()].some((name) => name === `${PEFT_PREFIX}${module}.weight` && !names.includes(name));
@@ -72,5 +72,5 @@ export async function takeTables(
 }
 
 function modulesOf({ embeddings }: CausalLM): string[] {
-  return [embeddings[0].weight.name.replace(/\.weight$/, ''), HEAD, OLD_HEAD];
+  return [moduleOf(embeddings[0].weight.name), HEAD, OLD_HEAD];
 }

@@ -12,7 +12,8 @@ import { createRandom } from '../random';
 import { RowNorms } from './dora';
 import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
-import { checkModules, isTrainedWhole, type ModulesToSave, PEFT_PREFIX, partsToTrain } from './modules-to-save';
+import { checkModules, isTrainedWhole, type ModulesToSave, partsToTrain } from './modules-to-save';
+import { HEAD, lastPart, OLD_HEAD, PEFT_PREFIX } from './names';
 import { checkTokens, isTrainableTokens, rowsToTrain, type TrainableTokens, type TrainedRows } from './trainable-tokens';
 import type { CausalLM } from './types';
 
@@ -64,9 +65,6 @@ const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = { gpt_neox: [
 const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
 
 const ALL_LINEAR = 'all-linear';
-
-/** Names of output heads; a tied one is no parameter of its own. */
-const HEADS = ['lm_head', 'embed_out'];
 
 /** The checkpoint that an adapter belongs to. */
 export interface AdapterBase {
@@ -330,7 +328,8 @@ function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM)
   const matches = matcherOf(targetModules);
   const isMeant = (name: string): boolean => matches(name) && !isTrainedWhole(name, modules);
   const found = targetModules === ALL_LINEAR ? all : all.filter(({ name }) => isMeant(name));
-  const others = [...HEADS, ...[...model.parameters.keys()].map((name) => name.replace(/\.(?:weight|bias)$/, ''))];
+  // a head that is the embedding is no parameter of its own
+  const others = [HEAD, OLD_HEAD, ...[...model.parameters.keys()].map((name) => name.replace(/\.(?:weight|bias)$/, ''))];
   const other = others.find((name) => !model.linears.has(name) && isMeant(name));
   if (other !== undefined && targetModules !== ALL_LINEAR)
     throw new UserError(
@@ -393,9 +392,4 @@ export function namesWithoutLayer({ adapter, linears }: CausalLM): string[] {
 
 function isPlainName(targetModules: LoraSettings['targetModules']): boolean {
   return typeof targetModules === 'string' && /^[\w.]+$/.test(targetModules);
-}
-
-/** `q_proj` of `model.layers.0.self_attn.q_proj`. */
-function lastPart(name: string): string {
-  return name.slice(name.lastIndexOf('.') + 1);
 }

@@ -5,6 +5,7 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { showValue } from '../json';
+import { HEAD, isMeant, lastPart, moduleOf, OLD_HEAD, PEFT_PREFIX, usualName } from './names';
 import type { CausalLM } from './types';
 
 /** Which modules an adapter trains whole. */
@@ -17,13 +18,6 @@ export interface ModulesToSave {
    */
   readonly ensureWeightTying: boolean;
 }
-
-/** Before every name in PEFT's files. */
-export const PEFT_PREFIX = 'base_model.model.';
-
-export const HEAD = 'lm_head';
-/** GPT-NeoX's in its checkpoints; transformers has come to call it as all others. */
-export const OLD_HEAD = 'embed_out';
 
 /**
  * Gets a model ready to train modules of it: where embedding and head are one and are to part, they do.
@@ -67,7 +61,7 @@ export function checkModules(model: CausalLM, { modulesToSave }: ModulesToSave):
   const modules = [HEAD, ...[...model.parameters.keys()].map((name) => moduleOf(usualName(name))), ...model.linears.keys()];
   const other = modulesToSave.find((name) => !modules.some((module) => isMeant(module, [name]) || (module === HEAD && name === OLD_HEAD)));
   if (other === undefined) return;
-  const known = [...new Set(modules.map((module) => module.slice(module.lastIndexOf('.') + 1)))];
+  const known = [...new Set(modules.map(lastPart))];
   throw new UserError(
     `The modules to save of the adapter name ${showValue(other)}, which the model does not have; it has ${known.join(', ')}.`,
   );
@@ -76,22 +70,6 @@ export function checkModules(model: CausalLM, { modulesToSave }: ModulesToSave):
 /** Whether a layer is in a module that is trained whole, so that it gets no matrices; as in PEFT by whole parts of its name. */
 export function isTrainedWhole(layer: string, { modulesToSave }: ModulesToSave): boolean {
   return modulesToSave.some((name) => `.${layer}.`.includes(`.${name}.`));
-}
-
-/** As PEFT matches them: a module is meant when its name, or that of one around it, ends with what is named. */
-export function isMeant(module: string, names: readonly string[]): boolean {
-  const parts = module.split('.');
-  const around = parts.map((_, i) => parts.slice(0, i + 1).join('.'));
-  return around.some((name) => names.some((end) => name.endsWith(end)));
-}
-
-/** `model.norm` of `model.norm.weight`. */
-function moduleOf(parameter: string): string {
-  return parameter.slice(0, parameter.lastIndexOf('.'));
-}
-
-function usualName(parameter: string): string {
-  return parameter === `${OLD_HEAD}.weight` ? `${HEAD}.weight` : parameter;
 }
 
 /** Weights in 4 bits cannot be trained. */

@@ -11,7 +11,8 @@ import { computeRecorded, embedding, setRows, versionsOf } from '../engine';
 import { UserError } from '../errors';
 import { isObject, showValue } from '../json';
 import { Parameter } from './layers';
-import { HEAD, isMeant, type ModulesToSave, OLD_HEAD, PEFT_PREFIX } from './modules-to-save';
+import type { ModulesToSave } from './modules-to-save';
+import { HEAD, isMeant, lastPart, moduleOf, OLD_HEAD, PEFT_PREFIX } from './names';
 import type { CausalLM } from './types';
 
 /** Ids by the module whose rows they are, or those of the embedding. */
@@ -169,13 +170,4 @@ export function isTrainableTokens(value: unknown): value is TrainableTokens {
     Array.isArray(list) && list.length > 0 && list.every((id) => Number.isSafeInteger(id) && id >= 0);
   if (!isObject(value)) return isList(value);
   return Object.entries(value).length > 0 && Object.entries(value).every(([name, list]) => name !== '' && isList(list));
-}
-
-/** `model.norm` of `model.norm.weight`. */
-function moduleOf(parameter: string): string {
-  return parameter.slice(0, parameter.lastIndexOf('.'));
-}
-
-function lastPart(name: string): string {
-  return name.slice(name.lastIndexOf('.') + 1);
 }

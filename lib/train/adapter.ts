@@ -2,7 +2,7 @@
 import { addAdapter, type CausalLM, isTrainableTokens, type LoraConfig, peftKeys } from '../model';
 import { checkTrainable, isInFourBits } from '../model/four-bits';
 import { isListOfNames } from '../model/lora';
-import { HEAD, isMeant } from '../model/modules-to-save';
+import { HEAD, isMeant, lastPart, moduleOf } from '../model/names';
 
 /**
  * Gives a model the adapter that a run trains, if it is to have one.
@@ -38,8 +38,8 @@ function trainAddedTokens(
   // what is wrong with them is said where all settings are looked at
   const isOdd = (given !== undefined && !isTrainableTokens(given)) || !isListOfNames(modulesToSave);
   if (!addedIds?.length || isOdd) return config;
-  const table = embeddings[0].weight.name.replace(/\.weight$/, '');
-  const name = table.slice(table.lastIndexOf('.') + 1);
+  const table = moduleOf(embeddings[0].weight.name);
+  const name = lastPart(table);
   const byModule = (Array.isArray(given) ? { [name]: given } : { ...given }) as Record<string, readonly number[]>;
   const key = Object.keys(byModule).find((module) => table.endsWith(module)) ?? name;
   const isWhole = isMeant(table, modulesToSave);
