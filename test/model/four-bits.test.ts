@@ -6,18 +6,15 @@ import { before, describe, type TestContext, test } from 'node:test';
 import { inspect } from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { disposeNormalFloat, fitsNormalFloat, fromNormalFloat, normalFloatMatrix, releaseMemory, useDevice } from '../../lib/engine';
-import { addAdapter, type CausalLM, exportModel, generate, loadModel, mergeAdapter, saveModel } from '../../lib/model';
+import { addAdapter, type CausalLM, exportModel, generate, mergeAdapter, saveModel } from '../../lib/model';
 import { SFTTrainer } from '../../lib/train';
-import { golden, goldenIds, rows, short, temporaryFolder, tinyModel } from '../train/support';
+import { golden, goldenIds, loaded, rows, short, temporaryFolder, tinyModel } from '../train/support';
 import { closeTo, logitsOf } from './support';
 
 before(() => useDevice('cpu'));
 
-async function inFourBits(t: TestContext, folder = path.join(golden, 'llama', 'model')): Promise<CausalLM> {
-  const model = await loadModel(folder, { loadIn4bit: true });
-  t.after(() => model.dispose());
-  return model;
-}
+const inFourBits = (t: TestContext, folder = path.join(golden, 'llama', 'model')): Promise<CausalLM> =>
+  loaded(t, folder, { loadIn4bit: true });
 
 /** Rounds the weights of a model's linear layers where they are. */
 function round({ linears }: CausalLM): void {
@@ -121,8 +118,7 @@ test('an adapter that is trained beside it is saved, continued as without interr
   assert.deepEqual(await run('parts', resumed), whole);
   assert.ok(whole.every(Number.isFinite) && new Set(whole).size > 1);
 
-  const exact = await loadModel(path.join(folder, 'whole'));
-  t.after(() => exact.dispose());
+  const exact = await loaded(t, path.join(folder, 'whole'));
   const ids = goldenIds('llama').slice(0, 20);
   const adapted = await logitsOf(exact, ids);
   mergeAdapter(exact);

@@ -3,10 +3,9 @@ import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { before, describe, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
-import { loadModel } from '../../lib/model';
 import { readSafetensors } from '../../lib/model/safetensors';
 import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
-import { fixtures, peftAdapter, readJsonFile, rows, temporaryFolder } from './support';
+import { fixtures, loaded, peftAdapter, readJsonFile, rows, temporaryFolder } from './support';
 
 before(() => useDevice('cpu'));
 
@@ -35,8 +34,7 @@ for (const { folder, family, load_in_4bit: loadIn4bit, config, log, norms } of r
   describe(`the adapter ${folder}${loadIn4bit ? ', beside weights in 4 bits,' : ''}`, () => {
     for (const gradientCheckpointing of [false, true]) {
       test(`is trained further as by TRL${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
-        const model = await loadModel(peftAdapter(t, folder, family), { loadIn4bit });
-        t.after(() => model.dispose());
+        const model = await loaded(t, peftAdapter(t, folder, family), { loadIn4bit });
         const trainer = new SFTTrainer({
           ...{ model, trainDataset: rows, evalDataset: rows.slice(40, 47) },
           config: { ...parseConfig(config), gradientCheckpointing, disableTqdm: true },

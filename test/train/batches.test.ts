@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
-import { loadModel, sharedPrefixes } from '../../lib/model';
+import { sharedPrefixes } from '../../lib/model';
 import { parseConfig } from '../../lib/train';
 import { cutIntoRows, groupByLength, orderOfEpoch, planRun, type RowPart, stepsOfEpoch } from '../../lib/train/batches';
 import { countTokens, type Item } from '../../lib/train/examples';
 import { fillerOf } from '../../lib/train/loss';
-import { golden, sequence, tinyModel } from './support';
+import { golden, loaded, sequence, tinyModel } from './support';
 
 const items = Array.from({ length: 23 }, (_, i) => [sequence(3 + ((i * 7) % 19), 100 * i)]);
 const config = parseConfig({ per_device_train_batch_size: 4, gradient_accumulation_steps: 2, num_train_epochs: 2, seed: 5 });
@@ -135,8 +135,7 @@ describe('rows of sequences that begin alike', () => {
 
 test('a row is filled up to a multiple of 16 tokens that is no size of the model, with segments that the model can read', async (t) => {
   const exact = await tinyModel(t);
-  const inFourBits = await loadModel(path.join(golden, 'llama', 'model'), { loadIn4bit: true });
-  t.after(() => inFourBits.dispose());
+  const inFourBits = await loaded(t, path.join(golden, 'llama', 'model'), { loadIn4bit: true });
   const sizes = new Set([...exact.parameters.values()].flatMap(({ shape }) => shape));
   for (const model of [exact, inFourBits])
     for (const lengths of [[5], [7, 3], [16], [60], [64], [100, 27], [128], [150]]) {

@@ -9,7 +9,7 @@ import { type CausalLM, exportModel, generate, loadModel, saveModel } from '../.
 import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import type { Tokenizer } from '../../lib/text';
 import { SFTTrainer } from '../../lib/train';
-import { conversations, fixtures, golden, readJsonFile, short, temporaryFolder } from './support';
+import { conversations, fixtures, golden, loaded, readJsonFile, short, temporaryFolder } from './support';
 
 before(async () => {
   await useDevice('cpu');
@@ -68,11 +68,7 @@ async function widened(t: TestContext): Promise<string> {
   return folder;
 }
 
-async function load(t: TestContext, folder: string, chatTemplateFrom?: string): Promise<CausalLM> {
-  const model = await loadModel(folder, { chatTemplateFrom });
-  t.after(() => model.dispose());
-  return model;
-}
+const load = (t: TestContext, folder: string, chatTemplateFrom?: string): Promise<CausalLM> => loaded(t, folder, { chatTemplateFrom });
 
 const threeSteps = {
   ...{ maxSteps: 3, perDeviceTrainBatchSize: 2, learningRate: 1e-3, lrSchedulerType: 'constant' as const },

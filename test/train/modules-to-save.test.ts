@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { beforeEach, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
-import { addAdapter, type CausalLM, loadModel, mergeAdapter, saveModel } from '../../lib/model';
+import { addAdapter, loadModel, mergeAdapter, saveModel } from '../../lib/model';
 import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import { createRandom } from '../../lib/random';
 import { type SFTConfig, SFTTrainer } from '../../lib/train';
@@ -15,6 +15,7 @@ import {
   fixtures,
   golden,
   goldenIds,
+  loaded,
   lossOn,
   peftAdapter,
   type ReferencePass,
@@ -43,33 +44,27 @@ const references = readJsonFile<Reference[]>(fixtures, 'modules.json');
 /** The folder of PEFT's adapter. */
 const peftFolder = (t: TestContext, { name, family }: Reference): string => peftAdapter(t, `modules/${name}`, family);
 
-async function load(t: TestContext, folder: string): Promise<CausalLM> {
-  const model = await loadModel(folder);
-  t.after(() => model.dispose());
-  return model;
-}
-
 for (const reference of references) {
   const { name, family, loss_of_merged: expected } = reference;
   describe(`${name} (${family}), as PEFT saved it`, () => {
     for (const gradientCheckpointing of [false, true]) {
       test(`has PEFT's loss and gradients${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
-        const model = await load(t, peftFolder(t, reference));
+        const model = await loaded(t, peftFolder(t, reference));
         await assertPass(model, [goldenIds(family)], reference, { gradientCheckpointing, random: createRandom(1) });
       });
     }
 
     test('is saved with the tensors of that file, and merged into a model that computes the same', async (t) => {
-      const model = await load(t, peftFolder(t, reference));
+      const model = await loaded(t, peftFolder(t, reference));
       const folder = temporaryFolder(t);
       await saveModel(model, path.join(folder, 'again'));
       const file = await readSafetensors(path.join(folder, 'again', 'adapter_model.safetensors'));
       assert.deepEqual([...file.keys()].sort(), reference.names);
-      const again = await load(t, path.join(folder, 'again'));
+      const again = await loaded(t, path.join(folder, 'again'));
       assert.equal(await lossOn(again, goldenIds(family)), await lossOn(model, goldenIds(family)));
       mergeAdapter(model);
       await saveModel(model, path.join(folder, 'merged'));
-      const merged = await load(t, path.join(folder, 'merged'));
+      const merged = await loaded(t, path.join(folder, 'merged'));
       const { tie_word_embeddings: tied } = readJsonFile<{ tie_word_embeddings: boolean }>(path.join(folder, 'merged'), 'config.json');
       assert.equal(tied, reference.merged_is_tied);
       for (const whole of [model, merged]) {
@@ -83,7 +78,7 @@ for (const reference of references) {
 test("a head under GPT-NeoX's old name is the head", async (t) => {
   const reference = references.find(({ family }) => family === 'gpt_neox') as Reference;
   const folder = peftFolder(t, reference);
-  const model = await load(t, folder);
+  const model = await loaded(t, folder);
   const weights = path.join(folder, 'adapter_model.safetensors');
   const tensors = [...(await readSafetensors(weights))].map(([name, { shape, data }]) => ({
     ...{ name: name.replace('lm_head', 'embed_out'), shape, data: () => data },
@@ -93,7 +88,7 @@ test("a head under GPT-NeoX's old name is the head", async (t) => {
   const config = readJsonFile<{ modules_to_save: string[] }>(folder, 'adapter_config.json');
   const modules_to_save = config.modules_to_save.map((name) => name.replace('lm_head', 'embed_out'));
   writeFileSync(path.join(folder, 'adapter_config.json'), JSON.stringify({ ...config, modules_to_save }));
-  const old = await load(t, folder);
+  const old = await loaded(t, folder);
   assert.equal(await lossOn(old, goldenIds('gpt_neox')), await lossOn(model, goldenIds('gpt_neox')));
 });
 

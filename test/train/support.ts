@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import type { TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
-import { type CausalLM, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
+import { type CausalLM, type LoadOptions, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { createRandom, type Random } from '../../lib/random';
 import { type SFTConfig, SFTTrainer } from '../../lib/train';
@@ -36,11 +36,16 @@ export const conversations = rows.slice(0, 8).map(({ instruction, output }) => (
 /** The ids that the golden forward pass of a family reads. */
 export const goldenIds = (family: string): number[] => readJsonFile<{ input_ids: number[] }>(golden, family, 'forward.json').input_ids;
 
-/** A tiny model, disposed when the test ends. */
-export async function tinyModel(t: TestContext, family = 'llama'): Promise<CausalLM> {
-  const model = await loadModel(path.join(golden, family, 'model'));
+/** The model of a folder, disposed when the test ends. */
+export async function loaded(t: TestContext, folder: string, options?: LoadOptions): Promise<CausalLM> {
+  const model = await loadModel(folder, options);
   t.after(() => model.dispose());
   return model;
+}
+
+/** A tiny model, disposed when the test ends. */
+export function tinyModel(t: TestContext, family = 'llama'): Promise<CausalLM> {
+  return loaded(t, path.join(golden, family, 'model'));
 }
 
 /** A fresh folder, removed when the test ends. */

@@ -17,6 +17,7 @@ import {
   fixtures,
   golden,
   goldenIds,
+  loaded,
   lossOn,
   peftAdapter,
   type ReferencePass,
@@ -57,12 +58,6 @@ function peftFolder(t: TestContext, { name, family }: Reference): string {
   return peftAdapter(t, `tokens/${name}`, family, family === 'llama-untied' ? untied : {});
 }
 
-async function load(t: TestContext, folder: string, chatTemplateFrom?: string): Promise<CausalLM> {
-  const model = await loadModel(folder, { chatTemplateFrom });
-  t.after(() => model.dispose());
-  return model;
-}
-
 /** What PEFT saves whole where a vocabulary was resized, and of which nothing is trained. */
 const BESIDE = /\.(?:base_layer|modules_to_save|original_module)\.weight$/;
 
@@ -71,13 +66,13 @@ for (const reference of cases) {
   describe(`${name} (${family}), as PEFT saved it`, () => {
     for (const gradientCheckpointing of [false, true]) {
       test(`has PEFT's loss and gradients${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
-        const model = await load(t, peftFolder(t, reference));
+        const model = await loaded(t, peftFolder(t, reference));
         await assertPass(model, [ids], reference, { gradientCheckpointing, random: createRandom(1) });
       });
     }
 
     test('is saved with the tensors of that file, and merged into a model that computes the same', async (t) => {
-      const model = await load(t, peftFolder(t, reference));
+      const model = await loaded(t, peftFolder(t, reference));
       const folder = temporaryFolder(t);
       await saveModel(model, path.join(folder, 'again'));
       const file = await readSafetensors(path.join(folder, 'again', 'adapter_model.safetensors'));
@@ -85,12 +80,12 @@ for (const reference of cases) {
         [...file.keys()].sort(),
         reference.names.filter((tensor) => !BESIDE.test(tensor)),
       );
-      const again = await load(t, path.join(folder, 'again'));
+      const again = await loaded(t, path.join(folder, 'again'));
       assert.deepEqual(again.adapter?.settings.trainableTokenIndices, model.adapter?.settings.trainableTokenIndices);
       assert.equal(await lossOn(again, ids), await lossOn(model, ids));
       mergeAdapter(model);
       await saveModel(model, path.join(folder, 'merged'));
-      const merged = await load(t, path.join(folder, 'merged'));
+      const merged = await loaded(t, path.join(folder, 'merged'));
       for (const whole of [again, model, merged]) {
         const loss = await lossOn(whole, ids);
         assert.ok(Math.abs(loss - expected) < 1e-5 * expected, `${loss}, expected ${expected}`);
@@ -122,7 +117,7 @@ for (const { tied, log, norms } of runs) {
   const kind = tied ? 'the head is the embedding' : 'the head is a matrix of its own';
   test(`an adapter learns the tokens of a chat template as with TRL where ${kind}`, async (t) => {
     const base = tied ? path.join(golden, 'llama', 'model') : await withOwnHead(t);
-    const model = await load(t, base, chat);
+    const model = await loaded(t, base, { chatTemplateFrom: chat });
     const peftConfig = { r: 2, loraAlpha: 4, targetModules: ['q_proj'] };
     const trainer = new SFTTrainer({ model, trainDataset: conversations, peftConfig, config: threeSteps });
     const note = `The adapter trains the rows of the 64 new tokens${tied ? '' : ', and lm_head whole'}, as in TRL.`;
@@ -165,14 +160,14 @@ async function assertSavedWhole(t: TestContext, model: CausalLM): Promise<void> 
   const ids = [1024, 37, 1027, 349, 1087, 5, 1025, 1024];
   const prompt = '<|turn|>user\nHi<|end_of_turn|>\n<|turn|>assistant\n';
   await saveModel(model, path.join(folder, 'adapter'));
-  const again = await load(t, path.join(folder, 'adapter'));
+  const again = await loaded(t, path.join(folder, 'adapter'));
   assert.equal(again.config.vocabSize, 1088);
   assert.equal(await lossOn(again, ids), await lossOn(model, ids));
   assert.equal(await generate(again, prompt, { maxNewTokens: 6 }), await generate(model, prompt, { maxNewTokens: 6 }));
   const expected = await lossOn(again, ids);
   mergeAdapter(again);
   await saveModel(again, path.join(folder, 'merged'));
-  const merged = await load(t, path.join(folder, 'merged'));
+  const merged = await loaded(t, path.join(folder, 'merged'));
   const loss = await lossOn(merged, ids);
   assert.ok(Math.abs(loss - expected) < 1e-5 * expected, `${loss}, expected ${expected}`);
   const { eos_token_id, vocab_size } = readJsonFile<Record<string, number>>(folder, 'merged', 'config.json');
@@ -245,12 +240,11 @@ test('rows that PEFT saved and no base model has are the model, whose adapter is
   const all = [...tensors].map(([name, { shape, data }]) => ({ name, shape, data: () => data }));
   await writeSafetensors(`${file}.new`, all, { dtype: 'float32' });
   cpSync(`${file}.new`, file);
-  const model = await load(t, folder);
+  const model = await loaded(t, folder);
   assert.equal((await model.embeddings[0].weight.value.data<'float32'>())[3 * base.shape[1]], base.data[3 * base.shape[1]]);
   await assert.rejects(saveModel(model, path.join(folder, 'again')), /belongs to weights that no checkpoint has/);
 
-  const inFourBits = await loadModel(folder, { loadIn4bit: true });
-  t.after(() => inFourBits.dispose());
+  const inFourBits = await loaded(t, folder, { loadIn4bit: true });
   const remedy =
     /has, so it would be of no use alone; load the model without loadIn4bit, merge it \(mergeAdapter\(model\)\), and save the whole\.$/;
   await assert.rejects(saveModel(inFourBits, path.join(folder, 'again')), remedy);
