@@ -2,7 +2,7 @@
 import type { DataFrame } from 'danfojs-node';
 import { displayHtml, printed } from '../display';
 import { UserError } from '../errors';
-import { createRandom, shuffled } from '../random';
+import { permutation } from '../numpy-random';
 import { rowsOfDataFrame, toDataFrame } from './frame';
 import { rowsHtml, rowsText } from './preview';
 import { parseRows } from './rows';
@@ -81,7 +81,7 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
     return this as unknown as Dataset<ExampleOf[F]>;
   }
 
-  /** Cuts the rows in two by the seed alone; both parts keep the order of the rows. */
+  /** Cuts the rows in two, shuffled: the parts that `train_test_split` of Hugging Face's datasets makes with the same size and seed. */
   split({ test, seed = 0 }: SplitOptions): { train: Dataset<Row>; test: Dataset<Row> } {
     const count = test < 1 ? Math.ceil(test * this.length) : test;
     if (!(test > 0) || !Number.isInteger(count) || count < 1 || count >= this.length) {
@@ -89,14 +89,18 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
         `split({ test: ${test} }) of ${this.length} rows leaves no row on one side; give a fraction between 0 and 1, or a whole number from 1 to ${this.length - 1}.`,
       );
     }
-    const chosen = new Set(shuffled([...this.rows.keys()], createRandom(seed)).slice(0, count));
-    const indices = [...this.rows.keys()];
-    return { train: this.pick(indices.filter((i) => !chosen.has(i))), test: this.pick(indices.filter((i) => chosen.has(i))) };
+    const order = this.order(seed);
+    return { train: this.pick(order.slice(count)), test: this.pick(order.slice(0, count)) };
   }
 
-  /** The rows in an order that the seed alone determines. */
+  /** The rows in an order that the seed alone determines: that of `shuffle(seed)` of Hugging Face's datasets. */
   shuffle(seed = 0): Dataset<Row> {
-    return this.pick(shuffled([...this.rows.keys()], createRandom(seed)));
+    return this.pick(this.order(seed));
+  }
+
+  private order(seed: number): number[] {
+    if (!Number.isSafeInteger(seed) || seed < 0) throw new UserError(`The seed ${seed} must be a whole number from 0 up.`);
+    return permutation(this.length, seed);
   }
 
   /** The first n rows; all of them where there are fewer. */

@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { computeRecorded, type Dropout, linear } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { showValue } from '../json';
-import { createRandom } from '../random';
+import { createTorchRandom, type TorchRandom, uniform } from '../torch-random';
 import { RowNorms } from './dora';
 import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
@@ -242,11 +242,10 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
     settings,
     targets.map(({ name }) => name),
   );
-  const random = createRandom(seed);
+  const random = createTorchRandom(seed);
   const layers = targets.map((target) => {
     const layer = declareLayer(target, settings);
-    const bound = 1 / Math.sqrt(layer.a.shape[1]);
-    layer.a.fill(Float32Array.from({ length: layer.a.shape[0] * layer.a.shape[1] }, () => bound * (2 * random.next() - 1)));
+    layer.a.fill(startOfA(layer, random));
     layer.b.fill(new Float32Array(layer.b.shape[0] * layer.b.shape[1]));
     layer.magnitude?.fill(new Float32Array(layer.magnitude.shape[0]));
     return layer;
@@ -256,6 +255,17 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
   model.adapter = new LoraAdapter(settings, layers, baseOf(model), modules, rows);
   model.adapter.startLengths();
   return model.adapter;
+}
+
+/**
+ * What A begins with, as PEFT draws it: uniform up to 1 / √in (He et al. 2015 with a = √5, as of torch's linear layers). Both matrices are
+ * linear layers there, which draw such values when they are made, before A draws its own.
+ */
+function startOfA({ a, b }: LoraLayer, random: TorchRandom): Float32Array {
+  const [rank, inputs] = a.shape;
+  const [outputs] = b.shape;
+  for (let unused = rank * inputs + outputs * rank; unused > 0; unused--) random.word();
+  return uniform(rank * inputs, 1 / Math.sqrt(inputs), random);
 }
 
 /**

@@ -54,6 +54,5 @@ function trainAddedTokens(
 /** What a run's settings say of its adapter, and of the weights that it is trained beside, under their names in files. */
 export function keysOfAdapter(model: CausalLM): Record<string, unknown> {
   const { adapter } = model;
-  // left out where off: older checkpoints lack them
   return { ...(adapter && { peft_config: peftKeys(adapter.settings) }), ...(isInFourBits(model) && { load_in_4bit: true }) };
 }

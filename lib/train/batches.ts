@@ -2,7 +2,8 @@
 
 import { UserError } from '../errors';
 import { findFamilies, type PrefixFamily } from '../model';
-import { createRandom, type Random, shuffled } from '../random';
+import { createRandom, type Random } from '../random';
+import { createTorchRandom, randperm } from '../torch-random';
 import type { SFTConfig } from './config';
 import { countTokens, type Item, type Sequence } from './examples';
 
@@ -49,14 +50,31 @@ export function stepsOfEpoch(items: readonly Item[], config: OrderConfig, epoch:
   return chunks(microBatches, config.gradientAccumulationSteps);
 }
 
-/** Indices of the items in the order in which an epoch reads them. */
+/** Indices of the items in the order in which an epoch reads them: with the same seed the order of TRL, on one device. */
 export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number): number[] {
-  const inOrder = [...items.keys()];
-  if (config.trainSamplingStrategy === 'sequential') return inOrder;
-  // a seed of its own for each epoch: they differ in the upper half of a 53-bit number
-  const permuted = shuffled(inOrder, createRandom((config.dataSeed ?? config.seed) + (epoch % 2 ** 20) * 2 ** 32));
-  if (config.trainSamplingStrategy === 'random') return permuted;
-  return groupByLength(permuted, items.map(countTokens), config.perDeviceTrainBatchSize * config.gradientAccumulationSteps);
+  const seed = config.dataSeed ?? config.seed;
+  if (config.trainSamplingStrategy === 'sequential') return [...items.keys()];
+  // accelerate's SeedableRandomSampler
+  if (config.trainSamplingStrategy === 'random') return randperm(items.length, createTorchRandom(seed + epoch));
+  return groupByLength(
+    permutationToGroup(items.length, seed, epoch),
+    items.map(countTokens),
+    config.perDeviceTrainBatchSize * config.gradientAccumulationSteps,
+  );
+}
+
+/**
+ * What transformers' LengthGroupedSampler begins with. It draws from the stream that all of Python's program shares, of which each epoch of a
+ * DataLoader takes two words more; where dropout, or evaluations, take some as well, TRL's later epochs have another order.
+ */
+function permutationToGroup(items: number, seed: number, epoch: number): number[] {
+  const random = createTorchRandom(seed);
+  const drawEpoch = (): number[] => {
+    for (let word = 0; word < 2; word++) random.word();
+    return randperm(items, random);
+  };
+  for (let earlier = 0; earlier < epoch; earlier++) drawEpoch();
+  return drawEpoch();
 }
 
 /** What a step draws its dropout and noise from. It depends on nothing but seed and step, so that a resumed run draws the same. */

@@ -14,13 +14,8 @@ import type { RunState } from './run-state';
  * where it lay.
  * @returns its folder, null where there is none, and what to tell of one that is gone
  */
-export function findBest({ best, bestCheckpoint }: RunState, checkpoint: string): { folder: string | null; note?: string } {
+export function findBest({ bestCheckpoint }: RunState, checkpoint: string): { folder: string | null; note?: string } {
   const beside = (name: string): string => path.join(path.dirname(realPath(checkpoint)), name);
-  if (bestCheckpoint === undefined) {
-    // from a version that kept the step alone
-    const folder = best && beside(`checkpoint-${best.step}`);
-    return { folder: folder !== undefined && isCheckpoint(folder) ? folder : null };
-  }
   if (bestCheckpoint === null) return { folder: null };
   const folder = [beside(path.basename(bestCheckpoint)), bestCheckpoint].find(isCheckpoint);
   return folder === undefined ? { folder: null, note: `The best checkpoint so far, ${bestCheckpoint}, is no longer there.` } : { folder };

@@ -16,6 +16,8 @@ import type { AdamW } from './optimizer';
 import { isRunState, type RunState } from './run-state';
 
 const STATE_FILE = 'trainer_state.json';
+/** Format 1 was that of runs that read their examples in an order of their own. */
+const FORMAT = 2;
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
 /** torch's names of AdamW's moments. */
 export const MEAN = 'exp_avg.';
@@ -43,7 +45,7 @@ const FREE = new Set([
 
 /** trainer_state.json. */
 interface StateFile {
-  format: 1;
+  format: typeof FORMAT;
   state: RunState;
   identity: RunIdentity;
 }
@@ -116,7 +118,7 @@ export async function writeCheckpoint(
     remove(unfinished);
     await saver.saveModel(unfinished, { dtype: 'float32' });
     await writeMoments(path.join(unfinished, OPTIMIZER_FILE), optimizer);
-    const content: StateFile = { format: 1, state, identity };
+    const content: StateFile = { format: FORMAT, state, identity };
     writeFileAtomic(path.join(unfinished, STATE_FILE), `${JSON.stringify(content, undefined, 1)}\n`);
     replaceFolder(unfinished, folder);
   } catch (error) {
@@ -223,22 +225,28 @@ export function stepOfCheckpoint(folder: string): number {
   return readStateFile(path.join(folder, STATE_FILE)).state.step;
 }
 
-/** When the run of a checkpoint began, which older checkpoints do not say, and with what. @throws UserError when the checkpoint is damaged */
+/** When the run of a checkpoint began, and with what. @throws UserError when the checkpoint is damaged */
 export function readBeginning(folder: string): { began?: string; identity: RunIdentity } {
   const { state, identity } = readStateFile(path.join(folder, STATE_FILE));
   return { began: state.began, identity };
 }
 
 function readStateFile(file: string): StateFile {
-  const content = readJson(file) as Partial<StateFile> | null;
-  if (content?.format !== 1 || !content.state || !content.identity) {
+  const content = readJson(file) as (Omit<Partial<StateFile>, 'format'> & { format?: unknown }) | null;
+  if (content?.format === 1) {
+    throw new UserError(
+      `${file} is of an earlier version of this program, whose runs read their examples in another order; ` +
+        `start the run afresh in another output_dir, or begin a new one with the checkpoint as its model.`,
+    );
+  }
+  if (content?.format !== FORMAT || !content.state || !content.identity) {
     throw new UserError(`${file} was not written by this program (or by another version of it); name one of its checkpoints.`);
   }
   const { state, identity } = content;
   const isIdentity = isObject(identity.config) && typeof identity.tokens === 'string';
   if (!isRunState(state) || !isIdentity)
     throw new UserError(`${file} is damaged: parts of the run's state are missing; continue from another checkpoint.`);
-  return { format: 1, state, identity };
+  return { format: FORMAT, state, identity };
 }
 
 export interface PruneOptions {

@@ -4,7 +4,7 @@ import type { Dataset, Example } from '../data';
 import { parseRows } from '../data/rows';
 import { UserError } from '../errors';
 import { isObject } from '../json';
-import { createRandom, shuffled } from '../random';
+import { permutation } from '../numpy-random';
 import { checkConversation, explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
 import { packRows } from './packing';
 
@@ -26,7 +26,7 @@ export interface PrepareOptions {
   assistantOnlyLoss?: boolean;
   packing?: boolean;
   packingStrategy?: 'bfd' | 'bfd_split';
-  /** Shuffles the examples with this seed, before they are packed; default: they keep their order. */
+  /** Shuffles the examples with this seed, as TRL does: before they are packed, and the packed rows once more; default: they keep their order. */
   shuffleSeed?: number;
   template?: PromptTemplate;
   chatTemplate?: string;
@@ -77,14 +77,19 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   if (tokenized.every(isEmpty)) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
   if (kept.length < tokenized.length) notes.push(emptyNote(tokenized, placeOf));
   const inOrder = kept.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
-  const sequences = shuffleSeed === undefined ? inOrder : shuffled(inOrder, createRandom(shuffleSeed));
+  const sequences = shuffled(inOrder, shuffleSeed);
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
   const packed = packRows(sequences, maxLength, splits);
   notes.push(`${sequences.length} examples were packed into ${packed.length} rows of up to ${maxLength} tokens.`);
   // a row of prompts alone: pieces of split examples
   const items = packed.filter((row) => row.some((sequence) => countTargets(sequence) > 0));
   if (items.length < packed.length) notes.push(`${packed.length - items.length} of those rows hold no token to learn and were left out.`);
-  return { items: shuffleSeed === undefined ? items : shuffled(items, createRandom(shuffleSeed)), notes };
+  return { items: shuffled(items, shuffleSeed), notes };
+}
+
+/** As `shuffle(seed)` of Hugging Face's datasets; without a seed as they are. */
+function shuffled<T>(list: readonly T[], seed: number | undefined): readonly T[] {
+  return seed === undefined ? list : permutation(list.length, seed).map((index) => list[index]);
 }
 
 /**

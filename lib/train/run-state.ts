@@ -5,7 +5,7 @@ import type { LossScale } from './loss-scaling';
 import { emptyWindow, type LogRecord, type LogWindow } from './metrics';
 
 export interface RunState {
-  /** Local time at which the run began, for templates that write the date; older checkpoints lack it. */
+  /** Local time at which the run began, for templates that write the date; absent before that. */
   began?: string;
   /** Optimizer steps done. The order of examples follows from it and the seed, so no random state is kept. */
   step: number;
@@ -20,8 +20,8 @@ export interface RunState {
   lossScale?: LossScale;
   /** The best evaluation so far. */
   best?: Best;
-  /** Whole path of its checkpoint, or of that of the last best evaluation that has one; null: there is none. Earlier versions lack it. */
-  bestCheckpoint?: string | null;
+  /** Whole path of its checkpoint, or of that of the last best evaluation that has one; null: there is none. */
+  bestCheckpoint: string | null;
 }
 
 /** Updates of the weights so far: steps, less those whose gradients overflowed. */
@@ -45,7 +45,7 @@ export function isRunState(value: unknown): value is RunState {
     log.every((record) => hasNumbers(record, ['step', 'epoch'])) &&
     (lossScale === undefined || hasNumbers(lossScale, ['scale', 'updates', 'skipped'])) &&
     (best === undefined || hasNumbers(best, ['step'])) &&
-    (bestCheckpoint === undefined || bestCheckpoint === null || typeof bestCheckpoint === 'string')
+    (bestCheckpoint === null || typeof bestCheckpoint === 'string')
   );
 }
 

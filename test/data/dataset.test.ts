@@ -10,18 +10,20 @@ const numbers = (n: number, name = 'n') =>
   ).as('text');
 const texts = (dataset: Dataset) => dataset.as('text').rows.map((row) => row.text);
 
-test('split is decided by the seed alone, loses no row, and keeps the order of the rows', () => {
+test('split is decided by the seed alone, and loses no row', () => {
   const all = numbers(100);
   const { train, test: held } = all.split({ test: 0.1, seed: 3 });
   assert.deepEqual([train.length, held.length], [90, 10]);
   assert.deepEqual([...texts(train), ...texts(held)].sort(), texts(all).sort());
   assert.deepEqual(texts(all.split({ test: 0.1, seed: 3 }).test), texts(held));
   assert.notDeepEqual(texts(all.split({ test: 0.1, seed: 4 }).test), texts(held));
-  const order = texts(train).map((text) => Number(text.slice(1)));
-  assert.deepEqual(
-    order,
-    [...order].sort((a, b) => a - b),
-  );
+});
+
+test('a seed that is no whole number from 0 up is refused', () => {
+  for (const seed of [-1, 0.5, Number.NaN, 2 ** 60]) {
+    assert.throws(() => numbers(10).split({ test: 2, seed }), UserError, String(seed));
+    assert.throws(() => numbers(10).shuffle(seed), UserError, String(seed));
+  }
 });
 
 test('split takes a number of rows as well as a fraction', () => {

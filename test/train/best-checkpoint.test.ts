@@ -109,19 +109,6 @@ describe('load_best_model_at_end', () => {
     }
   });
 
-  test('of a checkpoint of an earlier version, which says no more than the step, takes the one beside it', async (t) => {
-    const outputDir = temporaryFolder(t);
-    const losses = [0, 9, 5, 6, 6, 6, 7];
-    await (await makeTrainer(t, { outputDir }, { losses, callbacks: [stopAt(4)] })).train();
-    const file = path.join(outputDir, 'checkpoint-4', 'trainer_state.json');
-    const content = JSON.parse(fs.readFileSync(file, 'utf8'));
-    delete content.state.bestCheckpoint;
-    fs.writeFileSync(file, JSON.stringify(content));
-    const resumed = await makeTrainer(t, { outputDir }, { losses });
-    await resumed.train({ resumeFromCheckpoint: true });
-    await assertWeights(resumed, path.join(outputDir, 'checkpoint-2'));
-  });
-
   test('says so where the best checkpoint is gone, and where there never was one, and keeps the last weights', async (t) => {
     const outputDir = temporaryFolder(t);
     const best = path.join(outputDir, 'checkpoint-2');

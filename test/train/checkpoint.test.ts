@@ -161,6 +161,17 @@ describe('a resumed run', () => {
     }
   });
 
+  test('of a version that read its examples in another order is refused', async (t) => {
+    const folder = temporaryFolder(t);
+    await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
+    const file = path.join(folder, 'checkpoint-4', 'trainer_state.json');
+    fs.writeFileSync(file, JSON.stringify({ ...JSON.parse(fs.readFileSync(file, 'utf8')), format: 1 }));
+    await refuses(
+      (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: true }),
+      /trainer_state\.json is of an earlier version of this program, whose runs read their examples in another order; start .* afresh/,
+    );
+  });
+
   test('with a table of settings in another order goes on', async (t) => {
     const folder = temporaryFolder(t);
     const floor: Partial<SFTConfig> = { maxSteps: 3, lrSchedulerType: 'cosine_with_min_lr' };
