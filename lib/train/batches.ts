@@ -65,7 +65,7 @@ export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch:
 
 /**
  * What transformers' LengthGroupedSampler begins with. It draws from the stream that all of Python's program shares, of which each epoch of a
- * DataLoader takes two words more; where dropout, or evaluations, take some as well, TRL's later epochs have another order.
+ * DataLoader takes two words more; where dropout, evaluations, or OPT's layers take some as well, TRL's later epochs have another order.
  */
 function permutationToGroup(items: number, seed: number, epoch: number): number[] {
   const random = createTorchRandom(seed);

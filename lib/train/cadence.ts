@@ -7,6 +7,8 @@ export interface Due {
   log: boolean;
   evaluate: boolean;
   save: boolean;
+  /** Whether the evaluation comes before the log: as in transformers, what is due after a step comes before what is due after an epoch. */
+  evaluateFirst: boolean;
 }
 
 type CadenceConfig = Pick<
@@ -22,16 +24,18 @@ export function dueAfterStep(config: CadenceConfig, step: number, { maxSteps, st
   const delay = config.evalDelay * (config.evalStrategy === 'epoch' ? stepsPerEpoch : 1);
   const due = (strategy: string, interval: number, atEnd: boolean) =>
     strategy === 'epoch' ? epochEnds : strategy === 'steps' && (every(interval) || (atEnd && last));
+  const logsFirst = config.loggingFirstStep && step === 1;
   return {
-    log: due(config.loggingStrategy, config.loggingSteps, false) || (config.loggingFirstStep && step === 1),
+    log: due(config.loggingStrategy, config.loggingSteps, false) || logsFirst,
     evaluate: step >= delay && due(config.evalStrategy, config.evalSteps ?? config.loggingSteps, true),
     save: due(config.saveStrategy, config.saveSteps, true),
+    evaluateFirst: config.evalStrategy === 'steps' && config.loggingStrategy === 'epoch' && !logsFirst,
   };
 }
 
-/** What is due and not done yet. */
-export function stillDue(due: Due, done: Due): Due {
-  return { log: due.log && !done.log, evaluate: due.evaluate && !done.evaluate, save: due.save && !done.save };
+/** What is due beside the log and not done yet. */
+export function stillDue(due: Due, done: Due): Pick<Due, 'evaluate' | 'save'> {
+  return { evaluate: due.evaluate && !done.evaluate, save: due.save && !done.save };
 }
 
 /** The steps after `from` at which a run may write a checkpoint. */

@@ -140,8 +140,8 @@ export const FIELDS = {
       "File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it, whose tokens come along.",
     ),
   ),
-  /** Shuffle the training examples once before everything else. */
-  shuffleDataset: flag(false, 'Shuffle the training examples once before everything else.'),
+  /** Shuffle training and evaluation examples once before everything else. */
+  shuffleDataset: flag(false, 'Shuffle training and evaluation examples once before everything else.'),
   /** Order of the examples in an epoch. */
   trainSamplingStrategy: choice('random', ['random', 'sequential', 'group_by_length'], 'Order of the examples in an epoch.'),
   /** Seed of everything random; the same seed gives the same bits. */

@@ -36,7 +36,7 @@ export class PreparedRun {
     readonly began = localTime(new Date()),
   ) {
     const { config, trainDataset, evalDataset } = data;
-    const train = this.prepare(trainDataset, config.packing, config.shuffleDataset ? config.seed : undefined);
+    const train = this.prepare(trainDataset, config.packing);
     const evaluation = evalDataset && this.prepareEvaluation(evalDataset);
     this.trainItems = train.items;
     this.evalItems = evaluation?.items;
@@ -66,9 +66,10 @@ export class PreparedRun {
     return isOf(then) ? then : this;
   }
 
-  private prepare(examples: Examples, packing: boolean, shuffleSeed?: number): PreparedDataset {
+  private prepare(examples: Examples, packing: boolean): PreparedDataset {
     const { model, config, template, chatTemplate } = this.data;
     const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = config;
+    const shuffleSeed = config.shuffleDataset ? config.seed : undefined;
     const { positionLimit, vocabSize } = model.config;
     return prepareExamples(examples, tokenizerAt(model.tokenizer, new Date(this.began)), {
       ...{ maxLength, completionOnlyLoss, assistantOnlyLoss, packing, packingStrategy, shuffleSeed },

@@ -261,7 +261,7 @@ export class SFTTrainer {
       logged = true;
       await this.logStep(norm, learningRate);
     };
-    await logIfDue();
+    if (!due.evaluateFirst) await logIfDue();
     // who ends the run meanwhile ends its epoch, too
     await this.evaluateAndSave(due, optimizer, logIfDue);
     await logIfDue();
@@ -273,7 +273,11 @@ export class SFTTrainer {
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
-  private async evaluateAndSave({ evaluate, save }: Omit<Due, 'log'>, optimizer: AdamW, beforeSaving?: () => Promise<void>): Promise<void> {
+  private async evaluateAndSave(
+    { evaluate, save }: Pick<Due, 'evaluate' | 'save'>,
+    optimizer: AdamW,
+    beforeSaving?: () => Promise<void>,
+  ): Promise<void> {
     const { state, config } = this;
     const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
     // what is due then is made up for when the run goes on
