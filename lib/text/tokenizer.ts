@@ -15,6 +15,7 @@ import { readTemplateSource } from './template-source';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 import { type FullVocabulary, makeVocabulary } from './vocabulary';
+import { rememberWords } from './word-memory';
 
 /** The part of transformers.js' PreTrainedTokenizer that is used here. */
 interface Backend extends ChatBackend {
@@ -118,7 +119,8 @@ async function makeBackend(files: TokenizerFiles, special: SpecialTokens, direct
   try {
     const backend = new PreTrainedTokenizer(files.tokenizerJson, configFor(files, special)) as unknown as Backend;
     mendTemplates(backend as object);
-    return quicken(backend);
+    rememberWords(backend as object);
+    return backend;
   } catch (error) {
     const file = path.join(directory, existsSync(path.join(directory, 'tokenizer.json')) ? 'tokenizer.json' : 'vocab.json');
     throw new UserError(
@@ -128,32 +130,6 @@ async function makeBackend(files: TokenizerFiles, special: SpecialTokens, direct
       },
     );
   }
-}
-
-/**
- * The package remembers the tokens of words in a cache that reorders itself at every look-up, which takes half of the time of
- * encoding a dataset; a plain map does the same work.
- */
-function quicken(backend: Backend): Backend {
-  const model = (backend as { _tokenizer?: { model?: { cache?: Partial<WordCache> } } })._tokenizer?.model;
-  if (typeof model?.cache?.get !== 'function' || typeof model.cache.put !== 'function') return backend;
-  const words = new Map<string, string[]>();
-  const cache: WordCache = {
-    get: (word) => words.get(word),
-    put: (word, tokens) => {
-      if (words.size >= 100_000) words.clear();
-      words.set(word, tokens);
-    },
-    clear: () => words.clear(),
-  };
-  model.cache = cache;
-  return backend;
-}
-
-interface WordCache {
-  get(word: string): string[] | undefined;
-  put(word: string, tokens: string[]): void;
-  clear(): void;
 }
 
 interface Settled {
