@@ -6,8 +6,8 @@ import { type CausalLM, type GenerateOptions, generateBatch, type Prompt } from 
 import { checkPrompt } from '../model/generate';
 import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
+import { countingLine } from '../train/counting-line';
 import { checkedRows, type Examples, placesOf } from '../train/examples';
-import { countingLine } from './counting-line';
 import { checkWholeNumber } from './whole-number';
 
 /** How an answer compares with its reference, each from 0 to 1. */

@@ -2,9 +2,9 @@
 import { currentDevice } from '../engine';
 import type { CausalLM } from '../model';
 import { notFinite } from '../model/not-finite';
+import { countingLine } from '../train/counting-line';
 import { scoreItems } from '../train/evaluation';
 import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
-import { countingLine } from './counting-line';
 import { checkWholeNumber } from './whole-number';
 
 export interface PerplexityOptions

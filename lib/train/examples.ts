@@ -6,6 +6,7 @@ import { UserError } from '../errors';
 import { isObject } from '../json';
 import { permutation } from '../numpy-random';
 import { checkConversation, explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
+import { countingLine } from './counting-line';
 import { packRows } from './packing';
 
 /** The tokens of one example; attention stays inside it. */
@@ -34,6 +35,8 @@ export interface PrepareOptions {
   positionLimit?: number;
   /** Ids that the model knows: those below this. */
   vocabSize?: number;
+  /** Whether to show how many are tokenized, once that takes long. Default false. */
+  showsProgress?: boolean;
 }
 
 /** A dataset made ready. */
@@ -58,7 +61,9 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   const rows = checkedRows(examples, options.template);
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
+  const tell = options.showsProgress ? countingLine(rows.length, 'examples tokenized') : () => {};
   const tokenized = rows.map((row, index) => {
+    tell(index);
     const place = placeOf(index);
     checkConversation(row, options, place);
     const made = tokenizeExample(row, tokenizer, {
@@ -71,6 +76,7 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
     checkTokens(made, place, splits ? maxLength : Number.POSITIVE_INFINITY, options);
     return made;
   });
+  tell(rows.length);
   const notes = [...notesOf(tokenized, maxLength), ...lastTurnNotes(rows, options)];
   // in a packed row they are a token among others; alone they could be all of a step
   const kept = packing && maxLength !== null ? tokenized : tokenized.filter((made) => !isEmpty(made));

@@ -74,6 +74,7 @@ export class PreparedRun {
     return prepareExamples(examples, tokenizerAt(model.tokenizer, new Date(this.began)), {
       ...{ maxLength, completionOnlyLoss, assistantOnlyLoss, packing, packingStrategy, shuffleSeed },
       ...{ template, chatTemplate, positionLimit, vocabSize },
+      showsProgress: !config.disableTqdm,
     });
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { countingLine } from '../../lib/evaluate/counting-line';
+import { countingLine } from '../../lib/train/counting-line';
 
 /** A line on a terminal, whose clock is set by hand, and what is written of it. */
 function lineOf(t: TestContext, total: number): { tell: (done: number, at: number) => void; written: string[] } {

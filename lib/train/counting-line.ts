@@ -1,6 +1,6 @@
 /** How far long work has come, in a line that is rewritten. */
 import { createLiveText } from '../display';
-import { formatSeconds } from '../train/format';
+import { formatSeconds } from './format';
 
 /** What is done sooner needs no line. */
 const QUIET_MS = 2000;
