@@ -2,6 +2,7 @@
 import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
+import { Gemma3, readGemma3Config } from './gemma3';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Llama, readLlamaConfig } from './llama';
 import { Opt, readOptConfig } from './opt';
@@ -31,6 +32,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'gpt_neox.',
     aliases: { 'embed_out.weight': 'lm_head.weight' },
   },
+  gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma3(readGemma3Config(reader), origin), prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

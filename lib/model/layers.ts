@@ -85,8 +85,8 @@ export class ParameterList {
     return this.declare<tf.Rank.R2>(name, [rows, columns], 'normal');
   }
 
-  embedding(name: string, rows: number, features: number, paddingIdx?: number): Embedding {
-    const table = new Embedding(this.matrix(`${name}.weight`, rows, features), paddingIdx);
+  embedding(name: string, rows: number, features: number, options?: EmbeddingOptions): Embedding {
+    const table = new Embedding(this.matrix(`${name}.weight`, rows, features), options);
     this.embeddings.push(table);
     return table;
   }
@@ -99,6 +99,11 @@ export class ParameterList {
 
   rmsNorm(name: string, features: number, eps: number): RmsNorm {
     return new RmsNorm(this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'ones'), eps);
+  }
+
+  /** One that a checkpoint has as what it differs from 1 by. */
+  rmsNormAroundOne(name: string, features: number, eps: number): RmsNorm {
+    return new RmsNorm(this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'zeros'), eps, { aroundOne: true });
   }
 
   layerNorm(name: string, features: number, eps: number): LayerNorm {
@@ -139,6 +144,13 @@ export class Linear {
   }
 }
 
+export interface EmbeddingOptions {
+  /** The id whose row looking it up does not train. */
+  paddingIdx?: number;
+  /** What the rows are multiplied by. Default 1. */
+  scale?: number;
+}
+
 /** Rows of a table. */
 export class Embedding {
   /** While set, looks up about the same rows in its place. */
@@ -148,14 +160,18 @@ export class Embedding {
 
   constructor(
     readonly weight: Parameter<tf.Rank.R2>,
-    /** The id whose row looking it up does not train. */
-    readonly paddingIdx?: number,
+    private readonly options: EmbeddingOptions = {},
   ) {}
 
   apply(ids: tf.Tensor1D): tf.Tensor2D {
-    if (this.approximation) return this.approximation(ids, this.weight.tensor);
-    const rows = embedding(this.weight.tensor, ids, this.paddingIdx);
+    const { scale = 1 } = this.options;
+    const rows = scale === 1 ? this.lookUp(ids) : tf.mul<tf.Tensor2D>(this.lookUp(ids), scale);
     return this.noise ? tf.add(rows, this.noise) : rows;
+  }
+
+  private lookUp(ids: tf.Tensor1D): tf.Tensor2D {
+    const { tensor } = this.weight;
+    return this.approximation ? this.approximation(ids, tensor) : embedding(tensor, ids, this.options.paddingIdx);
   }
 }
 
@@ -191,10 +207,19 @@ export class RmsNorm {
   constructor(
     readonly weight: Parameter<tf.Rank.R1>,
     readonly eps: number,
+    /** Whether the weight is what it differs from 1 by. */
+    private readonly options: { aroundOne?: boolean } = {},
   ) {}
 
   apply<T extends tf.Tensor>(x: T): T {
-    return rmsNorm(x, this.weight.tensor, this.eps);
+    const { tensor } = this.weight;
+    return rmsNorm(x, this.options.aroundOne ? tf.add(tensor, tf.fill([1], 1)) : tensor, this.eps);
+  }
+
+  /** Normalizes each of the heads that lie side by side in the rows by itself. */
+  applyToHeads(x: tf.Tensor2D, heads: number): tf.Tensor2D {
+    const [tokens, features] = x.shape;
+    return tf.reshape(this.apply(tf.reshape(x, [tokens, heads, features / heads])), [tokens, features]);
   }
 }
 

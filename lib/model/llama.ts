@@ -128,7 +128,7 @@ export class Llama extends Decoder {
   constructor(config: LlamaConfig, origin: Origin) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, config.paddingIdx);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
     this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });

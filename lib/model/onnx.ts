@@ -122,7 +122,7 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const positions = input('position_ids', ['batch_size', 'sequence_length']) as tf.Tensor2D;
   const count = input('num_logits_to_keep', []) as tf.Scalar;
   const cache: Record<string, tf.Tensor> = {};
-  const hiddenBehind = maskOf(mask, positions, sizes);
+  const hiddenBehind = maskOf(mask, ids as tf.Tensor2D, program, sizes);
 
   const attend: Attend = (layer, q, k, v, options) => {
     const withPast = (name: 'key' | 'value', x: tf.Tensor2D): tf.Tensor4D => {
@@ -150,14 +150,19 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
 
 /**
  * What is added to scores, by sliding window: nothing where a token sees another, HIDDEN elsewhere; [batch, 1, 1, sequence, total].
- * A token's position is the number of tokens before it that the mask shows, as where a prompt is padded on the left.
+ * A token's place is the number of tokens before it that the mask shows, as where a prompt is padded on the left; its position in the input
+ * may be another: transformers.js counts those of Gemma 3 from 1.
  */
-function maskOf(mask: tf.Tensor2D, positions: tf.Tensor2D, sizes: Sizes): (window?: number) => tf.Tensor {
+function maskOf(mask: tf.Tensor2D, ids: tf.Tensor2D, program: OnnxProgram, sizes: Sizes): (window?: number) => tf.Tensor {
   const { batch_size: batch, sequence_length: sequence, total_sequence_length: total } = sizes;
   const one = tf.scalar(1, 'int32');
-  const keys = tf.reshape(tf.sub(tf.cumsum(mask, 1), one), [batch, 1, 1, 1, total]);
+  const places = tf.sub(tf.cumsum(mask, 1), one);
+  const keys = tf.reshape(places, [batch, 1, 1, 1, total]);
   const shown = tf.reshape(tf.equal(mask, one), keys.shape);
-  const queries = tf.reshape(positions, [batch, 1, 1, sequence, 1]);
+  // counted, because the sequence's length is known only when the graph runs
+  const length = tf.max(tf.sum(tf.cast(tf.equal(ids, ids), 'int32'), 1)) as tf.Scalar;
+  const own = program.lastRows(tf.reshape(places, [batch, total, 1]), length, 'sequence_length');
+  const queries = tf.reshape(own, [batch, 1, 1, sequence, 1]);
   const known = new Map<number | undefined, tf.Tensor>();
   const make = (window?: number): tf.Tensor => {
     const before = tf.logicalAnd(shown, tf.lessEqual(keys, queries));

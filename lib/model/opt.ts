@@ -135,7 +135,7 @@ export class Opt extends Decoder {
     const parameters = new ParameterList();
     super(config, parameters, origin);
     const { vocabSize, hiddenSize, embeddingSize, paddingIdx } = config;
-    this.embedTokens = parameters.embedding('model.decoder.embed_tokens', vocabSize, embeddingSize, paddingIdx);
+    this.embedTokens = parameters.embedding('model.decoder.embed_tokens', vocabSize, embeddingSize, { paddingIdx });
     this.embedPositions = parameters.matrix(
       'model.decoder.embed_positions.weight',
       config.maxPositionEmbeddings + POSITION_OFFSET,

@@ -67,17 +67,11 @@ class Attention {
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows } = this.config;
-    const q = rotary(this.normHeads(this.qProj.apply(x), this.qNorm, heads), cos, sin, heads);
-    const k = rotary(this.normHeads(this.kProj.apply(x), this.kNorm, kvHeads), cos, sin, kvHeads);
+    const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
+    const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
     const v = this.vProj.apply(x);
     const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer] });
     return this.oProj.apply(mixed);
-  }
-
-  /** Normalizes each head by itself. */
-  private normHeads(x: tf.Tensor2D, norm: RmsNorm, heads: number): tf.Tensor2D {
-    const [tokens, features] = x.shape;
-    return tf.reshape(norm.apply(tf.reshape(x, [tokens, heads, features / heads])), [tokens, features]);
   }
 }
 
@@ -115,7 +109,7 @@ export class Qwen3 extends Decoder {
   constructor(config: Qwen3Config, origin: Origin) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, config.paddingIdx);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
     this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
     this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });

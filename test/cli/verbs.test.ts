@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { families } from '../golden-families';
 import { golden, goldenModel, goldenRows, put, tunebook, tunebookJson, workFolder } from './support';
 
 interface Forward {
@@ -14,7 +15,7 @@ interface Forward {
   greedy: { prompt_ids: number[]; output_ids: number[] };
 }
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   const model = path.join(golden, family, 'model');
   const forward = JSON.parse(readFileSync(path.join(golden, family, 'forward.json'), 'utf8')) as Forward;
 

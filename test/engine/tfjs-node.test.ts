@@ -11,7 +11,8 @@ import { findTfjsNode, type TfjsNodeName } from '../../lib/engine/tfjs-node';
 import { messageOf } from '../../lib/errors';
 import { loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
-import { assertGolden, families, goldenRun } from './golden-run';
+import { families } from '../golden-families';
+import { assertGolden, goldenRun } from './golden-run';
 
 /** Why a device cannot be used here; undefined if its package is there, which must then work. */
 function missing(name: TfjsNodeName): string | undefined {

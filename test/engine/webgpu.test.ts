@@ -7,7 +7,8 @@ import * as path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
-import { assertGolden, assertLoss, families, goldenRun } from './golden-run';
+import { families } from '../golden-families';
+import { assertGolden, assertLoss, goldenRun } from './golden-run';
 import type { WebGpuRun } from './webgpu-child';
 
 const SWIFTSHADER = '/usr/lib/chromium';

@@ -12,6 +12,7 @@ import { type CausalLM, generateBatch, loadModel, tokenNll } from '../../lib/mod
 import { projectRoot } from '../../lib/project';
 import { alpacaPrompt } from '../../lib/text';
 import { SFTTrainer } from '../../lib/train';
+import { families } from '../golden-families';
 
 const golden = path.join(projectRoot, 'test', 'golden');
 const read = <T>(...names: string[]): T => JSON.parse(fs.readFileSync(path.join(golden, ...names), 'utf8')) as T;
@@ -28,7 +29,7 @@ async function tinyModel(t: TestContext, family = 'llama'): Promise<CausalLM> {
 }
 
 describe('perplexity', () => {
-  for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  for (const family of families) {
     test(`is exp of the mean loss of the completions' tokens (${family})`, async (t) => {
       const model = await tinyModel(t, family);
       const found = await perplexity(model, rows.slice(0, 5));

@@ -250,6 +250,7 @@ test('values that change nothing here are no reason to refuse a checkpoint', asy
 test('normalization may add nothing to the square of what it divides by', async () => {
   for (const [variant, key] of [
     ['qwen3', 'rms_norm_eps'],
+    ['gemma3', 'rms_norm_eps'],
     ['gpt-neox-tied', 'layer_norm_eps'],
   ] as const) {
     const folder = copyOf(variant);
@@ -259,6 +260,15 @@ test('normalization may add nothing to the square of what it divides by', async 
     model.dispose();
     changeConfig(folder, (json) => Object.assign(json, { [key]: -1 }));
     await refused(folder, `"${key}" is -1`, 'a number of at least 0');
+  }
+});
+
+test('a Gemma 3 model that bounds its scores, or looks ahead, is refused', async () => {
+  for (const change of [{ final_logit_softcapping: 30 }, { attn_logit_softcapping: 50 }, { use_bidirectional_attention: true }]) {
+    const folder = copyOf('gemma3');
+    changeConfig(folder, (json) => Object.assign(json, change));
+    const [[key, value]] = Object.entries(change);
+    await refused(folder, `"${key}" is ${value}`, 'as in the Gemma 3 models for text');
   }
 });
 

@@ -8,6 +8,7 @@ import { type CausalLM, type GenerateOptions, generateBatch, loadModel, streamTe
 import { DecodingState } from '../../lib/model/cache';
 import { Drafter } from '../../lib/model/draft';
 import { projectRoot } from '../../lib/project';
+import { families } from '../golden-families';
 
 before(async () => {
   await useDevice('cpu');
@@ -50,7 +51,7 @@ const WAYS: Record<string, GenerateOptions> = {
   'with a repetition penalty': { repetitionPenalty: 1.3 },
 };
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   for (const [way, options] of Object.entries(WAYS)) {
     test(`${family}, ${way}: the same text in fewer steps`, async (t) => {
       if (!canDraft(t)) return;

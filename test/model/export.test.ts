@@ -9,6 +9,7 @@ import { readJson } from '../../lib/files';
 import { createModel, exportModel, generate, generateBatch, loadModel, saveModel } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
+import { families } from '../golden-families';
 import { Exported, exported, rowsOf } from './exported';
 import { closeTo, fixtures, logitsOf } from './support';
 
@@ -38,7 +39,7 @@ for (const folder of variants) {
   });
 }
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   const source = path.join(golden, family, 'model');
 
   for (const [dtype, tolerance] of [

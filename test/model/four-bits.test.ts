@@ -8,6 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { disposeNormalFloat, fitsNormalFloat, fromNormalFloat, normalFloatMatrix, releaseMemory, useDevice } from '../../lib/engine';
 import { addAdapter, type CausalLM, exportModel, generate, mergeAdapter, saveModel } from '../../lib/model';
 import { SFTTrainer } from '../../lib/train';
+import { families } from '../golden-families';
 import { golden, goldenIds, loaded, rows, short, temporaryFolder, tinyModel } from '../train/support';
 import { closeTo, logitsOf } from './support';
 
@@ -26,7 +27,7 @@ function round({ linears }: CausalLM): void {
   }
 }
 
-for (const family of ['llama', 'qwen3', 'gpt_neox', 'opt']) {
+for (const family of families) {
   test(`${family}: logits and texts are those of the rounded weights`, async (t) => {
     const [rounded, exact] = [await inFourBits(t, path.join(golden, family, 'model')), await tinyModel(t, family)];
     const ids = goldenIds(family).slice(0, 40);

@@ -8,6 +8,7 @@ import { DecodingState } from '../../lib/model/cache';
 import type { Linear } from '../../lib/model/layers';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
+import { families } from '../golden-families';
 
 let model: CausalLM;
 before(async () => {
@@ -19,7 +20,7 @@ after(() => model.dispose());
 const prompts = ['The river is long and', 'List three', 'Why do birds sing in the morning when it is still dark?'];
 const sampled: GenerateOptions = { maxNewTokens: 16, temperature: 1, topK: 200, topP: 0.95, seed: 7, ignoreEos: true };
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   test(`${family}: the step of a token is recorded once and then repeated`, async () => {
     const counted = await loadModel(path.join(projectRoot, `test/golden/${family}/model`));
     let passes = 0;

@@ -6,6 +6,7 @@ import { tokenLoss, useDevice, varyingSizes } from '../../lib/engine';
 import { readJson } from '../../lib/files';
 import { type CausalLM, disposeBatch, generateBatch, loadModel, makeBatch, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
+import { families } from '../golden-families';
 import { closeTo, logitsOf } from './support';
 
 interface Forward {
@@ -22,7 +23,7 @@ interface Forward {
 
 before(() => useDevice('cpu'));
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   const folder = path.join(projectRoot, 'test/golden', family);
   const golden = readJson(path.join(folder, 'forward.json')) as Forward;
   let model: CausalLM;

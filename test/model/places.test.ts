@@ -6,6 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { embedding, useDevice } from '../../lib/engine';
 import { type CausalLM, disposeBatch, loadModel, makeBatch, type TokenBatch } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
+import { families } from '../golden-families';
 import { closeTo, fixtures } from './support';
 
 before(async () => {
@@ -37,7 +38,7 @@ async function statesOf(compute: () => tf.Tensor2D): Promise<Float32Array> {
 }
 
 const models = [
-  ...['llama', 'gpt_neox', 'opt', 'qwen3'].map((family) => path.join(projectRoot, 'test', 'golden', family, 'model')),
+  ...families.map((family) => path.join(projectRoot, 'test', 'golden', family, 'model')),
   ...['mistral', 'qwen2-window', 'opt-350m'].map((variant) => path.join(fixtures, variant)),
 ];
 for (const folder of models) {

@@ -16,7 +16,16 @@ const ids = [5, 9, 12, 30, 41, 7];
 before(() => useDevice('cpu'));
 after(() => rmSync(scratch, { recursive: true }));
 
-for (const variant of ['llama-old-keys', 'qwen2', 'qwen3', 'gpt-neox-old-keys', 'opt-350m', 'opt-bare', 'sharded-bf16']) {
+for (const variant of [
+  'llama-old-keys',
+  'qwen2',
+  'qwen3',
+  'gemma3-old-keys',
+  'gpt-neox-old-keys',
+  'opt-350m',
+  'opt-bare',
+  'sharded-bf16',
+]) {
   test(`${variant}: a saved model loads with exactly its logits, its configuration and its tokenizer`, async () => {
     const folder = path.join(scratch, variant);
     const model = await loadModel(path.join(fixtures, variant));

@@ -7,6 +7,7 @@ import { useDevice } from '../../lib/engine';
 import { disposeBatch, findFamilies, loadModel, makeBatch, placeOf, sharedPrefixes } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { createRandom } from '../../lib/random';
+import { families } from '../golden-families';
 import { closeTo, fixtures, logitsOf } from './support';
 
 before(async () => {
@@ -88,7 +89,7 @@ describe('sequences that begin alike are a family', () => {
 });
 
 const models = [
-  ...['llama', 'gpt_neox', 'opt', 'qwen3'].map((family) => path.join(projectRoot, 'test', 'golden', family, 'model')),
+  ...families.map((family) => path.join(projectRoot, 'test', 'golden', family, 'model')),
   ...['mistral', 'qwen2-window', 'opt-350m'].map((variant) => path.join(fixtures, variant)),
 ];
 for (const folder of models) {

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { Dataset } from '../../lib/data';
 import { projectRoot } from '../../lib/project';
 import { alpacaPrompt, explainNoTarget, formatExample, loadTokenizer, tokenizeExample } from '../../lib/text';
+import { families } from '../golden-families';
 
 const read = (name: string) => JSON.parse(fs.readFileSync(path.join(projectRoot, 'test', name), 'utf8'));
 const goldenTokenizer = () => loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
@@ -23,7 +24,7 @@ test('the Alpaca prompt is that of the Stanford release, with and without input'
 });
 
 test('the first prepared example of every golden run is reproduced', async () => {
-  for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  for (const family of families) {
     const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden', family, 'model'));
     for (const run of ['sft', 'sft_cosine_wd', 'sft_full_loss']) {
       const { config, first_example: expected } = read(`golden/${family}/${run}.json`);

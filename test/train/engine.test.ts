@@ -13,13 +13,14 @@ import { SFTTrainer } from '../../lib/train';
 import type { Sequence } from '../../lib/train/examples';
 import { GradientSums } from '../../lib/train/gradients';
 import { backwardRow } from '../../lib/train/loss';
+import { families } from '../golden-families';
 import { rows, sequence, short, tinyModel } from './support';
 
 before(async () => {
   await useDevice('cpu');
 });
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   test(`${family}: forward, backward and optimizer run in one compiled graph each, without JavaScript kernels`, async (t) => {
     const model = await tinyModel(t, family);
     const trainer = new SFTTrainer({

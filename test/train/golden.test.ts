@@ -8,6 +8,7 @@ import { useDevice } from '../../lib/engine';
 import { loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
+import { families } from '../golden-families';
 
 const golden = path.join(projectRoot, 'test', 'golden');
 const read = <T>(...names: string[]): T => JSON.parse(readFileSync(path.join(golden, ...names), 'utf8')) as T;
@@ -23,7 +24,7 @@ before(async () => {
   await useDevice('cpu');
 });
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   describe(`${family}: a run of the trainer logs what TRL logged`, () => {
     for (const run of ['sft', 'sft_cosine_wd', 'sft_full_loss']) {
       test(run, async () => {

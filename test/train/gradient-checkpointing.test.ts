@@ -9,6 +9,7 @@ import { createRandom } from '../../lib/random';
 import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
 import { GradientSums } from '../../lib/train/gradients';
 import { backwardRow } from '../../lib/train/loss';
+import { families } from '../golden-families';
 import { hashOf, rows, sequence, short, tinyModel, weightsOf } from './support';
 
 beforeEach(async () => {
@@ -29,7 +30,7 @@ async function train(model: CausalLM, settings: Partial<SFTConfig>): Promise<Out
   return { log: trainer.log, weights: await weightsOf(model) };
 }
 
-for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+for (const family of families) {
   describe(`${family}: log and weights are the same bits with gradient checkpointing`, () => {
     for (const [name, settings] of [
       ['rows of several examples', {}],
@@ -71,7 +72,7 @@ async function gradientsOf(model: CausalLM, gradientCheckpointing: boolean): Pro
   return hashes;
 }
 
-for (const family of ['llama', 'qwen3', 'opt']) {
+for (const family of ['llama', 'qwen3', 'gemma3', 'opt']) {
   test(`${family}: gradients of a text that contains the pad token are the same bits`, async (t) => {
     const model = await tinyModel(t, family);
     assert.equal(model.config.raw.pad_token_id, 1);

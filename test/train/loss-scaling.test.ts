@@ -8,6 +8,7 @@ import { useDevice, usePrecision } from '../../lib/engine';
 import { parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
 import { firstLossScale, nextLossScale } from '../../lib/train/loss-scaling';
 import type { RunState } from '../../lib/train/run-state';
+import { families } from '../golden-families';
 import { golden, readJsonFile, resumable, rows, short, temporaryFolder, tinyModel, weightsOf } from './support';
 
 const OVERFLOW = Number.POSITIVE_INFINITY;
@@ -52,7 +53,7 @@ describe('in mixed precision', () => {
   before(() => usePrecision('float16'));
   after(() => usePrecision('float32'));
 
-  for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  for (const family of families) {
     test(`${family}: the first steps lose what the reference in float32 loses, within 1%`, async (t) => {
       const reference = readJsonFile<{ config: Record<string, unknown>; log: Record<string, number>[] }>(golden, family, 'sft.json');
       const config = { ...parseConfig(reference.config), fp16: true, disableTqdm: true };

@@ -5,6 +5,7 @@ import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { type CausalLM, createModel, tokenNll } from '../../lib/model';
 import { defaultCallbackMakers, type LogRecord, parseConfig, type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
+import { families } from '../golden-families';
 import { fixtures, readJsonFile, rows, short, tinyModel, weightsOf } from './support';
 
 before(async () => {
@@ -77,7 +78,7 @@ describe('results do not depend on how examples lie in rows', () => {
       assert.ok(Math.abs((record.grad_norm as number) / (four[i].grad_norm as number) - 1) < 1e-5);
     }
   });
-  for (const family of ['llama', 'gpt_neox', 'opt', 'qwen3']) {
+  for (const family of families) {
     test(`packed rows of whole examples give the loss and norm of separate ones (${family})`, async (t) => {
       const config = { ...short, maxSteps: 1, perDeviceTrainBatchSize: 64, gradientAccumulationSteps: 1 };
       const train = async (packing: boolean) => {

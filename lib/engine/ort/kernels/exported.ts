@@ -1,7 +1,7 @@
 /** What only exported models have (onnx-model.ts): inputs by name, rows picked at run time, and weights in 8 or 4 bits. */
 import { byteProduct, byteRows } from '../byte-products';
 import { fourBitProduct, fourBitRows } from '../four-bit-products';
-import type { OrtKernel } from '../kernel';
+import type { NumericType, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES } from '../onnx';
 
 /** A tensor that the model is given. Attributes: its name, its type and its sizes there; it is int32 here where it is int64 there. */
@@ -18,7 +18,7 @@ export const modelInput: OrtKernel = {
 export const lastRows: OrtKernel = {
   name: 'LastRows',
   inputs: ['x', 'count'],
-  infer: ([x], { count }) => ({ shape: [x.shape[0], count, ...x.shape.slice(2)], dtype: 'float32' }),
+  infer: ([x], { count }) => ({ shape: [x.shape[0], count, ...x.shape.slice(2)], dtype: x.dtype as NumericType }),
   emit: ({ graph, inputs: [x, count], outputs: [output] }) => {
     const before = graph.op('Neg', [graph.op('Cast', [count.name], { to: ELEMENT_TYPES.int64 })]);
     const start = graph.op('Reshape', [before, graph.ints([1])]);

@@ -1,0 +1,107 @@
+"""Makes the folder of a family as README.md describes it: a tiny model with random weights, and what the reference stack computes with it.
+
+usage: make.py FAMILY      with a Python that has torch, transformers and trl; `make.py qwen3 --check` computes one that is there anew and compares
+"""
+import json, pathlib, shutil, sys, tempfile
+
+import torch
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "train" / "fixtures"))
+from make_fixtures import WITH, WITHOUT
+
+SMALL = dict(vocab_size=1024, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512, bos_token_id=0, eos_token_id=0, pad_token_id=1)
+FAMILIES = {
+    # texts are longer than the window of the first layer
+    "gemma3": ("gemma3_text", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
+}
+RUN = dict(per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=0.001, max_steps=8, logging_steps=1, report_to="none", save_strategy="no", max_length=256, completion_only_loss=True, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, train_sampling_strategy="sequential", lr_scheduler_type="linear", seed=0)
+RUNS = {
+    "sft": RUN,
+    "sft_cosine_wd": dict(RUN, per_device_train_batch_size=3, lr_scheduler_type="cosine", warmup_steps=3, weight_decay=0.1, max_grad_norm=0.5),
+    "sft_full_loss": dict(RUN, completion_only_loss=False),
+}
+
+
+def load(folder):
+    return AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+
+
+def make_model(family, folder):
+    kind, config = FAMILIES[family]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config)).float()
+    with torch.no_grad():
+        for parameter in model.parameters():  # norms, too: their defaults would hide mistakes
+            if parameter.ndim == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder / "model")
+    for name in ["tokenizer.json", "tokenizer_config.json"]:
+        shutil.copy(HERE / "qwen3" / "model" / name, folder / "model" / name)
+
+
+def rounded(values):
+    return [round(value, 6) for value in values.tolist()]
+
+
+def forward(folder, ids):
+    model = load(folder).eval()
+    tokens = torch.tensor([ids])
+    out = model(input_ids=tokens, labels=tokens)
+    out.loss.backward()
+    logits = out.logits[0].detach()
+    nll = torch.nn.functional.cross_entropy(logits[:-1], tokens[0, 1:], reduction="none")
+    prompt = ids[:24]
+    with torch.no_grad():
+        greedy = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=1)
+    return {
+        "input_ids": ids,
+        "loss": out.loss.item(),
+        "perplexity": out.loss.exp().item(),
+        "token_nll": rounded(nll),
+        "logits_last": rounded(logits[-1]),
+        "logits_first": rounded(logits[0]),
+        "argmax": logits.argmax(-1).tolist(),
+        "grad_norm_per_parameter": {name: p.grad.norm().item() for name, p in model.named_parameters()},
+        "greedy": {"prompt_ids": prompt, "output_ids": greedy[0].tolist()},
+    }
+
+
+def run(folder, config, ids):
+    rows = json.loads((HERE / "rows.json").read_text())
+    examples = [{"prompt": (WITH if row.get("input") else WITHOUT).format(**row), "completion": row["output"]} for row in rows]
+    model = load(folder)
+    trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
+    trainer.train()
+    log = [record for record in trainer.state.log_history if "loss" in record]
+    model.eval()
+    tokens = torch.tensor([ids])
+    with torch.no_grad():
+        after = model(input_ids=tokens, labels=tokens).loss.item()
+    return {"config": config, "optimizer": "adamw (betas 0.9 0.999, eps 1e-8)", "log": log, "loss_after_on_forward_ids": after, "first_example": {"input_ids": trainer.train_dataset[0]["input_ids"]}}
+
+
+def largest_difference(found, expected):
+    if isinstance(expected, dict):
+        return max(largest_difference(value, expected[key]) for key, value in found.items())
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        return max((largest_difference(*pair) for pair in zip(found, expected)), default=0)
+    return abs(found - expected) if isinstance(expected, (int, float)) else float(found != expected)
+
+
+if __name__ == "__main__":
+    family, check = sys.argv[1], "--check" in sys.argv
+    folder = HERE / family
+    if not check:
+        make_model(family, folder)
+    ids = json.loads((HERE / "qwen3" / "forward.json").read_text())["input_ids"]
+    for name, value in [("forward", forward(folder, ids)), *((name, run(folder, config, ids)) for name, config in RUNS.items())]:
+        file = folder / f"{name}.json"
+        if check:
+            print(name, largest_difference(value, json.loads(file.read_text())))
+        else:
+            file.write_text(json.dumps(value) + "\n")
