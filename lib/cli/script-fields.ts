@@ -1,7 +1,8 @@
 /** Keys of `trl sft` beside the settings of training: which model and which data (TRL's ModelConfig, ScriptArguments, DatasetMixtureConfig). */
 import { UserError } from '../errors';
 import { showValue } from '../json';
-import { isTrainableTokens, type LoraConfig, type TrainableTokens } from '../model';
+import type { LoraConfig } from '../model';
+import { isTrainableTokens, type TrainableTokens } from '../model/token-indices';
 import { choice, either, type Field, type FieldValue, flag, integer, number, optional, text, toTable } from '../train/fields';
 
 export const scriptFields = {

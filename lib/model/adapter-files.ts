@@ -20,7 +20,8 @@ import {
 } from './lora';
 import { oldNameOf, partsToTrain, tiedCopyOf } from './modules-to-save';
 import { openSafetensors, readInto, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
-import { checkTokens, isTrainableTokens, rowsToTrain } from './trainable-tokens';
+import { isTrainableTokens } from './token-indices';
+import { checkTokens, rowsToTrain } from './trainable-tokens';
 import type { CausalLM, SavedDtype } from './types';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
@@ -38,7 +39,7 @@ export interface AdapterConfig {
 /** Keys that say nothing of how an adapter computes: where it comes from, and which layers have one, which the names of its tensors say. */
 const INFORMATIVE = new Set([
   ...['auto_mapping', 'inference_mode', 'peft_version', 'task_type', 'exclude_modules', 'layers_pattern', 'layers_to_transform'],
-  ...['loftq_config', 'megatron_core', 'qalora_group_size', 'modules_to_tie'],
+  ...['loftq_config', 'megatron_core', 'qalora_group_size', 'modules_to_tie', 'fan_in_fan_out'],
 ]);
 
 /**
@@ -211,16 +212,16 @@ export async function writeAdapter(
 ): Promise<void> {
   const tensors = tensorsOf(new Map([...parameters, ...tiedCopyOf(model, parameters)]));
   await writeSafetensors(path.join(directory, ADAPTER_WEIGHTS), tensors, { dtype });
-  writeFileSync(path.join(directory, ADAPTER_CONFIG), `${JSON.stringify(configJson(settings, base), null, 2)}\n`);
+  writeFileSync(path.join(directory, ADAPTER_CONFIG), `${JSON.stringify(configJson(model, settings, base), null, 2)}\n`);
 }
 
-function configJson(settings: LoraSettings, base: AdapterBase | null): Record<string, unknown> {
+function configJson({ transposed }: CausalLM, settings: LoraSettings, base: AdapterBase | null): Record<string, unknown> {
   return {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
     base_model_name_or_path: base?.name ?? null,
     revision: base?.revision ?? null,
     ...{ modules_to_save: null, ...peftKeys(settings) },
-    ...{ bias: 'none', fan_in_fan_out: false, init_lora_weights: true, inference_mode: true },
+    ...{ bias: 'none', fan_in_fan_out: transposed.size > 0, init_lora_weights: true, inference_mode: true },
   };
 }

@@ -95,6 +95,14 @@ export class ConfigReader {
 /** No decoder has nearly as many; modules are built before the weights are looked at, and more would take the memory. */
 const MOST_LAYERS = 10_000;
 
+type RenamedKey =
+  | 'hidden_size'
+  | 'num_attention_heads'
+  | 'num_hidden_layers'
+  | 'max_position_embeddings'
+  | 'intermediate_size'
+  | 'initializer_range';
+
 /** What all families share; the family's own file adds the rest. `defaults` are those of its class in transformers. */
 export function readModelConfig(
   reader: ConfigReader,
@@ -106,33 +114,37 @@ export function readModelConfig(
     hiddenDropoutKey?: string;
     /** All shares that are dropped, by their keys. */
     dropout: Readonly<Record<string, number>>;
-    intermediateKey?: string;
-    initializerKey?: string;
+    /** The family's own names of keys. */
+    keys?: Readonly<Partial<Record<RenamedKey, string>>>;
+    /** Where the configuration does not say. */
+    intermediateSize?: (hiddenSize: number) => number;
   },
 ): ModelConfig {
-  const hiddenSize = reader.count('hidden_size');
-  const numAttentionHeads = reader.count('num_attention_heads');
+  const key = (name: RenamedKey): string => defaults.keys?.[name] ?? name;
+  const hiddenSize = reader.count(key('hidden_size'));
+  const numAttentionHeads = reader.count(key('num_attention_heads'));
   const numKeyValueHeads = reader.count('num_key_value_heads', numAttentionHeads);
-  const maxPositionEmbeddings = reader.count('max_position_embeddings', defaults.maxPositionEmbeddings);
+  const maxPositionEmbeddings = reader.count(key('max_position_embeddings'), defaults.maxPositionEmbeddings);
   if (numAttentionHeads % numKeyValueHeads !== 0) {
     throw reader.wrong('num_key_value_heads', numKeyValueHeads, `a divisor of num_attention_heads, which is ${numAttentionHeads}`);
   }
-  const numHiddenLayers = reader.count('num_hidden_layers');
-  if (numHiddenLayers > MOST_LAYERS) throw reader.wrong('num_hidden_layers', numHiddenLayers, `at most ${MOST_LAYERS} layers`);
+  const numHiddenLayers = reader.count(key('num_hidden_layers'));
+  if (numHiddenLayers > MOST_LAYERS) throw reader.wrong(key('num_hidden_layers'), numHiddenLayers, `at most ${MOST_LAYERS} layers`);
   return {
     family,
     modelType: String(reader.get('model_type')),
     vocabSize: reader.count('vocab_size'),
     hiddenSize,
-    intermediateSize: reader.count(defaults.intermediateKey ?? 'intermediate_size'),
+    intermediateSize: reader.count(key('intermediate_size'), defaults.intermediateSize?.(hiddenSize)),
     numHiddenLayers,
     numAttentionHeads,
     numKeyValueHeads,
-    headDim: reader.get('head_dim') === undefined ? headDimOf(reader, hiddenSize, numAttentionHeads) : reader.count('head_dim'),
+    headDim:
+      reader.get('head_dim') === undefined ? headDimOf(reader, hiddenSize, numAttentionHeads, defaults.keys) : reader.count('head_dim'),
     maxPositionEmbeddings,
     positionLimit: maxPositionEmbeddings,
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
-    initializerRange: reader.notNegative(defaults.initializerKey ?? 'initializer_range', 0.02),
+    initializerRange: reader.notNegative(key('initializer_range'), 0.02),
     ...readDropout(reader, defaults),
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
@@ -151,9 +163,15 @@ function readDropout(
 }
 
 /** @throws UserError when the heads are not equally wide */
-export function headDimOf(reader: ConfigReader, hiddenSize: number, heads: number): number {
+export function headDimOf(
+  reader: ConfigReader,
+  hiddenSize: number,
+  heads: number,
+  keys: Readonly<Partial<Record<RenamedKey, string>>> = {},
+): number {
   if (hiddenSize % heads === 0) return hiddenSize / heads;
-  throw reader.wrong('hidden_size', hiddenSize, `a multiple of num_attention_heads, which is ${heads}`);
+  const { hidden_size = 'hidden_size', num_attention_heads = 'num_attention_heads' } = keys;
+  throw reader.wrong(hidden_size, hiddenSize, `a multiple of ${num_attention_heads}, which is ${heads}`);
 }
 
 /**

@@ -1,6 +1,7 @@
 /** What all families share: owning parameters, and reading packed rows. */
 import * as tf from '@tensorflow/tfjs-core';
 import { printed } from '../display';
+import { UserError } from '../errors';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
 import { isInFourBits } from './four-bits';
@@ -56,6 +57,10 @@ export abstract class Decoder implements CausalLM {
     return this.variables;
   }
 
+  get transposed(): ReadonlySet<string> {
+    return new Set([...this.declared.all.values()].filter(({ transposed }) => transposed).map(({ name }) => name));
+  }
+
   get numParameters(): number {
     return countOf([...this.declared.all.values()]);
   }
@@ -69,6 +74,15 @@ export abstract class Decoder implements CausalLM {
     this.head.untie();
     this.config = { ...this.config, tieWordEmbeddings: false, raw: { ...this.config.raw, tie_word_embeddings: false } };
     this.variables = undefined;
+  }
+
+  /** For families with a table of positions. @throws UserError when a text is longer than it */
+  protected checkLength(length: number): void {
+    const { maxPositionEmbeddings } = this.config;
+    if (length <= maxPositionEmbeddings) return;
+    throw new UserError(
+      `A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`,
+    );
   }
 
   hiddenStates(batch: TokenBatch, places?: tf.Tensor1D): tf.Tensor2D {

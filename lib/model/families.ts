@@ -4,11 +4,12 @@ import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { Gemma3, readGemma3Config } from './gemma3';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
+import { Gpt2, readGpt2Config } from './gpt2';
 import { Llama, readLlamaConfig } from './llama';
 import { Opt, readOptConfig } from './opt';
 import { Qwen3, readQwen3Config } from './qwen3';
 
-interface Architecture {
+export interface Architecture {
   /** Its class in transformers, as `architectures` of config.json names it. */
   readonly name: string;
   build(reader: ConfigReader, origin: Origin): Decoder;
@@ -26,6 +27,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   mistral: { name: 'MistralForCausalLM', build: llama, prefix: 'model.' },
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
+  gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
   gpt_neox: {
     name: 'GPTNeoXForCausalLM',
     build: (reader, origin) => new GptNeoX(readGptNeoXConfig(reader), origin),

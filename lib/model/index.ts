@@ -13,5 +13,5 @@ export { DEFAULT_ONNX_DTYPES, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes'
 export { checkAdapter, checkOutputFolder, STAGING, saveModel } from './save';
 export { type TokenScores, tokenNll } from './score';
 export { findFamilies, type PrefixFamily, sharedPrefixes } from './shared-prefixes';
-export { isTrainableTokens, type TrainableTokens } from './trainable-tokens';
+export { isTrainableTokens, type TrainableTokens } from './token-indices';
 export * from './types';

@@ -25,6 +25,8 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
     readonly name: string,
     readonly shape: tf.ShapeMap[R],
     readonly initializer: Initializer,
+    /** Whether checkpoints hold it transposed, [in, out]. */
+    readonly transposed = false,
   ) {}
 
   /** The trained variable itself. */
@@ -67,14 +69,15 @@ export class ParameterList {
   readonly linears = new Map<string, Linear>();
   readonly embeddings: Embedding[] = [];
 
-  declare<R extends tf.Rank>(name: string, shape: tf.ShapeMap[R], initializer: Initializer): Parameter<R> {
-    const parameter = new Parameter<R>(name, shape, initializer);
+  declare<R extends tf.Rank>(name: string, shape: tf.ShapeMap[R], initializer: Initializer, transposed?: boolean): Parameter<R> {
+    const parameter = new Parameter<R>(name, shape, initializer, transposed);
     this.all.set(name, parameter as unknown as Parameter);
     return parameter;
   }
 
-  linear(name: string, features: { in: number; out: number; bias: boolean }): Linear {
-    const weight = this.matrix(`${name}.weight`, features.out, features.in);
+  /** @param features `transposed`: whether checkpoints hold the weight as [in, out] */
+  linear(name: string, features: { in: number; out: number; bias: boolean; transposed?: boolean }): Linear {
+    const weight = this.declare<tf.Rank.R2>(`${name}.weight`, [features.out, features.in], 'normal', features.transposed);
     const bias = features.bias ? this.declare<tf.Rank.R1>(`${name}.bias`, [features.out], 'zeros') : undefined;
     const layer = new Linear(name, weight, bias);
     this.linears.set(name, layer);

@@ -11,17 +11,17 @@ import { loadTokenizer, type Tokenizer } from '../text';
 import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig, rowsFor } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import type { Decoder } from './decoder';
-import { architectureOf, buildModel, namesOf } from './families';
+import { type Architecture, architectureOf, buildModel, namesOf } from './families';
 import type { Parameter } from './layers';
 import { EMBEDDING_NAME, HEAD_NAME, isVocabularyTable, resizeTable, withRows } from './resize';
-import { openSafetensors, type SafetensorsFile } from './safetensors';
+import { openSafetensors, readTransposed, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 
 /** Buffers that old versions of transformers saved beside the weights; they hold nothing that the configuration does not. */
-const HARMLESS = /(?:rotary_emb\.inv_freq|\.attention\.(?:bias|masked_bias))$/;
+const HARMLESS = /(?:rotary_emb\.inv_freq|\.att(?:ention|n)\.(?:bias|masked_bias))$/;
 
 /**
  * Loads a model and its tokenizer.
@@ -119,7 +119,8 @@ async function loadWhole(
   const files: SafetensorsFile[] = [];
   let model = buildModel(reader, origin);
   try {
-    for (const file of weightFiles(directory)) files.push(await openSafetensors(file));
+    const transposed = namesOfTransposed(model, architectureOf(written));
+    for (const file of weightFiles(directory)) files.push(readTransposed(await openSafetensors(file), transposed));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const rounded = loadIn4bit ? [...model.linears.values()].map(({ weight }) => weight).filter(({ shape }) => fitsNormalFloat(shape)) : [];
     await fill(placeParameters(model, files, directory, written), new Set<unknown>(rounded), onProgress);
@@ -130,6 +131,10 @@ async function loadWhole(
   } finally {
     for (const file of files) await file.close();
   }
+}
+
+function namesOfTransposed({ transposed }: Decoder, architecture: Architecture): Set<string> {
+  return new Set([...transposed].flatMap((name) => namesOf(name, architecture)));
 }
 
 function endsWith(reader: ConfigReader, { eosId }: Tokenizer): boolean {

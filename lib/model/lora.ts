@@ -14,7 +14,8 @@ import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
 import { checkModules, isTrainedWhole, type ModulesToSave, partsToTrain } from './modules-to-save';
 import { HEAD, lastPart, OLD_HEAD, PEFT_PREFIX } from './names';
-import { checkTokens, isTrainableTokens, rowsToTrain, type TrainableTokens, type TrainedRows } from './trainable-tokens';
+import { isTrainableTokens, type TrainableTokens } from './token-indices';
+import { checkTokens, rowsToTrain, type TrainedRows } from './trainable-tokens';
 import type { CausalLM } from './types';
 
 /** What an adapter is made like, under PEFT's names. */
@@ -61,7 +62,7 @@ export interface LoraSettings extends ModulesToSave {
 }
 
 /** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING). */
-const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = { gpt_neox: ['query_key_value'] };
+const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = { gpt_neox: ['query_key_value'], gpt2: ['c_attn'] };
 const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
 
 const ALL_LINEAR = 'all-linear';

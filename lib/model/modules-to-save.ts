@@ -34,6 +34,7 @@ export function partsToTrain(
   if (both !== undefined)
     throw new UserError(`The modules to save of the adapter mean ${both}, which is among its target modules; name it in one of the two.`);
   refuseRounded(model, names);
+  refuseTransposed(model, names);
   const table = moduleOf(model.embeddings[0].weight.name);
   const meansTied = model.config.tieWordEmbeddings && [table, HEAD, OLD_HEAD].some((module) => isMeant(module, names));
   if (meansTied && !ensureWeightTying) model.untie();
@@ -70,6 +71,15 @@ export function checkModules(model: CausalLM, { modulesToSave }: ModulesToSave):
 /** Whether a layer is in a module that is trained whole, so that it gets no matrices; as in PEFT by whole parts of its name. */
 export function isTrainedWhole(layer: string, { modulesToSave }: ModulesToSave): boolean {
   return modulesToSave.some((name) => `.${layer}.`.includes(`.${name}.`));
+}
+
+/** PEFT's file would hold it transposed. */
+function refuseTransposed({ transposed }: CausalLM, names: readonly string[]): void {
+  const found = [...transposed].map(moduleOf).find((module) => isMeant(module, names));
+  if (found !== undefined)
+    throw new UserError(
+      `The modules to save of the adapter mean ${found}, a linear layer of a kind that is not saved with an adapter; name it in target_modules instead.`,
+    );
 }
 
 /** Weights in 4 bits cannot be trained. */

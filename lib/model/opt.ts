@@ -37,8 +37,7 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
     maxPositionEmbeddings: 2048,
     dropout: { dropout: 0.1, attention_dropout: 0, layerdrop: 0 },
     hiddenDropoutKey: 'dropout',
-    intermediateKey: 'ffn_dim',
-    initializerKey: 'init_std',
+    keys: { intermediate_size: 'ffn_dim', initializer_range: 'init_std' },
   });
   return {
     ...common,
@@ -151,15 +150,9 @@ export class Opt extends Decoder {
   }
 
   stages(pass: ForwardPass): Stages {
-    const { maxPositionEmbeddings } = this.config;
-    const { ids, positions, length } = pass;
-    if (length > maxPositionEmbeddings) {
-      throw new UserError(
-        `A sequence of ${length} tokens is longer than the ${maxPositionEmbeddings} positions of ${this.source}; shorten it or lower max_length.`,
-      );
-    }
+    this.checkLength(pass.length);
     return {
-      embed: () => this.embed(ids, positions),
+      embed: () => this.embed(pass.ids, pass.positions),
       layers: this.layers.map((layer) => (x) => layer.apply(x, pass)),
       finish: (x) => {
         const normalized = this.finalNorm?.apply(x) ?? x;

@@ -5,7 +5,7 @@ import { ConfigReader } from './config';
 /** Names of the output head's matrix. */
 export const HEAD_NAME = /^(?:lm_head|embed_out)\.weight$/;
 /** Names of the table that tokens are looked up in. */
-export const EMBEDDING_NAME = /(?:^|\.)(?:embed_tokens|embed_in)\.weight$/;
+export const EMBEDDING_NAME = /(?:^|\.)(?:embed_tokens|embed_in|wte)\.weight$/;
 
 /** Whether a parameter has a row for each token. */
 export function isVocabularyTable(name: string): boolean {

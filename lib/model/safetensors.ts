@@ -56,13 +56,36 @@ export interface TensorToWrite {
   data: () => Float32Array | Promise<Float32Array>;
 }
 
-/** Variables to be written under their names. */
-export function tensorsOf(variables: ReadonlyMap<string, tf.Variable>): TensorToWrite[] {
-  return [...variables].map(([name, variable]) => ({
-    name,
-    shape: variable.shape,
-    data: async () => (await variable.data()) as Float32Array,
-  }));
+/** Variables to be written under their names. @param transposed those that the file is to hold transposed */
+export function tensorsOf(variables: ReadonlyMap<string, tf.Variable>, transposed: ReadonlySet<string> = new Set()): TensorToWrite[] {
+  return [...variables].map(([name, variable]) => {
+    const data = async (): Promise<Float32Array> => (await variable.data()) as Float32Array;
+    const { shape } = variable;
+    if (!transposed.has(name)) return { name, shape, data };
+    return { name, shape: shape.toReversed(), data: async () => transpose(await data(), shape[shape.length - 1]) };
+  });
+}
+
+/** A file as if it held some matrices the other way round. */
+export function readTransposed(file: SafetensorsFile, transposed: ReadonlySet<string>): SafetensorsFile {
+  const turned = ([name, entry]: [string, TensorEntry]): [string, TensorEntry] =>
+    transposed.has(name) ? [name, { ...entry, shape: entry.shape.toReversed() }] : [name, entry];
+  return {
+    ...file,
+    tensors: new Map([...file.tensors].map(turned)),
+    read: async (name, onBytes) => {
+      const values = await file.read(name, onBytes);
+      return transposed.has(name) ? transpose(values, file.tensors.get(name)?.shape[1] ?? 1) : values;
+    },
+  };
+}
+
+/** @param columns of the matrix as it is */
+function transpose(values: Float32Array, columns: number): Float32Array {
+  const rows = values.length / columns;
+  const turned = new Float32Array(values.length);
+  for (let row = 0, at = 0; row < rows; row++) for (let column = 0; column < columns; column++) turned[column * rows + row] = values[at++];
+  return turned;
 }
 
 /**

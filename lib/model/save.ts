@@ -133,7 +133,7 @@ function moveIn(staging: string, directory: string): void {
 
 /** All but the tokenizer. */
 async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
-  await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters), { dtype });
+  await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters, model.transposed), { dtype });
   writeConfigs(model, directory, dtype);
 }
 

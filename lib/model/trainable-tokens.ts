@@ -9,14 +9,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { computeRecorded, embedding, setRows, versionsOf } from '../engine';
 import { UserError } from '../errors';
-import { isObject, showValue } from '../json';
+import { showValue } from '../json';
 import { Parameter } from './layers';
 import type { ModulesToSave } from './modules-to-save';
 import { HEAD, isMeant, lastPart, moduleOf, OLD_HEAD, PEFT_PREFIX } from './names';
+import type { TrainableTokens } from './token-indices';
 import type { CausalLM } from './types';
-
-/** Ids by the module whose rows they are, or those of the embedding. */
-export type TrainableTokens = readonly number[] | Readonly<Record<string, readonly number[]>>;
 
 /** The rows of one table. */
 export class TrainedRows {
@@ -162,12 +160,4 @@ function checkIds({ config: { vocabSize }, source }: CausalLM, module: string, i
     throw new UserError(
       `The trainable token indices of the adapter, of ${lastPart(module)}, hold ${wrong}, but the rows of ${source} have the ids 0 to ${vocabSize - 1}.`,
     );
-}
-
-/** Whether a value, from a file or from who writes JavaScript, is a list of ids, or such lists by the names of modules. */
-export function isTrainableTokens(value: unknown): value is TrainableTokens {
-  const isList = (list: unknown): boolean =>
-    Array.isArray(list) && list.length > 0 && list.every((id) => Number.isSafeInteger(id) && id >= 0);
-  if (!isObject(value)) return isList(value);
-  return Object.entries(value).length > 0 && Object.entries(value).every(([name, list]) => name !== '' && isList(list));
 }

@@ -6,7 +6,7 @@ import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
 /** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2. */
-export type Family = 'llama' | 'gpt_neox' | 'opt' | 'qwen3' | 'gemma3';
+export type Family = 'llama' | 'gpt_neox' | 'opt' | 'qwen3' | 'gemma3' | 'gpt2';
 
 /** Tokens to read: examples laid end to end in one row, without padding. The caller disposes its tensors. */
 export interface TokenBatch {
@@ -99,6 +99,8 @@ export interface CausalLM {
   readonly config: ModelConfig;
   /** Checkpoint names (as in safetensors) and their values, but for those in 4 bits; a tied head appears once, as the embedding. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** Names of matrices that checkpoints hold transposed, [in, out]. */
+  readonly transposed: ReadonlySet<string>;
   /** How many numbers the weights are, those in 4 bits included; without an adapter's. */
   readonly numParameters: number;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */

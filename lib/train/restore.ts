@@ -4,7 +4,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { namesIn } from '../files';
 import { type CausalLM, ownWeights } from '../model';
-import { openSafetensors, readInto, type SafetensorsFile } from '../model/safetensors';
+import { openSafetensors, readInto, readTransposed, type SafetensorsFile } from '../model/safetensors';
 import { MEAN, OPTIMIZER_FILE, SQUARE } from './checkpoint';
 import type { AdamW } from './optimizer';
 
@@ -14,7 +14,7 @@ import type { AdamW } from './optimizer';
  */
 export async function checkTensors(folder: string, model: CausalLM): Promise<void> {
   const weights = ownWeights(model);
-  await withWeightFiles(folder, async (files) => {
+  await withWeightFiles(folder, model, async (files) => {
     for (const [name, variable] of weights) checkShape(fileOf(name, files, folder), name, variable);
   });
   await withFile(path.join(folder, OPTIMIZER_FILE), async (file) => {
@@ -33,7 +33,7 @@ export async function checkTensors(folder: string, model: CausalLM): Promise<voi
 
 /** Puts a checkpoint's weights, or those of its adapter, into a model of the same shape. */
 export async function restoreWeights(folder: string, model: CausalLM): Promise<void> {
-  await withWeightFiles(folder, async (files) => {
+  await withWeightFiles(folder, model, async (files) => {
     for (const [name, variable] of ownWeights(model)) await assignFrom(fileOf(name, files, folder), name, variable);
   });
 }
@@ -65,11 +65,15 @@ async function withFile(place: string, use: (file: SafetensorsFile) => Promise<v
   }
 }
 
-async function withWeightFiles(folder: string, use: (files: readonly SafetensorsFile[]) => Promise<void>): Promise<void> {
+async function withWeightFiles(
+  folder: string,
+  { transposed }: CausalLM,
+  use: (files: readonly SafetensorsFile[]) => Promise<void>,
+): Promise<void> {
   const names = namesIn(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
   const files: SafetensorsFile[] = [];
   try {
-    for (const name of names) files.push(await openSafetensors(path.join(folder, name)));
+    for (const name of names) files.push(readTransposed(await openSafetensors(path.join(folder, name)), transposed));
     await use(files);
   } finally {
     for (const file of files) await file.close();

@@ -3,7 +3,6 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
-import { readJson } from '../../lib/files';
 import { type CausalLM, exportModel, loadModel, type OnnxDtype } from '../../lib/model';
 
 export interface Step {
@@ -18,6 +17,8 @@ export interface Step {
 }
 
 export type Outputs = Record<string, Tensor>;
+
+const PAST = 'past_key_values.';
 
 /** An open exported model. */
 export class Exported {
@@ -36,13 +37,10 @@ export class Exported {
       runtime === 'onnxruntime-node'
         ? await InferenceSession.create(graph)
         : await InferenceSession.create(new Uint8Array(readFileSync(graph)), { externalData: [weights] });
-    const config = readJson(path.join(folder, 'config.json')) as { num_hidden_layers: number };
-    const names = Array.from({ length: config.num_hidden_layers }, (_, i) => [`${i}.key`, `${i}.value`]).flat();
-    const inputs = new Map(session.inputMetadata.map((input) => [input.name, input]));
-    const cache = names.map((name) => {
-      const { shape, type } = inputs.get(`past_key_values.${name}`) as InferenceSession.TensorValueMetadata;
+    const past = session.inputMetadata.filter(({ name }) => name.startsWith(PAST)) as InferenceSession.TensorValueMetadata[];
+    const cache = past.map(({ name, shape, type }) => {
       const [, heads, , headDim] = shape as number[];
-      return { name, type: type as 'float32' | 'float16', shape: [heads, headDim] };
+      return { name: name.slice(PAST.length), type: type as 'float32' | 'float16', shape: [heads, headDim] };
     });
     return new Exported(session, Tensor, cache);
   }
@@ -65,7 +63,7 @@ export class Exported {
       const dims = [ids.length, shape[0], 0, shape[1]];
       const empty = () =>
         type === 'float16' ? new this.tensor(type, new Uint16Array(0), dims) : new this.tensor(type, new Float32Array(0), dims);
-      feeds[`past_key_values.${name}`] = before ? withBits(before[`present.${name}`]) : empty();
+      feeds[PAST + name] = before ? withBits(before[`present.${name}`]) : empty();
     }
     return this.session.run(feeds) as Promise<Outputs>;
   }

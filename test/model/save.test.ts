@@ -21,6 +21,8 @@ for (const variant of [
   'qwen2',
   'qwen3',
   'gemma3-old-keys',
+  'gpt2-bare',
+  'gpt2-untied',
   'gpt-neox-old-keys',
   'opt-350m',
   'opt-bare',
