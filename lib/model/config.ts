@@ -162,6 +162,16 @@ function readDropout(
   };
 }
 
+/**
+ * Of a family that has a share of its own for the embeddings: whether they are dropped as other hidden states are. One share serves all; another
+ * one of the embeddings is no part of it, and stays among those that are not dropped.
+ */
+export function readEmbeddingDropout({ hiddenDropout, otherDropout }: ModelConfig, key: string) {
+  const { [key]: share = 0, ...others } = otherDropout;
+  const dropsEmbeddings = share === hiddenDropout;
+  return { dropsEmbeddings, otherDropout: dropsEmbeddings ? others : otherDropout };
+}
+
 /** @throws UserError when the heads are not equally wide */
 export function headDimOf(
   reader: ConfigReader,

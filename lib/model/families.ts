@@ -3,6 +3,7 @@ import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { Gemma3, readGemma3Config } from './gemma3';
+import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
 import { Llama, readLlamaConfig } from './llama';
@@ -28,6 +29,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
+  gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },
   gpt_neox: {
     name: 'GPTNeoXForCausalLM',
     build: (reader, origin) => new GptNeoX(readGptNeoXConfig(reader), origin),

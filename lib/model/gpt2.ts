@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, embedding } from '../engine';
-import { type ConfigReader, readModelConfig } from './config';
+import { type ConfigReader, readEmbeddingDropout, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type OutputHead, type Parameter, ParameterList } from './layers';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
@@ -33,12 +33,9 @@ export function readGpt2Config(reader: ConfigReader): Gpt2Config {
   });
   const scale = reader.boolean('scale_attn_weights', true) ? common.headDim ** -0.5 : 1;
   const byLayer = reader.boolean('scale_attn_by_inverse_layer_idx', false);
-  const { embd_pdrop = 0, ...otherDropout } = common.otherDropout;
-  const dropsEmbeddings = embd_pdrop === common.hiddenDropout;
   return {
     ...common,
-    otherDropout: dropsEmbeddings ? otherDropout : common.otherDropout,
-    dropsEmbeddings,
+    ...readEmbeddingDropout(common, 'embd_pdrop'),
     activationFunction: reader.activation('activation_function', 'gelu_new'),
     layerNormEps: reader.notNegative('layer_norm_epsilon', 1e-5),
     scales: Array.from({ length: common.numHiddenLayers }, (_, layer) => (byLayer ? scale / (layer + 1) : scale)),
