@@ -66,5 +66,17 @@ function textWriter(): (text: string, last: boolean) => void {
     return (text) => place.text(text);
   }
   if (!process.stderr.isTTY) return () => {};
-  return (text, last) => process.stderr.write(`\r${text}\u001b[K${last ? '\n' : ''}`);
+  return (text, last) => {
+    isLineOpen = !last;
+    process.stderr.write(`\r${text}\u001b[K${last ? '\n' : ''}`);
+  };
+}
+
+/** Whether a line of the terminal is being rewritten. */
+let isLineOpen = false;
+
+/** Ends such a line, for what is to be written below it. */
+export function endLiveText(): void {
+  if (isLineOpen) process.stderr.write('\n');
+  isLineOpen = false;
 }

@@ -1,4 +1,5 @@
 /** Where the command line writes: results to standard output, everything else to standard error. */
+import { endLiveText } from '../display';
 import { messageOf, UserError } from '../errors';
 
 export class Output {
@@ -27,6 +28,7 @@ export class Output {
   error(error: unknown, flags: readonly string[] = [], words: readonly string[] = []): void {
     const sentence = inFlagWords(sentenceOf(error), flags, words);
     if (this.json) process.stdout.write(`${JSON.stringify({ error: sentence })}\n`);
+    endLiveText();
     process.stderr.write(`${sentence}\n`);
     if (process.env.TUNEBOOK_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   }

@@ -85,6 +85,7 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   split({ test, seed = 0 }: SplitOptions): { train: Dataset<Row>; test: Dataset<Row> } {
     const count = test < 1 ? Math.ceil(test * this.length) : test;
     if (!(test > 0) || !Number.isInteger(count) || count < 1 || count >= this.length) {
+      if (this.length < 2) throw new UserError(`${this.length === 0 ? 'No rows' : 'One row'} cannot be split in two; give more rows.`);
       throw new UserError(
         `split({ test: ${test} }) of ${this.length} rows leaves no row on one side; give a fraction between 0 and 1, or a whole number from 1 to ${this.length - 1}.`,
       );

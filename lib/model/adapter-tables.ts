@@ -4,13 +4,14 @@
  */
 import type { AdapterConfig } from './adapter-files';
 import { HEAD, moduleOf, OLD_HEAD, PEFT_PREFIX } from './names';
+import { TABLES } from './resize';
 import { openSafetensors, readInto, type SafetensorsFile } from './safetensors';
 import type { TrainedRows } from './trainable-tokens';
 import type { CausalLM } from './types';
 
 /** Where PEFT has the values of a module: as it is, or inside of what it wraps it in. */
 const WRAPPED = ['weight', 'token_adapter.base_layer.weight', 'modules_to_save.weight', 'original_module.weight'];
-const TABLE = /(?:embed_tokens|embed_in|lm_head|embed_out)\.(?:token_adapter\.base_layer\.|modules_to_save\.)?weight$/;
+const TABLE = new RegExp(`(?:${TABLES})\\.(?:token_adapter\\.base_layer\\.|modules_to_save\\.)?weight$`);
 
 /**
  * How many rows embedding and head have in the model that an adapter was trained in.

@@ -65,7 +65,7 @@ function readLayersRope(reader: ConfigReader, kind: 'full_attention' | 'sliding_
 
 function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
   const window = reader.count('sliding_window', 4096);
-  const pattern = reader.count('sliding_window_pattern', reader.count('_sliding_window_pattern', 6));
+  const pattern = reader.count('sliding_window_pattern', 6);
   const types = reader.get('layer_types');
   return Array.from({ length: layers }, (_, layer) => {
     const slides = Array.isArray(types) ? types[layer] === 'sliding_attention' : (layer + 1) % pattern !== 0;

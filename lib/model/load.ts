@@ -107,7 +107,7 @@ async function loadWhole(
 ): Promise<Decoder> {
   const written = readConfigFile(directory);
   architectureOf(written);
-  const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom });
+  const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom, modelFolder: directory });
   // an adapter may have been trained to end its texts otherwise than its base model does
   const endsOtherwise = (place !== directory && !endsWith(written, tokenizer)) || eosToken !== undefined || chatTemplateFrom !== undefined;
   const ended = endsOtherwise ? new ConfigReader({ ...written.raw, eos_token_id: tokenizer.eosId }, written.place) : written;

@@ -78,7 +78,8 @@ function refuseTransposed({ transposed }: CausalLM, names: readonly string[]): v
   const found = [...transposed].map(moduleOf).find((module) => isMeant(module, names));
   if (found !== undefined)
     throw new UserError(
-      `The modules to save of the adapter mean ${found}, a linear layer of a kind that is not saved with an adapter; name it in target_modules instead.`,
+      `The modules to save of the adapter mean ${found}, whose weights its checkpoints hold transposed; such layers are not saved whole with an ` +
+        'adapter: leave it out, or train it by matrices (target_modules).',
     );
 }
 

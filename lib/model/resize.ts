@@ -3,6 +3,8 @@ import { createRandom } from '../random';
 import { ConfigReader } from './config';
 
 /** Names of the output head's matrix. */
+/** Names of the modules that have a row for each token. */
+export const TABLES = 'embed_tokens|embed_in|wte|lm_head|embed_out';
 export const HEAD_NAME = /^(?:lm_head|embed_out)\.weight$/;
 /** Names of the table that tokens are looked up in. */
 export const EMBEDDING_NAME = /(?:^|\.)(?:embed_tokens|embed_in|wte)\.weight$/;

@@ -34,15 +34,19 @@ export interface ReadOptions {
    * transformers does, for who will make such rows. Default `leave`.
    */
   missing?: 'leave' | 'add';
+  /** The folder of the model, where that is another one: its configuration counts where the tokenizer's folder has none. */
+  modelFolder?: string;
 }
 
 /** @throws UserError when the folder has no tokenizer, or one of its files is broken */
-export function readTokenizerFiles(directory: string, { missing = 'leave' }: ReadOptions = {}): TokenizerFiles {
+export function readTokenizerFiles(directory: string, { missing = 'leave', modelFolder = directory }: ReadOptions = {}): TokenizerFiles {
   const at = (name: string): string => path.join(directory, name);
-  const object = (name: string): JsonObject => (existsSync(at(name)) ? asObject(readJson(at(name)), at(name)) : {});
+  const read = (file: string): JsonObject => (existsSync(file) ? asObject(readJson(file), file) : {});
+  const object = (name: string): JsonObject => read(at(name));
+  const ofModel = (name: string): JsonObject => read(existsSync(at(name)) ? at(name) : path.join(modelFolder, name));
   const tokenizerConfig = object('tokenizer_config.json');
   const specialTokensMap = object('special_tokens_map.json');
-  const config = object('config.json');
+  const config = ofModel('config.json');
   const hasTokenizerJson = existsSync(at('tokenizer.json'));
   const tokenizerJson = hasTokenizerJson
     ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
@@ -58,7 +62,7 @@ export function readTokenizerFiles(directory: string, { missing = 'leave' }: Rea
     tokenizerConfig,
     specialTokensMap,
     config,
-    generationConfig: object('generation_config.json'),
+    generationConfig: ofModel('generation_config.json'),
     chatTemplate,
     files: new Map(TOKENIZER_FILES.filter((name) => existsSync(at(name))).map((name) => [name, readBytes(at(name))])),
   };

@@ -33,6 +33,8 @@ export interface LoadTokenizerOptions {
    * then filled up to a multiple of 64 (TRL's `clone_chat_template`).
    */
   chatTemplateFrom?: string;
+  /** The folder of the model, where the tokenizer lies elsewhere, as that of an adapter does: what its configuration says of special tokens counts, too. */
+  modelFolder?: string;
 }
 
 /**
@@ -41,10 +43,10 @@ export interface LoadTokenizerOptions {
  *   other tokenizer has no chat template
  */
 export async function loadTokenizer(dirOrId: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
-  const { eosToken, chatTemplateFrom } = options;
+  const { eosToken, chatTemplateFrom, modelFolder } = options;
   const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
-  if (chatTemplateFrom !== undefined) return cloneTemplate(directory, chatTemplateFrom, eosToken);
-  const files = readTokenizerFiles(directory);
+  if (chatTemplateFrom !== undefined) return cloneTemplate(directory, chatTemplateFrom, options);
+  const files = readTokenizerFiles(directory, { modelFolder });
   checkEos(eosToken, files, directory);
   return fromFiles(eosToken === undefined ? files : withEos(files, eosToken), directory);
 }
@@ -59,11 +61,15 @@ function checkEos(eosToken: string | undefined, files: TokenizerFiles, directory
 
 /**
  * With the template, the EOS token and the added tokens of another tokenizer: TRL's `clone_chat_template`.
- * @param asked an EOS token that was asked for beside it
+ * @param options `eosToken`: one that was asked for beside it
  */
-async function cloneTemplate(directory: string, templateFrom: string, asked: string | undefined): Promise<Tokenizer> {
+async function cloneTemplate(
+  directory: string,
+  templateFrom: string,
+  { eosToken: asked, modelFolder }: LoadTokenizerOptions,
+): Promise<Tokenizer> {
   const { template, eosToken, addedTokens } = await readTemplateSource(templateFrom);
-  const own = readTokenizerFiles(directory, { missing: 'add' });
+  const own = readTokenizerFiles(directory, { missing: 'add', modelFolder });
   const tokens = tokensToAdd(own.tokenizerJson, makeVocabulary(own).idOf, addedTokens);
   const files = withEos(withChatTemplate(withTokens(own, tokens), template), eosToken);
   checkEos(asked, files, directory);

@@ -52,10 +52,10 @@ export function stepsOfEpoch(items: readonly Item[], config: OrderConfig, epoch:
 
 /** Indices of the items in the order in which an epoch reads them: with the same seed the order of TRL, on one device. */
 export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number): number[] {
-  const seed = config.dataSeed ?? config.seed;
+  const { seed, dataSeed } = config;
   if (config.trainSamplingStrategy === 'sequential') return [...items.keys()];
   // accelerate's SeedableRandomSampler
-  if (config.trainSamplingStrategy === 'random') return randperm(items.length, createTorchRandom(seed + epoch));
+  if (config.trainSamplingStrategy === 'random') return randperm(items.length, createTorchRandom((dataSeed ?? seed) + epoch));
   return groupByLength(
     permutationToGroup(items.length, seed, epoch),
     items.map(countTokens),

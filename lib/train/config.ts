@@ -146,8 +146,10 @@ export const FIELDS = {
   trainSamplingStrategy: choice('random', ['random', 'sequential', 'group_by_length'], 'Order of the examples in an epoch.'),
   /** Seed of everything random; the same seed gives the same bits. */
   seed: integer(42, { min: 0 }, 'Seed of everything random; the same seed gives the same bits.'),
-  /** Seed of the order of examples alone; null: seed. */
-  dataSeed: optional(integer(0, { min: 0 }, 'Seed of the order of examples alone; null: seed.')),
+  /** Seed of a random order alone (as in TRL neither shuffle_dataset nor group_by_length go by it); null: seed. */
+  dataSeed: optional(
+    integer(0, { min: 0 }, 'Seed of a random order alone (as in TRL neither shuffle_dataset nor group_by_length go by it); null: seed.'),
+  ),
 
   // logging, evaluation, checkpoints
   /** Log every logging_steps, once an epoch, or never. */

@@ -5,9 +5,9 @@ import * as path from 'node:path';
 import { before, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { addAdapter, saveModel } from '../../lib/model';
-import { readSafetensors } from '../../lib/model/safetensors';
+import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import { SFTTrainer } from '../../lib/train';
-import { golden, loaded, rows, short, temporaryFolder, tinyModel, weightsOf } from '../train/support';
+import { fixtures, golden, loaded, rows, short, temporaryFolder, tinyModel, weightsOf } from '../train/support';
 
 before(() => useDevice('cpu'));
 
@@ -56,7 +56,7 @@ test('a linear layer that would be saved whole with an adapter is refused, an em
   const model = await tinyModel(t, 'gpt2');
   assert.throws(
     () => addAdapter(model, { modulesToSave: ['c_fc'] }, { seed: 0 }),
-    /The modules to save of the adapter mean transformer\.h\.0\.mlp\.c_fc, a linear layer of a kind that is not saved with an adapter/,
+    /The modules to save of the adapter mean transformer\.h\.0\.mlp\.c_fc, whose weights its checkpoints hold transposed/,
   );
   addAdapter(model, { modulesToSave: ['wte'] }, { seed: 0 });
 });
@@ -76,4 +76,34 @@ test('of the embeddings as much is dropped as of other hidden states, or nothing
     otherDropout: { embd_pdrop: 0.1, attn_pdrop: 0.3 },
   });
   assert.deepEqual(await sharesOf({ embd_pdrop: 0, resid_pdrop: 0.2 }), { hiddenDropout: 0.2, otherDropout: {} });
+});
+
+test('an adapter whose tokenizer leaves its special tokens to the configuration of the base model is loaded again', async (t) => {
+  const [base, folder] = [path.join(temporaryFolder(t), 'base'), path.join(temporaryFolder(t), 'adapter')];
+  cpSync(source, base, { recursive: true });
+  writeFileSync(path.join(base, 'tokenizer_config.json'), JSON.stringify({ model_max_length: 512 }));
+  const model = await loaded(t, base);
+  addAdapter(model, { r: 2 }, { seed: 0 });
+  await saveModel(model, folder);
+  const again = await loaded(t, folder);
+  assert.deepEqual([again.tokenizer.eosId, again.tokenizer.padId], [model.tokenizer.eosId, model.tokenizer.padId]);
+});
+
+test('an adapter with an embedding that became smaller with a chat template is loaded again', async (t) => {
+  const [base, folder] = [path.join(temporaryFolder(t), 'base'), path.join(temporaryFolder(t), 'adapter')];
+  cpSync(source, base, { recursive: true });
+  const tensors = [...(await readSafetensors(path.join(source, 'model.safetensors')))].map(([name, { shape, data }]) => {
+    if (!name.endsWith('wte.weight')) return { name, shape, data: () => data };
+    const wide = new Float32Array(1200 * shape[1]);
+    wide.set(data);
+    return { name, shape: [1200, shape[1]], data: () => wide };
+  });
+  await writeSafetensors(path.join(base, 'model.safetensors'), tensors);
+  const config = JSON.parse(readFileSync(path.join(base, 'config.json'), 'utf8'));
+  writeFileSync(path.join(base, 'config.json'), JSON.stringify({ ...config, vocab_size: 1200 }));
+  const model = await loaded(t, base, { chatTemplateFrom: path.join(fixtures, 'chat-tokens') });
+  assert.equal(model.config.vocabSize, 1088);
+  addAdapter(model, { r: 2, modulesToSave: ['wte'] }, { seed: 0 });
+  await saveModel(model, folder);
+  assert.equal((await loaded(t, folder)).config.vocabSize, 1088);
 });

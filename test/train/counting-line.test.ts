@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { endLiveText } from '../../lib/display';
 import { countingLine } from '../../lib/train/counting-line';
 
 /** A line on a terminal, whose clock is set by hand, and what is written of it. */
@@ -40,4 +41,16 @@ test('longer work shows how many are done and how long the rest will take, four 
     '\r50 of 100 answers · 1:00 left\u001b[K',
     '\r100 of 100 answers · done in 1:00\u001b[K\n',
   ]);
+});
+
+test('what ends the work is written below the line', (t) => {
+  const { tell, written } = lineOf(t, 100);
+  endLiveText();
+  tell(10, 4);
+  endLiveText();
+  endLiveText();
+  assert.deepEqual(written.slice(1), ['\n']);
+  tell(100, 5);
+  endLiveText();
+  assert.equal(written.length, 3);
 });
