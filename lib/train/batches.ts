@@ -4,6 +4,7 @@ import { UserError } from '../errors';
 import { findFamilies, type PrefixFamily } from '../model';
 import { createRandom, type Random } from '../random';
 import { createTorchRandom, randperm } from '../torch-random';
+import { type CadenceConfig, dueAfterStep } from './cadence';
 import type { SFTConfig } from './config';
 import { countTokens, type Item, type Sequence } from './examples';
 
@@ -40,7 +41,7 @@ export function planRun(items: number, config: PlanConfig): RunPlan {
   return { microBatchesPerEpoch, stepsPerEpoch, maxSteps };
 }
 
-type OrderConfig = PlanConfig & Pick<SFTConfig, 'trainSamplingStrategy' | 'seed' | 'dataSeed'>;
+type OrderConfig = PlanConfig & CadenceConfig & Pick<SFTConfig, 'trainSamplingStrategy' | 'seed' | 'dataSeed' | 'evalOnStart'>;
 
 /** The optimizer steps of an epoch, counted from 0. Depends on nothing but its arguments, so a resumed run finds its place by counting. */
 export function stepsOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number): StepBatch[] {
@@ -57,24 +58,45 @@ export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch:
   // accelerate's SeedableRandomSampler
   if (config.trainSamplingStrategy === 'random') return randperm(items.length, createTorchRandom((dataSeed ?? seed) + epoch));
   return groupByLength(
-    permutationToGroup(items.length, seed, epoch),
+    permutationToGroup(items.length, config, epoch),
     items.map(countTokens),
     config.perDeviceTrainBatchSize * config.gradientAccumulationSteps,
   );
 }
 
 /**
- * What transformers' LengthGroupedSampler begins with. It draws from the stream that all of Python's program shares, of which each epoch of a
- * DataLoader takes two words more; where dropout, evaluations, or OPT's layers take some as well, TRL's later epochs have another order.
+ * What transformers' LengthGroupedSampler begins with. It draws from the stream that all of Python's program shares, of which a DataLoader
+ * takes two words each time that it is gone through; where dropout or OPT's layers take some as well, TRL's later epochs have another order.
  */
-function permutationToGroup(items: number, seed: number, epoch: number): number[] {
-  const random = createTorchRandom(seed);
-  const drawEpoch = (): number[] => {
-    for (let word = 0; word < 2; word++) random.word();
-    return randperm(items, random);
+function permutationToGroup(items: number, config: OrderConfig, epoch: number): number[] {
+  const random = createTorchRandom(config.seed);
+  const goThrough = (times = 1): void => {
+    for (let word = 0; word < 2 * times; word++) random.word();
   };
-  for (let earlier = 0; earlier < epoch; earlier++) drawEpoch();
-  return drawEpoch();
+  const plan = planRun(items, config);
+  goThrough(config.evalOnStart ? 1 : 0);
+  for (let earlier = 0; earlier < epoch; earlier++) {
+    goThrough();
+    randperm(items, random);
+    goThrough(evaluationsIn(earlier, config, plan));
+  }
+  goThrough();
+  return randperm(items, random);
+}
+
+function evaluationsIn(epoch: number, config: CadenceConfig, plan: RunPlan): number {
+  const steps = Array.from({ length: plan.stepsPerEpoch }, (_, i) => epoch * plan.stepsPerEpoch + i + 1);
+  return steps.filter((step) => dueAfterStep(config, step, plan).evaluate).length;
+}
+
+/** Indices of the items in the order in which an evaluation reads them: its batches, of whose losses it gives the mean, are TRL's. */
+export function orderOfEvaluation(
+  items: readonly Item[],
+  config: Pick<SFTConfig, 'trainSamplingStrategy' | 'seed' | 'dataSeed' | 'perDeviceEvalBatchSize'>,
+): number[] {
+  if (config.trainSamplingStrategy !== 'group_by_length') return [...items.keys()];
+  const permuted = randperm(items.length, createTorchRandom(config.dataSeed ?? config.seed));
+  return groupByLength(permuted, items.map(countTokens), config.perDeviceEvalBatchSize);
 }
 
 /** What a step draws its dropout and noise from. It depends on nothing but seed and step, so that a resumed run draws the same. */

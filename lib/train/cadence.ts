@@ -11,7 +11,7 @@ export interface Due {
   evaluateFirst: boolean;
 }
 
-type CadenceConfig = Pick<
+export type CadenceConfig = Pick<
   SFTConfig,
   'loggingStrategy' | 'loggingSteps' | 'loggingFirstStep' | 'evalStrategy' | 'evalSteps' | 'evalDelay' | 'saveStrategy' | 'saveSteps'
 >;

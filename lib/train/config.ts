@@ -146,9 +146,13 @@ export const FIELDS = {
   trainSamplingStrategy: choice('random', ['random', 'sequential', 'group_by_length'], 'Order of the examples in an epoch.'),
   /** Seed of everything random; the same seed gives the same bits. */
   seed: integer(42, { min: 0 }, 'Seed of everything random; the same seed gives the same bits.'),
-  /** Seed of a random order alone (as in TRL neither shuffle_dataset nor group_by_length go by it); null: seed. */
+  /** Seed of a random order, and of evaluations with group_by_length (as in TRL neither its training nor shuffle_dataset go by it); null: seed. */
   dataSeed: optional(
-    integer(0, { min: 0 }, 'Seed of a random order alone (as in TRL neither shuffle_dataset nor group_by_length go by it); null: seed.'),
+    integer(
+      0,
+      { min: 0 },
+      'Seed of a random order, and of evaluations with group_by_length (as in TRL neither its training nor shuffle_dataset go by it); null: seed.',
+    ),
   ),
 
   // logging, evaluation, checkpoints

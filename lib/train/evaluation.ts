@@ -2,7 +2,7 @@
 import { UserError } from '../errors';
 import { Interruption } from '../interruption';
 import { type CausalLM, unstretchedLength } from '../model';
-import { chunks, cutIntoRows } from './batches';
+import { chunks, cutIntoRows, orderOfEvaluation } from './batches';
 import { type SFTConfig, TOKENS_PER_MICRO_BATCH } from './config';
 import type { Item } from './examples';
 import { hasTargets, scoreRow } from './loss';
@@ -47,14 +47,15 @@ export function checkEvaluation({ evalStrategy, evalOnStart }: Pick<SFTConfig, '
 }
 
 /**
- * The items that an evaluation counts: with dataloader_drop_last without the last batch if it is not full, as in transformers.
+ * The items that an evaluation counts, in its order: with dataloader_drop_last without the last batch if it is not full, as in transformers.
  * @throws UserError when that leaves none
  */
 export function evaluatedItems(
-  items: readonly Item[],
-  config: Pick<SFTConfig, 'dataloaderDropLast' | 'perDeviceEvalBatchSize'>,
+  prepared: readonly Item[],
+  config: Pick<SFTConfig, 'dataloaderDropLast' | 'perDeviceEvalBatchSize' | 'trainSamplingStrategy' | 'seed' | 'dataSeed'>,
 ): readonly Item[] {
   const { dataloaderDropLast, perDeviceEvalBatchSize: size } = config;
+  const items = orderOfEvaluation(prepared, config).map((index) => prepared[index]);
   if (!dataloaderDropLast) return items;
   const whole = items.slice(0, items.length - (items.length % size));
   if (whole.length > 0) return whole;
