@@ -50,10 +50,15 @@ function createMemory<T>(): Memory<T> {
     get: (word) => words.get(word),
     put: (word, value) => {
       if (words.size >= MOST_WORDS) words.clear();
-      words.set(word, value);
+      words.set(copied(word), value);
     },
     clear: () => words.clear(),
   };
+}
+
+/** The same word in memory of its own: a part of a text keeps the whole text in memory. */
+function copied(word: string): string {
+  return word.split('').join('');
 }
 
 /** A word's bytes as the vocabulary writes them. */

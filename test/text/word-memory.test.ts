@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { readJson } from '../../lib/files';
 import { projectRoot } from '../../lib/project';
 import { createRandom } from '../../lib/random';
@@ -97,5 +99,26 @@ describe('words are remembered with their tokens by a tokenizer', () => {
       // the second time from memory
       for (const text of [...texts, ...texts]) assert.deepEqual(quick.encode(text), plain.encode(text), JSON.stringify(text));
     });
+  }
+});
+
+test('what is remembered of texts is their words alone', async () => {
+  const { PreTrainedTokenizer } = await import('@huggingface/transformers');
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  for (const json of [byteLevel, pieces]) {
+    const backend = new PreTrainedTokenizer(structuredClone(json), {}) as unknown as Backend;
+    rememberWords(backend as object);
+    backend.encode('the first text compiles what encodes it');
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    const texts = 120;
+    const filler = ' the'.repeat(5000);
+    // a word of its own in each, which is long enough to be kept as a part of it
+    const wordOf = (i: number): string => [...String(i)].map((digit) => 'abcdefghij'[Number(digit)].repeat(10)).join('');
+    for (let i = 0; i < texts; i++) backend.encode(`${wordOf(i)}${filler} ${wordOf(i)}`);
+    collectGarbage();
+    const kept = process.memoryUsage().heapUsed - before;
+    assert.ok(kept < (texts * filler.length) / 4, `${kept} bytes`);
   }
 });
