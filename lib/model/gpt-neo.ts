@@ -2,18 +2,14 @@
  * GPT-Neo (Black et al. 2021), the family of the TinyStories models: GPT-2 with projections of their own for queries, keys and values, scores
  * that are not scaled, and a sliding window in every other layer.
  */
-import * as tf from '@tensorflow/tfjs-core';
-import { type Activation, activation, embedding } from '../engine';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type ConfigReader, readEmbeddingDropout, readModelConfig } from './config';
-import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type Linear, type OutputHead, type Parameter, ParameterList } from './layers';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Origin } from './decoder';
+import { Gpt, type GptConfig } from './gpt';
+import type { Linear, ParameterList } from './layers';
+import type { Attend } from './types';
 
-export interface GptNeoConfig extends ModelConfig {
-  readonly activationFunction: Activation;
-  readonly layerNormEps: number;
-  /** Whether as much is dropped of the embeddings as of other hidden states; else nothing is. */
-  readonly dropsEmbeddings: boolean;
+export interface GptNeoConfig extends GptConfig {
   /** Of each layer; undefined: the layer sees everything before it. */
   readonly windows: ReadonlyArray<number | undefined>;
 }
@@ -76,81 +72,11 @@ class Attention {
   }
 }
 
-class Mlp {
-  private readonly cFc: Linear;
-  private readonly cProj: Linear;
-
-  constructor(
-    private readonly config: GptNeoConfig,
-    parameters: ParameterList,
-    name: string,
-  ) {
-    const { hiddenSize, intermediateSize } = config;
-    this.cFc = parameters.linear(`${name}.c_fc`, { in: hiddenSize, out: intermediateSize, bias: true });
-    this.cProj = parameters.linear(`${name}.c_proj`, { in: intermediateSize, out: hiddenSize, bias: true });
-  }
-
-  apply(x: tf.Tensor2D): tf.Tensor2D {
-    return this.cProj.apply(activation(this.config.activationFunction, this.cFc.apply(x)));
-  }
-}
-
-class Block {
-  private readonly attentionNorm: LayerNorm;
-  private readonly attention: Attention;
-  private readonly mlpNorm: LayerNorm;
-  private readonly mlp: Mlp;
-
-  constructor(
-    config: GptNeoConfig,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `transformer.h.${layer}`;
-    this.attentionNorm = parameters.layerNorm(`${name}.ln_1`, config.hiddenSize, config.layerNormEps);
-    this.attention = new Attention(config, layer, parameters, `${name}.attn.attention`);
-    this.mlpNorm = parameters.layerNorm(`${name}.ln_2`, config.hiddenSize, config.layerNormEps);
-    this.mlp = new Mlp(config, parameters, `${name}.mlp`);
-  }
-
-  apply(x: tf.Tensor2D, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
-    const mixed = drop(this.attention.apply(this.attentionNorm.apply(x), attend), 2 * this.layer + 1);
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), mixed);
-    return tf.add(attended, drop(this.mlp.apply(this.mlpNorm.apply(attended)), 2 * this.layer + 2));
-  }
-}
-
-export class GptNeo extends Decoder {
-  private readonly wte: Embedding;
-  private readonly wpe: Parameter<tf.Rank.R2>;
-  private readonly layers: readonly Block[];
-  private readonly finalNorm: LayerNorm;
-  protected readonly head: OutputHead;
-  private readonly dropsEmbeddings: boolean;
-
+export class GptNeo extends Gpt {
   constructor(config: GptNeoConfig, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    const { vocabSize, hiddenSize, maxPositionEmbeddings } = config;
-    this.wte = parameters.embedding('transformer.wte', vocabSize, hiddenSize);
-    this.wpe = parameters.matrix('transformer.wpe.weight', maxPositionEmbeddings, hiddenSize);
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.dropsEmbeddings = config.dropsEmbeddings;
-    this.finalNorm = parameters.layerNorm('transformer.ln_f', hiddenSize, config.layerNormEps);
-    this.head = parameters.outputHead('lm_head', this.wte, { tied: config.tieWordEmbeddings });
-  }
-
-  stages(pass: ForwardPass): Stages {
-    this.checkLength(pass.length);
-    return {
-      embed: () => this.embed(pass),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, pass)),
-      finish: (x) => this.finalNorm.apply(x),
-    };
-  }
-
-  private embed({ ids, positions, drop }: ForwardPass): tf.Tensor2D {
-    const x: tf.Tensor2D = tf.add(this.wte.apply(ids), embedding(this.wpe.tensor, positions));
-    return this.dropsEmbeddings ? drop(x, 0) : x;
+    super(config, origin, {
+      transposed: false,
+      attention: (layer, parameters, name) => new Attention(config, layer, parameters, `${name}.attention`),
+    });
   }
 }

@@ -2,12 +2,14 @@
 import { createRandom } from '../random';
 import { ConfigReader } from './config';
 
-/** Names of the output head's matrix. */
+const HEADS = 'lm_head|embed_out';
+const EMBEDDINGS = 'embed_tokens|embed_in|wte';
 /** Names of the modules that have a row for each token. */
-export const TABLES = 'embed_tokens|embed_in|wte|lm_head|embed_out';
-export const HEAD_NAME = /^(?:lm_head|embed_out)\.weight$/;
+export const TABLES = `${EMBEDDINGS}|${HEADS}`;
+/** Names of the output head's matrix. */
+export const HEAD_NAME = new RegExp(`^(?:${HEADS})\\.weight$`);
 /** Names of the table that tokens are looked up in. */
-export const EMBEDDING_NAME = /(?:^|\.)(?:embed_tokens|embed_in|wte)\.weight$/;
+export const EMBEDDING_NAME = new RegExp(`(?:^|\\.)(?:${EMBEDDINGS})\\.weight$`);
 
 /** Whether a parameter has a row for each token. */
 export function isVocabularyTable(name: string): boolean {

@@ -33,8 +33,11 @@ export function dueAfterStep(config: CadenceConfig, step: number, { maxSteps, st
   };
 }
 
-/** What is due beside the log and not done yet. */
-export function stillDue(due: Due, done: Due): Pick<Due, 'evaluate' | 'save'> {
+/** What is due beside the log. */
+export type DueBesideLog = Pick<Due, 'evaluate' | 'save'>;
+
+/** What of it is not done yet. */
+export function stillDue(due: Due, done: Due): DueBesideLog {
   return { evaluate: due.evaluate && !done.evaluate, save: due.save && !done.save };
 }
 

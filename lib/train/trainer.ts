@@ -16,7 +16,7 @@ import { keysOfAdapter, startAdapter } from './adapter';
 import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
-import { type Due, dueAfterStep, stillDue } from './cadence';
+import { type Due, type DueBesideLog, dueAfterStep, stillDue } from './cadence';
 import type { TrainerCallback, TrainerState } from './callbacks';
 import {
   checkpointFolder,
@@ -273,11 +273,7 @@ export class SFTTrainer {
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
-  private async evaluateAndSave(
-    { evaluate, save }: Pick<Due, 'evaluate' | 'save'>,
-    optimizer: AdamW,
-    beforeSaving?: () => Promise<void>,
-  ): Promise<void> {
+  private async evaluateAndSave({ evaluate, save }: DueBesideLog, optimizer: AdamW, beforeSaving?: () => Promise<void>): Promise<void> {
     const { state, config } = this;
     const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
     // what is due then is made up for when the run goes on

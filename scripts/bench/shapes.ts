@@ -60,11 +60,11 @@ interface ConfigSizes {
 
 /** Sizes in a checkpoint's config.json. Loading the model checks the file; this only looks. */
 export function readSizes(configFile: string): ConfigSizes {
-  const config = readJson(configFile) as ConfigSizes & { ffn_dim?: number; n_embd?: number; n_inner?: number | null; n_layer?: number };
-  // OPT's and GPT-2's names of them
-  const { hidden_size = config.n_embd, num_hidden_layers = config.n_layer } = config as Partial<ConfigSizes>;
-  const wide = config.intermediate_size ?? config.ffn_dim ?? config.n_inner ?? 4 * (hidden_size as number);
-  return { ...config, hidden_size, num_hidden_layers, intermediate_size: wide } as ConfigSizes;
+  const config = readJson(configFile) as Record<string, number | null | undefined> & ConfigSizes;
+  // under OPT's, GPT-2's and GPT-Neo's names too
+  const hidden_size = config.hidden_size ?? config.n_embd;
+  const intermediate_size = config.intermediate_size ?? config.ffn_dim ?? config.n_inner ?? 4 * hidden_size;
+  return { ...config, hidden_size, intermediate_size, num_hidden_layers: config.num_hidden_layers ?? config.n_layer ?? config.num_layers };
 }
 
 /** The shape that a checkpoint has, if it is one of ours. */
