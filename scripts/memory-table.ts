@@ -13,7 +13,6 @@ import * as tf from '@tensorflow/tfjs-core';
 import { releaseMemory, useDevice } from '../lib/engine';
 import { createModel } from '../lib/model';
 import { projectRoot } from '../lib/project';
-import { createRandom } from '../lib/random';
 import { loadTokenizer } from '../lib/text';
 import { GradientSums } from '../lib/train/gradients';
 import { backwardRow } from '../lib/train/loss';
@@ -50,11 +49,7 @@ async function measure(length: number, gradientCheckpointing: boolean): Promise<
     const share = tf.scalar(2 / tokens);
     const inputIds = Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % SHAPE.vocab_size);
     const lossMask = new Uint8Array(tokens).fill(1, tokens / 2);
-    await backwardRow(model, [{ sequence: { inputIds, lossMask }, microBatch: 0 }], gradients, {
-      share,
-      gradientCheckpointing,
-      random: createRandom(0),
-    });
+    await backwardRow(model, [{ sequence: { inputIds, lossMask }, microBatch: 0, index: 0 }], gradients, { share, gradientCheckpointing });
     optimizer.update(gradients.entries(), 1e-5, 1);
     gradients.reset();
     share.dispose();

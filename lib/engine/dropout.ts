@@ -2,58 +2,75 @@
  * Dropout (Srivastava et al. 2014): numbers are set to zero by chance, and the others scaled up, so that their mean stays.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Random } from '../random';
+import type { TorchRandom } from '../torch-random';
 import { ortBackend } from './device';
-import { ownedTensor } from './in-place';
 import { linear } from './ops';
-
-/** Where numbers are dropped. */
-export interface DropoutPlaces {
-  /** So many, counted from 0. */
-  places: number;
-  /** Rows that x has at most in each of them. */
-  tokens: number;
-  /** Columns that it has at most. */
-  features: number;
-}
+import { KEPT_BITS } from './ort/kernels/dropout';
 
 /**
- * The chance for many places of one computation, drawn at once as a list of factors, 0 or 1/(1 − share). Each place reads as many of them
- * as it needs, from another one on. So a place that is computed again, for a gradient, drops the same numbers.
+ * Which numbers of a matrix are kept. Bit k of word i stands for number k · words + i, counted row by row: what all words have at one bit is
+ * then a part of the matrix, in its order.
  */
-export class Dropout {
-  private readonly factors: Float32Array;
-  private readonly columns: number;
-  /** The list as one tensor, where its parts are not in main memory. */
-  private list?: tf.Tensor1D;
-  private readonly windows = new Map<string, tf.Tensor2D>();
+export class KeptNumbers {
+  readonly words: Int32Array;
 
-  /** @param share the probability with which a number is dropped */
-  constructor({ places, tokens, features }: DropoutPlaces, share: number, random: Random) {
-    const kept = share < 1 ? 1 / (1 - share) : 0;
-    this.columns = features;
-    this.factors = new Float32Array((tokens + places - 1) * features);
-    for (let i = 0; i < this.factors.length; i++) this.factors[i] = random.next() < share ? 0 : kept;
+  /** None is kept as yet. */
+  constructor(tokens: number, features: number) {
+    this.words = new Int32Array(Math.ceil((tokens * features) / KEPT_BITS));
   }
 
+  /** Draws which of `count` numbers, from number `first` on, are kept, each with a probability. */
+  draw(probability: number, first: number, count: number, random: TorchRandom): void {
+    const { length } = this.words;
+    for (let number = first; number < first + count; ) {
+      const bit = Math.floor(number / length);
+      const inBit = Math.min(first + count, (bit + 1) * length) - number;
+      random.bernoulli(probability, inBit, this.words, number - bit * length, bit);
+      number += inBit;
+    }
+  }
+}
+
+/** Drops numbers at the places of one computation. */
+export interface Dropping {
   /**
    * What is left of x. Differentiable.
    * @param x [tokens, features]
    */
-  apply(x: tf.Tensor2D, place: number): tf.Tensor2D {
-    const backend = ortBackend();
-    if (backend?.worksOnHost) return masked(x, this.windowOf(x.shape, place), 0);
-    this.list ??= tf.keep(this.wholeList());
-    const first = place * this.columns;
-    return backend ? masked(x, this.list, first) : tf.mul(x, tf.reshape(tf.slice(this.list, first, x.size), x.shape));
-  }
-
+  apply(x: tf.Tensor2D, place: number): tf.Tensor2D;
   /**
-   * (What is left of x) Wᵀ. It is found a second time for the gradient, not kept: beside a thin weight it would be most of the memory.
+   * (What is left of x) Wᵀ.
    * @param x [tokens, in]
    * @param weight [out, in]
    * @returns [tokens, out]
    */
+  linear(x: tf.Tensor2D, weight: tf.Tensor2D, place: number): tf.Tensor2D;
+}
+
+/** What is dropped at many places. A place that is computed again, for a gradient, drops the same numbers. */
+export class Dropout implements Dropping {
+  private readonly factor: number;
+  private readonly lists = new Map<number, tf.Tensor1D>();
+
+  /**
+   * @param kept by place
+   * @param share the probability with which a number was dropped
+   */
+  constructor(
+    private readonly kept: ReadonlyMap<number, KeptNumbers>,
+    share: number,
+  ) {
+    // as torch rounds it
+    this.factor = share < 1 ? Math.fround(1 / Math.fround(1 - share)) : 0;
+  }
+
+  apply(x: tf.Tensor2D, place: number): tf.Tensor2D {
+    const kept = this.listOf(place);
+    if (ortBackend()) return tf.engine().runKernel('Dropout', { x, kept }, { factor: this.factor }) as tf.Tensor2D;
+    return tf.mul(x, this.factorsOf(kept, x));
+  }
+
+  /** What is left of x is found a second time for the gradient, not kept: beside a thin weight it would be most of the memory. */
   linear(x: tf.Tensor2D, weight: tf.Tensor2D, place: number): tf.Tensor2D {
     const product = tf.customGrad((...given) => {
       const [inputs, matrix, save] = given as unknown as [tf.Tensor2D, tf.Tensor2D, tf.GradSaveFunc];
@@ -70,29 +87,32 @@ export class Dropout {
   }
 
   dispose(): void {
-    tf.dispose([...this.windows.values(), ...(this.list ? [this.list] : [])]);
-    this.windows.clear();
-    this.list = undefined;
+    tf.dispose([...this.lists.values()]);
+    this.lists.clear();
   }
 
-  /** A part of the list in its memory, which is only read. Layers that differ by nothing else share a compiled graph so. */
-  private windowOf([tokens, features]: [number, number], place: number): tf.Tensor2D {
-    const key = `${place}: ${tokens}, ${features}`;
-    const found = this.windows.get(key);
+  private listOf(place: number): tf.Tensor1D {
+    const found = this.lists.get(place);
     if (found) return found;
-    const first = place * this.columns;
-    const window = ownedTensor<tf.Rank.R2>(this.factors.subarray(first, first + tokens * features), [tokens, features]);
-    this.windows.set(key, tf.keep(window));
-    return window;
-  }
-
-  private wholeList(): tf.Tensor1D {
-    const list = tf.tensor1d(this.factors);
+    const kept = this.kept.get(place);
+    if (!kept) throw new Error(`Nothing was drawn for place ${place}.`);
+    const list = tf.keep(tf.tensor1d(kept.words, 'int32'));
+    // which numbers they are follows from the matrix that is read with them
     ortBackend()?.markVarying(list.dataId);
+    this.lists.set(place, list);
     return list;
   }
-}
 
-function masked(x: tf.Tensor2D, factors: tf.Tensor, first: number): tf.Tensor2D {
-  return tf.engine().runKernel('Dropout', { x, factors }, { first }) as tf.Tensor2D;
+  /** 0 or the factor for each number of x, by plain operations. */
+  private factorsOf(kept: tf.Tensor1D, { shape, size }: tf.Tensor2D): tf.Tensor2D {
+    return tf.tidy(() => {
+      const steps = tf.tensor2d(
+        Array.from({ length: KEPT_BITS }, (_, bit) => 2 ** bit),
+        [KEPT_BITS, 1],
+        'int32',
+      );
+      const bits = tf.mod(tf.floorDiv(tf.expandDims(kept, 0), steps), tf.scalar(2, 'int32'));
+      return tf.reshape(tf.slice(tf.reshape(tf.mul(tf.cast(bits, 'float32'), this.factor), [-1]), 0, size), shape);
+    });
+  }
 }

@@ -146,6 +146,7 @@ export function readModelConfig(
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
     initializerRange: reader.notNegative(key('initializer_range'), 0.02),
     ...readDropout(reader, defaults),
+    wordsPerLayer: 0,
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
   };

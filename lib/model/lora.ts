@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, type Dropout, linear } from '../engine';
+import { computeRecorded, type Dropping, linear } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { showValue } from '../json';
 import { createTorchRandom, type TorchRandom, uniform } from '../torch-random';
@@ -90,8 +90,8 @@ export interface LoraLayer {
 export class LoraAdapter {
   /** The matrices, and what is trained of the model's own, by their names in PEFT's files. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
-  /** While set, as in training, what is dropped of the layers' inputs (dropout.ts). */
-  dropout?: Dropout;
+  /** While set, as in training, what is dropped of the layers' inputs. */
+  dropout?: Dropping;
   private readonly scaling: tf.Scalar;
   /** Of each layer, where their lengths are trained. */
   private readonly norms: readonly RowNorms[];

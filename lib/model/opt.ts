@@ -41,6 +41,8 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
   });
   return {
     ...common,
+    // by which transformers decides whether to skip the layer, whatever the share of those is
+    wordsPerLayer: 1,
     // whatever head_dim says
     headDim: headDimOf(reader, common.hiddenSize, common.numAttentionHeads),
     paddingIdx: readPaddingIdx(reader, common.vocabSize, 1),

@@ -1,6 +1,6 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, Dropout, Segments } from '../engine';
+import type { AttentionOptions, Dropping, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
@@ -17,8 +17,8 @@ export interface TokenBatch {
   segments: Segments;
   /** Tokens of the longest text, for which positions stretch (dynamic RoPE); it may be one of another row. */
   length: number;
-  /** What is dropped of the hidden states while training (dropout.ts). */
-  dropout?: Dropout;
+  /** What is dropped of the hidden states while training. */
+  dropout?: Dropping;
 }
 
 /** `config.json`, parsed: what every family has. */
@@ -43,6 +43,8 @@ export interface ModelConfig {
   readonly initializerRange: number;
   /** Share of the hidden states that is dropped while training, behind each sublayer. */
   readonly hiddenDropout: number;
+  /** Words of random numbers that each layer draws in training before it computes, and that change nothing (OPT's). */
+  readonly wordsPerLayer: number;
   /** Shares of others that transformers would drop, by their keys in the configuration, without those of 0. They are not dropped here. */
   readonly otherDropout: Readonly<Record<string, number>>;
   /** Ids that end a text, as the configuration has them; may be empty. */

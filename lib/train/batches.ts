@@ -2,9 +2,7 @@
 
 import { UserError } from '../errors';
 import { findFamilies, type PrefixFamily } from '../model';
-import { createRandom, type Random } from '../random';
-import { createTorchRandom, randperm } from '../torch-random';
-import { type CadenceConfig, dueAfterStep } from './cadence';
+import { createTorchRandom, randperm, restoreTorchRandom, type TorchRandom } from '../torch-random';
 import type { SFTConfig } from './config';
 import { countTokens, type Item, type Sequence } from './examples';
 
@@ -41,52 +39,44 @@ export function planRun(items: number, config: PlanConfig): RunPlan {
   return { microBatchesPerEpoch, stepsPerEpoch, maxSteps };
 }
 
-type OrderConfig = PlanConfig & CadenceConfig & Pick<SFTConfig, 'trainSamplingStrategy' | 'seed' | 'dataSeed' | 'evalOnStart'>;
+type OrderConfig = PlanConfig & Pick<SFTConfig, 'trainSamplingStrategy' | 'seed' | 'dataSeed'>;
 
-/** The optimizer steps of an epoch, counted from 0. Depends on nothing but its arguments, so a resumed run finds its place by counting. */
-export function stepsOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number): StepBatch[] {
-  const ordered = orderOfEpoch(items, config, epoch).map((index) => items[index]);
+/**
+ * The optimizer steps of an epoch, counted from 0. Depends on nothing but its arguments, so a resumed run finds its place by counting.
+ * @param random the stream that all of TRL's program shares, where the epoch begins
+ */
+export function stepsOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number, random: TorchRandom): StepBatch[] {
+  const ordered = orderOfEpoch(items, config, epoch, random).map((index) => items[index]);
   const microBatches = chunks(ordered, config.perDeviceTrainBatchSize);
   if (config.dataloaderDropLast && microBatches[microBatches.length - 1].length < config.perDeviceTrainBatchSize) microBatches.pop();
   return chunks(microBatches, config.gradientAccumulationSteps);
 }
 
 /** Indices of the items in the order in which an epoch reads them: with the same seed the order of TRL, on one device. */
-export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number): number[] {
+export function orderOfEpoch(items: readonly Item[], config: OrderConfig, epoch: number, random: TorchRandom): number[] {
   const { seed, dataSeed } = config;
+  beginLoading(random);
   if (config.trainSamplingStrategy === 'sequential') return [...items.keys()];
   // accelerate's SeedableRandomSampler
   if (config.trainSamplingStrategy === 'random') return randperm(items.length, createTorchRandom((dataSeed ?? seed) + epoch));
+  // transformers' LengthGroupedSampler draws from the stream that all share
   return groupByLength(
-    permutationToGroup(items.length, config, epoch),
+    randperm(items.length, random),
     items.map(countTokens),
     config.perDeviceTrainBatchSize * config.gradientAccumulationSteps,
   );
 }
 
-/**
- * What transformers' LengthGroupedSampler begins with. It draws from the stream that all of Python's program shares, of which a DataLoader
- * takes two words each time that it is gone through; where dropout or OPT's layers take some as well, TRL's later epochs have another order.
- */
-function permutationToGroup(items: number, config: OrderConfig, epoch: number): number[] {
-  const random = createTorchRandom(config.seed);
-  const goThrough = (times = 1): void => {
-    for (let word = 0; word < 2 * times; word++) random.word();
-  };
-  const plan = planRun(items, config);
-  goThrough(config.evalOnStart ? 1 : 0);
-  for (let earlier = 0; earlier < epoch; earlier++) {
-    goThrough();
-    randperm(items, random);
-    goThrough(evaluationsIn(earlier, config, plan));
-  }
-  goThrough();
-  return randperm(items, random);
+/** A DataLoader takes two words of the stream each time that it is gone through, for its workers. */
+function beginLoading(random: TorchRandom): void {
+  random.skip(2);
 }
 
-function evaluationsIn(epoch: number, config: CadenceConfig, plan: RunPlan): number {
-  const steps = Array.from({ length: plan.stepsPerEpoch }, (_, i) => epoch * plan.stepsPerEpoch + i + 1);
-  return steps.filter((step) => dueAfterStep(config, step, plan).evaluate).length;
+/** The state of the stream after an evaluation, which draws nothing else. */
+export function afterEvaluation(state: string): string {
+  const random = restoreTorchRandom(state);
+  beginLoading(random);
+  return random.state();
 }
 
 /** Indices of the items in the order in which an evaluation reads them: its batches, of whose losses it gives the mean, are TRL's. */
@@ -97,12 +87,6 @@ export function orderOfEvaluation(
   if (config.trainSamplingStrategy !== 'group_by_length') return [...items.keys()];
   const permuted = randperm(items.length, createTorchRandom(config.dataSeed ?? config.seed));
   return groupByLength(permuted, items.map(countTokens), config.perDeviceEvalBatchSize);
-}
-
-/** What a step draws its dropout and noise from. It depends on nothing but seed and step, so that a resumed run draws the same. */
-export function randomOfStep(seed: number, step: number): Random {
-  // beside the seeds of the epochs
-  return createRandom(seed + (2 ** 20 + (step % 2 ** 20)) * 2 ** 32);
 }
 
 /**
@@ -122,8 +106,17 @@ export function groupByLength(permuted: readonly number[], lengths: readonly num
 export interface RowPart {
   sequence: Sequence;
   microBatch: number;
+  /** Which of the micro-batch's sequences it is. */
+  index: number;
   /** Tokens of the micro-batch's longest sequence, where positions stretch for it (dynamic RoPE); the same for all parts of a row. */
   stretchedTo?: number;
+}
+
+export interface RowOptions {
+  /** Tokens of the longest sequence that stretches nothing. */
+  unstretched?: number;
+  /** Whether what sequences of a row begin with in common is computed once. Default true. */
+  sharesPrefixes?: boolean;
 }
 
 /**
@@ -132,23 +125,27 @@ export interface RowPart {
  * Rows are as few and as even as a simple rule makes them. Gradients do not depend on the cut, because the loss is
  * divided by the targets of the whole step. Where positions stretch with the longest sequence of a micro-batch, as in transformers,
  * only micro-batches that stretch alike are in a row together.
- * @param unstretched tokens of the longest sequence that stretches nothing
  */
-export function cutIntoRows(microBatches: readonly MicroBatch[], budget: number, unstretched = Number.POSITIVE_INFINITY): RowPart[][] {
+export function cutIntoRows(
+  microBatches: readonly MicroBatch[],
+  budget: number,
+  { unstretched = Number.POSITIVE_INFINITY, sharesPrefixes = true }: RowOptions = {},
+): RowPart[][] {
   const alike = new Map<number | undefined, RowPart[]>();
   for (const [microBatch, items] of microBatches.entries()) {
     const sequences = items.flat();
     const longest = sequences.reduce((most, { inputIds }) => Math.max(most, inputIds.length), 0);
     const stretchedTo = longest > unstretched ? longest : undefined;
     const parts = alike.get(stretchedTo) ?? [];
-    for (const sequence of sequences) parts.push({ sequence, microBatch, stretchedTo });
+    for (const [index, sequence] of sequences.entries()) parts.push({ sequence, microBatch, index, stretchedTo });
     alike.set(stretchedTo, parts);
   }
-  return [...alike.values()].flatMap((parts) => cutParts(parts, budget));
+  return [...alike.values()].flatMap((parts) => cutParts(parts, budget, sharesPrefixes));
 }
 
-function cutParts(parts: readonly RowPart[], budget: number): RowPart[][] {
-  const longestFirst = withPrefixes([...parts].sort((a, b) => b.sequence.inputIds.length - a.sequence.inputIds.length));
+function cutParts(parts: readonly RowPart[], budget: number, sharesPrefixes: boolean): RowPart[][] {
+  const sorted = [...parts].sort((a, b) => b.sequence.inputIds.length - a.sequence.inputIds.length);
+  const longestFirst = sharesPrefixes ? withPrefixes(sorted) : sorted.map((part) => ({ part }));
   for (let count = fewestRows(longestFirst, budget); ; count += Math.ceil(count / 64)) {
     const rows = spread(longestFirst, count, budget);
     if (rows.every((row) => row.parts.length === 1 || !row.isTooLong)) return rows.map((row) => row.parts);

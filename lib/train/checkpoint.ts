@@ -16,8 +16,8 @@ import type { AdamW } from './optimizer';
 import { isRunState, type RunState } from './run-state';
 
 const STATE_FILE = 'trainer_state.json';
-/** Format 1 was that of runs that read their examples in an order of their own. */
-const FORMAT = 2;
+/** Before format 3, runs read their examples in an order of their own, or had no stream of random numbers. */
+const FORMAT = 3;
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
 /** torch's names of AdamW's moments. */
 export const MEAN = 'exp_avg.';
@@ -233,9 +233,9 @@ export function readBeginning(folder: string): { began?: string; identity: RunId
 
 function readStateFile(file: string): StateFile {
   const content = readJson(file) as (Omit<Partial<StateFile>, 'format'> & { format?: unknown }) | null;
-  if (content?.format === 1) {
+  if (content?.format === 1 || content?.format === 2) {
     throw new UserError(
-      `${file} is of an earlier version of this program, whose runs read their examples in another order; ` +
+      `${file} is of an earlier version of this program, whose runs drew other random numbers; ` +
         `start the run afresh in another output_dir, or begin a new one with the checkpoint as its model.`,
     );
   }

@@ -45,11 +45,11 @@ export const FIELDS = {
   gradientAccumulationSteps: integer(1, { min: 1 }, 'Micro-batches whose gradients make one optimizer step.'),
   /** Examples in one evaluation batch. */
   perDeviceEvalBatchSize: integer(8, { min: 1 }, 'Examples in one evaluation batch.'),
-  /** Tokens computed at once; bounds memory, changes no result but what dropout and noise draw (own key, not in TRL). */
+  /** Tokens computed at once; bounds memory, changes no result (own key, not in TRL). */
   tokensPerMicroBatch: integer(
     TOKENS_PER_MICRO_BATCH,
     { min: 1 },
-    'Tokens computed at once; bounds memory, changes no result but what dropout and noise draw (own key, not in TRL).',
+    'Tokens computed at once; bounds memory, changes no result (own key, not in TRL).',
   ),
   /** Keep only the layers' inputs and compute the rest again for the gradient: less memory for more time, the same numbers. */
   gradientCheckpointing: flag(

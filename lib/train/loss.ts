@@ -12,11 +12,9 @@ import {
   sharedPrefixes,
   type TokenBatch,
 } from '../model';
-import type { Random } from '../random';
 import type { RowPart } from './batches';
-import { startDropout } from './dropout';
+import { predictors, type RowChance, useChance } from './chance';
 import type { GradientSums } from './gradients';
-import { type Noise, startNoise } from './neftune';
 import { type LossSettings, lossOf } from './objective';
 
 /** A row on the device: its tokens, and which positions predict which targets. */
@@ -83,23 +81,32 @@ export function fillerOf(lengths: readonly number[], model: CausalLM): Int32Arra
   return Array.from({ length: count }, (_, i) => new Int32Array(Math.min(longest, length - tokens - i * longest)));
 }
 
-/** Lays sequences end to end on the device and finds their targets. What fills up the row has no targets. */
-function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
+/** Tokens and targets that the tensors of a row have whose sequences share nothing. */
+export function sizeOfRow(parts: readonly RowPart[], model: CausalLM): { tokens: number; targets: number } {
+  const lengths = parts.map(({ sequence }) => sequence.inputIds.length);
+  const filler = fillerOf(lengths, model).map(({ length }) => length);
+  const tokens = [...lengths, ...filler].reduce((sum, length) => sum + length, 0);
+  const targets = parts.reduce((sum, part) => sum + [...predictors(part)].length, 0);
+  return { tokens, targets: filledUp(targets, sizesOf(model).add(tokens)) };
+}
+
+/**
+ * Lays sequences end to end on the device and finds their targets. What fills up the row has no targets.
+ * @param sharesPrefixes whether what sequences begin with in common is computed once
+ */
+function placeRow(parts: readonly RowPart[], model: CausalLM, sharesPrefixes: boolean): DeviceRow {
   const examples = parts.map(({ sequence }) => sequence.inputIds);
-  const prefixes = sharedPrefixes(examples);
+  const prefixes = sharesPrefixes ? sharedPrefixes(examples) : [];
   const own = examples.map(({ length }, i) => length - (prefixes[i]?.tokens ?? 0));
   const batch = makeBatch([...examples, ...fillerOf(own, model)], prefixes, parts[0].stretchedTo);
-  const predictors: number[] = [];
+  const places: number[] = [];
   const targets: number[] = [];
   const owners: number[] = [];
-  for (const [index, { sequence, microBatch }] of parts.entries()) {
-    const { inputIds, lossMask } = sequence;
-    // nothing predicts the first token of an example
-    for (let i = 1; i < inputIds.length; i++) {
-      if (lossMask[i] === 0) continue;
-      predictors.push(placeOf(batch, index, i - 1));
-      targets.push(inputIds[i]);
-      owners.push(microBatch);
+  for (const [index, part] of parts.entries()) {
+    for (const token of predictors(part)) {
+      places.push(placeOf(batch, index, token));
+      targets.push(part.sequence.inputIds[token + 1]);
+      owners.push(part.microBatch);
     }
   }
   const filled = filledUp(targets.length, sizesOf(model).add(batch.ids.size));
@@ -107,7 +114,7 @@ function placeRow(parts: readonly RowPart[], model: CausalLM): DeviceRow {
   varyingSizes({ tokens: { size: batch.ids.size, multipleOf: ROW_MULTIPLE }, targets: { size: filled, multipleOf: ROW_MULTIPLE } });
   return {
     batch,
-    predictors: tf.tensor1d(fill(predictors), 'int32'),
+    predictors: tf.tensor1d(fill(places), 'int32'),
     targets: tf.tensor1d(fill(targets), 'int32'),
     counts: tf.tensor1d(new Float32Array(filled).fill(1, 0, targets.length)),
     targetIds: Int32Array.from(targets),
@@ -161,7 +168,7 @@ export function hasTargets(parts: readonly RowPart[]): boolean {
 
 /** Forward pass of a row, without gradients. */
 export async function scoreRow(model: CausalLM, parts: readonly RowPart[], settings: LossSettings = {}): Promise<RowScores> {
-  const row = placeRow(parts, model);
+  const row = placeRow(parts, model, true);
   let found: RowLoss | undefined;
   try {
     found = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch, row.predictors), model, row, settings) }));
@@ -177,10 +184,8 @@ export interface BackwardOptions extends LossSettings {
   share: tf.Scalar;
   /** Keeps only what passes from layer to layer, and computes the rest again for the gradient. */
   gradientCheckpointing: boolean;
-  /** Says what is dropped, where model or adapter have dropout, and draws the noise. */
-  random: Random;
-  /** Noise in the embeddings (NEFTune). */
-  noise?: Noise;
+  /** What is dropped, and the noise in the embeddings, where something is left to chance. */
+  chance?: RowChance;
 }
 
 /** Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`. */
@@ -188,12 +193,11 @@ export async function backwardRow(
   model: CausalLM,
   parts: readonly RowPart[],
   sums: GradientSums,
-  { share, gradientCheckpointing, random, noise, ...settings }: BackwardOptions,
+  { share, gradientCheckpointing, chance, ...settings }: BackwardOptions,
 ): Promise<RowScores> {
-  const row = placeRow(parts, model);
+  const row = placeRow(parts, model, chance === undefined);
   model.adapter?.prepare();
-  const letGoOfDropout = startDropout(model, row.batch, { tokens: Math.max(row.batch.ids.size, row.predictors.size), random });
-  const letGoOfNoise = startNoise(model, row.batch, { parts, noise, random });
+  const letGoOfChance = chance ? useChance(model, row.batch, chance) : () => {};
   let kept: RowLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
   const lossFrom = (hidden: tf.Tensor2D): tf.Scalar => {
@@ -206,8 +210,7 @@ export async function backwardRow(
     else recordBackward(model, row, sums, lossFrom);
     return await readScores(kept as unknown as RowLoss, row);
   } finally {
-    letGoOfDropout();
-    letGoOfNoise();
+    letGoOfChance();
     disposeLoss(kept);
     disposeRow(row);
   }

@@ -10,10 +10,11 @@ import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { type CausalLM, checkAdapter, ownWeights, type SaveOptions, saveModel, unstretchedLength } from '../model';
+import { type CausalLM, checkAdapter, type Draw, drawsOf, ownWeights, type SaveOptions, saveModel } from '../model';
 import { readTemplateFile } from '../text';
+import { restoreTorchRandom } from '../torch-random';
 import { keysOfAdapter, startAdapter } from './adapter';
-import { cutIntoRows, type RunPlan, randomOfStep, type StepBatch, stepsOfEpoch } from './batches';
+import { afterEvaluation, type RunPlan, type StepBatch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
 import { type Due, type DueBesideLog, dueAfterStep, stillDue } from './cadence';
@@ -31,11 +32,10 @@ import { parseConfig, type SFTConfig, toSnakeCase } from './config';
 import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
-import { backwardRow, hasTargets } from './loss';
+import { backwardRow } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
-import { addScores, addStep, type BatchSums, emptySums, type LogRecord, stepRecord } from './metrics';
+import { addScores, addStep, type BatchSums, emptySums, emptyWindow, type LogRecord, stepRecord } from './metrics';
 import { MetricsFile } from './metrics-file';
-import { noiseOf } from './neftune';
 import { notFinite } from './not-finite';
 import { dropoutNotes, targetNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
@@ -45,8 +45,9 @@ import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
 import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
-import { freshRun, type RunState, updatesOf } from './run-state';
+import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
+import { rowsOfStep } from './step-rows';
 
 interface StepResult {
   loss: number;
@@ -69,8 +70,10 @@ export class SFTTrainer {
   private readonly options: SFTTrainerOptions;
   private callbacks: readonly TrainerCallback[];
   private examples: PreparedRun;
-  private state: RunState = freshRun();
+  private state: RunState;
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
+  /** What every pass of the model in training draws. */
+  private draws: readonly Draw[] = [];
   private runRecord?: RunRecord;
   private metricsFile?: MetricsFile;
   private releaseFolder?: () => void;
@@ -86,6 +89,7 @@ export class SFTTrainer {
     this.model = options.model;
     const notes: string[] = [...options.model.tokenizer.notes];
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
+    this.state = freshRun(this.config.seed);
     checkEvaluation(this.config, options.evalDataset);
     const { chatTemplatePath } = this.config;
     const chatTemplate = chatTemplatePath === null ? undefined : readTemplateFile(chatTemplatePath);
@@ -183,11 +187,9 @@ export class SFTTrainer {
 
   /** The loop: epochs of steps, from wherever the run stands to its last step. */
   private async runSteps(gradients: GradientSums, optimizer: AdamW, schedule: Schedule): Promise<void> {
-    const { stepsPerEpoch } = this.plan;
     if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
-      const epoch = Math.floor(this.state.step / stepsPerEpoch);
-      for (const batch of stepsOfEpoch(this.trainItems, this.config, epoch).slice(this.state.step % stepsPerEpoch)) {
+      for (const batch of stepsLeft(this.trainItems, this.config, this.state, this.plan)) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
         const learningRate = this.config.learningRate * schedule(updatesOf(this.state));
         const result = await unlessInterrupted(this.trainStep(batch, gradients, optimizer, learningRate));
@@ -204,20 +206,18 @@ export class SFTTrainer {
 
   /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
   private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
+    const { model, draws, config, interruption } = this;
     const started = performance.now();
-    const rows = cutIntoRows(batch, this.config.tokensPerMicroBatch, unstretchedLength(this.model.config)).filter(hasTargets);
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
-    const random = randomOfStep(this.config.seed, this.state.step);
-    const noise = noiseOf(batch, this.config);
+    const random = restoreTorchRandom(this.state.random);
     const sums = emptySums(batch.length);
     try {
-      for (const [index, row] of rows.entries()) {
-        this.stepShare = index / rows.length;
-        if (index > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
-        await this.interruption.breathe();
-        addScores(sums, await backwardRow(this.model, row, gradients, { ...this.config, share, random, noise }));
+      for await (const { parts, chance, done } of rowsOfStep(batch, { model, draws, config, random, interruption })) {
+        this.stepShare = done;
+        if (done > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
+        addScores(sums, await backwardRow(model, parts, gradients, { ...config, share, chance }));
       }
       const loss = sums.reduce((sum, batch) => sum + batch.loss, 0) / targets;
       const norm = (await gradients.norm()) / scale;
@@ -229,6 +229,7 @@ export class SFTTrainer {
         gradients.wereUsed();
       }
       this.pace.seconds += (performance.now() - started) / 1000;
+      this.state.random = random.state();
       return { loss, norm, sums };
     } finally {
       this.stepShare = 0;
@@ -308,7 +309,7 @@ export class SFTTrainer {
 
   private async logStep(norm: number, learningRate: number): Promise<void> {
     const { window, numTokens, epoch, step } = this.state;
-    this.state.window = freshRun().window;
+    this.state.window = { ...emptyWindow };
     await this.record(stepRecord(window, { norm, learningRate, numTokens, epoch, step }));
   }
 
@@ -342,6 +343,7 @@ export class SFTTrainer {
       this.evaluationShare = 0;
     });
     const seconds = (performance.now() - started) / 1000;
+    if (this.training) this.state.random = afterEvaluation(this.state.random);
     const { loss, entropy, accuracy } = averageBatches(batches);
     const { numTokens, epoch, step } = this.state;
     const found = { eval_loss: loss, eval_entropy: entropy, eval_num_tokens: numTokens, eval_mean_token_accuracy: accuracy };
@@ -369,7 +371,7 @@ export class SFTTrainer {
   // ---- beginning and end -----------------------------------------------------------------------------------------
 
   private async begin(optimizer: AdamW, resume: boolean | string | null): Promise<void> {
-    this.state = freshRun();
+    this.state = freshRun(this.config.seed);
     this.pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
     const { mixed, notes } = await startMixedPrecision(this.config.fp16);
     const { outputDir } = this.config;
@@ -402,6 +404,7 @@ export class SFTTrainer {
       await restoreOptimizer(checkpoint, optimizer, ownWeights(this.model), updatesOf(this.state));
     }
     if (!this.model.adapter) this.model.weightsChanged = true;
+    this.draws = drawsOf(this.model);
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));

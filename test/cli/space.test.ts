@@ -22,7 +22,7 @@ async function setUp(t: TestContext) {
     mkdirSync(folder, { recursive: true });
     writeFileSync(
       path.join(folder, 'trainer_state.json'),
-      JSON.stringify({ format: 2, state: { ...freshRun(), step }, identity: { config: {}, tokens: '' } }),
+      JSON.stringify({ format: 3, state: { ...freshRun(0), step }, identity: { config: {}, tokens: '' } }),
     );
     for (const [file, size] of Object.entries(files)) {
       writeFileSync(path.join(folder, file), '');

@@ -151,7 +151,15 @@ describe('a resumed run', () => {
     const file = path.join(folder, 'checkpoint-4', 'trainer_state.json');
     const whole = JSON.parse(fs.readFileSync(file, 'utf8'));
     const { state } = whole;
-    const damaged: object[] = [{}, { ...state, log: null }, { ...state, log: [null] }, { ...state, window: {} }, { ...state, step: '4' }];
+    const damaged: object[] = [
+      {},
+      { ...state, log: null },
+      { ...state, log: [null] },
+      { ...state, window: {} },
+      { ...state, step: '4' },
+      { ...state, random: 'AAAA' },
+      { ...state, epochStart: {} },
+    ];
     for (const content of [...damaged.map((broken) => ({ ...whole, state: broken })), { ...whole, identity: { config: 1 } }]) {
       fs.writeFileSync(file, JSON.stringify(content));
       await refuses(
@@ -161,15 +169,18 @@ describe('a resumed run', () => {
     }
   });
 
-  test('of a version that read its examples in another order is refused', async (t) => {
+  test('of a version that drew other random numbers is refused', async (t) => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
     const file = path.join(folder, 'checkpoint-4', 'trainer_state.json');
-    fs.writeFileSync(file, JSON.stringify({ ...JSON.parse(fs.readFileSync(file, 'utf8')), format: 1 }));
-    await refuses(
-      (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: true }),
-      /trainer_state\.json is of an earlier version of this program, whose runs read their examples in another order; start .* afresh/,
-    );
+    const content = JSON.parse(fs.readFileSync(file, 'utf8'));
+    for (const format of [1, 2]) {
+      fs.writeFileSync(file, JSON.stringify({ ...content, format }));
+      await refuses(
+        (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: true }),
+        /trainer_state\.json is of an earlier version of this program, whose runs drew other random numbers; start .* afresh/,
+      );
+    }
   });
 
   test('with a table of settings in another order goes on', async (t) => {

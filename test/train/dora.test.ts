@@ -11,7 +11,6 @@ import { decays } from '../../lib/train/optimizer';
 import {
   assertPass,
   assertSameAgain,
-  everyFourth,
   fixtures,
   golden,
   goldenIds,
@@ -48,7 +47,7 @@ describe("loss and gradients of an adapter that PEFT saved are PEFT's", () => {
       test(`${family}: dropout ${share}${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
         const model = await loadPeft(t, reference);
         t.after(() => model.dispose());
-        await assertPass(model, [goldenIds(family)], reference, { gradientCheckpointing, random: everyFourth() });
+        await assertPass(model, [goldenIds(family)], reference, { gradientCheckpointing });
       });
     }
   }

@@ -58,7 +58,8 @@ describe('examples are read in the order in which TRL reads them:', () => {
       const { trainItems } = new SFTTrainer({ model, trainDataset, config });
       const numbersIn = (item: Item): number[] =>
         item.flatMap(({ inputIds }) => (model.tokenizer.decode([...inputIds]).match(/\d{4}/g) ?? []).map(Number));
-      const found = Array.from({ length: config.numTrainEpochs }, (_, epoch) => stepsOfEpoch(trainItems, config, epoch)).flat(2);
+      const random = createTorchRandom(config.seed);
+      const found = Array.from({ length: config.numTrainEpochs }, (_, epoch) => stepsOfEpoch(trainItems, config, epoch, random)).flat(2);
       assert.deepEqual(
         found.map((batch) => batch.map(numbersIn)),
         batches,

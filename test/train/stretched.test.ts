@@ -5,7 +5,6 @@ import { before, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { type CausalLM, loadModel, unstretchedLength } from '../../lib/model';
-import { createRandom } from '../../lib/random';
 import { SFTTrainer } from '../../lib/train';
 import { cutIntoRows } from '../../lib/train/batches';
 import { scoreItems } from '../../lib/train/evaluation';
@@ -41,8 +40,8 @@ for (const budget of [8, 64, 1280]) {
       const sums = new GradientSums();
       const share = tf.scalar(1);
       const nll = microBatches.map(() => 0);
-      for (const row of cutIntoRows(microBatches, budget, unstretchedLength(model.config))) {
-        const scores = await backwardRow(model, row, sums, { share, gradientCheckpointing, random: createRandom(0) });
+      for (const row of cutIntoRows(microBatches, budget, { unstretched: unstretchedLength(model.config) })) {
+        const scores = await backwardRow(model, row, sums, { share, gradientCheckpointing });
         for (const [i, owner] of scores.owners.entries()) nll[owner] += scores.loss[i];
       }
       closeTo(nll, expected.nll.map(sum), 1e-3);
@@ -79,7 +78,7 @@ test('tokens_per_micro_batch changes neither loss nor norm of a training step', 
 });
 
 test('texts of one micro-batch keep its longest length in rows apart, and texts that stretch alike are computed together', () => {
-  const rows = cutIntoRows(microBatches, 1280, 16);
+  const rows = cutIntoRows(microBatches, 1280, { unstretched: 16 });
   assert.deepEqual(
     rows.map((row) => row.map(({ microBatch }) => microBatch)),
     [
@@ -96,12 +95,12 @@ test('texts of one micro-batch keep its longest length in rows apart, and texts 
       [undefined, undefined],
     ],
   );
-  for (const row of cutIntoRows(microBatches, 8, 16)) {
+  for (const row of cutIntoRows(microBatches, 8, { unstretched: 16 })) {
     for (const { microBatch, stretchedTo } of row) assert.equal(stretchedTo, [24, 40, undefined][microBatch]);
   }
   const alike = [[[sequence(24)], [sequence(9)]], [[sequence(24, 30)]], [[sequence(5)]], [[sequence(16)]]];
   assert.deepEqual(
-    cutIntoRows(alike, 1280, 16).map((row) => row.map(({ microBatch }) => microBatch).sort()),
+    cutIntoRows(alike, 1280, { unstretched: 16 }).map((row) => row.map(({ microBatch }) => microBatch).sort()),
     [
       [0, 0, 1],
       [2, 3],

@@ -7,13 +7,14 @@ import * as path from 'node:path';
 import type { TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
-import { type CausalLM, type LoadOptions, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
+import { type CausalLM, drawsOf, type LoadOptions, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
-import { createRandom, type Random } from '../../lib/random';
+import type { TorchRandom } from '../../lib/torch-random';
 import { type SFTConfig, SFTTrainer } from '../../lib/train';
+import { drawChances, layoutOf } from '../../lib/train/chance';
 import type { Sequence } from '../../lib/train/examples';
 import { GradientSums } from '../../lib/train/gradients';
-import { type BackwardOptions, backwardRow } from '../../lib/train/loss';
+import { backwardRow, sizeOfRow } from '../../lib/train/loss';
 
 export const golden = path.join(projectRoot, 'test', 'golden');
 export const fixtures = path.join(projectRoot, 'test', 'train', 'fixtures');
@@ -88,12 +89,21 @@ export function sequence(length: number, first = 0): Sequence {
 }
 
 /**
- * Chance that a reference's program can have too: for each token 0 at every fourth feature, else 0.9. So a dropout drops every fourth
- * (fixtures/reference.py), whatever the place.
+ * Chance that a reference's program can have too, whatever the place: every fourth feature is dropped (fixtures/reference.py), and has the least
+ * noise, the others 0.8 of the most (fixtures/make_neftune.py). All sizes are multiples of 4.
  */
-export function everyFourth(): Random {
+function everyFourth(): TorchRandom {
   let drawn = 0;
-  return { ...createRandom(0), next: () => (drawn++ % 4 === 1 ? 0 : 0.9) };
+  return {
+    word: () => (drawn++ % 4 === 1 ? 0 : Math.round(0.9 * 2 ** 24)),
+    skip: (words) => {
+      drawn += words;
+    },
+    bernoulli: (_probability, count, into, first, bit) => {
+      for (let i = first; i < first + count; i++) if ((bit * into.length + i) % 4 !== 1) into[i] |= 1 << bit;
+    },
+    state: () => '',
+  };
 }
 
 /** What a reference computed in one pass, forward and backward. */
@@ -102,20 +112,33 @@ export interface ReferencePass {
   grad_norm_per_parameter: Record<string, number>;
 }
 
-/** Asserts that loss and gradients of sequences of which all tokens carry loss are the reference's: the loss to 1e-5, norms to 1e-4. */
+/**
+ * Asserts that loss and gradients of sequences of which all tokens carry loss are the reference's: the loss to 1e-5, norms to 1e-4. What is left
+ * to chance is as in the fixtures.
+ */
 export async function assertPass(
   model: CausalLM,
   sequences: readonly number[][],
   { loss, grad_norm_per_parameter: norms }: ReferencePass,
-  options: Omit<BackwardOptions, 'share'>,
+  { gradientCheckpointing, alpha }: { gradientCheckpointing: boolean; alpha?: number },
 ): Promise<void> {
-  const parts = sequences.map((ids) => ({
+  const parts = sequences.map((ids, index) => ({
     sequence: { inputIds: Int32Array.from(ids), lossMask: new Uint8Array(ids.length).fill(1) },
-    microBatch: 0,
+    ...{ microBatch: 0, index },
   }));
+  const layout = layoutOf(
+    parts.map(({ sequence }) => [sequence]),
+    { packing: false, paddingFree: false },
+  );
+  const [chance] = await drawChances(new Map([[0, layout]]), [{ parts, size: sizeOfRow(parts, model) }], {
+    draws: drawsOf(model),
+    random: everyFourth(),
+    noise: alpha === undefined ? undefined : { alpha, features: model.embeddings[0].weight.shape[1] },
+    breathe: async () => {},
+  });
   const share = tf.scalar(1 / sequences.reduce((sum, { length }) => sum + length - 1, 0));
   const sums = new GradientSums();
-  const { loss: losses } = await backwardRow(model, parts, sums, { ...options, share });
+  const { loss: losses } = await backwardRow(model, parts, sums, { gradientCheckpointing, chance, share });
   const mean = losses.reduce((sum, x) => sum + x, 0) / losses.length;
   assert.ok(Math.abs(mean - loss) < 1e-5 * loss, `loss ${mean}, expected ${loss}`);
   const gradients = new Map(sums.entries());

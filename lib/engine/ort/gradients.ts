@@ -51,8 +51,8 @@ export function registerFusedGradients(): void {
   });
   tf.registerGradient({
     kernelName: 'Dropout',
-    inputsToSave: ['factors'],
-    gradFunc: (dy, [factors], attrs) => ({ x: () => run('Dropout', { x: firstOf(dy), factors }, attrs) }),
+    inputsToSave: ['kept'],
+    gradFunc: (dy, [kept], attrs) => ({ x: () => run('Dropout', { x: firstOf(dy), kept }, attrs) }),
   });
   tf.registerGradient({
     kernelName: 'Embedding',

@@ -21,6 +21,7 @@ import { registerFusedGradients } from './gradients';
 import type { Attrs, OrtKernel } from './kernel';
 import { attentionKernels } from './kernels/attention';
 import { cachedAttention } from './kernels/cached-attention';
+import { dropout } from './kernels/dropout';
 import { elementwiseKernels } from './kernels/elementwise';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
@@ -38,6 +39,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   ...matmulKernels,
   ...normalFloatKernels,
   ...transformerKernels,
+  dropout,
   ...attentionKernels,
   cachedAttention,
   ...lossKernels,

@@ -3,6 +3,7 @@
 import { engineStatistics } from '../../../lib/engine';
 import { loadDataset, loadModel, SFTTrainer, type TrainerCallback } from '../../../lib/index';
 import { type CausalLM, sharedPrefixes } from '../../../lib/model';
+import { createTorchRandom } from '../../../lib/torch-random';
 import { cutIntoRows, type RowPart, stepsOfEpoch } from '../../../lib/train/batches';
 import { countTargets } from '../../../lib/train/examples';
 import { peakBytes, serve } from '../child';
@@ -32,7 +33,7 @@ serve(async ({ engine, model: folder, rows, recipe, steps, precision, beside }: 
       disableTqdm: true,
     },
   });
-  const examples = stepsOfEpoch(trainer.trainItems, trainer.config, 0).map((step) =>
+  const examples = stepsOfEpoch(trainer.trainItems, trainer.config, 0, createTorchRandom(0)).map((step) =>
     cutIntoRows(step, trainer.config.tokensPerMicroBatch).flatMap(sizesOfRow),
   );
   const sizes = sizesOf(model);

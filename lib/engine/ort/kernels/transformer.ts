@@ -228,28 +228,6 @@ const embedding: OrtKernel = {
       : graph.op('Gather', [weight.name, ids.name], { axis: 0 }),
 };
 
-/**
- * x times factors of its shape, or as many of a list of them as x has, from one on (dropout.ts). Each call is written by itself, the
- * gradient's as well: read twice, the product would wait in memory from the one to the other.
- */
-const dropout: OrtKernel = {
-  name: 'Dropout',
-  inputs: ['x', 'factors'],
-  infer: like,
-  key: ({ first }, [x]) => `${first},${x.shape[1]}`,
-  emit: ({ graph, inputs: [x, factors], attrs: { first }, concrete: [[, features]] }) => {
-    const part = (): string => {
-      const size = graph.op('Mul', [graph.shape([x.shape[0]]), graph.ints([features])]);
-      const behind = graph.op('Add', [size, graph.ints([first])]);
-      const found = graph.op('Slice', [factors.name, graph.ints([first]), behind, graph.ints([0])]);
-      return graph.op('Reshape', [found, graph.ints([-1, features])]);
-    };
-    const result = graph.freshName();
-    graph.node('Mul', [x.name, factors.shape.length === 1 ? part() : factors.name], [result]);
-    return result;
-  },
-};
-
 /** A table of zeros with rows added at their ids; the gradient of Embedding. */
 const scatter: OrtKernel = {
   name: 'ScatterRows',
@@ -281,5 +259,4 @@ export const transformerKernels = [
   activationGrad,
   embedding,
   scatter,
-  dropout,
 ];

@@ -1,0 +1,66 @@
+/** What transformers and PEFT draw while a model computes in training, in the order in which they draw it. */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Dropping, linear } from '../engine';
+import { carryOnly, disposeBatch, makeBatch, packedPass } from './batch';
+import type { CausalLM } from './types';
+
+/** Some of a matrix is dropped. */
+export interface DropDraw {
+  /** Of the hidden states, or of what an adapter's layer reads. */
+  of: 'hidden' | 'adapter';
+  place: number;
+  /** Columns of the matrix. */
+  features: number;
+  /** The probability with which a number is dropped. */
+  share: number;
+  /** Whether only those tokens are computed there whose final states are read (`Carry`). */
+  onlyRead: boolean;
+}
+
+/** Words of the stream that change nothing here. */
+export interface UnusedDraw {
+  words: number;
+}
+
+export type Draw = DropDraw | UnusedDraw;
+
+/** The draws of one pass, which are those of every pass: they are found by following one. */
+export function drawsOf(model: CausalLM): Draw[] {
+  const { config, adapter } = model;
+  adapter?.prepare();
+  const draws: Draw[] = [];
+  const read = tf.tensor1d([0, 1], 'int32');
+  const batch = makeBatch([[0, 0, 0]]);
+  const listenTo = (of: DropDraw['of'], share: number) =>
+    share > 0
+      ? listener((place, { shape: [tokens, features] }) => draws.push({ of, place, features, share, onlyRead: tokens === read.size }))
+      : undefined;
+  try {
+    batch.dropout = listenTo('hidden', config.hiddenDropout);
+    if (adapter) adapter.dropout = listenTo('adapter', adapter.settings.loraDropout);
+    tf.tidy(() => {
+      const { embed, layers } = model.stages(packedPass(batch, carryOnly(read, config)));
+      let x = embed();
+      for (const layer of layers) {
+        if (config.wordsPerLayer > 0) draws.push({ words: config.wordsPerLayer });
+        x = layer(x);
+      }
+    });
+  } finally {
+    if (adapter) adapter.dropout = undefined;
+    disposeBatch(batch);
+    read.dispose();
+  }
+  return draws;
+}
+
+/** Drops nothing, and tells of each place what it is to drop of, once. */
+function listener(tell: (place: number, x: tf.Tensor2D) => void): Dropping {
+  const told = new Set<number>();
+  const apply = (x: tf.Tensor2D, place: number): tf.Tensor2D => {
+    if (!told.has(place)) tell(place, x);
+    told.add(place);
+    return x;
+  };
+  return { apply, linear: (x, weight, place) => linear(apply(x, place), weight) };
+}

@@ -1,0 +1,79 @@
+/** What is left to chance is what PyTorch draws: runs in which numbers are dropped, or noise is added, are TRL's from step to step. */
+import assert from 'node:assert/strict';
+import { cpSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { before, describe, test } from 'node:test';
+import { useDevice } from '../../lib/engine';
+import { createTorchRandom, restoreTorchRandom } from '../../lib/torch-random';
+import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
+import { fixtures, golden, loaded, readJsonFile, rows, temporaryFolder } from './support';
+
+before(() => useDevice('cpu'));
+
+interface Reference {
+  /** Of each stream numbers of 0 and 1, and after each of these lists one from [0, 1). */
+  draws: Array<{ seed: number; probability: number; parts: Array<{ count: number; kept: string; number: number }> }>;
+  runs: Array<{
+    family: string;
+    change: Record<string, unknown>;
+    config: Record<string, unknown>;
+    peft: PeftSettings | null;
+    log: LogRecord[];
+  }>;
+}
+
+interface PeftSettings {
+  lora_dropout?: number;
+  target_modules?: string;
+  use_dora?: boolean;
+}
+
+const reference = readJsonFile<Reference>(fixtures, 'chance.json');
+
+describe("a stream's numbers are PyTorch's", () => {
+  for (const { seed, probability, parts } of reference.draws) {
+    test(`with seed ${seed}, kept with probability ${probability}`, () => {
+      let random = createTorchRandom(seed);
+      const passing = createTorchRandom(seed);
+      for (const { count, kept, number } of parts) {
+        const words = new Int32Array(count + 3);
+        random.bernoulli(probability, count, words, 2, 5);
+        assert.equal([...words.subarray(2, count + 2)].map((word) => word >> 5).join(''), kept);
+        assert.deepEqual([words[0], words[1], words[count + 2]], [0, 0, 0]);
+        random = restoreTorchRandom(random.state());
+        assert.equal((random.word() % 2 ** 24) / 2 ** 24, number);
+        passing.skip(2 * count + 1);
+        assert.equal(passing.state(), random.state());
+      }
+    });
+  }
+});
+
+/** How far from TRL's a value of the log may be, relatively. */
+const TOLERANCES: Record<string, number> = { step: 0, grad_norm: 3e-4 };
+
+describe("runs with dropout or noise are TRL's from step to step:", () => {
+  for (const { family, change, config, peft, log } of reference.runs) {
+    test(`${family}, ${JSON.stringify({ ...change, ...config, ...peft })}`, async (t) => {
+      const folder = path.join(temporaryFolder(t), 'model');
+      cpSync(path.join(golden, family, 'model'), folder, { recursive: true });
+      writeFileSync(path.join(folder, 'config.json'), JSON.stringify({ ...readJsonFile<object>(folder, 'config.json'), ...change }));
+      const trainer = new SFTTrainer({
+        model: await loaded(t, folder),
+        peftConfig: peft ? { r: 4, loraDropout: peft.lora_dropout, targetModules: peft.target_modules, useDora: peft.use_dora } : undefined,
+        ...{ trainDataset: rows.slice(0, 22), evalDataset: 'eval_strategy' in config ? rows.slice(9, 22) : undefined },
+        // rows that hold parts of micro-batches, and several
+        config: { ...parseConfig(config), tokensPerMicroBatch: 350, disableTqdm: true },
+      });
+      await trainer.train();
+      assert.equal(trainer.log.length, log.length);
+      for (const [i, expected] of log.entries()) {
+        const found: LogRecord = trainer.log[i];
+        for (const [key, wanted] of Object.entries(expected) as Array<['loss', number]>) {
+          const tolerance = (TOLERANCES[key] ?? 2e-5) * Math.max(wanted, 1e-3);
+          assert.ok(Math.abs((found[key] ?? Number.NaN) - wanted) <= tolerance, `${key} of record ${i}: ${found[key]}, expected ${wanted}`);
+        }
+      }
+    });
+  }
+});
