@@ -49,6 +49,25 @@ describe("a stream's numbers are PyTorch's", () => {
   }
 });
 
+test('numbers of which the first word alone does not say whether they are below the limit are drawn right, too', () => {
+  const count = 1 << 20;
+  const upper = 1234567;
+  const [drawn, words] = [createTorchRandom(5), createTorchRandom(5)];
+  let open = 0;
+  for (let round = 0; round < 12; round++) {
+    const bits = new Int32Array(count).fill(1);
+    drawn.bernoulli((upper + 0.5) / 2 ** 21, count, bits, 0, 0);
+    let wrong = 0;
+    for (const bit of bits) {
+      const [first, second] = [words.word() & 0x1fffff, words.word()];
+      if (first === upper) open++;
+      if (bit !== Number(first < upper || (first === upper && second < 2 ** 31))) wrong++;
+    }
+    assert.equal(wrong, 0);
+  }
+  assert.ok(open > 2, `${open} of them`);
+});
+
 /** How far from TRL's a value of the log may be, relatively. */
 const TOLERANCES: Record<string, number> = { step: 0, grad_norm: 3e-4 };
 
