@@ -5,7 +5,6 @@
 import {
   add,
   and,
-  andNot,
   assemble,
   type Code,
   constant,
@@ -14,14 +13,18 @@ import {
   fourEqual,
   isAny,
   isBelow,
+  join,
   load,
   or,
   pick,
   repeat,
+  shift,
   shiftLeft,
   shiftRight,
+  signs,
   splat,
   store,
+  storeSingle,
   subtract,
   type Variable,
   when,
@@ -66,54 +69,60 @@ const twistRange: Definition = {
 };
 
 /**
- * Writes a bit of the words from `target` on: whether numbers of 53 bits are below upper · 2³² + lower. Each has two words from `at` on: the lower 21
- * bits of the first are its upper ones. It draws multiples of four numbers.
+ * Whether numbers of 53 bits are below upper · 2³² + lower, as 8 bits of each word from `target` on. Each number has two words from `at` on: the
+ * lower 21 bits of the first are its upper ones.
  */
 const drawBelow: Definition = {
-  parameters: 6,
-  variables: 7,
-  body: ([at, end, target, upper, lower, bit], [first, second, bits, below, open, limit, mark]) => [
-    limit.set(splat(upper.value)),
-    mark.set(splat(bit.value)),
-    repeat(
-      [
-        first.set(load(at.value)),
-        second.set(load(at.value, 16)),
-        bits.set(pick(first.value, second.value, [0, 2, 4, 6])),
-        ...tempering(bits),
-        bits.set(and(bits.value, four(0x1fffff))),
-        below.set(fourBelow(bits.value, limit.value)),
-        open.set(fourEqual(bits.value, limit.value)),
-        // the second word decides where the first leaves it open, hardly ever
-        when(isAny(open.value), [
-          bits.set(pick(first.value, second.value, [1, 3, 5, 7])),
-          ...tempering(bits),
-          below.set(or(below.value, and(open.value, fourBelow(bits.value, splat(lower.value))))),
-        ]),
-        store(target.value, or(andNot(load(target.value), mark.value), and(below.value, mark.value))),
-        at.set(add(at.value, constant(32))),
-        target.set(add(target.value, constant(16))),
-      ],
-      isBelow(at.value, end.value),
-    ),
-  ],
+  parameters: 5,
+  variables: 6,
+  body: ([at, end, target, upper, lower], [first, second, bits, limit, fewer, more]) => {
+    const drawFour = (offset: number, below: Variable): Code[] => [
+      first.set(load(at.value, offset)),
+      second.set(load(at.value, offset + 16)),
+      bits.set(pick(first.value, second.value, [0, 2, 4, 6])),
+      ...tempering(bits),
+      bits.set(and(bits.value, four(0x1fffff))),
+      below.set(fourBelow(bits.value, limit.value)),
+      // the second word decides where the first leaves it open, hardly ever
+      when(isAny(fourEqual(bits.value, limit.value)), [
+        first.set(pick(first.value, second.value, [1, 3, 5, 7])),
+        ...tempering(first),
+        below.set(or(below.value, and(fourEqual(bits.value, limit.value), fourBelow(first.value, splat(lower.value))))),
+      ]),
+    ];
+    return [
+      limit.set(splat(upper.value)),
+      repeat(
+        [
+          ...drawFour(0, fewer),
+          ...drawFour(32, more),
+          storeSingle(target.value, join(signs(fewer.value), shift(signs(more.value), 4))),
+          at.set(add(at.value, constant(64))),
+          target.set(add(target.value, constant(4))),
+        ],
+        isBelow(at.value, end.value),
+      ),
+    ];
+  },
 };
 
-/** Words that are drawn at once. */
-const ROOM = 1 << 16;
-/** Drawing four numbers at a time reads a little beyond the state. */
-const TARGET = 4 * WORDS + 64;
+/** Words of the state that eight numbers take. */
+const EIGHT = 16;
 
-/** The functions and their memory: a state, and behind it the words that bits are set in. */
+/** The functions and their memory: a state, and behind it the bits of as many numbers as it gives. */
 function compile() {
-  const code = assemble({ twistRange, drawBelow }, TARGET + 4 * ROOM + 64);
+  const target = 4 * WORDS;
+  const size = WORDS / EIGHT;
+  const code = assemble({ twistRange, drawBelow }, target + 4 * size);
   const { buffer } = code.memory;
-  return { ...code, state: new Int32Array(buffer, 0, WORDS), target: new Int32Array(buffer, TARGET, ROOM) };
+  return { ...code, state: new Int32Array(buffer, 0, WORDS), target, drawn: new Int32Array(buffer, target, size) };
 }
 
-let compiled: ReturnType<typeof compile> | undefined;
+type Compiled = ReturnType<typeof compile>;
 
-function twistInMemory({ state, twistRange: twist }: ReturnType<typeof compile>): void {
+let compiled: Compiled | undefined;
+
+function twistInMemory({ state, twistRange: twist }: Compiled): void {
   const [first, second] = [WORDS - MIDDLE, WORDS - 1];
   const whole = first - (first % 4);
   twist(0, 4 * whole, 4 * MIDDLE);
@@ -152,65 +161,73 @@ export class Mt19937 {
 
   /** Goes past so many words. */
   skip(words: number): void {
-    for (let left = words; left > 0; ) {
-      this.refill();
-      const passed = Math.min(left, WORDS - this.next);
-      this.next += passed;
-      left -= passed;
-    }
+    const here = Math.min(words, WORDS - this.next);
+    this.next += here;
+    if (here === words) return;
+    this.inMemory((memory) => {
+      for (let left = words - here; left > 0; left -= this.next) {
+        this.twist(memory);
+        this.next = Math.min(left, WORDS);
+      }
+    });
   }
 
   /**
-   * Draws `count` numbers of 53 bits, two words each, and writes a bit for each, whether it is below the limit, upper · 2³² + lower: for number i
-   * that of word `first + i`.
+   * Draws `count` numbers of 53 bits, two words each, and writes as bits whether they are below the limit, upper · 2³² + lower: from bit `first` of
+   * `into` on, 8 bits to an element.
    */
-  drawBelow({ upper, lower }: { upper: number; lower: number }, count: number, into: Int32Array, first: number, bit: number): void {
-    for (let drawn = 0; drawn < count; drawn += ROOM) {
-      const part = into.subarray(first + drawn, first + Math.min(drawn + ROOM, count));
-      this.inMemory((memory) => {
-        memory.target.set(part);
-        this.drawInMemory(memory, { upper, lower, bit: 1 << bit, count: part.length });
-        part.set(memory.target.subarray(0, part.length));
-      });
-    }
+  drawBelow(limit: { upper: number; lower: number }, count: number, into: Int32Array, first: number): void {
+    this.inMemory((memory) => {
+      for (let number = first; number < first + count; ) {
+        if (this.next === WORDS) this.twist(memory);
+        const eights = Math.min((first + count - number) >> 3, Math.floor((WORDS - this.next) / EIGHT));
+        if (number % 8 === 0 && eights > 0) {
+          this.drawEights(memory, limit, eights, into, number >> 3);
+          number += 8 * eights;
+        } else {
+          const mask = 1 << (number % 8);
+          if (this.drawOne(memory, limit)) into[number >> 3] |= mask;
+          else into[number >> 3] &= ~mask;
+          number++;
+        }
+      }
+    });
   }
 
-  private drawInMemory(
-    memory: ReturnType<typeof compile>,
-    { upper, lower, bit, count }: { upper: number; lower: number; bit: number; count: number },
+  private drawEights(
+    memory: Compiled,
+    { upper, lower }: { upper: number; lower: number },
+    count: number,
+    into: Int32Array,
+    first: number,
   ): void {
-    const { state, target } = memory;
-    const word = (): number => {
-      if (this.next === WORDS) this.twist(memory);
-      return temper(state[this.next++]);
-    };
-    for (let i = 0; i < count; ) {
-      if (this.next === WORDS) this.twist(memory);
-      const pairs = Math.min(count - i, (WORDS - this.next) >> 1);
-      if (pairs === 0) {
-        // the two words of a number lie in two states
-        const [bits, rest] = [word() & 0x1fffff, word()];
-        const isBelowLimit = bits < upper || (bits === upper && rest < lower);
-        target[i] = isBelowLimit ? target[i] | bit : target[i] & ~bit;
-        i++;
-        continue;
-      }
-      memory.drawBelow(4 * this.next, 4 * (this.next + 2 * pairs), TARGET + 4 * i, upper, lower, bit);
-      this.next += 2 * pairs;
-      i += pairs;
-    }
+    const end = this.next + EIGHT * count;
+    memory.drawBelow(4 * this.next, 4 * end, memory.target, upper, lower);
+    for (let i = 0; i < count; i++) into[first + i] = memory.drawn[i];
+    this.next = end;
+  }
+
+  private drawOne(memory: Compiled, { upper, lower }: { upper: number; lower: number }): boolean {
+    const bits = this.wordOf(memory) & 0x1fffff;
+    const rest = this.wordOf(memory);
+    return bits < upper || (bits === upper && rest < lower);
+  }
+
+  private wordOf(memory: Compiled): number {
+    if (this.next === WORDS) this.twist(memory);
+    return temper(memory.state[this.next++]);
   }
 
   private refill(): void {
     if (this.next === WORDS) this.inMemory((memory) => this.twist(memory));
   }
 
-  private twist(memory: ReturnType<typeof compile>): void {
+  private twist(memory: Compiled): void {
     twistInMemory(memory);
     this.next = 0;
   }
 
-  private inMemory(work: (memory: ReturnType<typeof compile>) => void): void {
+  private inMemory(work: (memory: Compiled) => void): void {
     compiled ??= compile();
     compiled.state.set(this.words);
     work(compiled);

@@ -14,10 +14,10 @@ export interface TorchRandom {
   /** Goes past so many words. */
   skip(words: number): void;
   /**
-   * Draws as `torch.empty(count).bernoulli_(probability)` does, two words for each number, and writes a bit of `into` for each: for number i that
-   * of word `first + i`.
+   * Draws as `torch.empty(count).bernoulli_(probability)` does, two words for each number, and writes them as bits from bit `first` of `into` on:
+   * bit i is bit i % 8 of the element i / 8, whose upper bits stay 0.
    */
-  bernoulli(probability: number, count: number, into: Int32Array, first: number, bit: number): void;
+  bernoulli(probability: number, count: number, into: Int32Array, first: number): void;
   /** A text from which `restoreTorchRandom` continues exactly here. */
   state(): string;
 }
@@ -48,9 +48,9 @@ export function isTorchState(value: unknown): value is string {
 }
 
 class Stream extends Mt19937 implements TorchRandom {
-  bernoulli(probability: number, count: number, into: Int32Array, first: number, bit: number): void {
+  bernoulli(probability: number, count: number, into: Int32Array, first: number): void {
     const limit = Math.ceil(probability * 2 ** 53);
-    this.drawBelow({ upper: Math.floor(limit / 2 ** 32), lower: limit % 2 ** 32 }, count, into, first, bit);
+    this.drawBelow({ upper: Math.floor(limit / 2 ** 32), lower: limit % 2 ** 32 }, count, into, first);
   }
 
   state(): string {

@@ -37,6 +37,9 @@ const ofTwo =
 export const constant = (value: number): Code => [0x41, ...signed(value | 0)];
 export const add = ofTwo([0x6a]);
 export const isBelow = ofTwo([0x49]);
+export const join = ofTwo([0x72]);
+export const shift = (single: Code, bits: number): Code => [...single, ...constant(bits), 0x74];
+export const storeSingle = (address: Code, single: Code): Code => [...address, ...single, 0x36, 0, 0];
 
 /** Four numbers that lie from an address on, which need be no multiple of anything. */
 export const load = (address: Code, offset = 0): Code => [...address, ...vector(0x00), 0, ...unsigned(offset)];
@@ -44,8 +47,6 @@ export const store = (address: Code, four: Code): Code => [...address, ...four, 
 /** Four times the same number. */
 export const splat = (single: Code): Code => [...single, ...vector(0x11)];
 export const and = ofTwo(vector(0x4e));
-/** The bits of the first that the second has not. */
-export const andNot = ofTwo(vector(0x4f));
 export const or = ofTwo(vector(0x50));
 export const xor = ofTwo(vector(0x51));
 export const subtract = ofTwo(vector(0xb1));
@@ -54,6 +55,8 @@ export const shiftRight = (four: Code, bits: number): Code => [...four, ...const
 /** All bits where it holds, else none; of numbers without a sign. */
 export const fourEqual = ofTwo(vector(0x37));
 export const fourBelow = ofTwo(vector(0x3a));
+/** The highest bit of each of the four, as the lowest bits of a single number. */
+export const signs = (four: Code): Code => [...four, ...vector(0xa4)];
 /** Whether any bit is set. */
 export const isAny = (four: Code): Code => [...four, ...vector(0x53)];
 /** Four of the eight numbers of two operands, by their places. */

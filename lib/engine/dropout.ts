@@ -7,10 +7,7 @@ import { ortBackend } from './device';
 import { linear } from './ops';
 import { KEPT_BITS } from './ort/kernels/dropout';
 
-/**
- * Which numbers of a matrix are kept. Bit k of word i stands for number k · words + i, counted row by row: what all words have at one bit is
- * then a part of the matrix, in its order.
- */
+/** Which numbers of a matrix are kept, counted row by row: number i is bit i % 8 of word i / 8. */
 export class KeptNumbers {
   readonly words: Int32Array;
 
@@ -21,13 +18,7 @@ export class KeptNumbers {
 
   /** Draws which of `count` numbers, from number `first` on, are kept, each with a probability. */
   draw(probability: number, first: number, count: number, random: TorchRandom): void {
-    const { length } = this.words;
-    for (let number = first; number < first + count; ) {
-      const bit = Math.floor(number / length);
-      const inBit = Math.min(first + count, (bit + 1) * length) - number;
-      random.bernoulli(probability, inBit, this.words, number - bit * length, bit);
-      number += inBit;
-    }
+    random.bernoulli(probability, count, this.words, first);
   }
 }
 
@@ -65,8 +56,13 @@ export class Dropout implements Dropping {
   }
 
   apply(x: tf.Tensor2D, place: number): tf.Tensor2D {
+    return this.drop(x, place, 'forward');
+  }
+
+  /** @param way which of the two ways through the model it is */
+  private drop(x: tf.Tensor2D, place: number, way: 'forward' | 'back'): tf.Tensor2D {
     const kept = this.listOf(place);
-    if (ortBackend()) return tf.engine().runKernel('Dropout', { x, kept }, { factor: this.factor }) as tf.Tensor2D;
+    if (ortBackend()) return tf.engine().runKernel('Dropout', { x, kept }, { factor: this.factor, way }) as tf.Tensor2D;
     return tf.mul(x, this.factorsOf(kept, x));
   }
 
@@ -78,8 +74,8 @@ export class Dropout implements Dropping {
       return {
         value: linear(this.apply(inputs, place), matrix),
         gradFunc: (dy: tf.Tensor2D, saved: tf.Tensor[]) => [
-          this.apply(tf.matMul(dy, saved[1] as tf.Tensor2D), place),
-          tf.matMul(dy, this.apply(saved[0] as tf.Tensor2D, place), true, false),
+          this.drop(tf.matMul(dy, saved[1] as tf.Tensor2D), place, 'back'),
+          tf.matMul(dy, this.drop(saved[0] as tf.Tensor2D, place, 'back'), true, false),
         ],
       };
     });
@@ -106,12 +102,11 @@ export class Dropout implements Dropping {
   /** 0 or the factor for each number of x, by plain operations. */
   private factorsOf(kept: tf.Tensor1D, { shape, size }: tf.Tensor2D): tf.Tensor2D {
     return tf.tidy(() => {
-      const steps = tf.tensor2d(
+      const values = tf.tensor1d(
         Array.from({ length: KEPT_BITS }, (_, bit) => 2 ** bit),
-        [KEPT_BITS, 1],
         'int32',
       );
-      const bits = tf.mod(tf.floorDiv(tf.expandDims(kept, 0), steps), tf.scalar(2, 'int32'));
+      const bits = tf.mod(tf.floorDiv(tf.expandDims(kept, 1), values), tf.scalar(2, 'int32'));
       return tf.reshape(tf.slice(tf.reshape(tf.mul(tf.cast(bits, 'float32'), this.factor), [-1]), 0, size), shape);
     });
   }

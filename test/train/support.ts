@@ -99,8 +99,8 @@ function everyFourth(): TorchRandom {
     skip: (words) => {
       drawn += words;
     },
-    bernoulli: (_probability, count, into, first, bit) => {
-      for (let i = first; i < first + count; i++) if ((bit * into.length + i) % 4 !== 1) into[i] |= 1 << bit;
+    bernoulli: (_probability, count, into, first) => {
+      for (let i = first; i < first + count; i++) if (i % 4 !== 1) into[i >> 3] |= 1 << (i % 8);
     },
     state: () => '',
   };

@@ -52,7 +52,7 @@ export function registerFusedGradients(): void {
   tf.registerGradient({
     kernelName: 'Dropout',
     inputsToSave: ['kept'],
-    gradFunc: (dy, [kept], attrs) => ({ x: () => run('Dropout', { x: firstOf(dy), kept }, attrs) }),
+    gradFunc: (dy, [kept], attrs) => ({ x: () => run('Dropout', { x: firstOf(dy), kept }, { ...attrs, way: 'back' }) }),
   });
   tf.registerGradient({
     kernelName: 'Embedding',

@@ -1,55 +1,48 @@
 /** Dropout: some numbers of a matrix, by bits that are drawn for them. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { OrtKernel } from '../kernel';
-import { ELEMENT_TYPES, exactly, type GraphBuilder, isMultiple } from '../onnx';
+import { exactly, type GraphBuilder, isMultiple } from '../onnx';
 
-/** So many numbers share a word: what all words have at one bit is a part of the matrix, in its order. */
-export const KEPT_BITS = 16;
+/** Numbers that share a word, as its lowest bits. */
+export const KEPT_BITS = 8;
 
-/**
- * Numbers of x that are kept (engine/dropout.ts), times a factor, and 0 for the others. Each call is written by itself, the gradient's as well: read
- * twice, the product would wait in memory from the one to the other.
- */
+/** Numbers of x that are kept (engine/dropout.ts), times a factor, and 0 for the others. */
 export const dropout: OrtKernel = {
   name: 'Dropout',
   inputs: ['x', 'kept'],
   infer: ([x]: TensorInfo[]) => ({ shape: x.shape, dtype: 'float32' }),
-  key: ({ factor }, [x]) => `${exactly(factor)},${x.shape[1]}`,
-  emit: ({ graph, inputs: [x, kept], attrs: { factor }, concrete: [[, features]] }) => {
-    const bits = graph.target.device === 'cpu' ? maskedBits(graph, kept.name, factor) : dividedBits(graph, kept.name, factor);
-    // as many as x has; the last words may have bits for more
-    const size = graph.op('Mul', [graph.shape([x.shape[0]]), graph.ints([features])]);
+  key: ({ factor, way }, [x]) => `${exactly(factor)},${x.shape[1]},${way}`,
+  emit: ({ graph, inputs: [x, kept], attrs: { factor, way }, concrete: [[, features]] }) => {
+    const size = graph.op('Mul', [graph.sizeOf(x.name, 0), graph.ints([features])]);
+    // kept from the way forward to the way back, the factors of all places would be most of the memory
+    const factors = graph.once(`factors ${way} of ${kept.name}`, () => factorsOf(graph, wordsFor(graph, kept.name, size), factor));
+    // the last word may have bits for more
     const areAll = isMultiple(x.shape[0], KEPT_BITS);
-    const list = areAll ? bits : graph.op('Slice', [graph.op('Reshape', [bits, graph.ints([-1])]), graph.ints([0]), size, graph.ints([0])]);
+    const list = areAll
+      ? factors
+      : graph.op('Slice', [graph.op('Reshape', [factors, graph.ints([-1])]), graph.ints([0]), size, graph.ints([0])]);
+    // Each call by itself, the gradient's as well: read twice, the product would wait in memory from the one to the other.
     const result = graph.freshName();
     graph.node('Mul', [x.name, graph.op('Reshape', [list, graph.ints([-1, features])])], [result]);
     return result;
   },
 };
 
-/** The values of all bits of a word, one below the other. */
-const bitValues = (graph: GraphBuilder): string =>
-  graph.constant(
-    'int32',
-    Array.from({ length: KEPT_BITS }, (_, bit) => 2 ** bit),
-    [KEPT_BITS, 1],
-  );
-
-/** 0 or the factor for each bit of a list of words, [bits, words]. */
-function maskedBits(graph: GraphBuilder, words: string, factor: number): string {
-  const masked = graph.op('BitwiseAnd', [words, bitValues(graph)]);
-  const factors = graph.constant(
-    'float32',
-    Array.from({ length: KEPT_BITS }, (_, bit) => factor * 2 ** -bit),
-    [KEPT_BITS],
-  );
-  return graph.op('DequantizeLinear', [masked, factors], { axis: 0 });
+/**
+ * All words, cut to the size that they have for so many numbers: so that they wait for the matrix. What depends on inputs of the graph alone is
+ * computed first, and with it the factors of all places.
+ */
+function wordsFor(graph: GraphBuilder, kept: string, size: string): string {
+  const count = graph.op('Div', [graph.op('Add', [size, graph.ints([KEPT_BITS - 1])]), graph.ints([KEPT_BITS])]);
+  const words = graph.freshName();
+  graph.node('Slice', [kept, graph.ints([0]), count, graph.ints([0])], [words]);
+  return words;
 }
 
-/** The same by arithmetic, where there are no operations with bits. */
-function dividedBits(graph: GraphBuilder, words: string, factor: number): string {
-  const two = graph.scalar('int32', 2);
-  const shifted = graph.op('Div', [words, bitValues(graph)]);
-  const bits = graph.op('Sub', [shifted, graph.op('Mul', [graph.op('Div', [shifted, two]), two])]);
-  return graph.op('Mul', [graph.op('Cast', [bits], { to: ELEMENT_TYPES.float32 }), graph.scalar('float32', factor)]);
+/** 0 or the factor for each bit, [words, bits]: rows of a table of all words. */
+function factorsOf(graph: GraphBuilder, words: string, factor: number): string {
+  const bits = Array.from({ length: KEPT_BITS }, (_, bit) => bit);
+  const rows = Array.from({ length: 2 ** KEPT_BITS }, (_, word) => bits.map((bit) => (word & (1 << bit) ? factor : 0)));
+  const table = graph.constant('float32', rows.flat(), [rows.length, KEPT_BITS]);
+  return graph.op('Gather', [table, words], { axis: 0 });
 }
