@@ -4,6 +4,7 @@
  * WebAssembly computes four numbers at a time, but only in memory of its own. So the arrays visit it in pieces that fit the
  * processor's cache together: what takes the time is reading and writing main memory, which happens once.
  */
+import { openWasm } from '../wasm';
 import { ADAMW_WASM } from './adamw-wasm';
 
 /** Settings of one AdamW update. */
@@ -30,9 +31,6 @@ const PIECE = 1 << 14;
  */
 const FIRST_PLACE = 2048;
 
-/** Bytes of a page of WebAssembly's memory. */
-const WASM_PAGE = 65536;
-
 type Update = (
   bytes: number,
   weights: number,
@@ -58,19 +56,10 @@ interface Workshop {
 
 let workshop: Workshop | undefined;
 
-/** The part of JavaScript's WebAssembly that is used here; TypeScript describes it only for browsers. */
-interface WebAssemblyApi {
-  Memory: new (pages: { initial: number }) => { buffer: ArrayBuffer };
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: Record<string, Record<string, object>>) => { exports: Record<string, unknown> };
-}
-
 function openWorkshop(): Workshop {
-  const { Memory, Module, Instance } = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
-  const memory = new Memory({ initial: Math.ceil((FIRST_PLACE + 4 * 4 * PIECE) / WASM_PAGE) });
-  const { exports } = new Instance(new Module(Buffer.from(ADAMW_WASM, 'base64')), { host: { memory } });
-  const places = [0, 1, 2, 3].map((index) => new Float32Array(memory.buffer, FIRST_PLACE + 4 * PIECE * index, PIECE));
-  return { update: exports.update as Update, places };
+  const { functions, memory } = openWasm<{ update: Update }>(ADAMW_WASM, FIRST_PLACE + 4 * 4 * PIECE);
+  const places = [0, 1, 2, 3].map((index) => new Float32Array(memory, FIRST_PLACE + 4 * PIECE * index, PIECE));
+  return { update: functions.update, places };
 }
 
 /** See `adamW` in in-place.ts. All arrays have one length, and all are changed: the gradients are zero afterwards. */

@@ -7,6 +7,7 @@ import { adamWInPlace } from '../../lib/engine/adamw';
 import { ADAMW_WASM } from '../../lib/engine/adamw-wasm';
 import * as composed from '../../lib/engine/composed';
 import { readText } from '../../lib/files';
+import { MT19937_WASM } from '../../lib/mt19937-wasm';
 import { projectRoot } from '../../lib/project';
 import { assertClose, random, two } from './tensors';
 
@@ -410,11 +411,19 @@ test('sums over millions of numbers keep their digits', () => {
   });
 });
 
-test('adamW in WebAssembly is compiled from adamw.wat, and right for arrays of any length', async () => {
-  const wabt = await (await import('wabt')).default();
-  const source = readText(path.join(projectRoot, 'lib/engine/adamw.wat'));
-  const { buffer } = wabt.parseWat('adamw.wat', source, { simd: true }).toBinary({});
-  assert.equal(ADAMW_WASM, Buffer.from(buffer).toString('base64'), 'run `npm run wasm`');
+for (const [name, compiled] of [
+  ['engine/adamw.wat', ADAMW_WASM],
+  ['mt19937.wat', MT19937_WASM],
+]) {
+  test(`the WebAssembly of the sources is compiled from ${name}`, async () => {
+    const wabt = await (await import('wabt')).default();
+    const source = readText(path.join(projectRoot, 'lib', name));
+    const { buffer } = wabt.parseWat(name, source, { simd: true }).toBinary({});
+    assert.equal(compiled, Buffer.from(buffer).toString('base64'), 'run `npm run wasm`');
+  });
+}
+
+test('adamW in WebAssembly is right for arrays of any length', () => {
   const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-6, weightDecay: 0.1, step: 2, gradientScale: 0.5 };
   for (const length of [1, 5, 20_000]) {
     const [w, g, m, v] = [1, 2, 3, 4].map((k) => Float32Array.from({ length }, (_, i) => Math.abs(Math.sin(k * (i + 1)))));
