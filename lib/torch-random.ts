@@ -7,6 +7,9 @@ import { Mt19937, WORDS } from './mt19937';
 /** A state as text: its words and the place in them, 4 bytes each, in base64. */
 const STATE_BYTES = 4 * (WORDS + 1);
 
+/** Numbers of 0 and 1 that share an element of what they are written into, as its lowest bits. */
+export const BERNOULLI_BITS = 8;
+
 /** A stream of 32-bit words, as of `torch.Generator().manual_seed(seed)`. */
 export interface TorchRandom {
   /** A whole number from 0 up to 2³² − 1. */

@@ -2,25 +2,9 @@
  * Dropout (Srivastava et al. 2014): numbers are set to zero by chance, and the others scaled up, so that their mean stays.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { TorchRandom } from '../torch-random';
+import { BERNOULLI_BITS } from '../torch-random';
 import { ortBackend } from './device';
 import { linear } from './ops';
-import { KEPT_BITS } from './ort/kernels/dropout';
-
-/** Which numbers of a matrix are kept, counted row by row: number i is bit i % 8 of word i / 8. */
-export class KeptNumbers {
-  readonly words: Int32Array;
-
-  /** None is kept as yet. */
-  constructor(tokens: number, features: number) {
-    this.words = new Int32Array(Math.ceil((tokens * features) / KEPT_BITS));
-  }
-
-  /** Draws which of `count` numbers, from number `first` on, are kept, each with a probability. */
-  draw(probability: number, first: number, count: number, random: TorchRandom): void {
-    random.bernoulli(probability, count, this.words, first);
-  }
-}
 
 /** Drops numbers at the places of one computation. */
 export interface Dropping {
@@ -44,11 +28,11 @@ export class Dropout implements Dropping {
   private readonly lists = new Map<number, tf.Tensor1D>();
 
   /**
-   * @param kept by place
+   * @param kept by place which numbers of the matrix are kept, row by row, as bits (`TorchRandom.bernoulli`)
    * @param share the probability with which a number was dropped
    */
   constructor(
-    private readonly kept: ReadonlyMap<number, KeptNumbers>,
+    private readonly kept: ReadonlyMap<number, Int32Array>,
     share: number,
   ) {
     // as torch rounds it
@@ -92,7 +76,7 @@ export class Dropout implements Dropping {
     if (found) return found;
     const kept = this.kept.get(place);
     if (!kept) throw new Error(`Nothing was drawn for place ${place}.`);
-    const list = tf.keep(tf.tensor1d(kept.words, 'int32'));
+    const list = tf.keep(tf.tensor1d(kept, 'int32'));
     // which numbers they are follows from the matrix that is read with them
     ortBackend()?.markVarying(list.dataId);
     this.lists.set(place, list);
@@ -103,7 +87,7 @@ export class Dropout implements Dropping {
   private factorsOf(kept: tf.Tensor1D, { shape, size }: tf.Tensor2D): tf.Tensor2D {
     return tf.tidy(() => {
       const values = tf.tensor1d(
-        Array.from({ length: KEPT_BITS }, (_, bit) => 2 ** bit),
+        Array.from({ length: BERNOULLI_BITS }, (_, bit) => 2 ** bit),
         'int32',
       );
       const bits = tf.mod(tf.floorDiv(tf.expandDims(kept, 1), values), tf.scalar(2, 'int32'));

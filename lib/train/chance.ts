@@ -1,129 +1,69 @@
-/**
- * What is left to chance in training: which numbers are dropped, and the noise in the embeddings (NEFTune, Jain et al. 2023). All of it is drawn
- * as PyTorch draws it on a CPU, for micro-batches as TRL lays them out, so that a seed drops the same numbers here as there.
- */
+/** What is left to chance in training: which numbers are dropped, and the noise in the embeddings (NEFTune, Jain et al. 2023). */
 import * as tf from '@tensorflow/tfjs-core';
-import { Dropout, KeptNumbers, ownedTensor } from '../engine';
+import { Dropout, ownedTensor } from '../engine';
 import type { CausalLM, Draw, DropDraw, TokenBatch } from '../model';
-import { type TorchRandom, uniform } from '../torch-random';
 import type { MicroBatch, RowPart } from './batches';
 import type { SFTConfig } from './config';
+import type { DrawnRow, Layout, Placement, Run } from './drawing';
 import { countTokens } from './examples';
 
-/** How TRL lays out a micro-batch: padded, with a row for each example, or end to end in one row. */
-export interface Layout {
-  rows: number;
-  columns: number;
-  /** Of each sequence the place of its first token, counted through all rows. */
-  starts: readonly number[];
+type LayoutConfig = Pick<SFTConfig, 'packing' | 'paddingFree'>;
+
+/** How TRL lays a micro-batch out: padded, or end to end in one row. */
+export function layoutOf(microBatch: MicroBatch, { packing, paddingFree }: LayoutConfig): Layout {
+  const lengths = microBatch.map(countTokens);
+  if (packing || paddingFree) return { rows: 1, columns: lengths.reduce((sum, length) => sum + length, 0) };
+  return { rows: microBatch.length, columns: Math.max(...lengths) };
 }
 
-export function layoutOf(microBatch: MicroBatch, { packing, paddingFree }: Pick<SFTConfig, 'packing' | 'paddingFree'>): Layout {
-  const inOneRow = packing || paddingFree;
-  const lengths = microBatch.map(countTokens);
-  const columns = inOneRow ? lengths.reduce((sum, length) => sum + length, 0) : Math.max(...lengths);
+/** Of each of its sequences the place of the first token in that layout, counted through all rows. */
+function startsOf(microBatch: MicroBatch, { rows, columns }: Layout): number[] {
   const starts: number[] = [];
   let start = 0;
   for (const [index, item] of microBatch.entries()) {
-    if (!inOneRow) start = index * columns;
+    if (rows > 1) start = index * columns;
     for (const { inputIds } of item) {
       starts.push(start);
       start += inputIds.length;
     }
   }
-  return { rows: inOneRow ? 1 : microBatch.length, columns, starts };
+  return starts;
 }
 
-/** Drawn for one row; on the host alone until it is used. */
-export interface RowChance {
-  hidden?: Dropout;
-  adapter?: Dropout;
-  /** [tokens, features] of the embeddings. */
-  noise?: Float32Array;
+/** Where the tokens of a micro-batch are in the tensors of rows that hold all of it. @param index what the parts of rows call it */
+export function placementOf(
+  microBatch: MicroBatch,
+  index: number,
+  rows: ReadonlyArray<readonly RowPart[]>,
+  config: LayoutConfig,
+): Placement {
+  const layout = layoutOf(microBatch, config);
+  const starts = startsOf(microBatch, layout);
+  const runs = (tokensOf: (part: RowPart) => Iterable<number>): Run[] =>
+    rows.flatMap((parts, row) => runsIn(parts, index, starts, tokensOf).map((run) => ({ ...run, row }))).sort((a, b) => a.from - b.from);
+  return { layout, tokens: runs(({ sequence }) => sequence.inputIds.keys()), read: runs(predictors) };
 }
 
-/** A row that something is drawn for. */
-export interface ChanceRow {
-  parts: readonly RowPart[];
-  /** Tokens, and targets, of its tensors: those that fill up are among them. */
-  size: { tokens: number; targets: number };
-}
-
-export interface ChanceOptions {
-  draws: readonly Draw[];
-  random: TorchRandom;
-  /** NEFTune's alpha, where there is noise, and the columns of the embeddings. */
-  noise?: { alpha: number; features: number };
-  /** Called now and then: drawing takes a while. */
-  breathe: () => Promise<void>;
-}
-
-/**
- * Draws for rows that hold whole micro-batches.
- * @param microBatches in their order, by what their parts call them
- */
-export async function drawChances(
-  microBatches: ReadonlyMap<number, Layout>,
-  rows: readonly ChanceRow[],
-  { draws, random, noise, breathe }: ChanceOptions,
-): Promise<RowChance[]> {
-  const drops = draws.filter((draw): draw is DropDraw => 'share' in draw);
-  const kept = rows.map(({ size }) => new Map(drops.map((draw) => [draw, new KeptNumbers(rowsOf(draw, size), draw.features)])));
-  const noises = rows.map(({ size }) => (noise ? new Float32Array(size.tokens * noise.features) : undefined));
-  for (const [microBatch, layout] of microBatches) {
-    const runs = { all: runsOf(rows, microBatch, layout, everyToken), read: runsOf(rows, microBatch, layout, predictors) };
-    if (noise) drawNoise(runs.all, layout, noises as Float32Array[], { ...noise, random });
-    for (const draw of draws) {
-      if ('words' in draw) {
-        random.skip(draw.words);
-        continue;
+function runsIn(
+  parts: readonly RowPart[],
+  microBatch: number,
+  starts: readonly number[],
+  tokensOf: (part: RowPart) => Iterable<number>,
+): Array<Omit<Run, 'row'>> {
+  const runs: Array<Omit<Run, 'row'>> = [];
+  let to = 0;
+  for (const part of parts) {
+    let last: Omit<Run, 'row'> | undefined;
+    for (const token of tokensOf(part)) {
+      const from = starts[part.index] + token;
+      if (part.microBatch === microBatch) {
+        if (last && last.from + last.count === from) last.count++;
+        else runs.push((last = { from, to, count: 1 }));
       }
-      drawKept(draw.onlyRead ? runs.read : runs.all, layout, (row) => kept[row].get(draw) as KeptNumbers, { draw, random });
-      await breathe();
+      to++;
     }
   }
-  return kept.map((found, row) => ({ hidden: dropoutOf('hidden', found), adapter: dropoutOf('adapter', found), noise: noises[row] }));
-}
-
-const rowsOf = ({ onlyRead }: DropDraw, { tokens, targets }: ChanceRow['size']): number => (onlyRead ? targets : tokens);
-
-function dropoutOf(of: DropDraw['of'], kept: ReadonlyMap<DropDraw, KeptNumbers>): Dropout | undefined {
-  const own = [...kept].filter(([draw]) => draw.of === of);
-  return own.length > 0 ? new Dropout(new Map(own.map(([{ place }, numbers]) => [place, numbers])), own[0][0].share) : undefined;
-}
-
-/** Tokens that follow each other in a micro-batch as in a row's tensor. */
-interface Run {
-  /** Their first place among all of the micro-batch. */
-  from: number;
-  /** Its place in the tensor. */
-  to: number;
-  count: number;
-  row: number;
-}
-
-/** Where tokens of a micro-batch are in the tensors of rows, in the order of the micro-batch. */
-function runsOf(rows: readonly ChanceRow[], microBatch: number, { starts }: Layout, tokensOf: (part: RowPart) => Iterable<number>): Run[] {
-  const runs: Run[] = [];
-  for (const [row, { parts }] of rows.entries()) {
-    let to = 0;
-    for (const part of parts) {
-      let last: Run | undefined;
-      for (const token of tokensOf(part)) {
-        const from = starts[part.index] + token;
-        if (part.microBatch === microBatch) {
-          if (last && last.from + last.count === from) last.count++;
-          else runs.push((last = { from, to, count: 1, row }));
-        }
-        to++;
-      }
-    }
-  }
-  return runs.sort((a, b) => a.from - b.from);
-}
-
-function everyToken({ sequence }: RowPart): Iterable<number> {
-  return sequence.inputIds.keys();
+  return runs;
 }
 
 /** The tokens whose next one is a target. */
@@ -132,41 +72,27 @@ export function* predictors({ sequence: { lossMask } }: RowPart): Iterable<numbe
   for (let i = 1; i < lossMask.length; i++) if (lossMask[i] !== 0) yield i - 1;
 }
 
-/** Goes through all tokens of a micro-batch: draws for those of runs, and goes past the others. @param words for each token */
-function goThrough(runs: readonly Run[], { rows, columns }: Layout, words: number, random: TorchRandom, draw: (run: Run) => void): void {
-  let at = 0;
-  for (const run of runs) {
-    random.skip(words * (run.from - at));
-    draw(run);
-    at = run.from + run.count;
-  }
-  random.skip(words * (rows * columns - at));
+/** What was drawn for one row; on the host alone until it is used. */
+export interface RowChance {
+  hidden?: Dropout;
+  adapter?: Dropout;
+  /** [tokens, features] of the embeddings. */
+  noise?: Float32Array;
 }
 
-function drawKept(
-  runs: readonly Run[],
-  layout: Layout,
-  keptOf: (row: number) => KeptNumbers,
-  { draw: { share, features }, random }: { draw: DropDraw; random: TorchRandom },
-): void {
-  // PyTorch draws nothing where all is dropped
-  if (share === 1) return;
-  goThrough(runs, layout, 2 * features, random, ({ row, to, count }) => {
-    keptOf(row).draw(1 - share, to * features, count * features, random);
-  });
-}
-
-/** As transformers: evenly from ±alpha/√(columns · features), in float32. */
-function drawNoise(
-  runs: readonly Run[],
-  layout: Layout,
-  noises: readonly Float32Array[],
-  { alpha, features, random }: { alpha: number; features: number; random: TorchRandom },
-): void {
-  const bound = Math.fround(Math.fround(alpha) / Math.fround(Math.sqrt(layout.columns * features)));
-  goThrough(runs, layout, features, random, ({ row, to, count }) => {
-    noises[row].set(uniform(count * features, bound, random), to * features);
-  });
+/** @param draws those that the row was drawn for */
+export function chanceOf({ kept, noise }: DrawnRow, draws: readonly Draw[]): RowChance {
+  const dropoutOf = (of: DropDraw['of']): Dropout | undefined => {
+    const places = new Map<number, Int32Array>();
+    let share: number | undefined;
+    for (const [index, draw] of draws.entries()) {
+      if (!('share' in draw) || draw.of !== of) continue;
+      places.set(draw.place, kept[index] as Int32Array);
+      share = draw.share;
+    }
+    return share === undefined ? undefined : new Dropout(places, share);
+  };
+  return { hidden: dropoutOf('hidden'), adapter: dropoutOf('adapter'), noise };
 }
 
 /** Until the returned function is called, a row is computed with what was drawn for it. */

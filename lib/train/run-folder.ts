@@ -7,7 +7,9 @@ import { UserError } from '../errors';
 import { isFolder, namesIn, readJson, readText, realPath, statusOf, writeError, writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
 import { projectRoot } from '../project';
+import { keysOfAdapter } from './adapter';
 import { type Checkpoint, holds, listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
+import { type SFTConfig, toSnakeCase } from './config';
 import { type Examples, fingerprint, type Item } from './examples';
 import { lockFolder } from './run-lock';
 
@@ -37,6 +39,13 @@ export interface DatasetRecord {
 }
 
 const RUN_FILE = 'run.json';
+
+/** All settings of a run under their names in files. */
+export function settingsOf(config: SFTConfig, model: CausalLM): Record<string, unknown> {
+  const settings = { ...toSnakeCase(config), ...keysOfAdapter(model) };
+  // another tokenizer's template came with the model
+  return { ...settings, chat_template_path: config.chatTemplatePath ?? model.tokenizer.templateFrom ?? null };
+}
 
 export interface ClaimOptions {
   /** The step after which a run of this folder goes on; left out by one that starts afresh. */

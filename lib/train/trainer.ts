@@ -10,10 +10,9 @@ import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { type CausalLM, checkAdapter, type Draw, drawsOf, ownWeights, type SaveOptions, saveModel } from '../model';
+import { type CausalLM, checkAdapter, ownWeights, type SaveOptions, saveModel } from '../model';
 import { readTemplateFile } from '../text';
-import { restoreTorchRandom } from '../torch-random';
-import { keysOfAdapter, startAdapter } from './adapter';
+import { startAdapter } from './adapter';
 import { afterEvaluation, type RunPlan, type StepBatch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
@@ -28,7 +27,7 @@ import {
   resolveCheckpoint,
   writeCheckpoint,
 } from './checkpoint';
-import { parseConfig, type SFTConfig, toSnakeCase } from './config';
+import { parseConfig, type SFTConfig } from './config';
 import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
@@ -44,10 +43,18 @@ import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
-import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, writeRunRecord } from './run-folder';
+import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, settingsOf, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
-import { rowsOfStep } from './step-rows';
+import { StepRows } from './step-rows';
+
+/** A step to be done. */
+interface Step {
+  batch: StepBatch;
+  /** What comes after it in the epoch. */
+  next?: StepBatch;
+  learningRate: number;
+}
 
 interface StepResult {
   loss: number;
@@ -72,8 +79,8 @@ export class SFTTrainer {
   private examples: PreparedRun;
   private state: RunState;
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
-  /** What every pass of the model in training draws. */
-  private draws: readonly Draw[] = [];
+  /** While training. */
+  private rows?: StepRows;
   private runRecord?: RunRecord;
   private metricsFile?: MetricsFile;
   private releaseFolder?: () => void;
@@ -176,6 +183,8 @@ export class SFTTrainer {
     } finally {
       gradients.dispose();
       optimizer.dispose();
+      this.rows?.dispose();
+      this.rows = undefined;
       forgetZeros();
       usePrecision(precision);
       this.metricsFile?.catchUp(this.state.log);
@@ -189,12 +198,14 @@ export class SFTTrainer {
   private async runSteps(gradients: GradientSums, optimizer: AdamW, schedule: Schedule): Promise<void> {
     if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
-      for (const batch of stepsLeft(this.trainItems, this.config, this.state, this.plan)) {
+      const steps = stepsLeft(this.trainItems, this.config, this.state, this.plan);
+      for (const [index, batch] of steps.entries()) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
         const learningRate = this.config.learningRate * schedule(updatesOf(this.state));
-        const result = await unlessInterrupted(this.trainStep(batch, gradients, optimizer, learningRate));
+        const step = { batch, next: steps[index + 1], learningRate };
+        const result = await unlessInterrupted(this.trainStep(step, gradients, optimizer));
         if (!result) return;
-        await this.afterStep(batch, result, learningRate, optimizer);
+        await this.afterStep(step, result, optimizer);
         if (this.isOver()) break;
       }
     }
@@ -205,16 +216,16 @@ export class SFTTrainer {
   }
 
   /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
-  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
-    const { model, draws, config, interruption } = this;
+  private async trainStep({ batch, next, learningRate }: Step, gradients: GradientSums, optimizer: AdamW): Promise<StepResult> {
+    const { model, config, interruption } = this;
     const started = performance.now();
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
-    const random = restoreTorchRandom(this.state.random);
+    const stream = { random: this.state.random };
     const sums = emptySums(batch.length);
     try {
-      for await (const { parts, chance, done } of rowsOfStep(batch, { model, draws, config, random, interruption })) {
+      for await (const { parts, chance, done } of (this.rows as StepRows).of(batch, { stream, interruption, next })) {
         this.stepShare = done;
         if (done > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         addScores(sums, await backwardRow(model, parts, gradients, { ...config, share, chance }));
@@ -229,7 +240,7 @@ export class SFTTrainer {
         gradients.wereUsed();
       }
       this.pace.seconds += (performance.now() - started) / 1000;
-      this.state.random = random.state();
+      this.state.random = stream.random;
       return { loss, norm, sums };
     } finally {
       this.stepShare = 0;
@@ -239,7 +250,7 @@ export class SFTTrainer {
   }
 
   /** Counts a step and does what is due after it. */
-  private async afterStep(batch: StepBatch, { loss, norm, sums }: StepResult, learningRate: number, optimizer: AdamW): Promise<void> {
+  private async afterStep({ batch, learningRate }: Step, { loss, norm, sums }: StepResult, optimizer: AdamW): Promise<void> {
     const { state } = this;
     const { stepsPerEpoch, microBatchesPerEpoch } = this.plan;
     const tokens = batch.flat().reduce((sum, item) => sum + countTokens(item), 0);
@@ -404,7 +415,7 @@ export class SFTTrainer {
       await restoreOptimizer(checkpoint, optimizer, ownWeights(this.model), updatesOf(this.state));
     }
     if (!this.model.adapter) this.model.weightsChanged = true;
-    this.draws = drawsOf(this.model);
+    this.rows = new StepRows(this.model, this.config);
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
@@ -458,22 +469,19 @@ export class SFTTrainer {
 
   /** What must be the same for a checkpoint to be continued. */
   private identity(): RunIdentity {
-    return { config: this.settings(), ...this.examples.tokens };
-  }
-
-  /** All settings under their names in files. */
-  private settings(): Record<string, unknown> {
-    const { tokenizer } = this.model;
-    const settings = { ...toSnakeCase(this.config), ...keysOfAdapter(this.model) };
-    // another tokenizer's template came with the model
-    return { ...settings, chat_template_path: this.config.chatTemplatePath ?? tokenizer.templateFrom ?? null };
+    return { config: settingsOf(this.config, this.model), ...this.examples.tokens };
   }
 
   private describeRun(): Promise<RunRecord> {
     const { model, trainItems, evalItems } = this;
     const { trainDataset, evalDataset } = this.options;
     const evaluation = evalDataset && evalItems && { examples: evalDataset, items: evalItems };
-    return describeRun({ config: this.settings(), model, train: { examples: trainDataset, items: trainItems }, evaluation });
+    return describeRun({
+      config: settingsOf(this.config, this.model),
+      model,
+      train: { examples: trainDataset, items: trainItems },
+      evaluation,
+    });
   }
 
   // ---- telling ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import { cpSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { beforeEach, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { Dropout, engineStatistics, KeptNumbers, releaseMemory, useDevice } from '../../lib/engine';
+import { Dropout, engineStatistics, releaseMemory, useDevice } from '../../lib/engine';
 import { type CausalLM, loadModel } from '../../lib/model';
 import { createTorchRandom } from '../../lib/torch-random';
 import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
@@ -31,8 +31,8 @@ const ones = (tokens: number, features: number) => tf.ones<tf.Rank.R2>([tokens, 
 /** Drawn for matrices of one shape. */
 function drawn({ places, tokens, features }: { places: number; tokens: number; features: number }, share: number, seed: number): Dropout {
   const random = createTorchRandom(seed);
-  const kept = Array.from({ length: places }, () => new KeptNumbers(tokens, features));
-  for (const numbers of kept) numbers.draw(1 - share, 0, tokens * features, random);
+  const kept = Array.from({ length: places }, () => new Int32Array(Math.ceil((tokens * features) / 8)));
+  for (const bits of kept) random.bernoulli(1 - share, tokens * features, bits, 0);
   return new Dropout(new Map(kept.entries()), share);
 }
 

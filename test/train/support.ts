@@ -7,11 +7,11 @@ import * as path from 'node:path';
 import type { TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
-import { type CausalLM, drawsOf, type LoadOptions, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
+import { type CausalLM, type Draw, drawsOf, type LoadOptions, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
-import type { TorchRandom } from '../../lib/torch-random';
 import { type SFTConfig, SFTTrainer } from '../../lib/train';
-import { drawChances, layoutOf } from '../../lib/train/chance';
+import { chanceOf } from '../../lib/train/chance';
+import type { DrawnRow } from '../../lib/train/drawing';
 import type { Sequence } from '../../lib/train/examples';
 import { GradientSums } from '../../lib/train/gradients';
 import { backwardRow, sizeOfRow } from '../../lib/train/loss';
@@ -92,18 +92,16 @@ export function sequence(length: number, first = 0): Sequence {
  * Chance that a reference's program can have too, whatever the place: every fourth feature is dropped (fixtures/reference.py), and has the least
  * noise, the others 0.8 of the most (fixtures/make_neftune.py). All sizes are multiples of 4.
  */
-function everyFourth(): TorchRandom {
-  let drawn = 0;
-  return {
-    word: () => (drawn++ % 4 === 1 ? 0 : Math.round(0.9 * 2 ** 24)),
-    skip: (words) => {
-      drawn += words;
-    },
-    bernoulli: (_probability, count, into, first) => {
-      for (let i = first; i < first + count; i++) if (i % 4 !== 1) into[i >> 3] |= 1 << (i % 8);
-    },
-    state: () => '',
-  };
+function everyFourth(
+  draws: readonly Draw[],
+  size: { tokens: number; targets: number },
+  noise?: { bound: number; features: number },
+): DrawnRow {
+  const kept = draws.map((draw) =>
+    'share' in draw ? new Int32Array(((draw.onlyRead ? size.targets : size.tokens) * draw.features) / 8).fill(0b11011101) : undefined,
+  );
+  const values = noise && Float32Array.from({ length: size.tokens * noise.features }, (_, i) => (i % 4 === 1 ? -1 : 0.8) * noise.bound);
+  return { kept, noise: values };
 }
 
 /** What a reference computed in one pass, forward and backward. */
@@ -126,16 +124,11 @@ export async function assertPass(
     sequence: { inputIds: Int32Array.from(ids), lossMask: new Uint8Array(ids.length).fill(1) },
     ...{ microBatch: 0, index },
   }));
-  const layout = layoutOf(
-    parts.map(({ sequence }) => [sequence]),
-    { packing: false, paddingFree: false },
-  );
-  const [chance] = await drawChances(new Map([[0, layout]]), [{ parts, size: sizeOfRow(parts, model) }], {
-    draws: drawsOf(model),
-    random: everyFourth(),
-    noise: alpha === undefined ? undefined : { alpha, features: model.embeddings[0].weight.shape[1] },
-    breathe: async () => {},
-  });
+  const draws = drawsOf(model);
+  const features = model.embeddings[0].weight.shape[1];
+  const columns = Math.max(...sequences.map(({ length }) => length));
+  const noise = alpha === undefined ? undefined : { bound: alpha / Math.sqrt(columns * features), features };
+  const chance = chanceOf(everyFourth(draws, sizeOfRow(parts, model), noise), draws);
   const share = tf.scalar(1 / sequences.reduce((sum, { length }) => sum + length - 1, 0));
   const sums = new GradientSums();
   const { loss: losses } = await backwardRow(model, parts, sums, { gradientCheckpointing, chance, share });

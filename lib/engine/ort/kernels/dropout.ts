@@ -1,12 +1,10 @@
 /** Dropout: some numbers of a matrix, by bits that are drawn for them. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
+import { BERNOULLI_BITS } from '../../../torch-random';
 import type { OrtKernel } from '../kernel';
 import { exactly, type GraphBuilder, isMultiple } from '../onnx';
 
-/** Numbers that share a word, as its lowest bits. */
-export const KEPT_BITS = 8;
-
-/** Numbers of x that are kept (engine/dropout.ts), times a factor, and 0 for the others. */
+/** Numbers of x that are kept, as bits say (engine/dropout.ts), times a factor, and 0 for the others. */
 export const dropout: OrtKernel = {
   name: 'Dropout',
   inputs: ['x', 'kept'],
@@ -17,7 +15,7 @@ export const dropout: OrtKernel = {
     // kept from the way forward to the way back, the factors of all places would be most of the memory
     const factors = graph.once(`factors ${way} of ${kept.name}`, () => factorsOf(graph, wordsFor(graph, kept.name, size), factor));
     // the last word may have bits for more
-    const areAll = isMultiple(x.shape[0], KEPT_BITS);
+    const areAll = isMultiple(x.shape[0], BERNOULLI_BITS);
     const list = areAll
       ? factors
       : graph.op('Slice', [graph.op('Reshape', [factors, graph.ints([-1])]), graph.ints([0]), size, graph.ints([0])]);
@@ -33,7 +31,7 @@ export const dropout: OrtKernel = {
  * computed first, and with it the factors of all places.
  */
 function wordsFor(graph: GraphBuilder, kept: string, size: string): string {
-  const count = graph.op('Div', [graph.op('Add', [size, graph.ints([KEPT_BITS - 1])]), graph.ints([KEPT_BITS])]);
+  const count = graph.op('Div', [graph.op('Add', [size, graph.ints([BERNOULLI_BITS - 1])]), graph.ints([BERNOULLI_BITS])]);
   const words = graph.freshName();
   graph.node('Slice', [kept, graph.ints([0]), count, graph.ints([0])], [words]);
   return words;
@@ -41,8 +39,8 @@ function wordsFor(graph: GraphBuilder, kept: string, size: string): string {
 
 /** 0 or the factor for each bit, [words, bits]: rows of a table of all words. */
 function factorsOf(graph: GraphBuilder, words: string, factor: number): string {
-  const bits = Array.from({ length: KEPT_BITS }, (_, bit) => bit);
-  const rows = Array.from({ length: 2 ** KEPT_BITS }, (_, word) => bits.map((bit) => (word & (1 << bit) ? factor : 0)));
-  const table = graph.constant('float32', rows.flat(), [rows.length, KEPT_BITS]);
+  const bits = Array.from({ length: BERNOULLI_BITS }, (_, bit) => bit);
+  const rows = Array.from({ length: 2 ** BERNOULLI_BITS }, (_, word) => bits.map((bit) => (word & (1 << bit) ? factor : 0)));
+  const table = graph.constant('float32', rows.flat(), [rows.length, BERNOULLI_BITS]);
   return graph.op('Gather', [table, words], { axis: 0 });
 }
