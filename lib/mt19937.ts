@@ -92,9 +92,9 @@ export class Mt19937 {
 
   /**
    * Draws `count` numbers of 53 bits, two words each, and writes as bits whether they are below the limit, upper · 2³² + lower: from bit `first` of
-   * `into` on, 8 bits to an element.
+   * `into` on.
    */
-  drawBelow(limit: Limit, count: number, into: Int32Array, first: number): void {
+  drawBelow(limit: Limit, count: number, into: Uint8Array, first: number): void {
     this.inMemory((memory) => {
       for (let number = first; number < first + count; ) {
         if (this.next === WORDS) this.twist(memory);
@@ -112,7 +112,7 @@ export class Mt19937 {
     });
   }
 
-  private drawElements({ below, drawn }: Workshop, { upper, lower }: Limit, into: Int32Array): void {
+  private drawElements({ below, drawn }: Workshop, { upper, lower }: Limit, into: Uint8Array): void {
     const end = this.next + EIGHT * into.length;
     below(4 * this.next, 4 * end, drawn.byteOffset, upper, lower);
     for (let i = 0; i < into.length; i++) into[i] = (drawn[i] & 15) | (drawn[i] >> 4);

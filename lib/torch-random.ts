@@ -7,9 +7,6 @@ import { Mt19937, WORDS } from './mt19937';
 /** A state as text: its words and the place in them, 4 bytes each, in base64. */
 const STATE_BYTES = 4 * (WORDS + 1);
 
-/** Numbers of 0 and 1 that share an element of what they are written into, as its lowest bits. */
-export const BERNOULLI_BITS = 8;
-
 /** A stream of 32-bit words, as of `torch.Generator().manual_seed(seed)`. */
 export interface TorchRandom {
   /** A whole number from 0 up to 2³² − 1. */
@@ -18,9 +15,9 @@ export interface TorchRandom {
   skip(words: number): void;
   /**
    * Draws as `torch.empty(count).bernoulli_(probability)` does, two words for each number, and writes them as bits from bit `first` of `into` on:
-   * bit i is bit i % 8 of the element i / 8, whose upper bits stay 0.
+   * bit i is bit i % 8 of the byte i / 8.
    */
-  bernoulli(probability: number, count: number, into: Int32Array, first: number): void;
+  bernoulli(probability: number, count: number, into: Uint8Array, first: number): void;
   /** A text from which `restoreTorchRandom` continues exactly here. */
   state(): string;
 }
@@ -51,7 +48,7 @@ export function isTorchState(value: unknown): value is string {
 }
 
 class Stream extends Mt19937 implements TorchRandom {
-  bernoulli(probability: number, count: number, into: Int32Array, first: number): void {
+  bernoulli(probability: number, count: number, into: Uint8Array, first: number): void {
     const limit = Math.ceil(probability * 2 ** 53);
     this.drawBelow({ upper: Math.floor(limit / 2 ** 32), lower: limit % 2 ** 32 }, count, into, first);
   }

@@ -2,7 +2,6 @@
  * Dropout (Srivastava et al. 2014): numbers are set to zero by chance, and the others scaled up, so that their mean stays.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { BERNOULLI_BITS } from '../torch-random';
 import { ortBackend } from './device';
 import { linear } from './ops';
 
@@ -28,11 +27,11 @@ export class Dropout implements Dropping {
   private readonly lists = new Map<number, tf.Tensor1D>();
 
   /**
-   * @param kept by place which numbers of the matrix are kept, row by row, as bits (`TorchRandom.bernoulli`)
+   * @param kept by place which numbers of the matrix are kept, row by row, as bits (`TorchRandom.bernoulli`); let go of when it is disposed
    * @param share the probability with which a number was dropped
    */
   constructor(
-    private readonly kept: ReadonlyMap<number, Int32Array>,
+    private readonly kept: Map<number, Uint8Array>,
     share: number,
   ) {
     // as torch rounds it
@@ -43,7 +42,7 @@ export class Dropout implements Dropping {
     return this.drop(x, place, 'forward');
   }
 
-  /** @param way which of the two ways through the model it is */
+  /** @param way which of the two ways through the model it is: on each the bits are taken apart anew */
   private drop(x: tf.Tensor2D, place: number, way: 'forward' | 'back'): tf.Tensor2D {
     const kept = this.listOf(place);
     if (ortBackend()) return tf.engine().runKernel('Dropout', { x, kept }, { factor: this.factor, way }) as tf.Tensor2D;
@@ -69,6 +68,7 @@ export class Dropout implements Dropping {
   dispose(): void {
     tf.dispose([...this.lists.values()]);
     this.lists.clear();
+    this.kept.clear();
   }
 
   private listOf(place: number): tf.Tensor1D {
@@ -76,7 +76,7 @@ export class Dropout implements Dropping {
     if (found) return found;
     const kept = this.kept.get(place);
     if (!kept) throw new Error(`Nothing was drawn for place ${place}.`);
-    const list = tf.keep(tf.tensor1d(kept, 'int32'));
+    const list = tf.keep(tf.tensor1d(new Int32Array(kept), 'int32'));
     // which numbers they are follows from the matrix that is read with them
     ortBackend()?.markVarying(list.dataId);
     this.lists.set(place, list);
@@ -87,7 +87,7 @@ export class Dropout implements Dropping {
   private factorsOf(kept: tf.Tensor1D, { shape, size }: tf.Tensor2D): tf.Tensor2D {
     return tf.tidy(() => {
       const values = tf.tensor1d(
-        Array.from({ length: BERNOULLI_BITS }, (_, bit) => 2 ** bit),
+        Array.from({ length: 8 }, (_, bit) => 2 ** bit),
         'int32',
       );
       const bits = tf.mod(tf.floorDiv(tf.expandDims(kept, 1), values), tf.scalar(2, 'int32'));

@@ -29,6 +29,7 @@ export function drawsOf(model: CausalLM): Draw[] {
   const { config, adapter } = model;
   adapter?.prepare();
   const draws: Draw[] = [];
+  // three tokens, of which the last layer carries on two: by their number one sees which a place has
   const read = tf.tensor1d([0, 1], 'int32');
   const batch = makeBatch([[0, 0, 0]]);
   const listenTo = (of: DropDraw['of'], share: number) =>
@@ -39,12 +40,13 @@ export function drawsOf(model: CausalLM): Draw[] {
     batch.dropout = listenTo('hidden', config.hiddenDropout);
     if (adapter) adapter.dropout = listenTo('adapter', adapter.settings.loraDropout);
     tf.tidy(() => {
-      const { embed, layers } = model.stages(packedPass(batch, carryOnly(read, config)));
+      const { embed, layers, finish } = model.stages(packedPass(batch, carryOnly(read, config)));
       let x = embed();
       for (const layer of layers) {
         if (config.wordsPerLayer > 0) draws.push({ words: config.wordsPerLayer });
         x = layer(x);
       }
+      finish(x);
     });
   } finally {
     if (adapter) adapter.dropout = undefined;

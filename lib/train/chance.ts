@@ -83,11 +83,11 @@ export interface RowChance {
 /** @param draws those that the row was drawn for */
 export function chanceOf({ kept, noise }: DrawnRow, draws: readonly Draw[]): RowChance {
   const dropoutOf = (of: DropDraw['of']): Dropout | undefined => {
-    const places = new Map<number, Int32Array>();
+    const places = new Map<number, Uint8Array>();
     let share: number | undefined;
     for (const [index, draw] of draws.entries()) {
       if (!('share' in draw) || draw.of !== of) continue;
-      places.set(draw.place, kept[index] as Int32Array);
+      places.set(draw.place, kept[index] as Uint8Array);
       share = draw.share;
     }
     return share === undefined ? undefined : new Dropout(places, share);

@@ -2,7 +2,7 @@
  * Draws what is left to chance in training, as PyTorch draws it on a CPU for micro-batches as TRL lays them out. All of it is plain data: another
  * thread can do it (draw-thread.ts), which loads nothing else.
  */
-import { BERNOULLI_BITS, restoreTorchRandom, type TorchRandom, uniform } from '../torch-random';
+import { restoreTorchRandom, type TorchRandom, uniform } from '../torch-random';
 
 /** How TRL lays out a micro-batch: padded, with a row for each example, or end to end in one row. */
 export interface Layout {
@@ -57,13 +57,13 @@ export interface DrawJob {
 /** What was drawn for one row. */
 export interface DrawnRow {
   /** For each draw which numbers are kept, as bits; nothing where nothing is dropped. */
-  kept: ReadonlyArray<Int32Array | undefined>;
+  kept: ReadonlyArray<Uint8Array | undefined>;
   /** [tokens, features] */
   noise?: Float32Array;
 }
 
 export interface Drawn {
-  rows: readonly DrawnRow[];
+  rows: DrawnRow[];
   /** State of the stream where it ends. */
   random: string;
 }
@@ -79,15 +79,15 @@ export function* drawing({ random: state, placements, sizes, draws, noise }: Dra
     if (noise) drawNoise(placement, { ...noise, random }, (row) => rows[row].noise as Float32Array);
     for (const [index, draw] of draws.entries()) {
       if ('words' in draw) random.skip(draw.words);
-      else drawKept(placement, { ...draw, random }, (row) => rows[row].kept[index] as Int32Array);
+      else drawKept(placement, { ...draw, random }, (row) => rows[row].kept[index] as Uint8Array);
       yield;
     }
   }
   return { rows, random: random.state() };
 }
 
-function bitsFor({ features, onlyRead }: Dropped, { tokens, targets }: { tokens: number; targets: number }): Int32Array {
-  return new Int32Array(Math.ceil(((onlyRead ? targets : tokens) * features) / BERNOULLI_BITS));
+function bitsFor({ features, onlyRead }: Dropped, { tokens, targets }: { tokens: number; targets: number }): Uint8Array {
+  return new Uint8Array(Math.ceil(((onlyRead ? targets : tokens) * features) / 8));
 }
 
 /** Goes through all tokens of a micro-batch: draws for those of runs, and goes past the others. @param words for each token */
@@ -104,7 +104,7 @@ function goThrough(runs: readonly Run[], { rows, columns }: Layout, words: numbe
 function drawKept(
   { layout, tokens, read }: Placement,
   { share, features, onlyRead, random }: Dropped & { random: TorchRandom },
-  bitsOf: (row: number) => Int32Array,
+  bitsOf: (row: number) => Uint8Array,
 ): void {
   // PyTorch draws nothing where all is dropped
   if (share === 1) return;

@@ -36,7 +36,7 @@ interface Ahead {
 }
 
 export interface StepOptions {
-  /** State of the stream that all of TRL's program shares, where the step begins; that where it ends is put in its place. */
+  /** State of the stream that all of TRL's program shares, as it stands; it goes on with the rows. */
   stream: { random: string };
   /** May end the step before each row, and while numbers are drawn. */
   interruption: Interruption;
@@ -69,19 +69,19 @@ export class StepRows {
   async *of(batch: StepBatch, { stream, interruption, next }: StepOptions): AsyncGenerator<StepRow> {
     const groups = this.nextGroups?.batch === batch ? this.nextGroups.groups : this.groupsOf(batch);
     this.nextGroups = next && { batch: next, groups: this.groupsOf(next) };
-    let { random } = stream;
     for (const [index, group] of groups.entries()) {
-      const drawn = await this.drawnFor(group, random, interruption);
-      random = drawn.random;
+      const { rows: drawn, random } = await this.drawnFor(group, stream.random, interruption);
+      stream.random = random;
       const following = groups[index + 1] ?? this.nextGroups?.groups[0];
       if (following) this.drawAhead(following, random, interruption);
       for (const [row, parts] of group.rows.entries()) {
         await interruption.breathe();
-        const chance = this.isLeftToChance ? chanceOf(drawn.rows[row], this.draws) : undefined;
+        const chance = this.isLeftToChance ? chanceOf(drawn[row], this.draws) : undefined;
+        // it goes with the row
+        delete drawn[row];
         yield { parts, chance, done: group.done + (group.share * row) / group.rows.length };
       }
     }
-    stream.random = random;
   }
 
   dispose(): void {
@@ -118,6 +118,7 @@ export class StepRows {
     const groups = isLeftToChance ? groupsWithin(batch, budget) : [[...batch.keys()]];
     const options = { unstretched: unstretchedLength(model.config), sharesPrefixes: !isLeftToChance };
     return groups.map((group) => {
+      // the others are empty, so that each keeps its index
       const microBatches = batch.map((items, index) => (group.includes(index) ? items : []));
       const rows = cutIntoRows(microBatches, budget, options).filter(hasTargets);
       const placements = group.map((index) => placementOf(batch[index], index, isLeftToChance ? rows : [], config));

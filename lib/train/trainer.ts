@@ -222,10 +222,10 @@ export class SFTTrainer {
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
-    const stream = { random: this.state.random };
+    const { random } = this.state;
     const sums = emptySums(batch.length);
     try {
-      for await (const { parts, chance, done } of (this.rows as StepRows).of(batch, { stream, interruption, next })) {
+      for await (const { parts, chance, done } of (this.rows as StepRows).of(batch, { stream: this.state, interruption, next })) {
         this.stepShare = done;
         if (done > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         addScores(sums, await backwardRow(model, parts, gradients, { ...config, share, chance }));
@@ -240,8 +240,10 @@ export class SFTTrainer {
         gradients.wereUsed();
       }
       this.pace.seconds += (performance.now() - started) / 1000;
-      this.state.random = stream.random;
       return { loss, norm, sums };
+    } catch (error) {
+      this.state.random = random;
+      throw error;
     } finally {
       this.stepShare = 0;
       share.dispose();

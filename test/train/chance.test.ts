@@ -36,7 +36,7 @@ describe("a stream's numbers are PyTorch's", () => {
       let random = createTorchRandom(seed);
       const passing = createTorchRandom(seed);
       for (const { count, kept, number } of parts) {
-        const words = new Int32Array(Math.ceil((count + 11) / 8)).fill(0b11111111);
+        const words = new Uint8Array(Math.ceil((count + 11) / 8)).fill(0b11111111);
         random.bernoulli(probability, count, words, 10);
         const bits = [...words].flatMap((word) => [...word.toString(2).padStart(8, '0')].reverse());
         assert.equal(bits.slice(10, 10 + count).join(''), kept);
@@ -57,7 +57,7 @@ test('numbers of which the first word alone does not say whether they are below 
   const [drawn, words] = [createTorchRandom(5), createTorchRandom(5)];
   let open = 0;
   for (let round = 0; round < 12; round++) {
-    const bits = new Int32Array(count / 8);
+    const bits = new Uint8Array(count / 8);
     drawn.bernoulli((upper + 0.5) / 2 ** 21, count, bits, 0);
     let wrong = 0;
     for (let i = 0; i < count; i++) {

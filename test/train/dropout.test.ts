@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { Dropout, engineStatistics, releaseMemory, useDevice } from '../../lib/engine';
 import { type CausalLM, loadModel } from '../../lib/model';
 import { createTorchRandom } from '../../lib/torch-random';
-import { type LogRecord, type SFTConfig, SFTTrainer } from '../../lib/train';
+import { type LogRecord, type SFTConfig, SFTTrainer, type TrainerState } from '../../lib/train';
 import {
   assertOnlyInTraining,
   assertPass,
@@ -31,7 +31,7 @@ const ones = (tokens: number, features: number) => tf.ones<tf.Rank.R2>([tokens, 
 /** Drawn for matrices of one shape. */
 function drawn({ places, tokens, features }: { places: number; tokens: number; features: number }, share: number, seed: number): Dropout {
   const random = createTorchRandom(seed);
-  const kept = Array.from({ length: places }, () => new Int32Array(Math.ceil((tokens * features) / 8)));
+  const kept = Array.from({ length: places }, () => new Uint8Array(Math.ceil((tokens * features) / 8)));
   for (const bits of kept) random.bernoulli(1 - share, tokens * features, bits, 0);
   return new Dropout(new Map(kept.entries()), share);
 }
@@ -171,4 +171,35 @@ test('layers of one kind share their graphs under gradient checkpointing', async
     return (engineStatistics()?.compilations ?? 0) - before;
   };
   assert.equal(await compilations(0.1), await compilations(0));
+});
+
+test('what the output head reads may come through a layer with dropout, too', async (t) => {
+  const model = await loadModel(path.join(fixtures, '..', '..', 'model', 'fixtures', 'opt-350m'));
+  t.after(() => model.dispose());
+  const trainDataset = Array.from({ length: 4 }, (_, i) => ({ prompt: 'AB', completion: 'CDEFGH'.slice(0, 2 + i) }));
+  const peftConfig = { r: 2, loraDropout: 0.3, targetModules: ['project_in', 'project_out'] };
+  const trainer = new SFTTrainer({ model, trainDataset, peftConfig, config: { ...short, maxSteps: 2 } });
+  await trainer.train();
+  assert.ok(trainer.log.every(({ loss }) => Number.isFinite(loss)));
+});
+
+test('an evaluation in the middle of a step moves the stream, and is forgotten with a step that is not completed', async (t) => {
+  const outputDir = temporaryFolder(t);
+  const evaluating = async (settings: Partial<SFTConfig>, stopAt?: number, resume?: string, evaluates = true) => {
+    const model = await changed(t, { family: 'opt', change: { dropout: 0.2 }, adapter: false, share: 0 });
+    t.after(() => model.dispose());
+    const config = { ...short, maxSteps: 4, tokensPerMicroBatch: 100, ...settings };
+    const onSubstepEnd = async ({ step, stop }: TrainerState): Promise<void> => {
+      if (evaluates) await trainer.evaluate();
+      if (step === stopAt) stop();
+    };
+    const trainer = new SFTTrainer({ model, trainDataset: rows, evalDataset: rows.slice(0, 2), config, callbacks: [{ onSubstepEnd }] });
+    await trainer.train({ resumeFromCheckpoint: resume });
+    return trainer.log.filter(({ loss }) => loss !== undefined);
+  };
+  const whole = await evaluating({});
+  await evaluating({ outputDir }, 2);
+  assert.deepEqual(await evaluating({ outputDir: temporaryFolder(t) }, undefined, path.join(outputDir, 'checkpoint-2')), whole);
+  const without = await evaluating({}, undefined, undefined, false);
+  assert.notEqual(whole[0].loss, without[0].loss);
 });

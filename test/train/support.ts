@@ -98,7 +98,7 @@ function everyFourth(
   noise?: { bound: number; features: number },
 ): DrawnRow {
   const kept = draws.map((draw) =>
-    'share' in draw ? new Int32Array(((draw.onlyRead ? size.targets : size.tokens) * draw.features) / 8).fill(0b11011101) : undefined,
+    'share' in draw ? new Uint8Array(((draw.onlyRead ? size.targets : size.tokens) * draw.features) / 8).fill(0b11011101) : undefined,
   );
   const values = noise && Float32Array.from({ length: size.tokens * noise.features }, (_, i) => (i % 4 === 1 ? -1 : 0.8) * noise.bound);
   return { kept, noise: values };

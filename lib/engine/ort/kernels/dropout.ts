@@ -1,8 +1,10 @@
 /** Dropout: some numbers of a matrix, by bits that are drawn for them. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { BERNOULLI_BITS } from '../../../torch-random';
 import type { OrtKernel } from '../kernel';
 import { exactly, type GraphBuilder, isMultiple } from '../onnx';
+
+/** Numbers that share a byte, as its bits. */
+const BITS = 8;
 
 /** Numbers of x that are kept, as bits say (engine/dropout.ts), times a factor, and 0 for the others. */
 export const dropout: OrtKernel = {
@@ -13,9 +15,9 @@ export const dropout: OrtKernel = {
   emit: ({ graph, inputs: [x, kept], attrs: { factor, way }, concrete: [[, features]] }) => {
     const size = graph.op('Mul', [graph.sizeOf(x.name, 0), graph.ints([features])]);
     // kept from the way forward to the way back, the factors of all places would be most of the memory
-    const factors = graph.once(`factors ${way} of ${kept.name}`, () => factorsOf(graph, wordsFor(graph, kept.name, size), factor));
-    // the last word may have bits for more
-    const areAll = isMultiple(x.shape[0], BERNOULLI_BITS);
+    const factors = graph.once(`factors ${way} of ${kept.name}`, () => factorsOf(graph, bytesFor(graph, kept.name, size), factor));
+    // the last byte may have bits for more
+    const areAll = isMultiple(x.shape[0], BITS);
     const list = areAll
       ? factors
       : graph.op('Slice', [graph.op('Reshape', [factors, graph.ints([-1])]), graph.ints([0]), size, graph.ints([0])]);
@@ -27,20 +29,20 @@ export const dropout: OrtKernel = {
 };
 
 /**
- * All words, cut to the size that they have for so many numbers: so that they wait for the matrix. What depends on inputs of the graph alone is
+ * All bytes, cut to the size that they have for so many numbers: so that they wait for the matrix. What depends on inputs of the graph alone is
  * computed first, and with it the factors of all places.
  */
-function wordsFor(graph: GraphBuilder, kept: string, size: string): string {
-  const count = graph.op('Div', [graph.op('Add', [size, graph.ints([BERNOULLI_BITS - 1])]), graph.ints([BERNOULLI_BITS])]);
-  const words = graph.freshName();
-  graph.node('Slice', [kept, graph.ints([0]), count, graph.ints([0])], [words]);
-  return words;
+function bytesFor(graph: GraphBuilder, kept: string, size: string): string {
+  const count = graph.op('Div', [graph.op('Add', [size, graph.ints([BITS - 1])]), graph.ints([BITS])]);
+  const bytes = graph.freshName();
+  graph.node('Slice', [kept, graph.ints([0]), count, graph.ints([0])], [bytes]);
+  return bytes;
 }
 
-/** 0 or the factor for each bit, [words, bits]: rows of a table of all words. */
-function factorsOf(graph: GraphBuilder, words: string, factor: number): string {
-  const bits = Array.from({ length: BERNOULLI_BITS }, (_, bit) => bit);
-  const rows = Array.from({ length: 2 ** BERNOULLI_BITS }, (_, word) => bits.map((bit) => (word & (1 << bit) ? factor : 0)));
-  const table = graph.constant('float32', rows.flat(), [rows.length, BERNOULLI_BITS]);
-  return graph.op('Gather', [table, words], { axis: 0 });
+/** 0 or the factor for each bit, [bytes, bits]: rows of a table of all bytes, which is faster than to take bits apart. */
+function factorsOf(graph: GraphBuilder, bytes: string, factor: number): string {
+  const bits = Array.from({ length: BITS }, (_, bit) => bit);
+  const rows = Array.from({ length: 2 ** BITS }, (_, byte) => bits.map((bit) => (byte & (1 << bit) ? factor : 0)));
+  const table = graph.constant('float32', rows.flat(), [rows.length, BITS]);
+  return graph.op('Gather', [table, bytes], { axis: 0 });
 }
