@@ -14,6 +14,11 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   if ((flags.prompt.length === 0) === (flags.input_ids === null)) {
     throw new UserError(`${COMMAND} needs either --prompt PROMPT or --input_ids 1,2,3; give exactly one of the two.`);
   }
+  const ofSampling = (['top_p', 'top_k', 'seed'] as const).filter((key) => flags[key] !== null);
+  if (flags.temperature === 0 && ofSampling.length > 0)
+    output.note(
+      `--${ofSampling[0]} has no effect: with temperature 0 the most likely token is taken; give --temperature 0.8 or so to draw.`,
+    );
   const model = await loadModelOn(flags);
   const prompts = flags.input_ids ? [flags.input_ids] : flags.prompt.map((prompt) => wrap(prompt, flags.template, model.tokenizer));
   const alone = prompts.length === 1;

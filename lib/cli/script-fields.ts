@@ -122,6 +122,9 @@ export function readScriptArguments(
       rest.push([key, value]);
     }
   }
+  const isOfAdapters = (key: string): boolean => Object.hasOwn(scriptFields, key) && /^(lora_|use_rslora$|use_dora$)/.test(key);
+  const unused = Object.keys(raw).filter((key) => isOfAdapters(key) && !isOff(raw[key]));
+  if (!script.use_peft) for (const key of unused) notes.push(`${key} has no effect: use_peft is false.`);
   return { script, rest: Object.fromEntries(rest), notes };
 }
 

@@ -48,7 +48,7 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
     },
     onTrainEnd: (state, { metrics, stopped }) =>
       void line(
-        `${stopped ? 'stopped' : 'trained'} ${state.step} steps in ${formatSeconds(metrics.train_runtime)}: ` +
+        `${stopped ? 'stopped' : 'trained'} ${state.step} ${state.step === 1 ? 'step' : 'steps'} in ${formatSeconds(metrics.train_runtime)}: ` +
           `mean loss ${formatNumber(metrics.train_loss)}, ${Math.round(metrics.tokens_per_second)} tokens/s, peak memory ${metrics.peak_memory_gb.toFixed(2)} GB`,
       ),
     onTrainError: () => void (bar && stream.write('\n')),

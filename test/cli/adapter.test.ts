@@ -37,6 +37,13 @@ test('an adapter is trained by a recipe for trl sft, loaded by every verb, and m
   for (const [i, nll] of (await score('merged')).token_nll.entries()) assert.ok(Math.abs(nll - tuned.token_nll[i]) < 1e-5);
 });
 
+test('settings of an adapter without use_peft are said to do nothing', async (t) => {
+  const common = ['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', 'out', ...settings];
+  const { code, stderr } = await tunebook([...common, '--lora_r', '4', '--lora_target_modules', 'all-linear'], { cwd: workFolder(t) });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /lora_r has no effect: use_peft is false\.\n.*lora_target_modules has no effect: use_peft is false\./);
+});
+
 test('flags name the layers in words or all of them; a full run into the same folder takes the place of the adapter', async (t) => {
   const folder = workFolder(t);
   const common = ['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', 'out', ...settings];

@@ -33,6 +33,14 @@ for (const family of families) {
 describe('generate', () => {
   const forward = JSON.parse(readFileSync(path.join(golden, 'llama/forward.json'), 'utf8')) as Forward;
   const base = ['generate', '--model', goldenModel];
+  test('says that what is for drawing does nothing where nothing is drawn', async () => {
+    const asked = [...base, '--prompt', 'Once', '--max_new_tokens', '2', '--seed', '1'];
+    assert.match(
+      (await tunebook(asked)).stderr,
+      /--seed has no effect: with temperature 0 the most likely token is taken; give --temperature/,
+    );
+    assert.doesNotMatch((await tunebook([...asked, '--temperature', '0.5'])).stderr, /no effect/);
+  });
 
   test('continues as transformers does', async () => {
     const { prompt_ids: prompt, output_ids: all } = forward.greedy;
