@@ -42,9 +42,8 @@ function message(value: unknown, place: string): ChatMessage {
   // a name that only the chat template knows (developer, ipython, ...) is passed on to it
   const accepted = known ?? (typeof role === 'string' && role !== '' ? role : undefined);
   if (accepted === undefined) {
-    throw new UserError(
-      `${place} is spoken by ${describe(speaker)}, but one of ${Object.keys(ROLES).join(', ')} was expected; correct the row.`,
-    );
+    const found = speaker === undefined ? 'does not say by its role who speaks' : `is spoken by ${describe(speaker)}`;
+    throw new UserError(`${place} ${found}, but one of ${Object.keys(ROLES).join(', ')} was expected; correct the row.`);
   }
   const fields = fieldsOf(others, place);
   const spoken = content ?? said ?? content;

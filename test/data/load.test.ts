@@ -287,6 +287,10 @@ test('a field that is no text is named with its row, column and value', async ()
     fileWith(JSON.stringify([{ conversations: [{ from: 'narrator', value: 'x' }] }])),
     /row 1: message 1 of "conversations" is spoken by the text "narrator"/,
   );
+  await refuses(
+    fileWith(JSON.stringify([{ messages: [{ content: 'x' }] }])),
+    /row 1: message 1 of "messages" does not say by its role who speaks, but one of/,
+  );
   for (const from of ['constructor', '__proto__'])
     await refuses(
       fileWith(JSON.stringify([{ conversations: [{ from, value: 'x' }] }])),
