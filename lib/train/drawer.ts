@@ -6,8 +6,11 @@ import { type DrawJob, type Drawn, drawing } from './drawing';
 
 /** The owner calls `dispose`. */
 export class Drawer {
-  /** Whether it draws beside other work. With one processor, or when the thread has ended, everything is drawn here. */
-  hasThread = availableParallelism() > 1;
+  /**
+   * Whether it draws beside other work. Where two processors compute, a third thread makes both wait, for longer than drawing takes; there, and when
+   * the thread has ended, everything is drawn here.
+   */
+  hasThread = availableParallelism() > 2;
   private thread?: Worker;
   /** The thread's answers come in the order of the questions. */
   private lastAnswer: Promise<unknown> = Promise.resolve();
