@@ -112,6 +112,12 @@ export interface RowPart {
   stretchedTo?: number;
 }
 
+/** The tokens whose next one is a target. */
+export function* predictors({ sequence: { lossMask } }: RowPart): Iterable<number> {
+  // nothing predicts the first token of an example
+  for (let i = 1; i < lossMask.length; i++) if (lossMask[i] !== 0) yield i - 1;
+}
+
 export interface RowOptions {
   /** Tokens of the longest sequence that stretches nothing. */
   unstretched?: number;

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { Dropout, ownedTensor } from '../engine';
 import type { CausalLM, Draw, DropDraw, TokenBatch } from '../model';
-import type { MicroBatch, RowPart } from './batches';
+import { type MicroBatch, predictors, type RowPart } from './batches';
 import type { SFTConfig } from './config';
 import type { DrawnRow, Layout, Placement, Run } from './drawing';
 import { countTokens } from './examples';
@@ -64,12 +64,6 @@ function runsIn(
     }
   }
   return runs;
-}
-
-/** The tokens whose next one is a target. */
-export function* predictors({ sequence: { lossMask } }: RowPart): Iterable<number> {
-  // nothing predicts the first token of an example
-  for (let i = 1; i < lossMask.length; i++) if (lossMask[i] !== 0) yield i - 1;
 }
 
 /** What was drawn for one row; on the host alone until it is used. */

@@ -1,7 +1,5 @@
-/**
- * Draws what is left to chance in training, as PyTorch draws it on a CPU for micro-batches as TRL lays them out. All of it is plain data: another
- * thread can do it (draw-thread.ts), which loads nothing else.
- */
+/** Draws what is left to chance in training, as PyTorch draws it on a CPU for micro-batches as TRL lays them out. */
+import type { Draw, DropDraw } from '../model';
 import { restoreTorchRandom, type TorchRandom, uniform } from '../torch-random';
 
 /** How TRL lays out a micro-batch: padded, with a row for each example, or end to end in one row. */
@@ -28,19 +26,6 @@ export interface Placement {
   read: readonly Run[];
 }
 
-/** Numbers of a matrix are dropped. */
-export interface Dropped {
-  features: number;
-  share: number;
-  /** Whether it has those tokens alone whose final states are read. */
-  onlyRead: boolean;
-}
-
-/** Words of the stream that change nothing here. */
-export interface Unused {
-  words: number;
-}
-
 export interface DrawJob {
   /** State of the stream where it begins. */
   random: string;
@@ -49,7 +34,7 @@ export interface DrawJob {
   /** Tokens of each row's tensors; targets of those that hold only what is read. */
   sizes: ReadonlyArray<{ tokens: number; targets: number }>;
   /** What each micro-batch draws. */
-  draws: ReadonlyArray<Dropped | Unused>;
+  draws: readonly Draw[];
   /** NEFTune's alpha, and the columns of the embeddings. */
   noise?: { alpha: number; features: number };
 }
@@ -68,8 +53,11 @@ export interface Drawn {
   random: string;
 }
 
-/** Draws bit by bit, and rests after each. */
-export function* drawing({ random: state, placements, sizes, draws, noise }: DrawJob): Generator<void, Drawn> {
+/**
+ * @param breathe called now and then: it takes a while
+ * @throws what `breathe` throws
+ */
+export async function drawRows({ random: state, placements, sizes, draws, noise }: DrawJob, breathe: () => Promise<void>): Promise<Drawn> {
   const random = restoreTorchRandom(state);
   const rows = sizes.map((size) => ({
     kept: draws.map((draw) => ('share' in draw ? bitsFor(draw, size) : undefined)),
@@ -78,15 +66,18 @@ export function* drawing({ random: state, placements, sizes, draws, noise }: Dra
   for (const placement of placements) {
     if (noise) drawNoise(placement, { ...noise, random }, (row) => rows[row].noise as Float32Array);
     for (const [index, draw] of draws.entries()) {
-      if ('words' in draw) random.skip(draw.words);
-      else drawKept(placement, { ...draw, random }, (row) => rows[row].kept[index] as Uint8Array);
-      yield;
+      if ('words' in draw) {
+        random.skip(draw.words);
+        continue;
+      }
+      drawKept(placement, { ...draw, random }, (row) => rows[row].kept[index] as Uint8Array);
+      await breathe();
     }
   }
   return { rows, random: random.state() };
 }
 
-function bitsFor({ features, onlyRead }: Dropped, { tokens, targets }: { tokens: number; targets: number }): Uint8Array {
+function bitsFor({ features, onlyRead }: DropDraw, { tokens, targets }: { tokens: number; targets: number }): Uint8Array {
   return new Uint8Array(Math.ceil(((onlyRead ? targets : tokens) * features) / 8));
 }
 
@@ -103,7 +94,7 @@ function goThrough(runs: readonly Run[], { rows, columns }: Layout, words: numbe
 
 function drawKept(
   { layout, tokens, read }: Placement,
-  { share, features, onlyRead, random }: Dropped & { random: TorchRandom },
+  { share, features, onlyRead, random }: DropDraw & { random: TorchRandom },
   bitsOf: (row: number) => Uint8Array,
 ): void {
   // PyTorch draws nothing where all is dropped

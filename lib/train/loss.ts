@@ -12,8 +12,8 @@ import {
   sharedPrefixes,
   type TokenBatch,
 } from '../model';
-import type { RowPart } from './batches';
-import { predictors, type RowChance, useChance } from './chance';
+import { predictors, type RowPart } from './batches';
+import { type RowChance, useChance } from './chance';
 import type { GradientSums } from './gradients';
 import { type LossSettings, lossOf } from './objective';
 

@@ -10,7 +10,7 @@ import { printed } from '../display';
 import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../engine';
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
-import { type CausalLM, checkAdapter, ownWeights, type SaveOptions, saveModel } from '../model';
+import { type CausalLM, checkAdapter, type Draw, drawsOf, ownWeights, type SaveOptions, saveModel } from '../model';
 import { readTemplateFile } from '../text';
 import { startAdapter } from './adapter';
 import { afterEvaluation, type RunPlan, type StepBatch } from './batches';
@@ -46,15 +46,7 @@ import { type Pace, summarize, type TrainOutput } from './results';
 import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, settingsOf, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
-import { StepRows } from './step-rows';
-
-/** A step to be done. */
-interface Step {
-  batch: StepBatch;
-  /** What comes after it in the epoch. */
-  next?: StepBatch;
-  learningRate: number;
-}
+import { rowsOfStep } from './step-rows';
 
 interface StepResult {
   loss: number;
@@ -79,8 +71,8 @@ export class SFTTrainer {
   private examples: PreparedRun;
   private state: RunState;
   private pace: Pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
-  /** While training. */
-  private rows?: StepRows;
+  /** What every pass of the model in training draws. */
+  private draws: readonly Draw[] = [];
   private runRecord?: RunRecord;
   private metricsFile?: MetricsFile;
   private releaseFolder?: () => void;
@@ -183,8 +175,6 @@ export class SFTTrainer {
     } finally {
       gradients.dispose();
       optimizer.dispose();
-      this.rows?.dispose();
-      this.rows = undefined;
       forgetZeros();
       usePrecision(precision);
       this.metricsFile?.catchUp(this.state.log);
@@ -198,14 +188,12 @@ export class SFTTrainer {
   private async runSteps(gradients: GradientSums, optimizer: AdamW, schedule: Schedule): Promise<void> {
     if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
-      const steps = stepsLeft(this.trainItems, this.config, this.state, this.plan);
-      for (const [index, batch] of steps.entries()) {
+      for (const batch of stepsLeft(this.trainItems, this.config, this.state, this.plan)) {
         await this.tell((callback) => callback.onStepBegin?.(this.snapshot()));
         const learningRate = this.config.learningRate * schedule(updatesOf(this.state));
-        const step = { batch, next: steps[index + 1], learningRate };
-        const result = await unlessInterrupted(this.trainStep(step, gradients, optimizer));
+        const result = await unlessInterrupted(this.trainStep(batch, gradients, optimizer, learningRate));
         if (!result) return;
-        await this.afterStep(step, result, optimizer);
+        await this.afterStep(batch, result, learningRate, optimizer);
         if (this.isOver()) break;
       }
     }
@@ -216,16 +204,16 @@ export class SFTTrainer {
   }
 
   /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
-  private async trainStep({ batch, next, learningRate }: Step, gradients: GradientSums, optimizer: AdamW): Promise<StepResult> {
-    const { model, config, interruption } = this;
+  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
+    const { model, draws, config, state, interruption } = this;
     const started = performance.now();
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
     const scale = this.state.lossScale?.scale ?? 1;
     const share = tf.scalar(scale / targets);
-    const { random } = this.state;
+    const { random } = state;
     const sums = emptySums(batch.length);
     try {
-      for await (const { parts, chance, done } of (this.rows as StepRows).of(batch, { stream: this.state, interruption, next })) {
+      for await (const { parts, chance, done } of rowsOfStep(batch, { model, draws, config, stream: state, interruption })) {
         this.stepShare = done;
         if (done > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
         addScores(sums, await backwardRow(model, parts, gradients, { ...config, share, chance }));
@@ -242,7 +230,7 @@ export class SFTTrainer {
       this.pace.seconds += (performance.now() - started) / 1000;
       return { loss, norm, sums };
     } catch (error) {
-      this.state.random = random;
+      state.random = random;
       throw error;
     } finally {
       this.stepShare = 0;
@@ -252,7 +240,7 @@ export class SFTTrainer {
   }
 
   /** Counts a step and does what is due after it. */
-  private async afterStep({ batch, learningRate }: Step, { loss, norm, sums }: StepResult, optimizer: AdamW): Promise<void> {
+  private async afterStep(batch: StepBatch, { loss, norm, sums }: StepResult, learningRate: number, optimizer: AdamW): Promise<void> {
     const { state } = this;
     const { stepsPerEpoch, microBatchesPerEpoch } = this.plan;
     const tokens = batch.flat().reduce((sum, item) => sum + countTokens(item), 0);
@@ -417,7 +405,7 @@ export class SFTTrainer {
       await restoreOptimizer(checkpoint, optimizer, ownWeights(this.model), updatesOf(this.state));
     }
     if (!this.model.adapter) this.model.weightsChanged = true;
-    this.rows = new StepRows(this.model, this.config);
+    this.draws = drawsOf(this.model);
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
