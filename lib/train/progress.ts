@@ -3,6 +3,7 @@ import { type CellDisplay, escapeHtml, inNotebook, newCellDisplay } from '../dis
 import type { TrainerCallback, TrainerState } from './callbacks';
 import { formatNumber, formatSeconds } from './format';
 import type { LogRecord } from './metrics';
+import type { TrainOutput } from './results';
 
 /** Makes the callbacks that every trainer has unless its progress bar is switched off. Whoever shows more in a notebook (live curves) adds to the list. */
 export const defaultCallbackMakers: Array<() => TrainerCallback> = [() => (inNotebook() ? notebookProgress() : terminalProgress())];
@@ -46,13 +47,24 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
       line(`saved ${folder}`);
       draw(state);
     },
-    onTrainEnd: (state, { metrics, stopped }) =>
-      void line(
-        `${stopped ? 'stopped' : 'trained'} ${state.step} ${state.step === 1 ? 'step' : 'steps'} in ${formatSeconds(metrics.train_runtime)}: ` +
-          `mean loss ${formatNumber(metrics.train_loss)}, ${Math.round(metrics.tokens_per_second)} tokens/s, peak memory ${metrics.peak_memory_gb.toFixed(2)} GB`,
-      ),
+    onTrainEnd: (state, output) => void line(endLine(state, output)),
     onTrainError: () => void (bar && stream.write('\n')),
   };
+}
+
+function endLine(state: TrainerState, { metrics, stopped }: TrainOutput): string {
+  const { step } = state;
+  const loss = `mean loss ${formatNumber(metrics.train_loss)}`;
+  if (hadEnded(state, stopped)) return `nothing was left to train after step ${step}: ${loss}`;
+  return (
+    `${stopped ? 'stopped' : 'trained'} ${step} ${step === 1 ? 'step' : 'steps'} in ${formatSeconds(metrics.train_runtime)}: ` +
+    `${loss}, ${Math.round(metrics.tokens_per_second)} tokens/s, peak memory ${metrics.peak_memory_gb.toFixed(2)} GB`
+  );
+}
+
+/** Whether a continued run had all its steps before. */
+function hadEnded({ step, secondsLeft }: TrainerState, stopped: boolean): boolean {
+  return step > 0 && secondsLeft === undefined && !stopped;
 }
 
 /** What is said of an evaluation, and of a step that takes long: how far it has come. */
@@ -132,7 +144,7 @@ export function notebookProgress(area: Pick<CellDisplay, 'html'> = newCellDispla
     onTrainEnd: (state, { metrics, stopped }) =>
       draw(
         state,
-        `${stopped ? 'stopped' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`,
+        `${stopped ? 'stopped' : hadEnded(state, stopped) ? 'nothing was left to train, done' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`,
       ),
     onTrainError: (state) => draw(state, 'ended with an error'),
   };

@@ -81,6 +81,13 @@ describe('progress in a terminal', () => {
       'trained 40 steps in 1:05: mean loss 1.5, 1000 tokens/s, peak memory 1.23 GB\n',
     ]);
   });
+  test('says of a continued run that had ended that nothing was left', () => {
+    const { written, stream } = recordStream(false);
+    terminalProgress(stream).onTrainEnd?.({ ...state(40), secondsLeft: undefined }, output);
+    assert.deepEqual(written, ['nothing was left to train after step 40: mean loss 1.5\n']);
+    notebookProgress({ html: (html) => written.push(html) }).onTrainEnd?.({ ...state(40), secondsLeft: undefined }, output);
+    assert.match(written[1], /nothing was left to train, done in/);
+  });
 });
 
 describe('progress in a notebook', () => {
