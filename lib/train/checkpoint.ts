@@ -160,14 +160,23 @@ async function writeMoments(file: string, optimizer: AdamW): Promise<void> {
 
 /**
  * The checkpoint to continue from: the newest complete one of `outputDir` for true, or the one at a path.
+ * @param onNote takes a line where `true` finds none yet
  * @returns its folder, or undefined when the run starts afresh: nothing was asked for, or `true` found no checkpoint yet
  */
-export function resolveCheckpoint(outputDir: string | null, resume: boolean | string | null): string | undefined {
+export function resolveCheckpoint(
+  outputDir: string | null,
+  resume: boolean | string | null,
+  onNote?: (line: string) => void,
+): string | undefined {
   if (resume === null || resume === false) return undefined;
   if (resume === true) {
     if (outputDir === null)
       throw new UserError('resume_from_checkpoint is true, but there is no output_dir to find checkpoints in; set it.');
-    return listCheckpoints(outputDir).at(-1)?.folder;
+    const newest = listCheckpoints(outputDir).at(-1)?.folder;
+    // jobs that are started again whenever they end set it from the first time on
+    if (newest === undefined)
+      onNote?.(`output_dir ${outputDir} has no checkpoint to continue from yet: the run starts from its beginning.`);
+    return newest;
   }
   if (isCheckpoint(resume)) return resume;
   const known = listCheckpoints(listCheckpoints(resume).length > 0 ? resume : path.dirname(resume));

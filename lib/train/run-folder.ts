@@ -53,6 +53,8 @@ export interface ClaimOptions {
   overwrite: boolean;
   /** Folders that must outlast the run's beginning, such as its model's. */
   needed: readonly string[];
+  /** Takes a line for a run that makes way. */
+  onNote(line: string): void;
 }
 
 /**
@@ -61,7 +63,7 @@ export interface ClaimOptions {
  * @throws UserError when it holds something else, an unfinished run that a fresh start would lose, something that is needed where
  *   checkpoints will be removed or replaced, or another run at work
  */
-export function claimFolder(folder: string, { from, overwrite, needed }: ClaimOptions): () => void {
+export function claimFolder(folder: string, { from, overwrite, needed, onNote }: ClaimOptions): () => void {
   const found = entries(folder);
   const resuming = from !== undefined;
   if (found.length > 0 && !overwrite) checkOwner(folder, found, resuming);
@@ -77,8 +79,22 @@ export function claimFolder(folder: string, { from, overwrite, needed }: ClaimOp
   }
   const release = lockFolder(folder);
   removeUnfinished(folder);
-  if (!resuming) for (const checkpoint of listCheckpoints(folder)) removeCheckpoint(checkpoint.folder);
+  if (!resuming) replaceRun(folder, found, onNote);
   return release;
+}
+
+/** An earlier run in the folder makes way, which is said: TRL leaves its checkpoints there. */
+function replaceRun(folder: string, found: readonly string[], onNote: (line: string) => void): void {
+  const checkpoints = listCheckpoints(folder);
+  for (const checkpoint of checkpoints) removeCheckpoint(checkpoint.folder);
+  if (checkpoints.length === 0 && !found.includes(RUN_FILE)) return;
+  const names = checkpoints.map((checkpoint) => path.basename(checkpoint.folder));
+  const which = names.length > 3 ? [...names.slice(0, 2), '...', names[names.length - 1]] : names;
+  const removed =
+    names.length === 0
+      ? ''
+      : ` and removes its ${names.length === 1 ? '' : `${names.length} `}checkpoint${names.length === 1 ? '' : 's'} (${which.join(', ')})`;
+  onNote(`output_dir ${folder} holds an earlier run: this one replaces it${removed}.`);
 }
 
 /** Whether a checkpoint lies in a run's folder, by whatever path either is named. */

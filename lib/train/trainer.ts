@@ -375,8 +375,9 @@ export class SFTTrainer {
     this.state = freshRun(this.config.seed);
     this.pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
     const { mixed, notes } = await startMixedPrecision(this.config.fp16);
-    const { outputDir } = this.config;
-    const checkpoint = resolveCheckpoint(outputDir, resume);
+    const { outputDir, overwriteOutputDir: overwrite } = this.config;
+    const onNote = (line: string): unknown => notes.push(line);
+    const checkpoint = resolveCheckpoint(outputDir, resume, onNote);
     if (checkpoint !== undefined) {
       this.examples = this.examples.asIn(checkpoint);
       this.state = readCheckpoint(checkpoint, this.identity());
@@ -393,8 +394,7 @@ export class SFTTrainer {
       // a checkpoint from elsewhere starts a folder of its own
       const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
       const needed = [...foldersOf(this.model), checkpoint, this.state.bestCheckpoint].filter((place) => typeof place === 'string');
-      const from = resuming ? this.state.step : undefined;
-      this.releaseFolder = claimFolder(outputDir, { from, overwrite: this.config.overwriteOutputDir, needed });
+      this.releaseFolder = claimFolder(outputDir, { from: resuming ? this.state.step : undefined, overwrite, needed, onNote });
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now
       this.runRecord = await this.describeRun();
       writeRunRecord(outputDir, this.runRecord);

@@ -6,7 +6,7 @@ import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { loadModel } from '../../lib/model';
 import { type SFTConfig, SFTTrainer, type SFTTrainerOptions } from '../../lib/train';
-import { rows, short, temporaryFolder, tinyModel } from './support';
+import { golden, rows, short, temporaryFolder, tinyModel } from './support';
 
 before(async () => {
   await useDevice('cpu');
@@ -99,4 +99,21 @@ test('a model whose folder disappears while it is trained is saved whole', async
   assert.deepEqual(filesIn(path.join(outputDir, 'checkpoint-4')), files);
   await adapter.saveModel(outputDir);
   assert.ok(fs.existsSync(path.join(outputDir, 'adapter_config.json')));
+});
+
+test('what a fresh run removes of an earlier one is said, and that there is nothing to continue', async (t) => {
+  const outputDir = path.join(temporaryFolder(t), 'out');
+  const notesOf = async (resumeFromCheckpoint: boolean, config: Partial<SFTConfig> = {}): Promise<string[]> => {
+    const notes: string[] = [];
+    const callbacks = [{ onNote: (line: string) => void notes.push(line) }];
+    const model = path.join(golden, 'llama', 'model');
+    await (await trainerOn(t, model, { outputDir, maxLength: null, ...config }, { callbacks })).train({ resumeFromCheckpoint });
+    return notes;
+  };
+  const nothing = [`output_dir ${outputDir} has no checkpoint to continue from yet: the run starts from its beginning.`];
+  assert.deepEqual(await notesOf(true, { saveStrategy: 'no' }), nothing);
+  const replaces = `output_dir ${outputDir} holds an earlier run: this one replaces it`;
+  assert.deepEqual(await notesOf(false), [`${replaces}.`]);
+  assert.deepEqual(await notesOf(true), [`Continuing from ${path.join(outputDir, 'checkpoint-4')}.`]);
+  assert.deepEqual(await notesOf(false), [`${replaces} and removes its 2 checkpoints (checkpoint-2, checkpoint-4).`]);
 });
