@@ -19,3 +19,12 @@ export function codeOf(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | null | undefined)?.code;
   return typeof code === 'string' ? code : undefined;
 }
+
+/** What `make` gives. @throws UserError with the place before what it says */
+export function atPlace<T>(place: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw error instanceof UserError ? new UserError(`${place}: ${error.message}`, { cause: error }) : error;
+  }
+}

@@ -1,7 +1,7 @@
 /** Comparing an answer with its reference. */
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
-import { UserError } from '../errors';
+import { atPlace } from '../errors';
 import { type CausalLM, type GenerateOptions, generateBatch, type Prompt } from '../model';
 import { checkPrompt } from '../model/generate';
 import { formatExample, type PromptTemplate, promptLength } from '../text';
@@ -80,14 +80,15 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
   checkWholeNumber('batchSize', batchSize);
   await currentDevice();
   const examples = checkedRows(rows, template);
-  const asked = examples.map((row) => ask(row, model, template));
+  const placeOf = placesOf(rows);
+  const asked = examples.map((row, index) => atPlace(placeOf(index), () => ask(row, model, template)));
   // what a chat template writes is whole: here as in training the tokenizer puts nothing around it
   const promptOf = (index: number): Prompt => {
     const { prompt } = asked[index];
     return 'messages' in examples[index] && !template ? model.tokenizer.encode(prompt) : prompt;
   };
   // at once, not when the longest come
-  for (const index of examples.keys()) checkAt(placesOf(rows)(index), () => checkPrompt(model, promptOf(index), generation));
+  for (const index of examples.keys()) atPlace(placeOf(index), () => checkPrompt(model, promptOf(index), generation));
   // prompts of like length together, so that few wait for long ones to be read
   const order = [...asked.keys()].sort((a, b) => asked[a].prompt.length - asked[b].prompt.length);
   const answers: Answer[] = [];
@@ -105,15 +106,6 @@ export async function answerAll(model: CausalLM, rows: Examples, options: Answer
     tell(done);
   }
   return answers;
-}
-
-/** @throws UserError with the place before what `check` says */
-function checkAt(place: string, check: () => void): void {
-  try {
-    check();
-  } catch (error) {
-    throw error instanceof UserError ? new UserError(`${place}: ${error.message}`, { cause: error }) : error;
-  }
 }
 
 /** A row as a prompt and the answer that it should get ('' where it has none); plain text is a prompt to continue, without one. */

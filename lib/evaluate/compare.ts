@@ -1,6 +1,6 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
 import { Dataset, type Example } from '../data';
-import { UserError } from '../errors';
+import { atPlace, UserError } from '../errors';
 import { checkWritable, writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
 import type { PromptTemplate } from '../text';
@@ -108,7 +108,8 @@ function prepareReferences(model: CausalLM, dataset: Dataset, template?: PromptT
   const { tokenizer, config } = model;
   // the end alone is no answer either
   const none = ['', tokenizer.eosToken];
-  const rows = [...dataset.rows.keys()].filter((index) => !none.includes(ask(dataset.rows[index], model, template).reference));
+  const referenceOf = (index: number): string => atPlace(dataset.placeOf(index), () => ask(dataset.rows[index], model, template).reference);
+  const rows = [...dataset.rows.keys()].filter((index) => !none.includes(referenceOf(index)));
   if (rows.length === 0) return { rows, items: [] };
   const chosen = new Set(rows);
   const { items } = prepareExamples(

@@ -54,11 +54,14 @@ export function tokenizeExample(example: Example, tokenizer: Tokenizer, options:
 /**
  * Says which row has nothing left to learn, why (`maxLength` cut the whole completion away, or there was none), and what helps.
  * @param place `dataset.placeOf(index)`
+ * @param positionLimit tokens that the model can read, beyond which there is nothing to raise
  */
-export function explainNoTarget(tokenized: TokenizedExample, place: string): string {
+export function explainNoTarget(tokenized: TokenizedExample, place: string, positionLimit = Number.POSITIVE_INFINITY): string {
   const { length } = tokenized.inputIds;
+  const most = Number.isFinite(positionLimit) ? ` (the model reads up to ${positionLimit})` : '';
+  const remedy = length < positionLimit ? `raise max_length${most}, or ` : 'the model reads no more, so ';
   return tokenized.truncated
-    ? `${place}: the prompt alone fills max_length ${length} (the example has ${tokenized.fullLength} tokens), so its completion is cut away entirely and nothing is left to learn; raise max_length, or shorten or remove the row.`
+    ? `${place}: the prompt alone fills max_length ${length} (the example has ${tokenized.fullLength} tokens), so its completion is cut away entirely and nothing is left to learn; ${remedy}shorten or remove the row.`
     : `${place}: no token of this example carries loss, so there is nothing to learn; remove the row or give it a completion.`;
 }
 

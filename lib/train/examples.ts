@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { Dataset, Example } from '../data';
 import { parseRows } from '../data/rows';
-import { UserError } from '../errors';
+import { atPlace, UserError } from '../errors';
 import { isObject } from '../json';
 import { permutation } from '../numpy-random';
 import { checkConversation, explainNoTarget, type PromptTemplate, type TokenizedExample, type Tokenizer, tokenizeExample } from '../text';
@@ -61,23 +61,26 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   const rows = checkedRows(examples, options.template);
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
   const splits = packing && packingStrategy === 'bfd_split' && maxLength !== null;
+  const tokenizing = {
+    maxLength: splits ? undefined : (maxLength ?? undefined),
+    completionOnlyLoss: options.completionOnlyLoss ?? undefined,
+    assistantOnlyLoss: options.assistantOnlyLoss,
+    template: options.template,
+    chatTemplate: options.chatTemplate,
+  };
   const tell = options.showsProgress ? countingLine(rows.length, 'examples tokenized') : () => {};
   const tokenized = rows.map((row, index) => {
     tell(index);
     const place = placeOf(index);
     checkConversation(row, options, place);
-    const made = tokenizeExample(row, tokenizer, {
-      maxLength: splits ? undefined : (maxLength ?? undefined),
-      completionOnlyLoss: options.completionOnlyLoss ?? undefined,
-      assistantOnlyLoss: options.assistantOnlyLoss,
-      template: options.template,
-      chatTemplate: options.chatTemplate,
-    });
-    checkTokens(made, place, splits ? maxLength : Number.POSITIVE_INFINITY, options);
+    const made = atPlace(place, () => tokenizeExample(row, tokenizer, tokenizing));
+    checkKnown(made, place, options);
     return made;
   });
   tell(rows.length);
-  const notes = [...notesOf(tokenized, maxLength), ...lastTurnNotes(rows, options)];
+  checkTargets(tokenized, placeOf, options);
+  checkLengths(tokenized, placeOf, splits ? maxLength : Number.POSITIVE_INFINITY, options);
+  const notes = [...notesOf(tokenized, maxLength, placeOf), ...lastTurnNotes(rows, options), ...noTurnNotes(rows, placeOf, options)];
   // in a packed row they are a token among others; alone they could be all of a step
   const kept = packing && maxLength !== null ? tokenized : tokenized.filter((made) => !isEmpty(made));
   if (tokenized.every(isEmpty)) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
@@ -127,33 +130,54 @@ function emptyNote(tokenized: readonly TokenizedExample[], placeOf: (index: numb
   return `${which} no text (first: ${placeOf(tokenized.findIndex(isEmpty))}), from which there is nothing to learn, and ${count === 1 ? 'was' : 'were'} left out.`;
 }
 
-/** @param pieceLength tokens of the longest piece that the example will be cut into */
-function checkTokens(made: TokenizedExample, place: string, pieceLength: number, { positionLimit, vocabSize }: PrepareOptions): void {
-  const { inputIds } = made;
-  if (countTargets(made) === 0 && !isEmpty(made)) throw new UserError(explainNoTarget(made, place));
-  const longest = Math.min(inputIds.length, pieceLength);
-  if (positionLimit !== undefined && longest > positionLimit) {
-    throw new UserError(
-      `${place} has ${longest} tokens, but the model reads at most ${positionLimit}; set max_length to ${positionLimit} or less.`,
-    );
-  }
-  const stranger = vocabSize === undefined ? undefined : inputIds.find((id) => id >= vocabSize);
-  if (stranger !== undefined) {
-    throw new UserError(
-      `${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`,
-    );
-  }
+/** @throws UserError when an example leaves nothing to learn; one without any text may be left out */
+function checkTargets(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string, { positionLimit }: PrepareOptions): void {
+  const without = [...tokenized.keys()].filter((index) => countTargets(tokenized[index]) === 0 && !isEmpty(tokenized[index]));
+  if (without.length > 0) throw new UserError(explainNoTarget(tokenized[without[0]], placesIn(without, placeOf), positionLimit));
 }
 
-function notesOf(tokenized: readonly TokenizedExample[], maxLength: number | null): string[] {
+/**
+ * @param pieceLength tokens of the longest piece that an example will be cut into
+ * @throws UserError when one is longer than the model can read
+ */
+function checkLengths(
+  tokenized: readonly TokenizedExample[],
+  placeOf: (index: number) => string,
+  pieceLength: number,
+  { positionLimit: limit = Number.POSITIVE_INFINITY }: PrepareOptions,
+): void {
+  const lengths = tokenized.map(({ inputIds }) => Math.min(inputIds.length, pieceLength));
+  const long = [...lengths.keys()].filter((index) => lengths[index] > limit);
+  if (long.length === 0) return;
+  throw new UserError(
+    `${placesIn(long, placeOf)} has ${lengths[long[0]]} tokens, but the model reads at most ${limit}; set max_length: ${limit}, which cuts off the end, or shorten or remove the row.`,
+  );
+}
+
+/** The first of some rows, and how many others there are. */
+function placesIn([first, ...others]: readonly number[], placeOf: (index: number) => string): string {
+  return others.length === 0 ? placeOf(first) : `${placeOf(first)} (and ${others.length} more like it)`;
+}
+
+function checkKnown({ inputIds }: TokenizedExample, place: string, { vocabSize }: PrepareOptions): void {
+  const stranger = vocabSize === undefined ? undefined : inputIds.find((id) => id >= vocabSize);
+  if (stranger === undefined) return;
+  throw new UserError(
+    `${place}: the tokenizer made the token id ${stranger}, but the model knows only ids below ${vocabSize}; use this model's own tokenizer.`,
+  );
+}
+
+function notesOf(tokenized: readonly TokenizedExample[], maxLength: number | null, placeOf: (index: number) => string): string[] {
   const count = tokenized.length;
   const cut = tokenized.filter(({ truncated }) => truncated).length;
   const mismatched = tokenized.filter(({ boundaryMismatch }) => boundaryMismatch).length;
   const notes: string[] = [];
   if (cut > 0) notes.push(`${cut} of ${count} examples were longer than max_length ${maxLength} and lost their end.`);
   if (mismatched > 0) {
+    const first = placeOf(tokenized.findIndex(({ boundaryMismatch }) => boundaryMismatch));
     notes.push(
-      `In ${mismatched} of ${count} examples a token spans the end of the prompt, so the border of the completion is off by a token.`,
+      `In ${mismatched} of ${count} examples (first: ${first}) a token spans the end of the prompt, so the border of the completion is off by a token; ` +
+        'where a prompt ends with a space, begin the completion with it.',
     );
   }
   return notes;
@@ -166,6 +190,19 @@ function lastTurnNotes(rows: readonly Example[], { completionOnlyLoss, assistant
   if (count === 0) return [];
   return [
     `completion_only_loss is true: of ${count} of ${rows.length} examples, which are conversations, only the last assistant turn carries loss (TRL would learn all of their tokens).`,
+  ];
+}
+
+/** By default all of a conversation is learned, as in TRL, which is hardly meant of one in which nobody answers. */
+function noTurnNotes(rows: readonly Example[], placeOf: (index: number) => string, options: PrepareOptions): string[] {
+  if (options.completionOnlyLoss || options.assistantOnlyLoss || options.template) return [];
+  const isWithout = (row: Example): boolean =>
+    'messages' in row && row.promptLength === undefined && row.messages.every(({ role }) => role !== 'assistant');
+  const count = rows.filter(isWithout).length;
+  if (count === 0) return [];
+  return [
+    `${count} of ${rows.length} examples ${count === 1 ? 'is a conversation' : 'are conversations'} without an assistant turn (first: ${placeOf(rows.findIndex(isWithout))}); ` +
+      'all that they say is learned, so add answers or filter them out unless that is meant.',
   ];
 }
 

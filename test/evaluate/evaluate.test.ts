@@ -314,6 +314,14 @@ describe('compareModels', () => {
     });
   });
 
+  test('names the conversation that has no answer', async (t) => {
+    const model = await tinyModel(t);
+    const questions = [{ messages: [{ role: 'user', content: 'Hi' }] }];
+    const refused = { name: 'UserError', message: /^(questions )?row 1: A conversation without an assistant turn/ };
+    await assert.rejects(compareModels({ base: model, tuned: model, questions }), refused);
+    await assert.rejects(exactMatch(model, questions), refused);
+  });
+
   test('into a file that cannot be written is refused before anything is answered', async (t) => {
     const model = await tinyModel(t);
     let answered = false;

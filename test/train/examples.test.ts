@@ -79,6 +79,47 @@ test('an example whose completion is cut away is refused, however short max_leng
   }
 });
 
+test('rows that are longer than the model reads are counted, with the number to set', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const long = { prompt: 'What is it?', completion: 'Tea. '.repeat(40) };
+  const rows = Dataset.fromRows([{ prompt: 'What is it?', completion: 'Tea.' }, long, long], 'data.jsonl');
+  const message =
+    /^data\.jsonl row 2 \(and 1 more like it\) has \d+ tokens, but the model reads at most 32; set max_length: 32, which cuts off the end, or/;
+  for (const maxLength of [null, 64]) assert.throws(() => prepareExamples(rows, tokenizer, { maxLength, positionLimit: 32 }), { message });
+  assert.match(prepareExamples(rows, tokenizer, { maxLength: 32, positionLimit: 32 }).notes.join(), /^2 of 3 examples were longer/);
+});
+
+test('who has no room for a completion is told no length that the model does not read', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const long = { prompt: 'Tea. '.repeat(40), completion: 'Yes.' };
+  const refuses = (maxLength: number, message: RegExp): void =>
+    assert.throws(() => prepareExamples([long, long, { text: 'Tea.' }], tokenizer, { maxLength, positionLimit: 32 }), { message });
+  refuses(
+    32,
+    /^row 1 \(and 1 more like it\): the prompt alone fills max_length 32 .*; the model reads no more, so shorten or remove the row\.$/,
+  );
+  refuses(16, /; raise max_length \(the model reads up to 32\), or shorten or remove the row\.$/);
+});
+
+test('conversations without an assistant turn are named, whether they are refused or learned as a whole', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const rows = Dataset.fromRows([conversation, { messages: [{ role: 'user', content: 'Hi' }] }], 'data.json');
+  const prepare = (options: object) => prepareExamples(rows, tokenizer, { chatTemplate: CHATML, ...options });
+  assert.deepEqual(prepare({}).notes, [
+    '1 of 2 examples is a conversation without an assistant turn (first: data.json row 2); all that they say is learned, so add answers or filter them out unless that is meant.',
+  ]);
+  assert.throws(() => prepare({ completionOnlyLoss: true }), { message: /^data\.json row 2: A conversation without an assistant turn/ });
+});
+
+test('a token over the end of a prompt is said with the first row and a remedy', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const rows = Dataset.fromRows([{ prompt: 'The capital is ', completion: 'Paris.' }], 'data.json');
+  assert.match(
+    prepareExamples(rows, tokenizer).notes.join(),
+    /examples \(first: data\.json row 1\) a token spans .* begin the completion with it\.$/,
+  );
+});
+
 test('rows of the wrong shape are refused with their number, whoever made them', async (t) => {
   const { tokenizer } = await tinyModel(t);
   const good = { prompt: 'Q', completion: 'A' };

@@ -329,7 +329,7 @@ describe('what cannot be learned is refused with one sentence', () => {
     const model = await tinyModel(t);
     await refuses(
       () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, maxLength: 40 } }),
-      /^row 1: the prompt alone fills max_length 40 \(the example has \d+ tokens\), so its completion is cut away entirely .*; raise max_length/,
+      /^row 1 \(and \d+ more like it\): the prompt alone fills max_length 40 \(the example has \d+ tokens\), so its completion is cut away entirely .*; raise max_length/,
     );
   });
   test('truncation that leaves something to learn is said', async (t) => {
