@@ -1,4 +1,4 @@
-/** Rows in a table of comma- or tab-separated values, whose first line names the columns. Every cell is a text. */
+/** Rows in a table of values that commas, semicolons or tabs part, whose first line names the columns. Every cell is a text. */
 import { UserError } from '../errors';
 import { readText } from '../files';
 import type { RawRows } from './json-rows';
@@ -7,9 +7,11 @@ import { isPacked, readPacked } from './packed';
 /** @throws UserError for a table without a header, and a row that has other cells than the header */
 export async function readCsvRows(file: string): Promise<RawRows> {
   const { default: Papa } = await import('papaparse');
-  const delimiter = /\.tsv(\.gz)?$/i.test(file) ? '\t' : ',';
-  const text = withOneLineEnd(isPacked(file) ? readPacked(file) : readText(file), delimiter);
-  const { data, errors, meta } = Papa.parse<Record<string, unknown>>(text, {
+  const content = isPacked(file) ? readPacked(file) : readText(file);
+  if (content.trim() === '') throw new UserError(`${file} is empty, but rows were expected; write a header and rows into it.`);
+  const delimiter = /\.tsv(\.gz)?$/i.test(file) ? '\t' : delimiterOf(content);
+  const text = withOneLineEnd(content, delimiter);
+  const { data, errors } = Papa.parse<Record<string, unknown>>(text, {
     header: true,
     delimiter,
     newline: '\n',
@@ -21,11 +23,14 @@ export async function readCsvRows(file: string): Promise<RawRows> {
     const place = error.row === undefined ? file : `${file} row ${error.row + (error.type === 'Quotes' ? 0 : 1)}`;
     throw new UserError(`${place} is no row of the table: ${error.message.replace(/\.$/, '')}; correct it, or write the rows as JSONL.`);
   }
-  if (data.length === 0)
-    throw new UserError(
-      `${file} holds no rows below ${(meta.fields ?? []).length > 0 ? 'its header' : 'a header, and none'}; give at least one.`,
-    );
+  if (data.length === 0) throw new UserError(`${file} holds no rows below its header; give at least one.`);
   return { values: data, origins: data.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
+}
+
+/** A header without a comma has one column, unless something else parts it: Excel writes semicolons where the comma is in numbers. */
+function delimiterOf(content: string): string {
+  const [header] = content.trimStart().split(/[\r\n]/, 1);
+  return [',', ';', '\t'].find((sign) => header.includes(sign)) ?? ',';
 }
 
 /** The same table with all lines ended alike, as Papa Parse needs it: joined tables have several kinds. What is in quotes stays as it is. */

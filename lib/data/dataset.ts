@@ -2,6 +2,7 @@
 import type { DataFrame } from 'danfojs-node';
 import { displayHtml, printed } from '../display';
 import { UserError } from '../errors';
+import { showValue } from '../json';
 import { permutation } from '../numpy-random';
 import { rowsOfDataFrame, toDataFrame } from './frame';
 import { rowsHtml, rowsText } from './preview';
@@ -87,7 +88,7 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
     if (!(test > 0) || !Number.isInteger(count) || count < 1 || count >= this.length) {
       if (this.length < 2) throw new UserError(`${this.length === 0 ? 'No rows' : 'One row'} cannot be split in two; give more rows.`);
       throw new UserError(
-        `split({ test: ${test} }) of ${this.length} rows leaves no row on one side; give a fraction between 0 and 1, or a whole number from 1 to ${this.length - 1}.`,
+        `split({ test: ${showValue(test)} }) of ${this.length} rows leaves no row on one side; give a fraction between 0 and 1, or a whole number from 1 to ${this.length - 1}.`,
       );
     }
     const order = this.order(seed);
@@ -100,19 +101,19 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   }
 
   private order(seed: number): number[] {
-    if (!Number.isSafeInteger(seed) || seed < 0) throw new UserError(`The seed ${seed} must be a whole number from 0 up.`);
+    if (!Number.isSafeInteger(seed) || seed < 0) throw new UserError(`The seed ${showValue(seed)} must be a whole number from 0 up.`);
     return permutation(this.length, seed);
   }
 
   /** The first n rows; all of them where there are fewer. */
   take(n: number): Dataset<Row> {
-    if (!Number.isInteger(n) || n < 0) throw new UserError(`take(${n}) needs a whole number from 0 up.`);
+    if (!Number.isInteger(n) || n < 0) throw new UserError(`take(${showValue(n)}) needs a whole number from 0 up.`);
     return this.pick([...this.rows.keys()].slice(0, n));
   }
 
   /** All but the first n rows. */
   skip(n: number): Dataset<Row> {
-    if (!Number.isInteger(n) || n < 0) throw new UserError(`skip(${n}) needs a whole number from 0 up.`);
+    if (!Number.isInteger(n) || n < 0) throw new UserError(`skip(${showValue(n)}) needs a whole number from 0 up.`);
     return this.pick([...this.rows.keys()].slice(n));
   }
 

@@ -60,6 +60,15 @@ test('rows remember where they were read, through every verb', () => {
   }
 });
 
+test('a count that is a text, as JavaScript may give it, is shown as one', () => {
+  const all = numbers(10);
+  const five = '5' as unknown as number;
+  assert.throws(() => all.take(five), { name: 'UserError', message: 'take("5") needs a whole number from 0 up.' });
+  assert.throws(() => all.skip(five), { name: 'UserError', message: /^skip\("5"\) needs/ });
+  assert.throws(() => all.shuffle(five), { name: 'UserError', message: 'The seed "5" must be a whole number from 0 up.' });
+  assert.throws(() => all.split({ test: five }), { name: 'UserError', message: /^split\(\{ test: "5" \}\)/ });
+});
+
 test('verbs leave the dataset as it was', () => {
   const all = numbers(5);
   all.shuffle(1);
