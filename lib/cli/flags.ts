@@ -1,7 +1,7 @@
 /** Command-line words to typed values: the grammar of flags, and tables that say which flags a verb has. */
 import { UserError } from '../errors';
+import { orNearest } from '../nearest';
 import { type Field, text } from '../train/fields';
-import { orNearest } from '../train/nearest';
 
 /** A flag as it was written, with the words that follow it. */
 export interface GivenFlag {

@@ -1,6 +1,6 @@
 /** Runs one command line and returns its exit code. */
 import { UserError } from '../errors';
-import { nearest } from '../train/nearest';
+import { nearest } from '../nearest';
 import { isOn } from './flags';
 import { guardStandardError, guardStandardOutput, Output } from './output';
 import { commonFlags, type VerbResult, verbs } from './verbs';

@@ -60,12 +60,12 @@ export async function loadDataset(place: string, options: LoadDatasetOptions = {
   const [values, origins] = [all.values.slice(from, to), all.origins.slice(from, to)];
   const name = (index: number): string =>
     origins[index] ? `${origins[index].source} ${origins[index].unit} ${origins[index].row}` : place;
-  const { rows, notes } = parseRows(
+  const { rows, notes, format } = parseRows(
     values.map((row, index) => shaped(row, index, name(index), options)),
     name,
     textField,
   );
-  return new Dataset(rows, { origins, notes: [...notes, ...notesOf(textField)] });
+  return new Dataset(rows, { origins, notes: [...notes, ...(format === 'text' ? notesOf(textField) : [])] });
 }
 
 /** A row with the columns that are wanted, or what is made of it. */

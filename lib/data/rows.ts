@@ -1,6 +1,7 @@
 /** Parses the rows of a dataset: recognizes their format by the first one and holds all others to it, with errors that name the row. */
 import { UserError } from '../errors';
 import { isDeeperThan, isObject } from '../json';
+import { orNearest } from '../nearest';
 import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
 import { DEEPEST, describe, type RawRow } from './describe';
 import { messageList, saysNothing } from './messages';
@@ -47,6 +48,7 @@ export interface ParsedRows {
 export function parseRows(given: readonly unknown[], placeOf: (index: number) => string, textField = 'text'): ParsedRows {
   const values = textField === 'text' ? given : given.map((value) => withText(value, textField));
   if (values.length === 0) throw new UserError(`${placeOf(0).replace(/ (row|line) 1$/, '')} holds no rows; give at least one.`);
+  if (textField !== 'text') checkTextField(given, placeOf(0), textField);
   const format = firstFormat(values[0], placeOf(0), textField);
   const rows = values.map((value, index) => parseRow(value, format, placeOf(index)));
   return { rows, format, notes: emptyNotes(rows, placeOf) };
@@ -59,6 +61,14 @@ function withText(value: unknown, column: string): unknown {
   return found === undefined ? others : { ...others, text: found };
 }
 
+/** @throws UserError when no row has the column that was named */
+function checkTextField(values: readonly unknown[], place: string, column: string): void {
+  const [first] = values;
+  if (!isObject(first) || values.some((value) => isObject(value) && column in value)) return;
+  const remedy = orNearest(column, Object.keys(first), 'name one of them as textField (dataset_text_field), or leave it out');
+  throw new UserError(`${place} has ${columnsOf(first)}, but no "${column}" to take texts from; ${remedy}.`);
+}
+
 function firstFormat(value: unknown, place: string, textField: string): FileFormat {
   const row = asRow(value, place, 'an object with named columns');
   // a column that is there but null says what was meant, if nothing else does
@@ -67,7 +77,7 @@ function firstFormat(value: unknown, place: string, textField: string): FileForm
   const expected = { ...EXPECTED, text: JSON.stringify(textField) };
   const known = (Object.keys(EXPECTED) as FileFormat[]).map((name) => `${NAMES[name]}: ${expected[name]}`).join('; ');
   throw new UserError(
-    `${place} has ${columnsOf(row)}, which is no known format; expected one of: ${known}. Where columns have other names, the option map of loadDataset makes such rows.`,
+    `${place} has ${columnsOf(row)}, which is no known format; expected one of: ${known}. Where columns have other names, rename them (a column of plain text may be named by textField or dataset_text_field), or the option map of loadDataset makes such rows.`,
   );
 }
 

@@ -6,11 +6,11 @@
  */
 import { UserError } from '../errors';
 import { showValue } from '../json';
+import { orNearest } from '../nearest';
 import { decidingMetric } from './best';
 import { choice, either, type FieldValue, flag, folder, integer, interval, number, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
 import { EVAL_METRICS } from './metrics';
-import { orNearest } from './nearest';
 import { checkSchedule, LR_SCHEDULERS, lrSchedulerKwargsField, takesKwargs } from './schedule-settings';
 
 /** Tokens computed at once, unless somebody asks for more or fewer. */

@@ -120,11 +120,17 @@ describe('a table of text', () => {
       says(/quote\.csv row 1 is no row of the table: /),
     );
     await assert.rejects(loadDataset(fileWith('head.csv', 'prompt,completion\n')), says(/head\.csv holds no rows below its header/));
-    await assert.rejects(loadDataset(fileWith('empty.csv', '')), says(/empty\.csv holds no rows/));
-    await assert.rejects(
-      loadDataset(fileWith('semicolon.csv', 'prompt;completion\na;b\n')),
-      says(/the column "prompt;completion", which is no known format/),
-    );
+    await assert.rejects(loadDataset(fileWith('empty.csv', '')), says(/empty\.csv is empty, but rows were expected/));
+  });
+
+  test('that other signs part is read by the sign of its header', async () => {
+    for (const sign of [';', '\t']) {
+      const text = `prompt${sign}completion\r\n"Yes, it is${sign}"${sign}a, b\r\n`;
+      const { rows } = await loadDataset(fileWith('excel.csv', text));
+      assert.deepEqual(rows, [{ prompt: `Yes, it is${sign}`, completion: 'a, b' }]);
+    }
+    const { rows } = await loadDataset(fileWith('one.csv', 'text\na; b\n'));
+    assert.deepEqual(rows, [{ text: 'a; b' }]);
   });
 });
 
@@ -135,10 +141,10 @@ test('plain text may be in another column', async () => {
   assert.deepEqual(rows, [{ text: 'Once.', extras: { id: 1 } }, { text: 'Upon.' }]);
   await assert.rejects(
     loadDataset(file, { textField: 'body' }),
-    says(/line 1 has the columns "content", "id", which is no known format; expected one of: .*; plain text: "body"\./),
+    says(/line 1 has the columns "content", "text", "id", but no "body" to take texts from; name one of them as textField .*or leave it out\.$/),
   );
   const chat = fileWith('chat.jsonl', '{"messages": [{"role": "user", "content": "Hi"}], "text": "not this"}\n');
-  assert.equal((await loadDataset(chat, { textField: 'content' })).format, 'messages');
+  await assert.rejects(loadDataset(chat, { textField: 'texts' }), says(/but no "texts" to take texts from; the nearest is text\.$/));
 });
 
 test('a folder has splits, and parts of them', async () => {
@@ -164,7 +170,10 @@ test('a folder has splits, and parts of them', async () => {
 
 test('columns of other names are made into rows that are known; of too many some can be chosen', async () => {
   const file = fileWith('math.jsonl', '{"question": "1 + 1?", "answer": "2", "id": 7}\n{"question": "2 + 2?", "answer": "4", "id": 8}\n');
-  await assert.rejects(loadDataset(file), says(/no known format; .*the option map of loadDataset makes such rows/));
+  await assert.rejects(
+    loadDataset(file),
+    says(/no known format; .*textField or dataset_text_field.*the option map of loadDataset makes such rows/),
+  );
   const map = ({ question, answer }: Record<string, unknown>, index: number) => ({ prompt: `${index}: ${question}`, completion: answer });
   const { rows } = await loadDataset(file, { map, split: 'train[1:]' });
   assert.deepEqual(rows, [{ prompt: '0: 2 + 2?', completion: '4' }]);
