@@ -14,6 +14,8 @@ const COMMAND = 'tunebook chat';
 /** Lines that are no messages. */
 const NEW = '/new';
 const EXIT = '/exit';
+const HELP = '/help';
+const COMMANDS = `${NEW} begins anew, ${EXIT} or Ctrl-D ends, Ctrl-C ends an answer, ${HELP} shows this`;
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), chatFlags, COMMAND);
@@ -31,9 +33,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
     maxNewTokens: flags.max_new_tokens,
   });
   const memory = template === 'chat' ? '' : ', so each message stands by itself';
-  output.note(
-    `Messages are written by the template ${template}${memory}. ${NEW} begins anew, ${EXIT} or Ctrl-D ends; Ctrl-C ends an answer.`,
-  );
+  output.note(`Messages are written by the template ${template}${memory}. ${COMMANDS}.`);
   await converse(conversation, output);
   return { json: { template, messages: conversation.messages }, text: '' };
 }
@@ -53,7 +53,9 @@ async function converse(conversation: Conversation, output: Output): Promise<voi
     const message = line.trim();
     if (message === EXIT) break;
     if (message === NEW) conversation.begin();
-    if (message === NEW || message === '') continue;
+    const explained = explain(line);
+    if (explained !== undefined) output.note(explained);
+    if (message === NEW || message === '' || explained !== undefined) continue;
     [answering, stopped] = [true, false];
     try {
       for await (const piece of conversation.answer(message)) {
@@ -68,6 +70,14 @@ async function converse(conversation: Conversation, output: Output): Promise<voi
     answering = false;
   }
   lines.close();
+}
+
+/** What is answered to a line that asks for help, or is a command that there is not. */
+function explain(line: string): string | undefined {
+  const word = line.trimEnd();
+  if (word === HELP) return `${COMMANDS}.`;
+  if (word === NEW || !/^\/[a-z]+$/i.test(word)) return undefined;
+  return `${word} is no command: ${COMMANDS}. A message of this one word begins with a space.`;
 }
 
 /** The lines, each asked for at a terminal, as long as more can come: the end may be typed while an answer is written. */

@@ -33,6 +33,20 @@ test('each line is answered, with what was said before, until there are no more'
   assert.notEqual(alone.messages[1].content, last);
 });
 
+test('help and unknown commands are answered by the program, not the model', async () => {
+  const { code, stdout, stderr } = await tunebook(['chat', '--model', goldenModel, '--max_new_tokens', '2', '--json'], {
+    input: '/help\n/quit\n /quit\n/tmp/file is what?\n',
+  });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /^\/new begins anew, \/exit or Ctrl-D ends, .*shows this\.$/m);
+  assert.match(stderr, /^\/quit is no command: \/new begins anew, .* A message of this one word begins with a space\.$/m);
+  const { messages } = JSON.parse(stdout) as Chat;
+  assert.deepEqual(
+    messages.filter(({ role }) => role === 'user').map(({ content }) => content),
+    ['/quit', '/tmp/file is what?'],
+  );
+});
+
 test('a model without a chat template gets each message by itself, in the Alpaca template', async () => {
   const chat = ['chat', '--model', goldenModel, '--max_new_tokens', '4'];
   const { template, messages } = await tunebookJson<Chat>(chat, { input: 'One.\nTwo.\n' });

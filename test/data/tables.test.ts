@@ -141,7 +141,9 @@ test('plain text may be in another column', async () => {
   assert.deepEqual(rows, [{ text: 'Once.', extras: { id: 1 } }, { text: 'Upon.' }]);
   await assert.rejects(
     loadDataset(file, { textField: 'body' }),
-    says(/line 1 has the columns "content", "text", "id", but no "body" to take texts from; name one of them as textField .*or leave it out\.$/),
+    says(
+      /line 1 has the columns "content", "text", "id", but no "body" to take texts from; name one of them as textField .*or leave it out\.$/,
+    ),
   );
   const chat = fileWith('chat.jsonl', '{"messages": [{"role": "user", "content": "Hi"}], "text": "not this"}\n');
   await assert.rejects(loadDataset(chat, { textField: 'texts' }), says(/but no "texts" to take texts from; the nearest is text\.$/));
