@@ -36,7 +36,7 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const outputDir = config.outputDir as string;
   if (!config.overwriteOutputDir) checkOutputFolder(outputDir);
   const evaluates = config.evalStrategy !== 'no' || config.evalOnStart;
-  if (script.eval_dataset_name !== null && !evaluates) output.note('eval_dataset_name has no effect: eval_strategy is no.');
+  for (const note of unusedEvaluation(script, evaluates)) output.note(note);
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
   const { model_name_or_path, model_revision, eos_token, load_in_4bit: loadIn4bit } = script;
@@ -53,6 +53,18 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   });
   checkSpace(outputDir, bytesOfRun(trainer));
   return { trainer, outputDir };
+}
+
+/** What is given for evaluations that there are not, or that are made on something else. */
+function unusedEvaluation({ eval_dataset_name: evalName, test_split_size: size }: Recipe['script'], evaluates: boolean): string[] {
+  const notes: string[] = [];
+  if (evalName !== null && !evaluates) notes.push('eval_dataset_name has no effect: eval_strategy is no.');
+  if (size !== null && evalName !== null) notes.push('test_split_size has no effect: eval_dataset_name names what to evaluate on.');
+  else if (size !== null && !evaluates)
+    notes.push(
+      `test_split_size ${size} keeps rows from training that nothing evaluates, as eval_strategy is no; set it to steps or epoch, or leave test_split_size out.`,
+    );
+  return notes;
 }
 
 async function saveTrained(trainer: SFTTrainer, outputDir: string): Promise<void> {

@@ -290,6 +290,31 @@ describe('data', () => {
     assert.deepEqual([examplesIn(folder, 'dataset'), examplesIn(folder, 'eval_dataset')], [40, 10]);
   });
 
+  test('that is held out for no evaluation is said', async (t) => {
+    const common = [
+      'sft',
+      '--model',
+      goldenModel,
+      '--data',
+      goldenRows,
+      '--output_dir',
+      'out',
+      '--max_steps',
+      '1',
+      '--save_strategy',
+      'no',
+    ];
+    const { stderr } = await tunebook([...common, '--test_split_size', '0.2'], { cwd: workFolder(t) });
+    assert.match(
+      stderr,
+      /^test_split_size 0\.2 keeps rows from training that nothing evaluates, as eval_strategy is no; .*leave test_split_size out\.$/m,
+    );
+    const { stderr: two } = await tunebook([...common, '--test_split_size', '0.2', '--eval_dataset_name', goldenRows], {
+      cwd: workFolder(t),
+    });
+    assert.match(two, /^eval_dataset_name has no effect.*\ntest_split_size has no effect: eval_dataset_name names/m);
+  });
+
   test('that an evaluation lacks is asked for', async (t) => {
     const recipe = put(
       workFolder(t),
