@@ -33,7 +33,8 @@ export function readRecipe(words: readonly string[]): Recipe {
   for (const [key, value] of Object.entries(short))
     if (value !== null) addOnce(flags, key, value, `--${key} and its short form are both given; keep one.`);
   const placeOf = (key: string): string | undefined => (Object.hasOwn(flags, key) ? undefined : file?.placeOf(key));
-  const { script, rest, notes } = readScriptArguments({ ...file?.settings, ...flags }, placeOf);
+  const { script, rest, notes: ofScript } = readScriptArguments({ ...file?.settings, ...flags }, placeOf);
+  const notes = [...repeatedFlags(given), ...ofScript];
   const config = parseConfig(rest, { otherKeys: scriptKeys, onNote: (line) => notes.push(line), place: placeOf });
   const { model_name_or_path: model, datasets, dataset_name: dataset } = script;
   if (model === null) throw new UserError('tunebook sft needs a model; give --model DIR_OR_ID, or model_name_or_path in the recipe.');
@@ -46,6 +47,13 @@ export function readRecipe(words: readonly string[]): Recipe {
     device: { device: own.device, threads: own.threads },
     notes,
   };
+}
+
+/** Of a repeated flag the last value counts, as with argparse. */
+function repeatedFlags(given: readonly GivenFlag[]): string[] {
+  const last = new Map(given.map(({ name, values }) => [name, values.join(' ')]));
+  const differing = new Set(given.filter(({ name, values }) => values.join(' ') !== last.get(name)).map(({ name }) => name));
+  return [...differing].map((name) => `--${name} is given more than once; the last value, ${last.get(name) || 'true'}, counts.`);
 }
 
 /** Flags as the values of a recipe: a bare one is true, several words are a list. */

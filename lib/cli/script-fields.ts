@@ -3,7 +3,7 @@ import { UserError } from '../errors';
 import { showValue } from '../json';
 import type { LoraConfig } from '../model';
 import { isTrainableTokens, type TrainableTokens } from '../model/token-indices';
-import { choice, either, type Field, type FieldValue, flag, integer, number, optional, text, toTable } from '../train/fields';
+import { choice, type Field, type FieldValue, flag, integer, number, optional, text, toTable } from '../train/fields';
 
 export const scriptFields = {
   model_name_or_path: optional(text('', 'Folder of a checkpoint, or the name of a model on the Hugging Face Hub.')),
@@ -26,14 +26,9 @@ export const scriptFields = {
   lora_alpha: number(32, { above: 0 }, 'What the adapter adds is scaled by lora_alpha / lora_r.'),
   lora_dropout: number(0.05, { min: 0, below: 1 }, "Share of the adapter's inputs that is dropped while training."),
   lora_target_modules: optional(
-    either(
-      text('', "Linear layers that get an adapter, by the ends of their names, or all-linear. Default: PEFT's for the model."),
-      names(),
-    ),
+    modules("Linear layers that get an adapter, by the ends of their names, or all-linear. Default: PEFT's for the model."),
   ),
-  lora_modules_to_save: optional(
-    either(text('', 'Modules that are trained whole and saved with the adapter, by the ends of their names.'), names()),
-  ),
+  lora_modules_to_save: optional(modules('Modules that are trained whole and saved with the adapter, by the ends of their names.')),
   trainable_token_indices: optional(
     tokenIds(
       'Ids of tokens whose rows of the embedding are trained and saved with the adapter, or such ids by module (own key, not in TRL).',
@@ -152,12 +147,17 @@ function tokenIds(help: string): Field<TrainableTokens> {
   return { default: [], help, range: 'a list of ids of tokens, or a table of such lists by the names of modules', parse };
 }
 
-/** A list of names. */
-function names(): Field<string[]> {
-  const isName = (value: unknown): boolean => typeof value === 'string' && value !== '';
-  const parse = (value: unknown) =>
-    Array.isArray(value) && value.length > 0 && value.every(isName) ? { value: value as string[] } : undefined;
-  return { default: [], help: '', range: 'a list of names', parse };
+/** Names of modules: one or a pattern, a list, or names that commas part, which no name and no pattern of names has. */
+function modules(help: string): Field<string | string[]> {
+  const isName = (value: unknown): value is string => typeof value === 'string' && value !== '';
+  const parted = (text: string): string[] => (/^[\w.-]+(\s*,\s*[\w.-]*)+$/.test(text) ? text.split(/[\s,]+/).filter(isName) : [text]);
+  const parse = (value: unknown) => {
+    const given = [value].flat();
+    if (given.length === 0 || !given.every(isName)) return undefined;
+    const names = given.flatMap(parted);
+    return { value: Array.isArray(value) || names.length > 1 ? names : names[0] };
+  };
+  return { default: '', help, range: 'a text, or a list of names', parse };
 }
 
 function isOff(value: unknown): boolean {

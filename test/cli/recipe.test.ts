@@ -53,6 +53,40 @@ test('a setting that is given twice, short and long, is refused', () => {
   );
 });
 
+test('of a flag that is given twice with two values the last counts, which is said', () => {
+  const { config, notes } = readRecipe([
+    '--model',
+    'm',
+    '--data',
+    'd',
+    '--seed',
+    '1',
+    '--seed=1',
+    '--packing',
+    '--max_steps',
+    '5',
+    '--max_steps',
+    '7',
+  ]);
+  assert.equal(config.maxSteps, 7);
+  assert.deepEqual(notes, ['--max_steps is given more than once; the last value, 7, counts.']);
+});
+
+test('modules are named in words, by commas, or as a list; a pattern stays whole', (t) => {
+  const targetsOf = (...words: string[]) =>
+    readRecipe(['--model', 'm', '--data', 'd', '--use_peft', '--lora_target_modules', ...words]).script.lora_target_modules;
+  for (const words of [['q_proj', 'v_proj'], ['q_proj,v_proj'], ['q_proj,', 'v_proj'], ['q_proj, v_proj']])
+    assert.deepEqual(targetsOf(...words), ['q_proj', 'v_proj'], words.join('|'));
+  for (const one of ['all-linear', '.*\\.[0-9]{1,2}\\.q_proj', '(q|v)_proj']) assert.equal(targetsOf(one), one);
+  const recipe = put(
+    workFolder(t),
+    'recipe.yaml',
+    'use_peft: true\nlora_target_modules: [all-linear]\nlora_modules_to_save: norm,lm_head\n',
+  );
+  const { script } = readRecipe(['--config', recipe, '--model', 'm', '--data', 'd']);
+  assert.deepEqual([script.lora_target_modules, script.lora_modules_to_save], [['all-linear'], ['norm', 'lm_head']]);
+});
+
 test('names that every object of JavaScript has are unknown settings like others', (t) => {
   const own = 'model_name_or_path: m\ndataset_name: d\n';
   for (const name of ['__proto__', 'constructor']) {
