@@ -4,11 +4,15 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import * as path from 'node:path';
-import { parseArgs } from 'node:util';
-import { entry, executeNotebook, findJupyter, root, SetupError, say, setUp } from './setup.mjs';
+import { entry, executeNotebook, findJupyter, readWords, root, SetupError, say, setUp } from './setup.mjs';
+
+const HELP = `npm run notebooks [-- NAME ... --output FOLDER --no-setup]
+  Executes all notebooks, or those named, and saves their outputs in place.
+  --output FOLDER  write the executed copies there, and leave the notebooks as they are
+  --no-setup       everything is installed and built already`;
 
 await entry(() => {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = readWords(HELP, {
     options: { output: { type: 'string' }, 'no-setup': { type: 'boolean', default: false } },
     allowPositionals: true,
   });

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 
 export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const windows = process.platform === 'win32';
@@ -38,6 +39,23 @@ export async function entry(main) {
     process.stderr.write(`${error.message}\n`);
     process.exitCode = 1;
   }
+}
+
+/**
+ * The words of the command line: `{ values, positionals }`. With `--help` it shows the help, and the command ends.
+ * @throws SetupError for a flag that is none of the command's
+ */
+export function readWords(help, config = {}) {
+  const options = { ...config.options, help: { type: 'boolean', short: 'h', default: false } };
+  try {
+    const found = parseArgs({ ...config, options });
+    if (!found.values.help) return found;
+  } catch (error) {
+    if (!String(error.code).startsWith('ERR_PARSE_ARGS')) throw error;
+    throw new SetupError(`${error.message.split('. ')[0].replace(/[.]$/, '')}; it is written ${help.split('\n', 1)[0]}.`);
+  }
+  say(help);
+  process.exit(0);
 }
 
 /** Installs, builds and finds Jupyter; returns the Python that has it. */

@@ -2,11 +2,14 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import * as path from 'node:path';
-import { entry, root, SetupError, setUp } from './setup.mjs';
+import { entry, readWords, root, SetupError, setUp } from './setup.mjs';
+
+const HELP = `npm test [-- PART ...]
+  Sets everything up and runs all tests, or those whose path contains one of the parts: npm test -- plots`;
 
 await entry(() => {
+  const { positionals: wanted } = readWords(HELP, { allowPositionals: true });
   setUp();
-  const wanted = process.argv.slice(2);
   const files = readdirSync(path.join(root, 'test'), { recursive: true })
     .map((file) => file.split(path.sep).join('/'))
     .filter((file) => file.endsWith('.test.ts') && (wanted.length === 0 || wanted.some((part) => file.includes(part))))

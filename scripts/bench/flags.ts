@@ -1,9 +1,9 @@
 /** The flags of the bench. */
 import { existsSync, statSync } from 'node:fs';
 import * as path from 'node:path';
-import { parseArgs } from 'node:util';
-import { messageOf, UserError } from '../../lib/errors';
+import { UserError } from '../../lib/errors';
 import { projectRoot } from '../../lib/project';
+import { parseFlags } from '../flags';
 import type { BenchDevice } from './jobs';
 import { isShapeName, type ShapeName, shapeNames } from './shapes';
 
@@ -54,7 +54,7 @@ const FLAGS = {
  * @throws UserError for an unknown flag, a value that is none, or a path that does not exist
  */
 export function readFlags(words: readonly string[]): BenchOptions {
-  const values = parse(words);
+  const values = parseFlags(words, FLAGS);
   const device = choice('device', values.device ?? 'cpu', DEVICES);
   return {
     data: existing('data', values.data ?? path.join(projectRoot, 'data', 'instructions.json')),
@@ -69,15 +69,6 @@ export function readFlags(words: readonly string[]): BenchOptions {
     json: values.json === undefined ? undefined : path.resolve(values.json),
     tfjsLimit: count('tfjs-limit', values['tfjs-limit'] ?? '300'),
   };
-}
-
-function parse(words: readonly string[]) {
-  try {
-    return parseArgs({ args: [...words], options: FLAGS }).values;
-  } catch (error) {
-    const flags = Object.keys(FLAGS).map((name) => `--${name}`);
-    throw new UserError(`${messageOf(error).split('. ')[0].replace(/[.]$/, '')}; the flags are ${flags.join(', ')}.`);
-  }
 }
 
 /** The path, absolute. */

@@ -1,11 +1,14 @@
-/**
- * `npm run conformance [-- --only PATTERN] [--threads N] [--json]`: tfjs-core's own test-suite against the ONNX Runtime
- * backend on CPU. Exit code 1 if a test fails that known-failures.ts does not list.
- */
-import { parseArgs } from 'node:util';
+/** `npm run conformance`: tfjs-core's own test-suite against this backend. */
 import { registerOrtBackend } from '../../lib/engine/ort/register';
+import { parseFlags, runCommand } from '../flags';
 import { knownFailures } from './known-failures';
 import { runSuite, type TestResult } from './suite';
+
+const HELP = `npm run conformance [-- --only PATTERN --threads N --json]
+  tfjs-core's own test-suite against the ONNX Runtime backend on CPU. Exit code 1 if a test fails that known-failures.ts does not list.
+  --only PATTERN  tests whose names match
+  --threads N     threads to compute with; default 1
+  --json          the report as JSON`;
 
 const BACKEND = 'onnxruntime';
 
@@ -20,10 +23,12 @@ interface Report {
   seconds: number;
 }
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
+async function main(words: readonly string[]): Promise<number> {
+  const values = parseFlags(words, {
+    only: { type: 'string' },
     // One thread: the tests' graphs are tiny, and a session with more starts threads of its own.
-    options: { only: { type: 'string' }, threads: { type: 'string', default: '1' }, json: { type: 'boolean', default: false } },
+    threads: { type: 'string', default: '1' },
+    json: { type: 'boolean', default: false },
   });
   // The suite calls thousands of different graphs; that is no news to anybody here.
   process.env.TUNEBOOK_COMPILE_WARNING = '0';
@@ -63,11 +68,5 @@ function describe({ passed, pending, known, unexpected, recovered, seconds }: Re
   return `${lines.join('\n')}\n`;
 }
 
-main().then(
-  // The suite leaves timers and workers behind.
-  (code) => process.exit(code),
-  (error) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+// The suite leaves timers and workers behind.
+void runCommand(HELP, main).then((code) => process.exit(code));

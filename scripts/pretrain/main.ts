@@ -1,20 +1,24 @@
-/**
- * `npm run pretrain`: makes the shipped data from the seed and trains the base model on it.
- * `--data` stops before the training; `--resume` continues an interrupted one; `--to FOLDER` writes somewhere else than data/;
- * `--work FOLDER` keeps the checkpoints somewhere else than build/pretrain; `--steps N` ends after N steps, to try it; `--text` also writes the whole text, one document a line.
- */
+/** `npm run pretrain`: makes the shipped data from the seed and trains the base model on it. */
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { writeFileAtomic } from '../../lib/files';
 import { projectRoot } from '../../lib/project';
+import { parseFlags, runCommand } from '../flags';
 import { pretrainBase } from './base';
 import { writeData } from './data';
 
-async function main(): Promise<void> {
+const HELP = `npm run pretrain [-- --data --resume --text --to FOLDER --work FOLDER --steps N]
+  Makes the shipped data from the seed and trains the base model on it.
+  --data         stop before the training
+  --resume       continue an interrupted training
+  --text         also write the whole text, one document a line
+  --to FOLDER    write somewhere else than data/
+  --work FOLDER  keep the checkpoints somewhere else than build/pretrain
+  --steps N      end after N steps, to try it`;
+
+async function main(words: readonly string[]): Promise<number> {
   const flag = { type: 'boolean', default: false } as const;
-  const { values } = parseArgs({
-    options: { data: flag, resume: flag, text: flag, to: { type: 'string' }, work: { type: 'string' }, steps: { type: 'string' } },
-  });
+  const name = { type: 'string' } as const;
+  const values = parseFlags(words, { data: flag, resume: flag, text: flag, to: name, work: name, steps: name });
   const directory = path.resolve(values.to ?? path.join(projectRoot, 'data'));
   const { documents, bpe, tokens } = writeData(directory);
   console.log(`${documents.length} documents, ${tokens} tokens, a vocabulary of ${bpe.vocabulary.length}`);
@@ -23,7 +27,7 @@ async function main(): Promise<void> {
       path.join(directory, 'world.jsonl'),
       documents.map((text) => `${JSON.stringify({ text })}\n`),
     );
-  if (values.data) return;
+  if (values.data) return 0;
   const { metrics } = await pretrainBase(documents, {
     directory: path.join(directory, 'base'),
     work: path.resolve(values.work ?? path.join(projectRoot, 'build', 'pretrain')),
@@ -31,9 +35,9 @@ async function main(): Promise<void> {
     maxSteps: values.steps === undefined ? undefined : Number(values.steps),
   });
   console.log(metrics);
+  return 0;
 }
 
-main().catch((error: unknown) => {
-  console.error(error);
-  process.exitCode = 1;
+void runCommand(HELP, main).then((code) => {
+  process.exitCode = code;
 });

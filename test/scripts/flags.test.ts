@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { projectRoot } from '../../lib/project';
+
+const scripts = [
+  'scripts/start.mjs',
+  'scripts/test.mjs',
+  'scripts/notebooks.mjs',
+  'build/scripts/conformance/main.js',
+  'build/scripts/pretrain/main.js',
+];
+
+function run(script: string, ...words: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [path.join(projectRoot, script), ...words], { encoding: 'utf8', timeout: 60_000 });
+}
+
+test('commands of the project show their help and do nothing else', () => {
+  for (const script of scripts) {
+    const { status, stdout, stderr } = run(script, '--help');
+    assert.deepEqual([status, stderr], [0, ''], script);
+    assert.match(stdout, /^npm (start|test|run \w+) \[-- .*\]\n {2}[\s\S]+\n$/, script);
+  }
+});
+
+test('commands of the project refuse a flag that is none of theirs, in one sentence and before anything else', () => {
+  for (const script of scripts) {
+    const { status, stdout, stderr } = run(script, '--inplaice');
+    assert.deepEqual([status, stdout], [1, ''], script);
+    assert.match(stderr, /^Unknown option '--inplaice'; (it is written npm |the flags are --).*\.\n$/, script);
+  }
+});
