@@ -1,6 +1,7 @@
 /** From a name to a dataset: a file, a folder with files for each split, or a dataset on the Hugging Face Hub. */
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
+import { checkOptions, type OptionNames } from '../arguments';
 import { UserError } from '../errors';
 import { filesIn, isFolder, readStart, readText, statusOf } from '../files';
 import { isObject } from '../json';
@@ -34,6 +35,18 @@ export interface LoadDatasetOptions extends DatasetOptions {
   map?: (row: Record<string, unknown>, index: number) => unknown;
 }
 
+const OPTIONS: OptionNames<LoadDatasetOptions> = {
+  split: true,
+  config: true,
+  dataFiles: true,
+  dataDir: true,
+  textField: true,
+  columns: true,
+  map: true,
+  revision: true,
+  onProgress: true,
+};
+
 /**
  * Reads a dataset: a file, a folder, or one on the Hugging Face Hub by its id, downloaded into the shared cache. Files are JSON arrays,
  * JSONL, Parquet or CSV. Rows are Alpaca (`instruction`, `input`, `output`), prompt/completion, chat `messages`, ShareGPT
@@ -43,6 +56,7 @@ export interface LoadDatasetOptions extends DatasetOptions {
  *   column), a row of another format (with its number), and for what the Hub refuses
  */
 export async function loadDataset(place: string, options: LoadDatasetOptions = {}): Promise<Dataset> {
+  checkOptions('loadDataset', options, OPTIONS, { name: 'config' });
   const { split: text = 'train', textField } = options;
   const { split, most, bounds } = parseSplit(text);
   // what has no rows at all is an error, also where none are asked for

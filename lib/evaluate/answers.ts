@@ -1,4 +1,6 @@
 /** Comparing an answer with its reference. */
+
+import { checkExamples, checkModel } from '../arguments';
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
 import { atPlace } from '../errors';
@@ -76,6 +78,8 @@ export interface Answer {
 
 /** Lets a model answer every row, in order; greedy unless a temperature is given. */
 export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
+  checkModel('exactMatch', model);
+  checkExamples('exactMatch', 'rows', rows);
   const { template, batchSize = 16, onToken, ...generation } = options;
   checkWholeNumber('batchSize', batchSize);
   await currentDevice();

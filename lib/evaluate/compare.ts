@@ -1,4 +1,5 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
+import { checkExamples, checkModel } from '../arguments';
 import { Dataset, type Example } from '../data';
 import { atPlace, UserError } from '../errors';
 import { checkWritable, writeFileAtomic } from '../files';
@@ -64,6 +65,9 @@ export interface Comparison {
  * @throws UserError when there is no question, one has not the shape of a row, a reference is longer than a model can read, or the file cannot be written
  */
 export async function compareModels({ base, tuned, questions, output, names, ...options }: CompareOptions): Promise<Comparison> {
+  checkModel('compareModels', base);
+  checkModel('compareModels', tuned);
+  checkExamples('compareModels', 'questions', questions);
   if (output !== undefined) checkWritable(output);
   const dataset = asDataset(questions, options.template);
   if (dataset.length === 0) throw new UserError('There is no question to compare the models on; give at least one.');

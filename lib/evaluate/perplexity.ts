@@ -1,4 +1,5 @@
 /** How well a model predicts texts it is shown: loss, perplexity, token accuracy. */
+import { checkExamples, checkModel, checkOptions, type OptionNames, refusePath } from '../arguments';
 import { currentDevice } from '../engine';
 import type { CausalLM } from '../model';
 import { notFinite } from '../model/not-finite';
@@ -12,6 +13,15 @@ export interface PerplexityOptions
   /** Tokens computed at once; bounds memory, changes no result. Default 1280, as in training. */
   tokensPerMicroBatch?: number;
 }
+
+const OPTIONS: OptionNames<PerplexityOptions> = {
+  maxLength: true,
+  completionOnlyLoss: true,
+  assistantOnlyLoss: true,
+  template: true,
+  chatTemplate: true,
+  tokensPerMicroBatch: true,
+};
 
 export interface PerplexityResult {
   /** Mean negative log-likelihood of the target tokens, in nats. */
@@ -39,6 +49,8 @@ export async function perplexity(
   data: Examples | readonly string[] | string,
   options: PerplexityOptions = {},
 ): Promise<PerplexityResult> {
+  checkModel('perplexity', model);
+  checkOptions('perplexity', options, OPTIONS);
   const { tokensPerMicroBatch, maxLength = null, ...rest } = options;
   checkWholeNumber('tokensPerMicroBatch', tokensPerMicroBatch);
   checkWholeNumber('maxLength', maxLength);
@@ -68,7 +80,11 @@ export async function perplexity(
 }
 
 function asExamples(data: Examples | readonly string[] | string): Examples {
-  if (typeof data === 'string') return [{ text: data }];
+  if (typeof data === 'string') {
+    refusePath('perplexity', data);
+    return [{ text: data }];
+  }
+  checkExamples('perplexity', 'data', data);
   const [first] = data;
   return typeof first === 'string' ? (data as readonly string[]).map((text) => ({ text })) : (data as Examples);
 }

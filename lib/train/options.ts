@@ -1,8 +1,9 @@
 /** What a trainer and a run are told. */
+import { checkExamples, checkModel, checkOptions, type OptionNames } from '../arguments';
 import type { CausalLM, LoraConfig } from '../model';
 import type { PromptTemplate } from '../text';
 import type { TrainerCallback } from './callbacks';
-import type { SFTConfig } from './config';
+import { fieldList, type SFTConfig } from './config';
 import type { Examples } from './examples';
 
 /** What a trainer is made of. */
@@ -30,4 +31,35 @@ export interface SFTTrainerOptions {
 export interface TrainOptions {
   /** True: continue from the newest checkpoint of `outputDir` (from the start where there is none yet); or a checkpoint's path. */
   resumeFromCheckpoint?: boolean | string | null;
+}
+
+const TRAINER_OPTIONS: OptionNames<SFTTrainerOptions> = {
+  model: true,
+  trainDataset: true,
+  evalDataset: true,
+  config: true,
+  peftConfig: true,
+  callbacks: true,
+  template: true,
+};
+
+/** TRL's names for the same, and settings that stand beside the configuration instead of in it. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  ...{ args: 'config', formatting_func: 'template', formattingFunc: 'template' },
+  ...Object.fromEntries(fieldList.flatMap(({ key, name }) => [key, name].map((word) => [word, `config: { ${name}: ... }`]))),
+};
+
+/** @throws UserError when an option is none of a trainer's, or model or data are missing or something else */
+export function checkedOptions(options: SFTTrainerOptions): SFTTrainerOptions {
+  checkOptions('SFTTrainer', options, TRAINER_OPTIONS, ELSEWHERE);
+  checkModel('SFTTrainer', options.model);
+  checkExamples('SFTTrainer', 'trainDataset', options.trainDataset);
+  if (options.evalDataset !== undefined) checkExamples('SFTTrainer', 'evalDataset', options.evalDataset);
+  return options;
+}
+
+/** What a run continues from. @throws UserError when an option is none of `train` */
+export function resumesFrom(options: TrainOptions, config: SFTConfig): boolean | string | null {
+  checkOptions('train', options, { resumeFromCheckpoint: true });
+  return options.resumeFromCheckpoint === undefined ? config.resumeFromCheckpoint : options.resumeFromCheckpoint;
 }

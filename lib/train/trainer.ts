@@ -38,7 +38,7 @@ import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
 import { dropoutNotes, targetNotes } from './notes';
 import { AdamW, clipFactor, shapesOfState } from './optimizer';
-import type { SFTTrainerOptions, TrainOptions } from './options';
+import { checkedOptions, resumesFrom, type SFTTrainerOptions, type TrainOptions } from './options';
 import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
@@ -84,7 +84,7 @@ export class SFTTrainer {
 
   /** @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn */
   constructor(options: SFTTrainerOptions) {
-    this.options = options;
+    this.options = checkedOptions(options);
     this.model = options.model;
     const notes: string[] = [...options.model.tokenizer.notes];
     this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
@@ -140,14 +140,14 @@ export class SFTTrainer {
    *   the model then has the weights of the last complete step
    * @throws Interrupted at the end of a run that a notebook's stop button has ended
    */
-  async train({ resumeFromCheckpoint = this.config.resumeFromCheckpoint }: TrainOptions = {}): Promise<TrainOutput> {
+  async train(options: TrainOptions = {}): Promise<TrainOutput> {
     if (this.training) throw new UserError('This trainer is already training; wait for it, or call stop().');
     this.training = true;
     this.interruption = new Interruption();
     this.finishing = false;
     this.callbacks = this.makeCallbacks();
     try {
-      const output = await this.run(resumeFromCheckpoint);
+      const output = await this.run(resumesFrom(options, this.config));
       if (this.interruption.wasPressed) throw new Interrupted();
       return output;
     } finally {

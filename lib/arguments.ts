@@ -1,0 +1,58 @@
+/** What functions of the library are given, looked at for those who write JavaScript, whom no types hold. */
+import { statSync } from 'node:fs';
+import { describe } from './data/describe';
+import { UserError } from './errors';
+import { isObject } from './json';
+import { nearest } from './nearest';
+
+/** The options of a function, in a table so that none can be forgotten. */
+export type OptionNames<T> = Readonly<Record<keyof T, true>>;
+
+/**
+ * Makes sure that a function has the options that it is given; one that is undefined is not given.
+ * @param elsewhere what to write for names that are known from elsewhere
+ * @throws UserError for an option that it does not have, naming the nearest
+ */
+export function checkOptions<T extends object>(
+  of: string,
+  given: T,
+  names: OptionNames<T>,
+  elsewhere: Readonly<Record<string, string>> = {},
+): void {
+  if (!isObject(given))
+    throw new UserError(`The options of ${of} are ${describe(given)}, but a table such as { name: value } was expected.`);
+  const known = Object.keys(names);
+  const other = Object.keys(given).find((name) => !known.includes(name) && given[name] !== undefined);
+  if (other === undefined) return;
+  const meant = Object.hasOwn(elsewhere, other) ? elsewhere[other] : nearest(other, known);
+  throw new UserError(`${other} is no option of ${of}; ${meant === undefined ? `there are ${known.join(', ')}` : `write ${meant}`}.`);
+}
+
+/** @throws UserError for what is no model, such as its name, or a promise that nobody waited for */
+export function checkModel(of: string, model: unknown): void {
+  if (isObject(model) && 'tokenizer' in model && 'parameters' in model) return;
+  throw new UserError(`The model of ${of} is ${shown(model)}; give what await loadModel(${named(model)}) returns.`);
+}
+
+/** @throws UserError for what is no dataset and no list of rows, such as a file's name, or a promise that nobody waited for */
+export function checkExamples(of: string, name: string, examples: unknown): void {
+  if (typeof examples === 'object' && examples !== null && Symbol.iterator in examples) return;
+  throw new UserError(`The ${name} of ${of} is ${shown(examples)}; give rows, or what await loadDataset(${named(examples)}) returns.`);
+}
+
+/** @throws UserError for a text that is the path of a file, whose rows were more likely meant */
+export function refusePath(of: string, text: string): void {
+  if (text.includes('\0') || !statSync(text, { throwIfNoEntry: false })?.isFile()) return;
+  throw new UserError(
+    `${of} takes ${JSON.stringify(text)}, which is the path of a file, as a text; give await loadDataset(${JSON.stringify(text)}), or a list with the text if it is meant itself.`,
+  );
+}
+
+function shown(value: unknown): string {
+  const isPromise = isObject(value) && typeof value.then === 'function';
+  return isPromise ? 'a promise, which await was left out for' : describe(value);
+}
+
+function named(value: unknown): string {
+  return typeof value === 'string' ? JSON.stringify(value) : '...';
+}
