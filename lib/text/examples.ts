@@ -59,7 +59,7 @@ export function tokenizeExample(example: Example, tokenizer: Tokenizer, options:
 export function explainNoTarget(tokenized: TokenizedExample, place: string, positionLimit = Number.POSITIVE_INFINITY): string {
   const { length } = tokenized.inputIds;
   const most = Number.isFinite(positionLimit) ? ` (the model reads up to ${positionLimit})` : '';
-  const remedy = length < positionLimit ? `raise max_length${most}, or ` : 'the model reads no more, so ';
+  const remedy = length < positionLimit ? `raise max_length${most}, or ` : `the model reads at most ${positionLimit}, so `;
   return tokenized.truncated
     ? `${place}: the prompt alone fills max_length ${length} (the example has ${tokenized.fullLength} tokens), so its completion is cut away entirely and nothing is left to learn; ${remedy}shorten or remove the row.`
     : `${place}: no token of this example carries loss, so there is nothing to learn; remove the row or give it a completion.`;

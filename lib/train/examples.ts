@@ -150,7 +150,7 @@ function checkLengths(
   const long = [...lengths.keys()].filter((index) => lengths[index] > limit);
   if (long.length === 0) return;
   throw new UserError(
-    `${placesIn(long, placeOf)} has ${lengths[long[0]]} tokens, but the model reads at most ${limit}; set max_length: ${limit}, which cuts off the end, or shorten or remove the row.`,
+    `${placesIn(long, placeOf)} has ${Math.min(tokenized[long[0]].fullLength, pieceLength)} tokens, but the model reads at most ${limit}; set max_length: ${limit}, which cuts off the end, or shorten or remove the row.`,
   );
 }
 

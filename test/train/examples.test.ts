@@ -84,7 +84,7 @@ test('rows that are longer than the model reads are counted, with the number to 
   const long = { prompt: 'What is it?', completion: 'Tea. '.repeat(40) };
   const rows = Dataset.fromRows([{ prompt: 'What is it?', completion: 'Tea.' }, long, long], 'data.jsonl');
   const message =
-    /^data\.jsonl row 2 \(and 1 more like it\) has \d+ tokens, but the model reads at most 32; set max_length: 32, which cuts off the end, or/;
+    /^data\.jsonl row 2 \(and 1 more like it\) has 167 tokens, but the model reads at most 32; set max_length: 32, which cuts off the end, or/;
   for (const maxLength of [null, 64]) assert.throws(() => prepareExamples(rows, tokenizer, { maxLength, positionLimit: 32 }), { message });
   assert.match(prepareExamples(rows, tokenizer, { maxLength: 32, positionLimit: 32 }).notes.join(), /^2 of 3 examples were longer/);
 });
@@ -96,7 +96,7 @@ test('who has no room for a completion is told no length that the model does not
     assert.throws(() => prepareExamples([long, long, { text: 'Tea.' }], tokenizer, { maxLength, positionLimit: 32 }), { message });
   refuses(
     32,
-    /^row 1 \(and 1 more like it\): the prompt alone fills max_length 32 .*; the model reads no more, so shorten or remove the row\.$/,
+    /^row 1 \(and 1 more like it\): the prompt alone fills max_length 32 .*; the model reads at most 32, so shorten or remove the row\.$/,
   );
   refuses(16, /; raise max_length \(the model reads up to 32\), or shorten or remove the row\.$/);
 });
