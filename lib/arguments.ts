@@ -1,8 +1,7 @@
 /** What functions of the library are given, looked at for those who write JavaScript, whom no types hold. */
 import { statSync } from 'node:fs';
-import { describe } from './data/describe';
 import { UserError } from './errors';
-import { isObject } from './json';
+import { describe, isObject } from './json';
 import { nearest } from './nearest';
 
 /** The options of a function, in a table so that none can be forgotten. */

@@ -119,3 +119,13 @@ export function isDeeperThan(depth: number, value: unknown): boolean {
   for (let at = 0; at < depth && level.length > 0; at++) level = level.flatMap((nest) => Object.values(nest).filter(isNest));
   return level.length > 0;
 }
+
+/** A value in a message: what it is, and itself where it is short. */
+export function describe(value: unknown): string {
+  if (value === undefined) return 'missing';
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list';
+  if (typeof value === 'object') return 'an object';
+  const shown = JSON.stringify(value);
+  return `${typeof value === 'string' ? 'the text' : `the ${typeof value}`} ${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}`;
+}

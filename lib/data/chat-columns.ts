@@ -1,7 +1,7 @@
 /** The columns that a conversation's chat template reads beside the messages, under TRL's names and those of rows that were read before. */
 import { messageOf, UserError } from '../errors';
-import { isObject } from '../json';
-import { describe, type RawRow } from './describe';
+import { describe, isObject } from '../json';
+import type { RawRow } from './raw-row';
 import type { ChatTemplateInputs } from './types';
 
 export const CHAT_COLUMNS: readonly string[] = ['tools', 'chat_template_kwargs', 'chatTemplateKwargs'];

@@ -1,7 +1,7 @@
 /** Parses the messages of a conversation: whatever a file calls the speakers, and with all fields that a chat template may read. */
 import { UserError } from '../errors';
-import { isDeeperThan, isObject } from '../json';
-import { DEEPEST, describe } from './describe';
+import { describe, isDeeperThan, isObject } from '../json';
+import { DEEPEST } from './raw-row';
 import type { ChatMessage } from './types';
 
 const ROLES: Readonly<Record<string, string>> = {

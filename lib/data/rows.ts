@@ -1,10 +1,10 @@
 /** Parses the rows of a dataset: recognizes their format by the first one and holds all others to it, with errors that name the row. */
 import { UserError } from '../errors';
-import { isDeeperThan, isObject } from '../json';
+import { describe, isDeeperThan, isObject } from '../json';
 import { orNearest } from '../nearest';
 import { CHAT_COLUMNS, chatTemplateInputs } from './chat-columns';
-import { DEEPEST, describe, type RawRow } from './describe';
 import { messageList, saysNothing } from './messages';
+import { DEEPEST, type RawRow } from './raw-row';
 import type { Example, ExampleOf, FileFormat } from './types';
 import { checkWellFormed } from './well-formed';
 

@@ -1,6 +1,6 @@
 /** Texts that UTF-8 can write. JSON's escapes can also name half of a character, for which a tokenizer would put U+FFFD. */
 import { UserError } from '../errors';
-import type { RawRow } from './describe';
+import type { RawRow } from './raw-row';
 
 /** Half of a surrogate pair without the other. */
 const HALF = /\p{Surrogate}/u;

@@ -1,4 +1,5 @@
 /** The examples of a run, made ready as its settings say, at the time at which it began: chat templates may write the date. */
+import { checkExamples } from '../arguments';
 import type { CausalLM } from '../model';
 import { type PromptTemplate, tokenizerAt } from '../text';
 import { planRun, type RunPlan } from './batches';
@@ -47,6 +48,7 @@ export class PreparedRun {
   /** A dataset to evaluate on, made ready as the run's own is. @throws UserError as prepareExamples does */
   prepareEvaluation(examples: Examples): PreparedDataset {
     const { config } = this.data;
+    checkExamples('evaluate', 'dataset', examples);
     const { items, notes } = this.prepare(examples, config.evalPacking ?? config.packing);
     return { items: evaluatedItems(items, config), notes };
   }

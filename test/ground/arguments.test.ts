@@ -67,6 +67,8 @@ test('what is no model and no data is refused, with how to load it', async () =>
     () => untyped.trainer({ model, trainDataset: file }),
     says(/^The trainDataset of SFTTrainer is the text ".*rows\.json"; give rows, or/),
   );
+  const trainer = untyped.trainer({ model, trainDataset: (await unwaited).take(2), config: { maxSteps: 1 } });
+  await assert.rejects(trainer.evaluate(unwaited as unknown as []), says(isAwaited));
   for (const measure of [untyped.perplexity, untyped.exactMatch]) {
     await assert.rejects(measure(model, unwaited), says(isAwaited));
     await assert.rejects(measure(Promise.resolve(model), []), says(isAwaited));
