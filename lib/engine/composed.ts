@@ -1,6 +1,7 @@
 /** The fused operations of ops.ts, composed of plain tfjs operations: for backends without our kernels, and as the reference in tests. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { AdamWSettings } from './adamw';
+import { factorsOf, type KeptWeights } from './dropout';
 import { NF4, NF4_BLOCK, NF4_PLACES } from './nf4';
 import type { Activation, AttentionOptions, LayerCache, TokenLoss } from './ops';
 import type { Segments } from './segments';
@@ -61,29 +62,49 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
   return tf.tidy(() => tf.mul(activation('silu', gate), up));
 }
 
-export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
+export function attention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  segments: Segments,
+  options: AttentionOptions,
+  weights?: KeptWeights,
+): tf.Tensor2D {
   return tf.tidy(() => {
+    const factors: tf.Tensor3D | undefined =
+      weights && tf.reshape(factorsOf(weights.kept, weights.factor), [q.shape[0], options.heads, -1]);
     const outputs = segments.list.map(({ start, length, prefix }) => {
       const rows = (x: tf.Tensor2D, from: number, count: number) => tf.slice(x, [from, 0], [count, x.shape[1]]) as tf.Tensor2D;
       const seen = (x: tf.Tensor2D): tf.Tensor2D => {
         const own = rows(x, start, length);
         return prefix.tokens === 0 ? own : (tf.concat([rows(x, prefix.start, prefix.tokens), own], 0) as tf.Tensor2D);
       };
-      return segmentAttention(rows(q, start, length), seen(k), seen(v), options);
+      const left = factors && tf.transpose(tf.slice(factors, [start, 0, 0], [length, options.heads, length]), [1, 0, 2]);
+      return segmentAttention(rows(q, start, length), seen(k), seen(v), options, left);
     });
     return outputs.length === 1 ? outputs[0] : (tf.concat(outputs, 0) as tf.Tensor2D);
   });
 }
 
-/** Attention of the last tokens of a segment, as many as there are queries, to all of its tokens up to themselves. */
-function segmentAttention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttentionOptions): tf.Tensor2D {
+/**
+ * Attention of the last tokens of a segment, as many as there are queries, to all of its tokens up to themselves.
+ * @param factors of the weights, [heads, queries, tokens]
+ */
+function segmentAttention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  options: AttentionOptions,
+  factors: tf.Tensor3D | undefined,
+): tf.Tensor2D {
   const [length, tokens] = [q.shape[0], k.shape[0]];
   const queries = splitHeads(q, options.heads);
   const keys = repeatHeads(splitHeads(k, options.kvHeads), options);
   const values = repeatHeads(splitHeads(v, options.kvHeads), options);
   const mask = tf.slice(causalMask(tokens, options.window), [tokens - length, 0], [length, tokens]);
   const scores = tf.add(tf.mul(tf.matMul(queries, keys, false, true), options.scale), mask);
-  const mixed = tf.matMul(tf.softmax(scores), values) as tf.Tensor3D;
+  const weights: tf.Tensor = tf.softmax(scores);
+  const mixed = tf.matMul(factors ? tf.mul(weights, factors) : weights, values) as tf.Tensor3D;
   return tf.reshape(tf.transpose(mixed, [1, 0, 2]), [length, q.shape[1]]) as tf.Tensor2D;
 }
 

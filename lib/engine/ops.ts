@@ -8,6 +8,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import * as composed from './composed';
 import { ortBackend } from './device';
+import type { KeptWeights } from './dropout';
 import { SCALE_BLOCK } from './ort/quantized-products';
 import type { Segments } from './segments';
 
@@ -150,11 +151,22 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
  * @param q [tokens, heads·headDim]
  * @param k [tokens, kvHeads·headDim]
  * @param v [tokens, kvHeads·headDim]
+ * @param weights what is left of the weights in training, of segments that share nothing; default: all of them
  * @returns [tokens, heads·headDim]
  */
-export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, segments: Segments, options: AttentionOptions): tf.Tensor2D {
-  if (!ortBackend()) return composed.attention(q, k, v, segments, options);
-  return fused('SegmentAttention', { q, k, v, ...segments.tables }, attributesOf(options));
+export function attention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  segments: Segments,
+  options: AttentionOptions,
+  weights?: KeptWeights,
+): tf.Tensor2D {
+  if (!ortBackend()) return composed.attention(q, k, v, segments, options, weights);
+  const inputs = { q, k, v, ...segments.tables };
+  if (!weights) return fused('SegmentAttention', inputs, attributesOf(options));
+  const { kept, factor } = weights;
+  return fused('SegmentAttentionDropout', { ...inputs, kept }, { ...attributesOf(options), factor });
 }
 
 /**

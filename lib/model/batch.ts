@@ -59,14 +59,15 @@ export function carryOnly(places: tf.Tensor1D, { numHiddenLayers }: ModelConfig)
 export const dropNothing: Drop = (x) => x;
 
 /** A pass in which each token of a packed row sees those before it in its own segment. */
-export function packedPass({ ids, positions, segments, length, dropout }: TokenBatch, carry = carryAll): ForwardPass {
+export function packedPass({ ids, positions, segments, length, dropout, attentionDropout }: TokenBatch, carry = carryAll): ForwardPass {
   return {
     ids,
     positions,
     length,
-    attend: (layer, q, k, v, options) => carry(layer, attention(q, k, v, segments, options)),
+    attend: (layer, q, k, v, { dropout: share, ...options }) =>
+      carry(layer, attention(q, k, v, segments, options, attentionDropout?.weightsAt(layer, share))),
     carry,
-    drop: dropout ? (x, place) => dropout.apply(x, place) : dropNothing,
+    drop: dropout ? (x, place, share) => dropout.apply(x, place, share) : dropNothing,
   };
 }
 

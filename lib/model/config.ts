@@ -103,6 +103,13 @@ type RenamedKey =
   | 'intermediate_size'
   | 'initializer_range';
 
+/** The key of a share in a configuration. */
+interface DropoutKey {
+  key: string;
+  /** What it is where the configuration does not say. */
+  missing: number;
+}
+
 /** What all families share; the family's own file adds the rest. `defaults` are those of its class in transformers. */
 export function readModelConfig(
   reader: ConfigReader,
@@ -110,10 +117,8 @@ export function readModelConfig(
   defaults: {
     tieWordEmbeddings: boolean;
     maxPositionEmbeddings: number;
-    /** The key of the share that is dropped of hidden states, where the family does that. */
-    hiddenDropoutKey?: string;
-    /** All shares that are dropped, by their keys. */
-    dropout: Readonly<Record<string, number>>;
+    /** The shares that are dropped while training, where the family does that. */
+    dropout: { hidden?: DropoutKey; embeddings?: DropoutKey; attention: DropoutKey };
     /** The family's own names of keys. */
     keys?: Readonly<Partial<Record<RenamedKey, string>>>;
     /** Where the configuration does not say. */
@@ -121,6 +126,8 @@ export function readModelConfig(
   },
 ): ModelConfig {
   const key = (name: RenamedKey): string => defaults.keys?.[name] ?? name;
+  const { dropout } = defaults;
+  const share = (of?: DropoutKey): number => (of ? reader.share(of.key, of.missing) : 0);
   const hiddenSize = reader.count(key('hidden_size'));
   const numAttentionHeads = reader.count(key('num_attention_heads'));
   const numKeyValueHeads = reader.count('num_key_value_heads', numAttentionHeads);
@@ -145,32 +152,14 @@ export function readModelConfig(
     positionLimit: maxPositionEmbeddings,
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
     initializerRange: reader.notNegative(key('initializer_range'), 0.02),
-    ...readDropout(reader, defaults),
+    hiddenDropout: share(dropout.hidden),
+    embeddingDropout: share(dropout.embeddings),
+    attentionDropout: share(dropout.attention),
+    layerdrop: 0,
     wordsPerLayer: 0,
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
   };
-}
-
-function readDropout(
-  reader: ConfigReader,
-  { dropout, hiddenDropoutKey }: { dropout: Readonly<Record<string, number>>; hiddenDropoutKey?: string },
-): Pick<ModelConfig, 'hiddenDropout' | 'otherDropout'> {
-  const shares = Object.entries(dropout).map(([key, fallback]) => [key, reader.share(key, fallback)] as const);
-  return {
-    hiddenDropout: shares.find(([key]) => key === hiddenDropoutKey)?.[1] ?? 0,
-    otherDropout: Object.fromEntries(shares.filter(([key, share]) => key !== hiddenDropoutKey && share > 0)),
-  };
-}
-
-/**
- * Of a family that has a share of its own for the embeddings: whether they are dropped as other hidden states are. One share serves all; another
- * one of the embeddings is no part of it, and stays among those that are not dropped.
- */
-export function readEmbeddingDropout({ hiddenDropout, otherDropout }: ModelConfig, key: string) {
-  const { [key]: share = 0, ...others } = otherDropout;
-  const dropsEmbeddings = share === hiddenDropout;
-  return { dropsEmbeddings, otherDropout: dropsEmbeddings ? others : otherDropout };
 }
 
 /** @throws UserError when the heads are not equally wide */

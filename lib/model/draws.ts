@@ -1,6 +1,6 @@
 /** What transformers and PEFT draw while a model computes in training, in the order in which they draw it. */
 import * as tf from '@tensorflow/tfjs-core';
-import { type Dropping, linear } from '../engine';
+import { type Dropping, type DroppingWeights, linear } from '../engine';
 import { carryOnly, disposeBatch, makeBatch, packedPass } from './batch';
 import type { CausalLM } from './types';
 
@@ -17,12 +17,21 @@ export interface DropDraw {
   onlyRead: boolean;
 }
 
+/** Some of the weights of a layer's attention is dropped. */
+export interface WeightDraw {
+  of: 'attention';
+  /** The layer. */
+  place: number;
+  heads: number;
+  share: number;
+}
+
 /** Words of the stream that change nothing here. */
 export interface UnusedDraw {
   words: number;
 }
 
-export type Draw = DropDraw | UnusedDraw;
+export type Draw = DropDraw | WeightDraw | UnusedDraw;
 
 /** The draws of one pass, which are those of every pass: they are found by following one. */
 export function drawsOf(model: CausalLM): Draw[] {
@@ -32,13 +41,14 @@ export function drawsOf(model: CausalLM): Draw[] {
   // three tokens, of which the last layer carries on two: by their number one sees which a place has
   const read = tf.tensor1d([0, 1], 'int32');
   const batch = makeBatch([[0, 0, 0]]);
-  const listenTo = (of: DropDraw['of'], share: number) =>
-    share > 0
-      ? listener((place, { shape: [tokens, features] }) => draws.push({ of, place, features, share, onlyRead: tokens === read.size }))
-      : undefined;
+  const listenTo = (of: DropDraw['of']) =>
+    listener((place, share, { shape: [tokens, features] }) => draws.push({ of, place, features, share, onlyRead: tokens === read.size }));
   try {
-    batch.dropout = listenTo('hidden', config.hiddenDropout);
-    if (adapter) adapter.dropout = listenTo('adapter', adapter.settings.loraDropout);
+    batch.dropout = listenTo('hidden');
+    batch.attentionDropout = weightListener((place, share) =>
+      draws.push({ of: 'attention', place, heads: config.numAttentionHeads, share }),
+    );
+    if (adapter) adapter.dropout = listenTo('adapter');
     tf.tidy(() => {
       const { embed, layers, finish } = model.stages(packedPass(batch, carryOnly(read, config)));
       let x = embed();
@@ -56,13 +66,22 @@ export function drawsOf(model: CausalLM): Draw[] {
   return draws;
 }
 
-/** Drops nothing, and tells of each place what it is to drop of, once. */
-function listener(tell: (place: number, x: tf.Tensor2D) => void): Dropping {
+/** Drops nothing, and tells of each place where some is to be dropped how much of what, once. */
+function listener(tell: (place: number, share: number, x: tf.Tensor2D) => void): Dropping {
   const told = new Set<number>();
-  const apply = (x: tf.Tensor2D, place: number): tf.Tensor2D => {
-    if (!told.has(place)) tell(place, x);
+  const apply = (x: tf.Tensor2D, place: number, share: number): tf.Tensor2D => {
+    if (share > 0 && !told.has(place)) tell(place, share, x);
     told.add(place);
     return x;
   };
-  return { apply, linear: (x, weight, place) => linear(apply(x, place), weight) };
+  return { apply, linear: (x, weight, place, share) => linear(apply(x, place, share), weight) };
+}
+
+function weightListener(tell: (place: number, share: number) => void): DroppingWeights {
+  return {
+    weightsAt: (place, share) => {
+      if (share > 0) tell(place, share);
+      return undefined;
+    },
+  };
 }

@@ -32,7 +32,7 @@ export function readGemma3Config(reader: ConfigReader): Gemma3Config {
   const common = readModelConfig(new ConfigReader(raw, reader.place), 'gemma3', {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 131072,
-    dropout: { attention_dropout: 0 },
+    dropout: { attention: { key: 'attention_dropout', missing: 0 } },
   });
   for (const key of ['final_logit_softcapping', 'attn_logit_softcapping', 'use_bidirectional_attention']) {
     const value = reader.get(key) ?? false;
@@ -99,11 +99,11 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows } = this.config;
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
     const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
     const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
     const v = this.vProj.apply(x);
-    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer] }));
+    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], dropout }));
   }
 }
 

@@ -3,7 +3,7 @@
  * that are not scaled, and a sliding window in every other layer.
  */
 import type * as tf from '@tensorflow/tfjs-core';
-import { type ConfigReader, readEmbeddingDropout, readModelConfig } from './config';
+import { type ConfigReader, readModelConfig } from './config';
 import type { Origin } from './decoder';
 import { Gpt, type GptConfig } from './gpt';
 import type { Linear, ParameterList } from './layers';
@@ -18,14 +18,16 @@ export function readGptNeoConfig(reader: ConfigReader): GptNeoConfig {
   const common = readModelConfig(reader, 'gpt_neo', {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 2048,
-    dropout: { resid_dropout: 0, embed_dropout: 0, attention_dropout: 0 },
-    hiddenDropoutKey: 'resid_dropout',
+    dropout: {
+      hidden: { key: 'resid_dropout', missing: 0 },
+      embeddings: { key: 'embed_dropout', missing: 0 },
+      attention: { key: 'attention_dropout', missing: 0 },
+    },
     keys: { num_attention_heads: 'num_heads', num_hidden_layers: 'num_layers' },
     intermediateSize: (hiddenSize) => 4 * hiddenSize,
   });
   return {
     ...common,
-    ...readEmbeddingDropout(common, 'embed_dropout'),
     activationFunction: reader.activation('activation_function', 'gelu_new'),
     layerNormEps: reader.notNegative('layer_norm_epsilon', 1e-5),
     windows: readWindows(reader, common.numHiddenLayers),
@@ -66,8 +68,8 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, windows } = this.config;
-    const options = { heads, kvHeads: heads, scale: 1, window: windows[this.layer] };
+    const { numAttentionHeads: heads, windows, attentionDropout: dropout } = this.config;
+    const options = { heads, kvHeads: heads, scale: 1, window: windows[this.layer], dropout };
     return this.outProj.apply(attend(this.layer, this.qProj.apply(x), this.kProj.apply(x), this.vProj.apply(x), options));
   }
 }

@@ -23,8 +23,11 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
   const common = readModelConfig(reader, 'gpt_neox', {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: 2048,
-    dropout: { attention_dropout: 0, hidden_dropout: 0 },
-    hiddenDropoutKey: 'hidden_dropout',
+    dropout: {
+      hidden: { key: 'hidden_dropout', missing: 0 },
+      embeddings: { key: 'hidden_dropout', missing: 0 },
+      attention: { key: 'attention_dropout', missing: 0 },
+    },
   });
   const headDim = common.hiddenSize / common.numAttentionHeads;
   if (common.headDim !== headDim) throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
@@ -56,9 +59,9 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, headDim } = this.config;
+    const { numAttentionHeads: heads, headDim, attentionDropout: dropout } = this.config;
     const [q, k, v] = this.splitHeads(this.queryKeyValue.apply(x));
-    const options = { heads, kvHeads: heads, scale: headDim ** -0.5 };
+    const options = { heads, kvHeads: heads, scale: headDim ** -0.5, dropout };
     return this.dense.apply(attend(this.layer, rotary(q, cos, sin, heads), rotary(k, cos, sin, heads), v, options));
   }
 
@@ -108,11 +111,12 @@ class Block {
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
+    const { hiddenDropout, useParallelResidual } = this.config;
     const carried = carry(this.layer, x);
-    const mixed = drop(this.attention.apply(this.inputNorm.apply(x), angles, attend), 2 * this.layer + 1);
+    const mixed = drop(this.attention.apply(this.inputNorm.apply(x), angles, attend), 2 * this.layer + 1, hiddenDropout);
     const attended: tf.Tensor2D = tf.add(carried, mixed);
-    const mlpInput = this.config.useParallelResidual ? carried : attended;
-    return tf.add(attended, drop(this.mlp.apply(this.postAttentionNorm.apply(mlpInput)), 2 * this.layer + 2));
+    const mlpInput = useParallelResidual ? carried : attended;
+    return tf.add(attended, drop(this.mlp.apply(this.postAttentionNorm.apply(mlpInput)), 2 * this.layer + 2, hiddenDropout));
   }
 }
 
@@ -136,7 +140,7 @@ export class GptNeoX extends Decoder {
   stages(pass: ForwardPass): Stages {
     const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
     return {
-      embed: () => pass.drop(this.embedIn.apply(pass.ids), 0),
+      embed: () => pass.drop(this.embedIn.apply(pass.ids), 0, this.config.embeddingDropout),
       layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
       finish: (x) => this.finalNorm.apply(x),
     };

@@ -8,8 +8,6 @@ import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 export interface GptConfig extends ModelConfig {
   readonly activationFunction: Activation;
   readonly layerNormEps: number;
-  /** Whether as much is dropped of the embeddings as of other hidden states; else nothing is. */
-  readonly dropsEmbeddings: boolean;
 }
 
 /** Lets the tokens of a layer look at each other. */
@@ -52,7 +50,7 @@ class Block {
   private readonly mlp: Mlp;
 
   constructor(
-    config: GptConfig,
+    private readonly config: GptConfig,
     private readonly layer: number,
     parameters: ParameterList,
     parts: GptParts,
@@ -65,9 +63,10 @@ class Block {
   }
 
   apply(x: tf.Tensor2D, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
-    const mixed = drop(this.attention.apply(this.attentionNorm.apply(x), attend), 2 * this.layer + 1);
+    const { hiddenDropout } = this.config;
+    const mixed = drop(this.attention.apply(this.attentionNorm.apply(x), attend), 2 * this.layer + 1, hiddenDropout);
     const attended: tf.Tensor2D = tf.add(carry(this.layer, x), mixed);
-    return tf.add(attended, drop(this.mlp.apply(this.mlpNorm.apply(attended)), 2 * this.layer + 2));
+    return tf.add(attended, drop(this.mlp.apply(this.mlpNorm.apply(attended)), 2 * this.layer + 2, hiddenDropout));
   }
 }
 
@@ -77,7 +76,6 @@ export abstract class Gpt extends Decoder {
   private readonly layers: readonly Block[];
   private readonly finalNorm: LayerNorm;
   protected readonly head: OutputHead;
-  private readonly dropsEmbeddings: boolean;
 
   constructor(config: GptConfig, origin: Origin, parts: GptParts) {
     const parameters = new ParameterList();
@@ -86,7 +84,6 @@ export abstract class Gpt extends Decoder {
     this.wte = parameters.embedding('transformer.wte', vocabSize, hiddenSize);
     this.wpe = parameters.matrix('transformer.wpe.weight', maxPositionEmbeddings, hiddenSize);
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters, parts));
-    this.dropsEmbeddings = config.dropsEmbeddings;
     this.finalNorm = parameters.layerNorm('transformer.ln_f', hiddenSize, config.layerNormEps);
     this.head = parameters.outputHead('lm_head', this.wte, { tied: config.tieWordEmbeddings });
   }
@@ -101,7 +98,6 @@ export abstract class Gpt extends Decoder {
   }
 
   private embed({ ids, positions, drop }: ForwardPass): tf.Tensor2D {
-    const x: tf.Tensor2D = tf.add(this.wte.apply(ids), embedding(this.wpe.tensor, positions));
-    return this.dropsEmbeddings ? drop(x, 0) : x;
+    return drop(tf.add(this.wte.apply(ids), embedding(this.wpe.tensor, positions)), 0, this.config.embeddingDropout);
   }
 }

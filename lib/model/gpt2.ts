@@ -3,7 +3,7 @@
  * matrices of linear layers transposed.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type ConfigReader, readEmbeddingDropout, readModelConfig } from './config';
+import { type ConfigReader, readModelConfig } from './config';
 import type { Origin } from './decoder';
 import { Gpt, type GptConfig } from './gpt';
 import type { Linear, ParameterList } from './layers';
@@ -19,8 +19,11 @@ export function readGpt2Config(reader: ConfigReader): Gpt2Config {
   const common = readModelConfig(reader, 'gpt2', {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 1024,
-    dropout: { resid_pdrop: 0.1, embd_pdrop: 0.1, attn_pdrop: 0.1 },
-    hiddenDropoutKey: 'resid_pdrop',
+    dropout: {
+      hidden: { key: 'resid_pdrop', missing: 0.1 },
+      embeddings: { key: 'embd_pdrop', missing: 0.1 },
+      attention: { key: 'attn_pdrop', missing: 0.1 },
+    },
     keys: {
       ...{ hidden_size: 'n_embd', num_attention_heads: 'n_head', num_hidden_layers: 'n_layer' },
       ...{ max_position_embeddings: 'n_positions', intermediate_size: 'n_inner' },
@@ -31,7 +34,6 @@ export function readGpt2Config(reader: ConfigReader): Gpt2Config {
   const byLayer = reader.boolean('scale_attn_by_inverse_layer_idx', false);
   return {
     ...common,
-    ...readEmbeddingDropout(common, 'embd_pdrop'),
     activationFunction: reader.activation('activation_function', 'gelu_new'),
     layerNormEps: reader.notNegative('layer_norm_epsilon', 1e-5),
     scales: Array.from({ length: common.numHiddenLayers }, (_, layer) => (byLayer ? scale / (layer + 1) : scale)),
@@ -54,9 +56,9 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, scales } = this.config;
+    const { numAttentionHeads: heads, scales, attentionDropout: dropout } = this.config;
     const [q, k, v]: tf.Tensor2D[] = tf.split(this.cAttn.apply(x), 3, 1);
-    return this.cProj.apply(attend(this.layer, q, k, v, { heads, kvHeads: heads, scale: scales[this.layer] }));
+    return this.cProj.apply(attend(this.layer, q, k, v, { heads, kvHeads: heads, scale: scales[this.layer], dropout }));
   }
 }
 

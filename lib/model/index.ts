@@ -1,7 +1,7 @@
 /** Language models: loading, saving, generating, scoring. Knows nothing of training. */
 
 export { carryOnly, checkTokenIds, disposeBatch, makeBatch, packedPass, placeOf, unstretchedLength } from './batch';
-export { type Draw, type DropDraw, drawsOf } from './draws';
+export { type Draw, type DropDraw, drawsOf, type WeightDraw } from './draws';
 export { checkExport, type ExportOptions, exportModel } from './export';
 export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';

@@ -31,7 +31,7 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
   const common = readModelConfig(reader, 'llama', {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: MAX_POSITIONS[String(modelType)] ?? 2048,
-    dropout: { attention_dropout: 0 },
+    dropout: { attention: { key: 'attention_dropout', missing: 0 } },
   });
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
   // keys of Llama's alone; others may carry them without a meaning
@@ -85,11 +85,11 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows } = this.config;
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
     const q = rotary(this.qProj.apply(x), cos, sin, heads);
     const k = rotary(this.kProj.apply(x), cos, sin, kvHeads);
     const v = this.vProj.apply(x);
-    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer] });
+    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
     return this.oProj.apply(mixed);
   }
 }

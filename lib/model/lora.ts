@@ -148,7 +148,7 @@ export class LoraAdapter {
     const scale = tf.div(layer.magnitude.tensor, this.norms[index].tensor);
     if (this.dropout) {
       // the weight is not trained, so that nothing keeps what is left of x
-      const product = layer.linear.timesWeight(this.dropout.apply(x, index));
+      const product = layer.linear.timesWeight(this.dropout.apply(x, index, this.settings.loraDropout));
       return tf.add(tf.sub(y, product), tf.mul(scale, tf.add(product, update)));
     }
     if (!bias) return tf.mul(scale, tf.add(y, update));
@@ -157,7 +157,7 @@ export class LoraAdapter {
 
   /** scaling · (x Aᵀ) Bᵀ, in training of what is left of x; scaled where it is narrowest. */
   private update({ a, b }: LoraLayer, x: tf.Tensor2D, index: number): tf.Tensor2D {
-    const inner = this.dropout?.linear(x, a.tensor, index) ?? linear(x, a.tensor);
+    const inner = this.dropout?.linear(x, a.tensor, index, this.settings.loraDropout) ?? linear(x, a.tensor);
     return linear(tf.mul(inner, this.scaling), b.tensor);
   }
 

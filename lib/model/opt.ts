@@ -35,12 +35,12 @@ export function readOptConfig(reader: ConfigReader): OptConfig {
   const common = readModelConfig(reader, 'opt', {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 2048,
-    dropout: { dropout: 0.1, attention_dropout: 0, layerdrop: 0 },
-    hiddenDropoutKey: 'dropout',
+    dropout: { hidden: { key: 'dropout', missing: 0.1 }, attention: { key: 'attention_dropout', missing: 0 } },
     keys: { intermediate_size: 'ffn_dim', initializer_range: 'init_std' },
   });
   return {
     ...common,
+    layerdrop: reader.share('layerdrop', 0),
     // by which transformers decides whether to skip the layer, whatever the share of those is
     wordsPerLayer: 1,
     // whatever head_dim says
@@ -74,8 +74,8 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, headDim } = this.config;
-    const options = { heads, kvHeads: heads, scale: headDim ** -0.5 };
+    const { numAttentionHeads: heads, headDim, attentionDropout: dropout } = this.config;
+    const options = { heads, kvHeads: heads, scale: headDim ** -0.5, dropout };
     return this.outProj.apply(attend(this.layer, this.qProj.apply(x), this.kProj.apply(x), this.vProj.apply(x), options));
   }
 }
@@ -102,9 +102,10 @@ class Block {
   }
 
   apply(x: tf.Tensor2D, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
-    const mixed = drop(this.attention.apply(this.before(x, this.attentionNorm), attend), 2 * this.layer);
+    const { hiddenDropout } = this.config;
+    const mixed = drop(this.attention.apply(this.before(x, this.attentionNorm), attend), 2 * this.layer, hiddenDropout);
     const attended = this.after(tf.add(carry(this.layer, x), mixed), this.attentionNorm);
-    const transformed = drop(this.mlp(this.before(attended, this.mlpNorm)), 2 * this.layer + 1);
+    const transformed = drop(this.mlp(this.before(attended, this.mlpNorm)), 2 * this.layer + 1, hiddenDropout);
     return this.after(tf.add(attended, transformed), this.mlpNorm);
   }
 

@@ -23,7 +23,7 @@ export function readQwen3Config(reader: ConfigReader): Qwen3Config {
   const common = readModelConfig(reader, 'qwen3', {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: 32768,
-    dropout: { attention_dropout: 0 },
+    dropout: { attention: { key: 'attention_dropout', missing: 0 } },
   });
   const headDim = reader.count('head_dim', 128);
   const rope = readRope(reader, headDim, common.maxPositionEmbeddings);
@@ -66,11 +66,11 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows } = this.config;
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
     const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
     const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
     const v = this.vProj.apply(x);
-    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer] });
+    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
     return this.oProj.apply(mixed);
   }
 }

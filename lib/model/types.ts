@@ -1,6 +1,6 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, Dropping, Segments } from '../engine';
+import type { AttentionOptions, Dropping, DroppingWeights, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
@@ -19,6 +19,8 @@ export interface TokenBatch {
   length: number;
   /** What is dropped of the hidden states while training. */
   dropout?: Dropping;
+  /** And of the weights of each layer's attention, by the layer's number. */
+  attentionDropout?: DroppingWeights;
 }
 
 /** `config.json`, parsed: what every family has. */
@@ -43,18 +45,28 @@ export interface ModelConfig {
   readonly initializerRange: number;
   /** Share of the hidden states that is dropped while training, behind each sublayer. */
   readonly hiddenDropout: number;
+  /** The same of the embeddings. */
+  readonly embeddingDropout: number;
+  /** Share of the attentions' weights that is dropped while training. */
+  readonly attentionDropout: number;
+  /** Share of the layers that transformers would skip while training (OPT's). None is skipped here. */
+  readonly layerdrop: number;
   /** Words of random numbers that each layer draws in training before it computes, and that change nothing (OPT's). */
   readonly wordsPerLayer: number;
-  /** Shares of others that transformers would drop, by their keys in the configuration, without those of 0. They are not dropped here. */
-  readonly otherDropout: Readonly<Record<string, number>>;
   /** Ids that end a text, as the configuration has them; may be empty. */
   readonly eosTokenIds: readonly number[];
   /** The JSON as it was read; written back by `saveModel`. */
   readonly raw: Readonly<Record<string, unknown>>;
 }
 
+/** How a layer's tokens look at each other. */
+export interface AttendOptions extends AttentionOptions {
+  /** Share of the weights that is dropped while training. */
+  dropout: number;
+}
+
 /** Lets a layer's tokens look at each other: along a packed row, or in the cache of a generation. */
-export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttentionOptions) => tf.Tensor2D;
+export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttendOptions) => tf.Tensor2D;
 
 /**
  * What of a layer's tokens goes on past its attention: all of them, but in the last layer perhaps only those whose final states are
@@ -64,11 +76,12 @@ export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tenso
 export type Carry = (layer: number, x: tf.Tensor2D) => tf.Tensor2D;
 
 /**
- * While training drops some of what a sublayer has computed, at the share of `hiddenDropout`; else changes nothing.
+ * While training drops some of what a sublayer has computed; else changes nothing.
  * @param x [tokens, features]
  * @param place 0, 1, … for each sublayer of the model: each drops others
+ * @param share that is dropped
  */
-export type Drop = (x: tf.Tensor2D, place: number) => tf.Tensor2D;
+export type Drop = (x: tf.Tensor2D, place: number, share: number) => tf.Tensor2D;
 
 /** One pass of tokens through a model. */
 export interface ForwardPass {

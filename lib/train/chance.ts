@@ -1,7 +1,7 @@
 /** What is left to chance in training: which numbers are dropped, and the noise in the embeddings (NEFTune, Jain et al. 2023). */
 import * as tf from '@tensorflow/tfjs-core';
 import { Dropout, ownedTensor } from '../engine';
-import type { CausalLM, Draw, DropDraw, TokenBatch } from '../model';
+import type { CausalLM, Draw, TokenBatch } from '../model';
 import { type MicroBatch, predictors, type RowPart } from './batches';
 import type { SFTConfig } from './config';
 import type { DrawnRow, Layout, Placement, Run } from './drawing';
@@ -69,6 +69,7 @@ function runsIn(
 /** What was drawn for one row; on the host alone until it is used. */
 export interface RowChance {
   hidden?: Dropout;
+  attention?: Dropout;
   adapter?: Dropout;
   /** [tokens, features] of the embeddings. */
   noise?: Float32Array;
@@ -76,30 +77,25 @@ export interface RowChance {
 
 /** @param draws those that the row was drawn for */
 export function chanceOf({ kept, noise }: DrawnRow, draws: readonly Draw[]): RowChance {
-  const dropoutOf = (of: DropDraw['of']): Dropout | undefined => {
+  const dropoutOf = (of: 'hidden' | 'attention' | 'adapter'): Dropout | undefined => {
     const places = new Map<number, Uint8Array>();
-    let share: number | undefined;
-    for (const [index, draw] of draws.entries()) {
-      if (!('share' in draw) || draw.of !== of) continue;
-      places.set(draw.place, kept[index] as Uint8Array);
-      share = draw.share;
-    }
-    return share === undefined ? undefined : new Dropout(places, share);
+    for (const [index, draw] of draws.entries()) if ('share' in draw && draw.of === of) places.set(draw.place, kept[index] as Uint8Array);
+    return places.size > 0 ? new Dropout(places) : undefined;
   };
-  return { hidden: dropoutOf('hidden'), adapter: dropoutOf('adapter'), noise };
+  return { hidden: dropoutOf('hidden'), attention: dropoutOf('attention'), adapter: dropoutOf('adapter'), noise };
 }
 
 /** Until the returned function is called, a row is computed with what was drawn for it. */
-export function useChance(model: CausalLM, batch: TokenBatch, { hidden, adapter, noise }: RowChance): () => void {
+export function useChance(model: CausalLM, batch: TokenBatch, { hidden, attention, adapter, noise }: RowChance): () => void {
   const [table] = model.embeddings;
   batch.dropout = hidden;
+  batch.attentionDropout = attention;
   if (model.adapter) model.adapter.dropout = adapter;
   if (noise) table.noise = tf.keep(ownedTensor<tf.Rank.R2>(noise, [batch.ids.size, table.weight.shape[1]]));
   return () => {
-    batch.dropout = undefined;
+    batch.dropout = batch.attentionDropout = undefined;
     if (model.adapter) model.adapter.dropout = undefined;
-    hidden?.dispose();
-    adapter?.dispose();
+    for (const dropout of [hidden, attention, adapter]) dropout?.dispose();
     table.noise?.dispose();
     table.noise = undefined;
   };

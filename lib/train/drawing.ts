@@ -1,5 +1,6 @@
 /** Draws what is left to chance in training, as PyTorch draws it on a CPU for micro-batches as TRL lays them out. */
-import type { Draw, DropDraw } from '../model';
+import { bytesOfWeights } from '../engine';
+import type { Draw, DropDraw, WeightDraw } from '../model';
 import { restoreTorchRandom, type TorchRandom, uniform } from '../torch-random';
 
 /** How TRL lays out a micro-batch: padded, with a row for each example, or end to end in one row. */
@@ -21,9 +22,19 @@ export interface Run {
 /** Where the tokens of a micro-batch are in the tensors of rows, in the order of the micro-batch. */
 export interface Placement {
   layout: Layout;
+  /** Of each sequence all tokens. */
   tokens: readonly Run[];
   /** Only those whose final states are read, in tensors of them alone. */
   read: readonly Run[];
+}
+
+/** Sizes of a row's tensors. */
+export interface RowSize {
+  tokens: number;
+  /** Of those tensors that hold only what is read. */
+  targets: number;
+  /** Tokens of its longest sequence. */
+  longest: number;
 }
 
 export interface DrawJob {
@@ -31,8 +42,7 @@ export interface DrawJob {
   random: string;
   /** Of rows, whole micro-batches. */
   placements: readonly Placement[];
-  /** Tokens of each row's tensors; targets of those that hold only what is read. */
-  sizes: ReadonlyArray<{ tokens: number; targets: number }>;
+  sizes: readonly RowSize[];
   /** What each micro-batch draws. */
   draws: readonly Draw[];
   /** NEFTune's alpha, and the columns of the embeddings. */
@@ -70,15 +80,19 @@ export async function drawRows({ random: state, placements, sizes, draws, noise 
         random.skip(draw.words);
         continue;
       }
-      drawKept(placement, { ...draw, random }, (row) => rows[row].kept[index] as Uint8Array);
+      const bitsOf = (row: number) => rows[row].kept[index] as Uint8Array;
+      if (draw.of === 'attention')
+        drawWeights(placement, { ...draw, random }, (row) => ({ bits: bitsOf(row), longest: sizes[row].longest }));
+      else drawKept(placement, { ...draw, random }, bitsOf);
       await breathe();
     }
   }
   return { rows, random: random.state() };
 }
 
-function bitsFor({ features, onlyRead }: DropDraw, { tokens, targets }: { tokens: number; targets: number }): Uint8Array {
-  return new Uint8Array(Math.ceil(((onlyRead ? targets : tokens) * features) / 8));
+function bitsFor(draw: DropDraw | WeightDraw, { tokens, targets, longest }: RowSize): Uint8Array {
+  if (draw.of === 'attention') return new Uint8Array(tokens * draw.heads * bytesOfWeights(longest));
+  return new Uint8Array(Math.ceil(((draw.onlyRead ? targets : tokens) * draw.features) / 8));
 }
 
 /** Goes through all tokens of a micro-batch: draws for those of runs, and goes past the others. @param words for each token */
@@ -102,6 +116,38 @@ function drawKept(
   goThrough(onlyRead ? read : tokens, layout, 2 * features, random, ({ row, to, count }) => {
     random.bernoulli(1 - share, count * features, bitsOf(row), to * features);
   });
+}
+
+/**
+ * PyTorch draws for [rows, heads, columns, columns], queries by keys. Of them a query has use for those of its sequence's tokens up to itself; they are
+ * written as the engine reads them (`KeptWeights`).
+ */
+function drawWeights(
+  { layout: { rows, columns }, tokens }: Placement,
+  { share, heads, random }: WeightDraw & { random: TorchRandom },
+  rowOf: (row: number) => { bits: Uint8Array; longest: number },
+): void {
+  if (share === 1) return;
+  let at = 0;
+  const goTo = (number: number): void => {
+    random.skip(2 * (number - at));
+    at = number;
+  };
+  for (let row = 0; row < rows; row++) {
+    const runs = tokens.filter(({ from }) => Math.floor(from / columns) === row);
+    for (let head = 0; head < heads; head++) {
+      for (const { from, to, count, row: tensor } of runs) {
+        const { bits, longest } = rowOf(tensor);
+        const column = from - row * columns;
+        for (let i = 0; i < count; i++) {
+          goTo(((row * heads + head) * columns + column + i) * columns + column);
+          random.bernoulli(1 - share, i + 1, bits, 8 * bytesOfWeights(longest) * ((to + i) * heads + head));
+          at += i + 1;
+        }
+      }
+    }
+  }
+  goTo(rows * heads * columns ** 2);
 }
 
 /** As transformers: evenly from ±alpha/√(columns · features), in float32. */

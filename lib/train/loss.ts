@@ -14,6 +14,7 @@ import {
 } from '../model';
 import { predictors, type RowPart } from './batches';
 import { type RowChance, useChance } from './chance';
+import type { RowSize } from './drawing';
 import type { GradientSums } from './gradients';
 import { type LossSettings, lossOf } from './objective';
 
@@ -82,12 +83,12 @@ export function fillerOf(lengths: readonly number[], model: CausalLM): Int32Arra
 }
 
 /** Tokens and targets that the tensors of a row have whose sequences share nothing. */
-export function sizeOfRow(parts: readonly RowPart[], model: CausalLM): { tokens: number; targets: number } {
+export function sizeOfRow(parts: readonly RowPart[], model: CausalLM): RowSize {
   const lengths = parts.map(({ sequence }) => sequence.inputIds.length);
   const filler = fillerOf(lengths, model).map(({ length }) => length);
   const tokens = [...lengths, ...filler].reduce((sum, length) => sum + length, 0);
   const targets = parts.reduce((sum, part) => sum + [...predictors(part)].length, 0);
-  return { tokens, targets: filledUp(targets, sizesOf(model).add(tokens)) };
+  return { tokens, targets: filledUp(targets, sizesOf(model).add(tokens)), longest: Math.max(...lengths, ...filler) };
 }
 
 /**

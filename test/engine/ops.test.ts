@@ -9,6 +9,7 @@ import * as composed from '../../lib/engine/composed';
 import { readText } from '../../lib/files';
 import { MT19937_WASM } from '../../lib/mt19937-wasm';
 import { projectRoot } from '../../lib/project';
+import { createTorchRandom } from '../../lib/torch-random';
 import { assertClose, random, two } from './tensors';
 
 before(async () => {
@@ -286,25 +287,37 @@ interface AttentionShape extends engine.AttentionOptions {
   keyScale?: number;
   /** What the segments share, by index. */
   prefixes?: Array<engine.SharedPrefix | undefined>;
+  /** Share of the weights that is dropped. */
+  dropout?: number;
+}
+
+/** What is left of weights when a share is dropped by chance. */
+function keptWeights(tokens: number, heads: number, longest: number, share: number): engine.KeptWeights {
+  const bytes = tokens * heads * engine.bytesOfWeights(longest);
+  const bits = new Uint8Array(bytes);
+  createTorchRandom(5).bernoulli(1 - share, 8 * bytes, bits, 0);
+  return new engine.Dropout(new Map([[0, bits]])).weightsAt(0, share) as engine.KeptWeights;
 }
 
 /** Values and gradients of attention over segments are those of plain operations. */
 function assertAttention(lengths: number[], shape: AttentionShape, tolerance: number): void {
-  const { headDim, keyScale = 1, prefixes, ...options } = shape;
+  const { headDim, keyScale = 1, prefixes, dropout, ...options } = shape;
   tf.tidy(() => {
     const tokens = lengths.reduce((a, b) => a + b);
     const rows = engine.makeSegments(lengths, prefixes);
     const [q, k, v] = [options.heads, options.kvHeads, options.kvHeads].map((count) => random([tokens, count * headDim]));
     const inputs = { q, k: tf.mul(k, keyScale), v };
     const direction = random(q.shape);
+    const weights = dropout === undefined ? undefined : keptWeights(tokens, options.heads, Math.max(...lengths), dropout);
     const of = (attention: typeof engine.attention) =>
-      evaluate(({ q, k, v }) => attention(two(q), two(k), two(v), rows, options), inputs, ['q', 'k', 'v'], direction);
+      evaluate(({ q, k, v }) => attention(two(q), two(k), two(v), rows, options, weights), inputs, ['q', 'k', 'v'], direction);
     const actual = of(engine.attention);
     const expected = of(composed.attention);
     assertClose(actual.value, expected.value, tolerance, 'value');
     for (const [index, gradient] of actual.gradients.entries())
       assertClose(gradient, expected.gradients[index], 2.5 * tolerance, 'qkv'[index]);
     rows.dispose();
+    weights?.kept.dispose();
   });
 }
 
@@ -318,6 +331,19 @@ for (const [window, headDim] of [
     assertAttention([300, 1, 129, 128, 37, 2, 40, 100, 2, 41], { heads: 4, kvHeads: 2, scale: 0.4, window, headDim }, 2e-6);
   });
 }
+
+for (const window of [undefined, 60])
+  for (const kvHeads of [4, 2, 1])
+    test(`attention of what is left of weights${window ? ' in a window' : ''}, ${kvHeads} heads of keys: value and gradients equal plain operations`, () => {
+      const shape = { heads: 4, kvHeads, scale: 0.4, window, headDim: 8, dropout: 0.3 };
+      assertAttention([300, 1, 129, 128, 37, 2, 40, 100, 2, 41], shape, 3e-6);
+      // an even segment whose last block is odd
+      assertAttention([264, 9], shape, 3e-6);
+    });
+
+test('attention of which all weights are dropped is zero, and so are its gradients', () => {
+  assertAttention([20, 3], { heads: 2, kvHeads: 2, scale: 0.4, headDim: 8, dropout: 1 }, 1e-12);
+});
 
 test('attention over scores far apart: hidden ones do not count however large, and the smallest of those seen do not disturb', () => {
   assertAttention([6, 150, 5, 70], { heads: 2, kvHeads: 1, scale: 1, headDim: 8, keyScale: 100 }, 8e-6);

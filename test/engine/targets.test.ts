@@ -29,6 +29,10 @@ const scaled = ({ data, ...operand }: Operand, factor: number): Operand => ({
 });
 const integers = (...data: number[]): Operand => ({ shape: [data.length], dtype: 'int32', data: Int32Array.from(data) });
 
+/** Bits of weights that are kept, of segments that have so many bytes for each query and head. */
+const bitsOf = (tokens: number, heads: number, bytes = 1): Operand =>
+  integers(...Array.from({ length: tokens * heads * bytes }, () => random.int(256)));
+
 /** The tables of a row whose segments have these lengths, and share these prefixes (segments.ts). */
 function tablesOf(lengths: number[], prefixes?: Array<SharedPrefix | undefined>): Operand[] {
   const segments = makeSegments(lengths, prefixes);
@@ -109,6 +113,25 @@ for (const [what, name, operands, attrs] of [
     threeHeads,
   ],
   ['gradients of attention', 'SegmentAttentionGrad', [floats(9, 32), q, k, v, floats(9, 32), ...tables], { ...heads, window: 3 }],
+  ['attention of what is left of weights', 'SegmentAttentionDropout', [q, k, v, ...tables, bitsOf(9, 4)], { ...heads, factor: 1.25 }],
+  [
+    'attention of what is left of weights in a window',
+    'SegmentAttentionDropout',
+    [q, k, v, ...tables, bitsOf(9, 4)],
+    { ...heads, factor: 1.25, window: 2 },
+  ],
+  [
+    'gradients of attention of what is left of weights',
+    'SegmentAttentionGrad',
+    [floats(9, 32), q, k, v, floats(9, 32), ...tables, bitsOf(9, 4)],
+    { ...heads, factor: 1.25 },
+  ],
+  [
+    'gradients of attention of blocks of what is left of weights',
+    'SegmentAttentionGrad',
+    [floats(290, 32), floats(290, 32), floats(290, 16), floats(290, 16), floats(290, 32), ...tablesOf([20, 270]), bitsOf(290, 4, 34)],
+    { ...heads, factor: 1.25 },
+  ],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
   ['losses over a large vocabulary', 'TokenLoss', large, {}],
   ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],

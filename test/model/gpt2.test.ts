@@ -61,21 +61,17 @@ test('a linear layer that would be saved whole with an adapter is refused, an em
   addAdapter(model, { modulesToSave: ['wte'] }, { seed: 0 });
 });
 
-test('of the embeddings as much is dropped as of other hidden states, or nothing, which is said', async (t) => {
+test('the shares that are dropped are those of the configuration, or of its class in transformers', async (t) => {
   const sharesOf = async (shares: object) => {
     const folder = path.join(temporaryFolder(t), 'model');
     cpSync(source, folder, { recursive: true });
     const file = path.join(folder, 'config.json');
     writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), ...shares }));
-    const { hiddenDropout, otherDropout } = (await loaded(t, folder)).config;
-    return { hiddenDropout, otherDropout };
+    const { hiddenDropout, embeddingDropout, attentionDropout } = (await loaded(t, folder)).config;
+    return [hiddenDropout, embeddingDropout, attentionDropout];
   };
-  assert.deepEqual(await sharesOf({ embd_pdrop: 0.2, resid_pdrop: 0.2 }), { hiddenDropout: 0.2, otherDropout: {} });
-  assert.deepEqual(await sharesOf({ embd_pdrop: 0.1, resid_pdrop: 0.2, attn_pdrop: 0.3 }), {
-    hiddenDropout: 0.2,
-    otherDropout: { embd_pdrop: 0.1, attn_pdrop: 0.3 },
-  });
-  assert.deepEqual(await sharesOf({ embd_pdrop: 0, resid_pdrop: 0.2 }), { hiddenDropout: 0.2, otherDropout: {} });
+  assert.deepEqual(await sharesOf({ resid_pdrop: 0.1, embd_pdrop: 0.2, attn_pdrop: 0.3 }), [0.1, 0.2, 0.3]);
+  assert.deepEqual(await sharesOf({ resid_pdrop: 0.2, embd_pdrop: 0, attn_pdrop: undefined }), [0.2, 0, 0.1]);
 });
 
 test('an adapter whose tokenizer leaves its special tokens to the configuration of the base model is loaded again', async (t) => {

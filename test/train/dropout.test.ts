@@ -33,7 +33,7 @@ function drawn({ places, tokens, features }: { places: number; tokens: number; f
   const random = createTorchRandom(seed);
   const kept = Array.from({ length: places }, () => new Uint8Array(Math.ceil((tokens * features) / 8)));
   for (const bits of kept) random.bernoulli(1 - share, tokens * features, bits, 0);
-  return new Dropout(new Map(kept.entries()), share);
+  return new Dropout(new Map(kept.entries()));
 }
 
 describe('the factors', () => {
@@ -42,7 +42,7 @@ describe('the factors', () => {
   test('are 0 for about the share, and else scale up', async () => {
     const dropout = make();
     for (const place of [0, 1, 2]) {
-      const values = await dropout.apply(ones(200, 64), place).data();
+      const values = await dropout.apply(ones(200, 64), place, 0.25).data();
       const dropped = values.filter((x) => x === 0).length;
       assert.ok(values.every((x) => x === 0 || Math.abs(x - 4 / 3) < 1e-6));
       // the deviation of so many draws is 49
@@ -52,7 +52,7 @@ describe('the factors', () => {
   });
 
   test('are the same at a place each time, others at another place and for another seed', async () => {
-    const hash = async (dropout: Dropout, place: number) => hashOf(await dropout.apply(ones(200, 64), place).data<'float32'>());
+    const hash = async (dropout: Dropout, place: number) => hashOf(await dropout.apply(ones(200, 64), place, 0.25).data<'float32'>());
     const [a, b, other] = [make(), make(), make(6)];
     assert.equal(await hash(a, 1), await hash(a, 1));
     assert.equal(await hash(a, 1), await hash(b, 1));
@@ -64,7 +64,7 @@ describe('the factors', () => {
 
   test('of the share 1 leave nothing', async () => {
     const dropout = drawn({ places: 1, tokens: 2, features: 3 }, 1, 0);
-    assert.deepEqual([...(await dropout.apply(ones(2, 3), 0).data())], [0, 0, 0, 0, 0, 0]);
+    assert.deepEqual([...(await dropout.apply(ones(2, 3), 0, 1).data())], [0, 0, 0, 0, 0, 0]);
     dropout.dispose();
   });
 
@@ -79,8 +79,8 @@ describe('the factors', () => {
           [2, 4],
           [5, 2],
         ].map((shape, i) => tf.randomNormal<tf.Rank.R2>(shape as [number, number], 0, 1, 'float32', i));
-        const factors = dropout.apply(ones(5, 4), 1);
-        const ours = (x: tf.Tensor, weight: tf.Tensor) => dropout.linear(x as tf.Tensor2D, weight as tf.Tensor2D, 1);
+        const factors = dropout.apply(ones(5, 4), 1, 0.5);
+        const ours = (x: tf.Tensor, weight: tf.Tensor) => dropout.linear(x as tf.Tensor2D, weight as tf.Tensor2D, 1, 0.5);
         const plain = (x: tf.Tensor, weight: tf.Tensor) => tf.matMul(tf.mul(x, factors) as tf.Tensor2D, weight as tf.Tensor2D, false, true);
         const found = [ours(x, weight), ...tf.grads(ours)([x, weight], dy)];
         const expected = [plain(x, weight), ...tf.grads(plain)([x, weight], dy)];

@@ -7,11 +7,22 @@ import * as path from 'node:path';
 import type { TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
-import { type CausalLM, type Draw, drawsOf, type LoadOptions, type LoraConfig, loadModel, tokenNll } from '../../lib/model';
+import { bytesOfWeights } from '../../lib/engine';
+import {
+  type CausalLM,
+  type Draw,
+  type DropDraw,
+  drawsOf,
+  type LoadOptions,
+  type LoraConfig,
+  loadModel,
+  tokenNll,
+  type WeightDraw,
+} from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { type SFTConfig, SFTTrainer } from '../../lib/train';
 import { chanceOf } from '../../lib/train/chance';
-import type { DrawnRow } from '../../lib/train/drawing';
+import type { DrawnRow, RowSize } from '../../lib/train/drawing';
 import type { Sequence } from '../../lib/train/examples';
 import { GradientSums } from '../../lib/train/gradients';
 import { backwardRow, sizeOfRow } from '../../lib/train/loss';
@@ -89,17 +100,15 @@ export function sequence(length: number, first = 0): Sequence {
 }
 
 /**
- * Chance that a reference's program can have too, whatever the place: every fourth feature is dropped (fixtures/reference.py), and has the least
+ * Chance that a reference's program can have too, whatever the place: every fourth feature is dropped, and key (fixtures/reference.py), and has the least
  * noise, the others 0.8 of the most (fixtures/make_neftune.py). All sizes are multiples of 4.
  */
-function everyFourth(
-  draws: readonly Draw[],
-  size: { tokens: number; targets: number },
-  noise?: { bound: number; features: number },
-): DrawnRow {
-  const kept = draws.map((draw) =>
-    'share' in draw ? new Uint8Array(((draw.onlyRead ? size.targets : size.tokens) * draw.features) / 8).fill(0b11011101) : undefined,
-  );
+function everyFourth(draws: readonly Draw[], size: RowSize, noise?: { bound: number; features: number }): DrawnRow {
+  const bytes = (draw: DropDraw | WeightDraw): number =>
+    draw.of === 'attention'
+      ? size.tokens * draw.heads * bytesOfWeights(size.longest)
+      : ((draw.onlyRead ? size.targets : size.tokens) * draw.features) / 8;
+  const kept = draws.map((draw) => ('share' in draw ? new Uint8Array(bytes(draw)).fill(0b11011101) : undefined));
   const values = noise && Float32Array.from({ length: size.tokens * noise.features }, (_, i) => (i % 4 === 1 ? -1 : 0.8) * noise.bound);
   return { kept, noise: values };
 }

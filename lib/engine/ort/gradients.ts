@@ -59,15 +59,21 @@ export function registerFusedGradients(): void {
     inputsToSave: ['weight', 'ids'],
     gradFunc: (dy, [weight, ids]) => ({ weight: () => run('ScatterRows', { rows: firstOf(dy), ids }, { count: weight.shape[0] }) }),
   });
-  tf.registerGradient({
-    kernelName: 'SegmentAttention',
-    inputsToSave: ['q', 'k', 'v', 'blocks', 'groups', 'slots'],
-    outputsToSave: [true],
-    gradFunc: (dy, [q, k, v, blocks, groups, slots, y], attrs) => {
-      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy: firstOf(dy), q, k, v, y, blocks, groups, slots }, attrs);
-      return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
-    },
-  });
+  for (const [kernelName, bits] of [
+    ['SegmentAttention', []],
+    ['SegmentAttentionDropout', ['kept']],
+  ] as const)
+    tf.registerGradient({
+      kernelName,
+      inputsToSave: ['q', 'k', 'v', 'blocks', 'groups', 'slots', ...bits],
+      outputsToSave: [true],
+      gradFunc: (dy, [q, k, v, blocks, groups, slots, ...others], attrs) => {
+        const y = others[others.length - 1];
+        const inputs = { dy: firstOf(dy), q, k, v, y, blocks, groups, slots, ...(bits.length > 0 && { kept: others[0] }) };
+        const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', inputs, attrs);
+        return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
+      },
+    });
   tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],

@@ -4,6 +4,7 @@ import { type AttentionOperands, fusedProbabilities, HIDDEN } from '../fused-att
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 import type { GroupTables } from './attention-tables';
+import { BITS, factorsOf, type WeightFactors } from './dropout';
 
 /** Options of attention, and what follows from them and the width of the queries. */
 export interface Heads extends AttentionOptions {
@@ -51,6 +52,15 @@ export class Group {
       ? fusedProbabilities(graph, this.operands(queries, keys), this.heads.scale)
       : this.raisedSoftmax(matrixProduct(graph, queries, keys, { ranks: [4, 4], transB: true, alpha: this.heads.scale }));
     return graph.op('Reshape', [probabilities, graph.op('Concat', [graph.op('Shape', [queries], { end: 3 }), this.keyCount], { axis: 0 })]);
+  }
+
+  /** 0 or a factor for each of the probabilities. */
+  factors({ rows, table }: WeightFactors): string {
+    const { graph, keyCount } = this;
+    const bytes = graph.op('Div', [graph.op('Add', [keyCount, graph.ints([BITS - 1])]), graph.ints([BITS])]);
+    const [first, axis] = [graph.ints([0]), graph.ints([3])];
+    const factors = factorsOf(graph, table, graph.op('Slice', [this.queries(rows), first, bytes, axis]));
+    return graph.op('Slice', [graph.op('Reshape', [factors, graph.ints([0, 0, 0, -1])]), first, keyCount, axis]);
   }
 
   private operands(queries: string, keys: string): AttentionOperands {

@@ -8,11 +8,12 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AttentionOptions } from '../../ops';
 import { fusedAttention } from '../fused-attention';
-import type { Attrs, OrtKernel } from '../kernel';
-import type { GraphBuilder } from '../onnx';
+import type { Attrs, Operand, OrtKernel } from '../kernel';
+import { exactly, type GraphBuilder } from '../onnx';
 import { matrixProduct, type ProductOptions } from '../products';
 import { Group, type Heads } from './attention-groups';
 import { groupTables, placesOf } from './attention-tables';
+import { type WeightFactors, weightFactors } from './dropout';
 import { loop } from './loop';
 import { rowAttention, rowAttentionGradients } from './row-attention';
 
@@ -21,6 +22,9 @@ export const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as co
 
 /** Options that change the graph of an attention. */
 export const attentionKey = (attrs: Attrs): string => `${attrs.heads},${attrs.kvHeads},${attrs.scale},${attrs.window ?? ''}`;
+
+/** The same where a share of the weights may be dropped. */
+const droppingKey = (attrs: Attrs): string => `${attentionKey(attrs)},${attrs.factor === undefined ? '' : exactly(attrs.factor)}`;
 
 function headsOf(attrs: Attrs, width: number): Heads {
   const options = attrs as AttentionOptions;
@@ -55,13 +59,28 @@ const attention: OrtKernel = {
   name: 'SegmentAttention',
   inputs: ['q', 'k', 'v', 'blocks', 'groups', 'slots'],
   infer: ([q]) => like(q),
-  key: (attrs, [q]) => `${attentionKey(attrs)},${q.shape[1]}`,
-  emit: ({ graph, inputs: [q, k, v, blocks, groups, slots], attrs, concrete }) => {
+  key: (attrs, [q]) => `${droppingKey(attrs)},${q.shape[1]}`,
+  emit: ({ graph, inputs: [q, k, v, blocks, groups, slots, kept], attrs, concrete }) => {
     const heads = headsOf(attrs, concrete[0][1]);
-    if (!canLoop(graph)) return rowAttention(graph, { q, k, v, blocks }, heads);
-    const write = graph.target.fusesAttention ? fusedOutput : steppedOutput;
-    return write(graph, { q: q.name, k: k.name, v: v.name }, { blocks: blocks.name, groups: groups.name, slots: slots.name }, heads);
+    const factors = factorsFor(graph, kept, q, attrs);
+    if (!canLoop(graph)) return rowAttention(graph, { q, k, v, blocks, factors }, heads);
+    const operands = { q: q.name, k: k.name, v: v.name };
+    const tables = { blocks: blocks.name, groups: groups.name, slots: slots.name };
+    if (!factors && graph.target.fusesAttention) return fusedOutput(graph, operands, tables, heads);
+    return steppedOutput(graph, operands, tables, heads, factors);
   },
+};
+
+/** @param kept bits of the weights; an operand without a name, or none, where all are kept */
+function factorsFor(graph: GraphBuilder, kept: Operand | undefined, q: Operand, { heads, factor }: Attrs): WeightFactors | undefined {
+  return kept?.name ? weightFactors(graph, { kept: kept.name, tokens: q.name }, { heads, factor }) : undefined;
+}
+
+/** The same of what is left of the weights. */
+const attentionDropout: OrtKernel = {
+  ...attention,
+  name: 'SegmentAttentionDropout',
+  inputs: ['q', 'k', 'v', 'blocks', 'groups', 'slots', 'kept'],
 };
 
 /** Names of [tokens, …·headDim] each. */
@@ -85,13 +104,20 @@ function fusedOutput(graph: GraphBuilder, { q, k, v }: Operands, { blocks, group
 }
 
 /** Group by group, head by head. */
-function steppedOutput(graph: GraphBuilder, { q, k, v }: Operands, { blocks, groups, slots }: RowTables, heads: Heads): string {
+function steppedOutput(
+  graph: GraphBuilder,
+  { q, k, v }: Operands,
+  { blocks, groups, slots }: RowTables,
+  heads: Heads,
+  factors: WeightFactors | undefined,
+): string {
   const tables = groupTables(graph, { tokens: q, blocks, groups }, heads);
   const [qRows, kRows, vRows] = [q, k, v].map((x) => headRows(graph, x, heads));
   const [sequence] = loop(graph, { count: tables.count, sequences: ['float32'] }, (body, iteration) => {
     const group = new Group(body, tables, heads, iteration);
     const probabilities = group.probabilities(group.queries(qRows), group.keys(kRows));
-    return { items: [headRows(body, body.op('MatMul', [probabilities, group.keys(vRows)]), heads)] };
+    const weights = factors ? body.op('Mul', [probabilities, group.factors(factors)]) : probabilities;
+    return { items: [headRows(body, body.op('MatMul', [weights, group.keys(vRows)]), heads)] };
   });
   return inTokenOrder(graph, sequence, slots, heads.heads, heads);
 }
@@ -101,17 +127,19 @@ function steppedOutput(graph: GraphBuilder, { q, k, v }: Operands, { blocks, gro
  * dk = scale·dSᵀ·q (as in FlashAttention; Dao et al. 2022). A segment of several blocks comes last block first, and the Loop carries along
  * the gradients of the keys and values before the block: what a block adds to its own keys and values is their last part. What is left
  * before a segment's first block is its prefix: it is carried on to the next segment that shares it, and last to the one where it lies.
+ * With F the factors of dropout o = (P∘F)·v: dv = (P∘F)ᵀ·do and dP = F∘(do·vᵀ).
  */
 const attentionGrad: OrtKernel = {
   name: 'SegmentAttentionGrad',
-  inputs: ['dy', 'q', 'k', 'v', 'y', 'blocks', 'groups', 'slots'],
+  inputs: ['dy', 'q', 'k', 'v', 'y', 'blocks', 'groups', 'slots', 'kept'],
   infer: ([, q, k, v]) => [like(q), like(k), like(v)],
-  key: (attrs, [, q]) => `${attentionKey(attrs)},${q.shape[1]}`,
-  emit: ({ graph, inputs: [dy, q, k, v, y, blocks, groups, slots], attrs, concrete }) => {
+  key: (attrs, [, q]) => `${droppingKey(attrs)},${q.shape[1]}`,
+  emit: ({ graph, inputs: [dy, q, k, v, y, blocks, groups, slots, kept], attrs, concrete }) => {
     const heads = headsOf(attrs, concrete[1][1]);
-    if (!canLoop(graph)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks }, heads);
+    const factors = factorsFor(graph, kept, q, attrs);
+    if (!canLoop(graph)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks, factors }, heads);
     const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
-    const row = gradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads);
+    const row = { ...gradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads), factors };
     const nothing = graph.constant('float32', [], [1, heads.kvHeads, 0, heads.headDim]);
     const plan = { count: tables.count, sequences: ['float32', 'float32', 'float32'], carried: [nothing, nothing] } as const;
     const results = loop(graph, plan, (body, iteration, carried) => {
@@ -135,6 +163,8 @@ interface GradientOperands {
   /** Gradient of the output, and rowsum(do∘o); with zeros behind them, as of one more token. */
   dOutput: string;
   along: string;
+  /** Where weights are dropped. */
+  factors?: WeightFactors;
 }
 
 function gradientOperands(graph: GraphBuilder, [dy, q, k, v, y]: string[], heads: Heads): GradientOperands {
@@ -157,14 +187,16 @@ function groupGradients(graph: GraphBuilder, group: Group, row: GradientOperands
   const queries = group.queries(row.q);
   const [keys, values] = [group.keys(row.k), group.keys(row.v)];
   const probabilities = group.probabilities(queries, keys);
+  const factors = row.factors && group.factors(row.factors);
+  const left = (x: string): string => (factors ? graph.op('Mul', [x, factors]) : x);
   const dOutput = group.ownQueries(row.dOutput);
-  const dProbabilities = graph.op('Sub', [product(dOutput, values, { transB: true }), group.ownQueries(row.along)]);
+  const dProbabilities = graph.op('Sub', [left(product(dOutput, values, { transB: true })), group.ownQueries(row.along)]);
   const dScores = graph.op('Mul', [probabilities, dProbabilities]);
   return [
     product(dScores, keys, { alpha: heads.scale }),
     product(dScores, queries, { transA: true, alpha: heads.scale }),
-    product(probabilities, dOutput, { transA: true }),
+    product(left(probabilities), dOutput, { transA: true }),
   ];
 }
 
-export const attentionKernels = [attention, attentionGrad];
+export const attentionKernels = [attention, attentionDropout, attentionGrad];

@@ -4,7 +4,7 @@ import type { OrtKernel } from '../kernel';
 import { exactly, type GraphBuilder, isMultiple } from '../onnx';
 
 /** Numbers that share a byte, as its bits. */
-const BITS = 8;
+export const BITS = 8;
 
 /** Numbers of x that are kept, as bits say (engine/dropout.ts), times a factor, and 0 for the others. */
 export const dropout: OrtKernel = {
@@ -15,7 +15,9 @@ export const dropout: OrtKernel = {
   emit: ({ graph, inputs: [x, kept], attrs: { factor, way }, concrete: [[, features]] }) => {
     const size = graph.op('Mul', [graph.sizeOf(x.name, 0), graph.ints([features])]);
     // kept from the way forward to the way back, the factors of all places would be most of the memory
-    const factors = graph.once(`factors ${way} of ${kept.name}`, () => factorsOf(graph, bytesFor(graph, kept.name, size), factor));
+    const factors = graph.once(`factors ${way} of ${kept.name}`, () =>
+      factorsOf(graph, factorTable(graph, factor), bytesFor(graph, kept.name, size)),
+    );
     // the last byte may have bits for more
     const areAll = isMultiple(x.shape[0], BITS);
     const list = areAll
@@ -39,10 +41,30 @@ function bytesFor(graph: GraphBuilder, kept: string, size: string): string {
   return bytes;
 }
 
-/** 0 or the factor for each bit, [bytes, bits]: rows of a table of all bytes, which is faster than to take bits apart. */
-function factorsOf(graph: GraphBuilder, bytes: string, factor: number): string {
+/** The eight factors, 0 or the given one, that each byte stands for: [256, 8]. */
+export function factorTable(graph: GraphBuilder, factor: number): string {
   const bits = Array.from({ length: BITS }, (_, bit) => bit);
   const rows = Array.from({ length: 2 ** BITS }, (_, byte) => bits.map((bit) => (byte & (1 << bit) ? factor : 0)));
-  const table = graph.constant('float32', rows.flat(), [rows.length, BITS]);
-  return graph.op('Gather', [table, bytes], { axis: 0 });
+  return graph.constant('float32', rows.flat(), [rows.length, BITS]);
+}
+
+/** The factors of bytes [...], [..., 8]: rows of the table, which is faster than to take bits apart. */
+export const factorsOf = (graph: GraphBuilder, table: string, bytes: string): string => graph.op('Gather', [table, bytes], { axis: 0 });
+
+/** By what the weights of an attention are multiplied. */
+export interface WeightFactors {
+  /** Bytes of a bit for each weight, int32 [tokens·heads, bytes]. */
+  rows: string;
+  /** The factors that a byte stands for. */
+  table: string;
+}
+
+/** @param kept int32 [tokens·heads·bytes] */
+export function weightFactors(
+  graph: GraphBuilder,
+  { kept, tokens }: { kept: string; tokens: string },
+  { heads, factor }: { heads: number; factor: number },
+): WeightFactors {
+  const shape = graph.op('Concat', [graph.op('Mul', [graph.sizeOf(tokens, 0), graph.ints([heads])]), graph.ints([-1])], { axis: 0 });
+  return { rows: graph.op('Reshape', [kept, shape]), table: factorTable(graph, factor) };
 }

@@ -8,6 +8,7 @@ import { HIDDEN } from '../fused-attention';
 import type { Operand } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
+import { factorsOf, type WeightFactors } from './dropout';
 
 const ranks = [4, 4] as const;
 
@@ -17,31 +18,35 @@ interface Operands {
   v: Operand;
   /** Borders of the segments' blocks, int32 [blocks, 5]; see segments.ts. */
   blocks: Operand;
+  /** Where weights are dropped. */
+  factors?: WeightFactors;
 }
 
 /** softmax(scale·q·kᵀ + mask)·v, [tokens, heads·headDim]. */
-export function rowAttention(graph: GraphBuilder, { q, k, v, blocks }: Operands, options: AttentionOptions): string {
+export function rowAttention(graph: GraphBuilder, { q, k, v, blocks, factors }: Operands, options: AttentionOptions): string {
   const queries = byHead(graph, q, options, options.heads / options.kvHeads);
   const [keys, values] = [k, v].map((x) => byHead(graph, x, options, 1));
   const probabilities = probabilitiesOf(graph, queries, keys, maskOf(graph, q.name, blocks.name, options.window), options.scale);
-  return byToken(graph, matrixProduct(graph, probabilities, values, { ranks }));
+  const left = leaving(graph, q.name, blocks.name, factors, options);
+  return byToken(graph, matrixProduct(graph, left(probabilities), values, { ranks }));
 }
 
 /** The gradients of q, k and v; the formulas are those of SegmentAttentionGrad. */
 export function rowAttentionGradients(
   graph: GraphBuilder,
-  { dy, q, k, v, y, blocks }: Operands & { dy: Operand; y: Operand },
+  { dy, q, k, v, y, blocks, factors }: Operands & { dy: Operand; y: Operand },
   options: AttentionOptions,
 ): string[] {
   const [queries, dOutput, output] = [q, dy, y].map((x) => byHead(graph, x, options, options.heads / options.kvHeads));
   const [keys, values] = [k, v].map((x) => byHead(graph, x, options, 1));
   const probabilities = probabilitiesOf(graph, queries, keys, maskOf(graph, q.name, blocks.name, options.window), options.scale);
-  const dProbabilities = matrixProduct(graph, dOutput, values, { ranks, transB: true });
+  const left = leaving(graph, q.name, blocks.name, factors, options);
+  const dProbabilities = left(matrixProduct(graph, dOutput, values, { ranks, transB: true }));
   const along = graph.op('ReduceSum', [graph.op('Mul', [dOutput, output]), graph.ints([-1])], { keepdims: 1 });
   const dScores = graph.op('Mul', [probabilities, graph.op('Sub', [dProbabilities, along])]);
   const dQueries = matrixProduct(graph, dScores, keys, { ranks, alpha: options.scale });
   const dKeys = matrixProduct(graph, dScores, queries, { ranks, transA: true, alpha: options.scale });
-  const dValues = matrixProduct(graph, probabilities, dOutput, { ranks, transA: true });
+  const dValues = matrixProduct(graph, left(probabilities), dOutput, { ranks, transA: true });
   const overGroups = (x: string): string => graph.op('ReduceSum', [x, graph.ints([1])], { keepdims: 1 });
   return [dQueries, overGroups(dKeys), overGroups(dValues)].map((x) => byToken(graph, x));
 }
@@ -63,6 +68,38 @@ function probabilitiesOf(graph: GraphBuilder, q: string, k: string, mask: string
   return graph.op('Softmax', [graph.op('Add', [scores, mask])], { axis: -1 });
 }
 
+/** What multiplies weights by their factors, where there are any. */
+function leaving(
+  graph: GraphBuilder,
+  x: string,
+  blocks: string,
+  factors: WeightFactors | undefined,
+  { heads, kvHeads }: AttentionOptions,
+): (weights: string) => string {
+  if (!factors) return (weights) => weights;
+  const byHead = graph.op('Concat', [graph.ints([kvHeads, heads / kvHeads]), graph.sizeOf(x, 0), graph.sizeOf(x, 0)], { axis: 0 });
+  const all = graph.op('Reshape', [factorsOfRow(graph, x, blocks, factors, heads), byHead]);
+  return (weights) => graph.op('Mul', [weights, all]);
+}
+
+/** [heads, tokens, tokens]: the factors of each token (row) for those of its segment, anything for the others. */
+function factorsOfRow(graph: GraphBuilder, x: string, blocks: string, { rows, table }: WeightFactors, heads: number): string {
+  const ofToken = graph.op('Reshape', [
+    factorsOf(graph, table, rows),
+    graph.op('Concat', [graph.sizeOf(x, 0), graph.ints([heads, -1])], { axis: 0 }),
+  ]);
+  // the range of what is seen without a window begins with the segment
+  const { places, first } = rangeInRow(graph, x, blocks);
+  const [width, place, segment] = [graph.sizeOf(ofToken, 2), places, first].map((x) => graph.op('Cast', [x], { to: ELEMENT_TYPES.int32 }));
+  const upright = (list: string): string => graph.op('Unsqueeze', [list, graph.ints([1])]);
+  const inSegment = graph.op('Sub', [graph.op('Unsqueeze', [place, graph.ints([0])]), upright(segment)]);
+  const last = graph.op('Sub', [width, graph.scalar('int32', 1)]);
+  const bounded = graph.op('Min', [graph.op('Max', [inSegment, graph.scalar('int32', 0)]), last]);
+  const index = graph.op('Add', [graph.op('Mul', [upright(place), width]), bounded]);
+  const flat = graph.op('Reshape', [graph.op('Transpose', [ofToken], { perm: [1, 0, 2] }), graph.ints([heads, -1])]);
+  return graph.op('Gather', [flat, index], { axis: 1 });
+}
+
 /** [tokens, tokens]: 0 where a token (row) may look, HIDDEN elsewhere. The same for all layers. */
 function maskOf(graph: GraphBuilder, x: string, blocks: string, window?: number): string {
   return graph.once(`mask of ${blocks}, ${window}`, () => {
@@ -76,7 +113,7 @@ function maskOf(graph: GraphBuilder, x: string, blocks: string, window?: number)
   });
 }
 
-/** What a token sees, float32 [tokens] each. As integers these would be left to the CPU. */
+/** What a token sees, [tokens] each. */
 interface VisibleRange {
   /** Each token's place in the row. */
   places: string;
@@ -87,7 +124,15 @@ interface VisibleRange {
   prefixEnd: string;
 }
 
+/** In float32: comparisons of integers would be left to the CPU. */
 function visibleRange(graph: GraphBuilder, x: string, blocks: string, window?: number): VisibleRange {
+  const { places, first, prefix, prefixEnd } = rangeInRow(graph, x, blocks, window);
+  const asFloat = (list: string): string => graph.op('Cast', [list], { to: ELEMENT_TYPES.float32 });
+  return { places: asFloat(places), first: asFloat(first), prefix: asFloat(prefix), prefixEnd: asFloat(prefixEnd) };
+}
+
+/** In int64. */
+function rangeInRow(graph: GraphBuilder, x: string, blocks: string, window?: number): VisibleRange {
   const wide = graph.op('Cast', [blocks], { to: ELEMENT_TYPES.int64 });
   const columns = graph.ops('Split', [wide], 5, { axis: 1, num_outputs: 5 }).map((x) => graph.op('Reshape', [x, graph.ints([1, -1])]));
   const tokens = graph.op('Squeeze', [graph.sizeOf(x, 0)]);
@@ -107,6 +152,5 @@ function visibleRange(graph: GraphBuilder, x: string, blocks: string, window?: n
     const hidden = graph.op('Max', [graph.op('Sub', [graph.op('Add', [from, prefixTokens]), segment]), graph.scalar('int64', 0)]);
     range.prefix = graph.op('Min', [graph.op('Add', [prefix, hidden]), range.prefixEnd]);
   }
-  const asFloat = (list: string): string => graph.op('Cast', [list], { to: ELEMENT_TYPES.float32 });
-  return { places: asFloat(range.places), first: asFloat(range.first), prefix: asFloat(range.prefix), prefixEnd: asFloat(range.prefixEnd) };
+  return range;
 }
