@@ -24,8 +24,8 @@ export interface GoldenOptions {
   steps?: number;
   /** Trains the golden adapter. */
   adapter?: boolean;
-  /** Share of the adapter's inputs that is dropped; the reference drops nothing. */
-  loraDropout?: number;
+  /** Share of the adapter's inputs and of the attentions' weights that is dropped; the reference drops nothing. */
+  dropout?: number;
   /** Keeps the weights in 4 bits, which the reference does not. */
   loadIn4bit?: boolean;
   /** Settings beside the reference's. */
@@ -37,14 +37,15 @@ export interface GoldenOptions {
 /** Scores the golden ids, then trains for a few steps. */
 export async function goldenRun(
   family: string,
-  { steps = STEPS, adapter, loraDropout = 0, loadIn4bit, config, onStep, onNote }: GoldenOptions = {},
+  { steps = STEPS, adapter, dropout = 0, loadIn4bit, config, onStep, onNote }: GoldenOptions = {},
 ): Promise<GoldenRun> {
   const folder = path.join(projectRoot, 'test', 'golden', family);
   const model = await loadModel(path.join(folder, 'model'), { loadIn4bit });
+  Object.assign(model.config, { attentionDropout: dropout });
   const adapterFolder = path.join(folder, 'lora_init');
   if (adapter) {
     const { settings, ...found } = readAdapterConfig(adapterFolder) as AdapterConfig;
-    await attachAdapter(model, adapterFolder, { ...found, settings: { ...settings, loraDropout } }, { name: folder });
+    await attachAdapter(model, adapterFolder, { ...found, settings: { ...settings, loraDropout: dropout } }, { name: folder });
   }
   const { nll } = await tokenNll(model, read<{ input_ids: number[] }>(family, 'forward.json').input_ids);
   const trainer: SFTTrainer = new SFTTrainer({

@@ -19,7 +19,7 @@ export interface WebGpuRun extends GoldenRun {
 interface Variant {
   fp16?: boolean;
   adapter?: boolean;
-  loraDropout?: number;
+  dropout?: number;
   loadIn4bit?: boolean;
 }
 
@@ -46,7 +46,7 @@ const [family, steps, variant] = process.argv.slice(2);
 const variants: Record<string, Variant> = {
   fp16: { fp16: true },
   adapter: { adapter: true },
-  dropout: { adapter: true, loraDropout: 0.3 },
+  dropout: { adapter: true, dropout: 0.3 },
   'four-bits': { adapter: true, loadIn4bit: true },
 };
 

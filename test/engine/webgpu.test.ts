@@ -75,7 +75,7 @@ test('dropout on WebGPU drops what it does on the CPU', async (t) => {
   const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '2', 'dropout');
   if (!found) return;
   await useDevice('cpu');
-  const expected = await goldenRun('llama', { steps: 2, adapter: true, loraDropout: 0.3, config: { tokensPerMicroBatch: 256 } });
+  const expected = await goldenRun('llama', { steps: 2, adapter: true, dropout: 0.3, config: { tokensPerMicroBatch: 256 } });
   assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
 });
 
