@@ -1,0 +1,235 @@
+/** What llama.cpp calls the parts of a model, of each family that it computes: architecture, keys, tensors, and how they lie in a file. */
+import { UserError } from '../errors';
+import type { Gemma3Config } from './gemma3';
+import { bool, float, type GgufKeys, text, whole } from './gguf-keys';
+import type { GptNeoXConfig } from './gpt-neox';
+import type { Gpt2Config } from './gpt2';
+import type { LlamaConfig } from './llama';
+import type { Qwen3Config } from './qwen3';
+import { type RopeConfig, ropeFrequencies } from './rope';
+import type { CausalLM, Family, ModelConfig } from './types';
+
+/** How a family is laid out in a file. */
+export interface GgufLayout {
+  architecture: string;
+  /** Keys of the architecture, without its name before them. */
+  keys: GgufKeys;
+  /** llama.cpp's names of tensors, by those of checkpoints without `.weight` and `.bias`; `#` is the number of a layer. */
+  names: Readonly<Record<string, string>>;
+  /** Values as they lie in a file, where that is otherwise. @param name the checkpoint's */
+  change?(name: string, values: Float32Array): Float32Array;
+  /** Tensors that no checkpoint has. */
+  more?: Readonly<Record<string, Float32Array>>;
+  /** Whether the file has an output head even where it is the embedding. */
+  repeatsHead?: boolean;
+}
+
+/** @throws UserError when llama.cpp has no such family, or computes something else than this configuration says */
+export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
+  const refuse = (what: string): UserError =>
+    new UserError(`${source} ${what}, which llama.cpp does not compute; export it for transformers.js instead (exportModel).`);
+  const layout = LAYOUTS[family];
+  if (!layout) throw refuse(`is of the family ${family}`);
+  if (config.positionLimit === Number.POSITIVE_INFINITY) throw refuse('stretches its positions with the length of the text (dynamic RoPE)');
+  return layout(config as never, refuse);
+}
+
+/** Each reads the configuration of its own family. */
+type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
+
+const LAYOUTS: Partial<Record<Family, Layout>> = { llama, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
+
+/** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
+function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
+  return {
+    block_count: whole(config.numHiddenLayers),
+    // up to its length a window hides nothing
+    context_length: whole(Math.min(config.positionLimit, window)),
+    embedding_length: whole(config.hiddenSize),
+    feed_forward_length: whole(config.intermediateSize),
+    'attention.head_count': whole(config.numAttentionHeads),
+    vocab_size: whole(config.vocabSize),
+  };
+}
+
+/** Of those with rotary positions and root mean square norms. */
+function rotaryKeys(config: ModelConfig & { rope: RopeConfig; rmsNormEps: number }, window?: number): GgufKeys {
+  const { rope, headDim } = config;
+  return {
+    ...commonKeys(config, window),
+    'attention.head_count_kv': whole(config.numKeyValueHeads),
+    'attention.key_length': whole(headDim),
+    'attention.value_length': whole(headDim),
+    'attention.layer_norm_rms_epsilon': float(config.rmsNormEps),
+    'rope.dimension_count': whole(rope.rotaryDim),
+    'rope.freq_base': float(rope.theta),
+    ...(rope.type === 'linear' && { 'rope.scaling.type': text('linear'), 'rope.scaling.factor': float(rope.factor) }),
+  };
+}
+
+const ROTARY_NAMES = {
+  'model.embed_tokens': 'token_embd',
+  'model.norm': 'output_norm',
+  lm_head: 'output',
+  'model.layers.#.input_layernorm': 'blk.#.attn_norm',
+  'model.layers.#.self_attn.q_proj': 'blk.#.attn_q',
+  'model.layers.#.self_attn.k_proj': 'blk.#.attn_k',
+  'model.layers.#.self_attn.v_proj': 'blk.#.attn_v',
+  'model.layers.#.self_attn.o_proj': 'blk.#.attn_output',
+  'model.layers.#.post_attention_layernorm': 'blk.#.ffn_norm',
+  'model.layers.#.mlp.gate_proj': 'blk.#.ffn_gate',
+  'model.layers.#.mlp.up_proj': 'blk.#.ffn_up',
+  'model.layers.#.mlp.down_proj': 'blk.#.ffn_down',
+};
+
+const NORMS_OF_HEADS = {
+  'model.layers.#.self_attn.q_norm': 'blk.#.attn_q_norm',
+  'model.layers.#.self_attn.k_norm': 'blk.#.attn_k_norm',
+};
+
+/** The shortest of windows; absent where there is none. */
+function shortest(windows: ReadonlyArray<number | undefined>): number | undefined {
+  const found = windows.filter((window) => window !== undefined);
+  return found.length > 0 ? Math.min(...found) : undefined;
+}
+
+function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
+  const { rope, hiddenAct, modelType, numAttentionHeads, numKeyValueHeads, windows } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  const isQwen = modelType === 'qwen2';
+  if (isQwen && rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen2');
+  const heads: Record<string, number> = { q_proj: numAttentionHeads, k_proj: numKeyValueHeads };
+  return {
+    architecture: isQwen ? 'qwen2' : 'llama',
+    keys: rotaryKeys(config, shortest(windows)),
+    names: ROTARY_NAMES,
+    change: (name, values) => {
+      const count = isQwen ? undefined : heads[name.split('.').at(-2) ?? ''];
+      return count === undefined ? values : inPairs(values, count, config.headDim);
+    },
+    more: rope.type === 'llama3' ? { 'rope_freqs.weight': stretches(rope) } : undefined,
+  };
+}
+
+/** By how much longer each wavelength is than without the stretching. */
+function stretches(rope: RopeConfig): Float32Array {
+  const stretched = ropeFrequencies(rope, 0);
+  return ropeFrequencies({ ...rope, type: 'default' }, 0).map((frequency, i) => frequency / stretched[i]);
+}
+
+/**
+ * llama.cpp turns the features 2i and 2i+1 of a head by one angle, where checkpoints have them half a head apart.
+ * @param values [heads · headDim, …]
+ */
+function inPairs(values: Float32Array, heads: number, headDim: number): Float32Array {
+  const width = values.length / (heads * headDim);
+  const paired = new Float32Array(values.length);
+  const half = headDim / 2;
+  for (let head = 0; head < heads; head++)
+    for (let i = 0; i < headDim; i++) {
+      const [from, to] = [head * headDim + i, head * headDim + (i < half ? 2 * i : 2 * (i - half) + 1)];
+      paired.set(values.subarray(from * width, (from + 1) * width), to * width);
+    }
+  return paired;
+}
+
+function qwen3(config: Qwen3Config, refuse: (what: string) => UserError): GgufLayout {
+  if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
+  if (config.attentionBias) throw refuse('has biases in a model of Qwen3');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen3');
+  return { architecture: 'qwen3', keys: rotaryKeys(config, shortest(config.windows)), names: { ...ROTARY_NAMES, ...NORMS_OF_HEADS } };
+}
+
+/** In llama.cpp every sixth layer of a Gemma 3 sees everything, and the others turn by a base of their own. */
+const GEMMA3 = { period: 6, slidingTheta: 10000 };
+
+function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): GgufLayout {
+  const { windows, rope, slidingRope, headDim, attentionScale } = config;
+  if (config.hiddenAct !== 'gelu_pytorch_tanh') throw refuse(`has the activation ${config.hiddenAct}`);
+  if (config.attentionBias) throw refuse('has biases in a model of Gemma 3');
+  if (rope.type !== 'default' || slidingRope.type !== 'default') throw refuse('stretches the positions of a Gemma 3');
+  if (slidingRope.theta !== GEMMA3.slidingTheta) throw refuse(`turns the layers with a window by the base ${slidingRope.theta}`);
+  if (Math.abs(attentionScale * headDim ** 0.5 - 1) > 1e-6) throw refuse(`scales the scores of a Gemma 3 by ${attentionScale}`);
+  const sliding = windows.map((window) => window !== undefined);
+  if (sliding.some((slides, layer) => slides !== ((layer + 1) % GEMMA3.period !== 0)))
+    throw refuse(`has windows in other layers than all but every sixth`);
+  return {
+    architecture: 'gemma3',
+    keys: { ...rotaryKeys(config), 'attention.sliding_window': whole(shortest(windows) ?? config.maxPositionEmbeddings) },
+    names: {
+      ...ROTARY_NAMES,
+      ...NORMS_OF_HEADS,
+      'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
+      'model.layers.#.pre_feedforward_layernorm': 'blk.#.ffn_norm',
+      'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
+    },
+    // checkpoints have what the weights of norms differ from 1 by
+    change: (name, values) => (/norm\.weight$/.test(name) ? values.map((value) => value + 1) : values),
+  };
+}
+
+function gpt2(config: Gpt2Config, refuse: (what: string) => UserError): GgufLayout {
+  const { activationFunction, scales, headDim } = config;
+  if (activationFunction !== 'gelu_new' && activationFunction !== 'gelu_pytorch_tanh')
+    throw refuse(`has the activation ${activationFunction}`);
+  if (scales.some((scale) => scale !== headDim ** -0.5))
+    throw refuse('scales the scores of its layers otherwise than by the width of a head');
+  return {
+    architecture: 'gpt2',
+    keys: { ...commonKeys(config), 'attention.layer_norm_epsilon': float(config.layerNormEps) },
+    names: {
+      'transformer.wte': 'token_embd',
+      'transformer.wpe': 'position_embd',
+      'transformer.ln_f': 'output_norm',
+      lm_head: 'output',
+      'transformer.h.#.ln_1': 'blk.#.attn_norm',
+      'transformer.h.#.attn.c_attn': 'blk.#.attn_qkv',
+      'transformer.h.#.attn.c_proj': 'blk.#.attn_output',
+      'transformer.h.#.ln_2': 'blk.#.ffn_norm',
+      'transformer.h.#.mlp.c_fc': 'blk.#.ffn_up',
+      'transformer.h.#.mlp.c_proj': 'blk.#.ffn_down',
+    },
+    repeatsHead: true,
+  };
+}
+
+function gptNeoX(config: GptNeoXConfig, refuse: (what: string) => UserError): GgufLayout {
+  const { rope, numAttentionHeads: heads } = config;
+  if (!config.hiddenAct.startsWith('gelu')) throw refuse(`has the activation ${config.hiddenAct}`);
+  if (!config.attentionBias) throw refuse('has no biases in a model of GPT-NeoX');
+  if (rope.type !== 'default') throw refuse('stretches the positions of a GPT-NeoX');
+  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
+  return {
+    architecture: 'gptneox',
+    keys: {
+      ...commonKeys(config),
+      'attention.layer_norm_epsilon': float(config.layerNormEps),
+      'rope.dimension_count': whole(rope.rotaryDim),
+      'rope.freq_base': float(rope.theta),
+      use_parallel_residual: bool(config.useParallelResidual),
+    },
+    names: {
+      'gpt_neox.embed_in': 'token_embd',
+      'gpt_neox.final_layer_norm': 'output_norm',
+      embed_out: 'output',
+      'gpt_neox.layers.#.input_layernorm': 'blk.#.attn_norm',
+      'gpt_neox.layers.#.attention.query_key_value': 'blk.#.attn_qkv',
+      'gpt_neox.layers.#.attention.dense': 'blk.#.attn_output',
+      'gpt_neox.layers.#.post_attention_layernorm': 'blk.#.ffn_norm',
+      'gpt_neox.layers.#.mlp.dense_h_to_4h': 'blk.#.ffn_up',
+      'gpt_neox.layers.#.mlp.dense_4h_to_h': 'blk.#.ffn_down',
+    },
+    change: (name, values) => (name.includes('query_key_value') ? byKind(values, heads) : values),
+    repeatsHead: true,
+  };
+}
+
+/** All queries, then all keys, then all values, where checkpoints have those of one head after the other. @param values [heads · 3 · …] */
+function byKind(values: Float32Array, heads: number): Float32Array {
+  const size = values.length / (3 * heads);
+  const sorted = new Float32Array(values.length);
+  for (let head = 0; head < heads; head++)
+    for (let kind = 0; kind < 3; kind++)
+      sorted.set(values.subarray((3 * head + kind) * size, (3 * head + kind + 1) * size), (kind * heads + head) * size);
+  return sorted;
+}

@@ -1,0 +1,178 @@
+/**
+ * The GGUF format, in which llama.cpp, Ollama and LM Studio read models: one file with keys that say what the model and its tokenizer are, and
+ * the weights (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Values lie in it as llama.cpp's own converter writes them.
+ */
+import { existsSync } from 'node:fs';
+import * as fs from 'node:fs/promises';
+import * as path from 'node:path';
+import { UserError } from '../errors';
+import { isFolder, removeQuietly, rename, temporaryName, writeError } from '../files';
+import { refuseFourBits } from './four-bits';
+import { DEFAULT_GGUF_DTYPE, formatOf, GGUF_DTYPES, GGUF_FORMATS, type GgufDtype } from './gguf-dtypes';
+import { type GgufLayout, ggufLayoutOf } from './gguf-families';
+import { type GgufKeys, text, whole } from './gguf-keys';
+import { ggufVocabulary } from './gguf-vocabulary';
+import type { CausalLM } from './types';
+
+export interface GgufOptions {
+  /**
+   * Number format of the matrices, under llama.cpp's name: f32, f16, bf16, or q8_0, a little more than a quarter of f32's size. Vectors stay in
+   * float32. Default: f16.
+   */
+  dtype?: GgufDtype;
+}
+
+/** Where each tensor begins is a multiple of so many bytes. */
+const ALIGNMENT = 32;
+
+/** A tensor of the file. */
+interface GgufTensor {
+  name: string;
+  shape: readonly number[];
+  dtype: GgufDtype;
+  values(): Promise<Float32Array>;
+}
+
+/**
+ * Writes a model and its tokenizer as one GGUF file, for llama.cpp and what is built on it (Ollama, LM Studio). An adapter is merged into the
+ * model first (`mergeAdapter`). The file is written under another name and renamed when it is whole.
+ * @param file for example `runs/tuned.gguf`
+ * @throws UserError when the file would replace something else; when the model has an adapter, weights in 4 bits, or a number beyond the
+ *   format's range; when llama.cpp does not compute such a model, or has no rule for its tokenizer; when the system refuses to write
+ */
+export async function exportGguf(model: CausalLM, file: string, { dtype = DEFAULT_GGUF_DTYPE }: GgufOptions = {}): Promise<void> {
+  checkGguf(file, dtype);
+  refuseFourBits(model, 'cannot be exported');
+  if (model.adapter)
+    throw new UserError(`${model.source} has an adapter, which a GGUF file has no place for; merge it first (mergeAdapter(model)).`);
+  const layout = ggufLayoutOf(model);
+  const tensors = tensorsFor(model, layout, dtype);
+  const keys = keysFor(model, layout, dtype);
+  await writeGguf(file, keys, tensors);
+}
+
+/** Makes sure that a model can be exported as a file. @throws UserError when it is a folder or something else, or the number format is none */
+export function checkGguf(file: string, dtype: string): void {
+  if (!(GGUF_DTYPES as readonly string[]).includes(dtype))
+    throw new UserError(
+      `There is no dtype ${JSON.stringify(dtype)} of a GGUF file; choose from ${new Intl.ListFormat('en').format(GGUF_DTYPES)}.`,
+    );
+  if (!file.endsWith('.gguf')) throw new UserError(`${file} is no name of a GGUF file; let it end in .gguf.`);
+  if (existsSync(file) && isFolder(file)) throw new UserError(`${file} is a folder; name a file.`);
+}
+
+/** Bytes of the tensors in the file. */
+export function bytesOfGguf(model: CausalLM, dtype: GgufDtype): number {
+  return tensorsFor(model, ggufLayoutOf(model), dtype).reduce((sum, tensor) => sum + aligned(bytesIn(tensor)), 0);
+}
+
+function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: GgufDtype): GgufKeys {
+  const own = Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value]);
+  return {
+    'general.architecture': text(architecture),
+    'general.type': text('model'),
+    'general.name': text(path.basename(model.source)),
+    'general.file_type': whole(GGUF_FORMATS[dtype].fileType),
+    'general.quantization_version': whole(2),
+    ...Object.fromEntries(own),
+    ...ggufVocabulary(model.tokenizer, model.embeddings[0].weight.shape[0]),
+  };
+}
+
+function tensorsFor(
+  model: CausalLM,
+  { names, change = (_, values) => values, more = {}, repeatsHead }: GgufLayout,
+  dtype: GgufDtype,
+): GgufTensor[] {
+  const tensors = [...model.parameters].map(([name, variable]): GgufTensor => {
+    const { shape } = variable;
+    const values = async () => change(name, (await variable.data()) as Float32Array);
+    const inFile = ggufName(name, names);
+    // llama.cpp adds positions up in float32
+    return { name: inFile, shape, dtype: inFile === 'position_embd.weight' ? 'f32' : formatOf(shape, dtype), values };
+  });
+  const embedding = tensors.find(({ name }) => name === 'token_embd.weight');
+  if (repeatsHead && embedding && !tensors.some(({ name }) => name === 'output.weight'))
+    tensors.push({ ...embedding, name: 'output.weight' });
+  for (const [name, values] of Object.entries(more))
+    tensors.push({ name, shape: [values.length], dtype: 'f32', values: async () => values });
+  return tensors;
+}
+
+function ggufName(name: string, names: Readonly<Record<string, string>>): string {
+  const [, module, kind] = /^(.*)\.(weight|bias)$/.exec(name) ?? [];
+  const layer = /\.(\d+)\./.exec(module ?? '')?.[1] ?? '';
+  const found = names[(module ?? '').replace(`.${layer}.`, '.#.')];
+  if (found === undefined) throw new Error(`llama.cpp has no name for ${name}.`);
+  return `${found.replace('#', layer)}.${kind}`;
+}
+
+const aligned = (bytes: number): number => ALIGNMENT * Math.ceil(bytes / ALIGNMENT);
+
+const bytesIn = ({ shape, dtype }: GgufTensor): number => GGUF_FORMATS[dtype].bytes(shape.reduce((product, n) => product * n, 1));
+
+async function writeGguf(file: string, keys: GgufKeys, tensors: readonly GgufTensor[]): Promise<void> {
+  const temporary = temporaryName(file);
+  try {
+    await fs.mkdir(path.dirname(file), { recursive: true });
+    const handle = await fs.open(temporary, 'w');
+    try {
+      await handle.writeFile(padded(await headerOf(keys, tensors)));
+      for (const tensor of tensors) await handle.writeFile(padded(encoded(tensor, await tensor.values())));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    rename(temporary, file);
+  } catch (error) {
+    removeQuietly(temporary);
+    throw writeError(file, error);
+  }
+}
+
+/** Magic, counts and keys, then of each tensor its name, shape (columns first), format, and where it begins behind all this. */
+async function headerOf(keys: GgufKeys, tensors: readonly GgufTensor[]): Promise<Uint8Array> {
+  // loaded when it is needed: it brings a list of all tasks of the Hub along
+  const { serializeGgufMetadata } = await import('@huggingface/gguf');
+  const counts = {
+    version: { value: 3, type: 4 },
+    tensor_count: { value: BigInt(tensors.length), type: 10 },
+    kv_count: { value: BigInt(Object.keys(keys).length), type: 10 },
+  };
+  const typed = { ...counts, ...keys } as unknown as Parameters<typeof serializeGgufMetadata>[0];
+  const parts: Uint8Array[] = [serializeGgufMetadata(typed, { alignment: 1 })];
+  let at = 0;
+  for (const tensor of tensors) {
+    parts.push(tensorInfo(tensor, at));
+    at += aligned(bytesIn(tensor));
+  }
+  return Buffer.concat(parts);
+}
+
+function tensorInfo({ name, shape, dtype }: GgufTensor, at: number): Buffer {
+  const bytes = Buffer.alloc(8 + name.length + 4 + 8 * shape.length + 4 + 8);
+  let offset = bytes.writeBigUInt64LE(BigInt(name.length));
+  offset += bytes.write(name, offset, 'latin1');
+  offset = bytes.writeUInt32LE(shape.length, offset);
+  for (const size of shape.toReversed()) offset = bytes.writeBigUInt64LE(BigInt(size), offset);
+  offset = bytes.writeUInt32LE(GGUF_FORMATS[dtype].tensorType, offset);
+  bytes.writeBigUInt64LE(BigInt(at), offset);
+  return bytes;
+}
+
+function padded(bytes: Uint8Array): Uint8Array {
+  const missing = aligned(bytes.length) - bytes.length;
+  return missing === 0 ? bytes : Buffer.concat([bytes, new Uint8Array(missing)]);
+}
+
+/** The largest number of float16. */
+const LARGEST_HALF = 65504;
+
+function encoded({ name, dtype }: GgufTensor, values: Float32Array): Uint8Array {
+  const beyond = dtype === 'f16' ? values.find((value) => Math.abs(value) > LARGEST_HALF) : undefined;
+  if (beyond !== undefined)
+    throw new UserError(
+      `The tensor ${name} holds ${beyond}, beyond the range of float16 (±${LARGEST_HALF}); choose the dtype bf16, f32 or q8_0.`,
+    );
+  return GGUF_FORMATS[dtype].encode(values);
+}
