@@ -36,10 +36,12 @@ export function ggufVocabulary(tokenizer: Tokenizer, rows: number): GgufKeys {
   const files = tokenizer.filesForTransformersJs();
   const json = read(files, 'tokenizer.json') as unknown as TokenizerJson;
   // transformers.js gets other words for the same; without the file it is GPT-2's kind
-  json.pre_tokenizer = tokenizer.files.has('tokenizer.json') ? read(tokenizer.files, 'tokenizer.json').pre_tokenizer : { type: 'ByteLevel' };
+  json.pre_tokenizer = tokenizer.files.has('tokenizer.json')
+    ? read(tokenizer.files, 'tokenizer.json').pre_tokenizer
+    : { type: 'ByteLevel' };
   const { chat_template: template } = read(files, 'tokenizer_config.json');
   if (json.model.type !== 'BPE') throw refuse(`is of the type ${json.model.type ?? 'that it does not say'}`);
-  const byTokens = json.model.byte_fallback ? sentencePieces(json, refuse) : byteLevel(json, refuse);
+  const byTokens = json.model.byte_fallback ? sentencePieces(json, rows, refuse) : byteLevel(json, refuse);
   const unknown = json.model.unk_token ?? undefined;
   const ids = {
     bos: tokenizer.bosId,
@@ -143,19 +145,32 @@ function nameOf(steps: readonly Step[], usesRegex: boolean): string | undefined 
   return EXPRESSIONS[String(pattern.Regex)];
 }
 
-/** BPE on characters with bytes for what has none, as SentencePiece's of Llama 2 and Gemma: llama.cpp merges what has the highest score first. */
-function sentencePieces(json: TokenizerJson, refuse: Refuse): GgufKeys {
+/**
+ * BPE on characters with bytes for what has none, as SentencePiece's of Llama 2 and Gemma. llama.cpp has no list of merges: of all neighbours that
+ * make a token it joins those whose token has the highest score. So a token's score is the place of its merges in the list, which have to be together.
+ */
+function sentencePieces(json: TokenizerJson, rows: number, refuse: Refuse): GgufKeys {
   const { vocab, merges = [] } = json.model;
-  const results = merges.map((merge) => vocab[(Array.isArray(merge) ? merge : merge.split(' ')).join('')]);
-  if (results.some((id, i) => i > 0 && id < results[i - 1])) throw refuse('merges pieces in another order than that of their ids');
   const steps = stepsOf(json.normalizer, 'normalizers');
-  const others = steps.find(({ type }) => type !== 'Prepend' && type !== 'Replace');
-  if (others || !steps.some(({ type }) => type === 'Replace')) throw refuse(`normalizes texts by ${others?.type ?? 'nothing'}`);
-  const size = Math.max(...Object.values(vocab), ...json.added_tokens.map(({ id }) => id)) + 1;
+  const other = steps.find(({ type }) => type !== 'Prepend' && type !== 'Replace');
+  if (other || !steps.some(({ type }) => type === 'Replace')) throw refuse(`normalizes texts by ${other?.type ?? 'nothing'}`);
+  const ranks = new Map<string, number>();
+  let last = '';
+  for (const merge of merges) {
+    const token = (Array.isArray(merge) ? merge : merge.split(' ')).join('');
+    if (token !== last && ranks.has(token) && !isRun(token)) throw refuse(`merges ${JSON.stringify(token)} at several places of its order`);
+    if (!ranks.has(token)) ranks.set(token, ranks.size);
+    last = token;
+  }
+  const scores = new Array<number>(rows).fill(-ranks.size);
+  for (const [token, rank] of ranks) scores[vocab[token]] = -rank;
   return {
     'tokenizer.ggml.model': text('llama'),
     'tokenizer.ggml.pre': text('default'),
-    'tokenizer.ggml.scores': floats(Array.from({ length: size }, (_, id) => -id)),
+    'tokenizer.ggml.scores': floats(scores),
     'tokenizer.ggml.add_space_prefix': bool(steps.some(({ type }) => type === 'Prepend')),
   };
 }
+
+/** Whether a token is one character again and again: such ones are made of each other alone. */
+const isRun = (token: string): boolean => new Set(token).size === 1;
