@@ -33,8 +33,10 @@ export function pointsOf(log: readonly CurveRecord[], key: CurveKey): Point[] {
 
 /**
  * Average over both sides with exponentially falling weights: point j counts `weight^|i - j|` towards point i.
- * Unlike a running average it does not trail behind the curve, nor does it cut off its beginning: both sides reach equally far, so
- * towards the ends less and less far, and the ends are their own. Points that are not finite stay gaps and count nothing.
+ * Unlike a running average it does not trail behind the curve. Near the beginning, where a loss falls steeply, it looks ahead no
+ * farther than back and so begins where the curve does; near the end it looks ahead to the last point and back without limit, so
+ * that its own last value is the running average that TensorBoard shows (with its bias corrected), not one noisy point.
+ * Points that are not finite stay gaps and count nothing.
  * @param weight from 0 (no smoothing) to below 1
  */
 export function smooth(points: readonly Point[], weight: number): Point[] {
@@ -42,12 +44,9 @@ export function smooth(points: readonly Point[], weight: number): Point[] {
   const after = oneSided([...points].reverse(), weight).reverse();
   return points.map(({ step, value }, i) => {
     if (value === null) return { step, value };
-    const reach = Math.min(i, points.length - 1 - i);
-    // what lies beyond the reach is the sum that ends there
-    const beyond = weight ** (reach + 1);
-    const left = before[i - reach - 1];
-    const right = after[i + reach + 1];
-    const total = (of: 'sum' | 'mass') => before[i][of] + after[i][of] - beyond * ((left?.[of] ?? 0) + (right?.[of] ?? 0));
+    // as many points ahead as there are behind: what lies beyond them is the sum that begins there
+    const beyond = after[2 * i + 1];
+    const total = (of: 'sum' | 'mass') => before[i][of] + after[i][of] - weight ** (i + 1) * (beyond?.[of] ?? 0);
     // the point itself is in both sums
     return { step, value: (total('sum') - value) / (total('mass') - 1) };
   });

@@ -42,8 +42,10 @@ test('smoothing weighs neighbours on both sides and leaves constants and gaps al
     ],
     0.5,
   );
-  assert.ok(Math.abs((peak[1].value ?? 0) - 1 / 2) < 1e-12);
-  assert.equal(peak[0].value, peak[2].value);
+  assert.deepEqual(
+    peak.map((point) => Number(point.value?.toFixed(12))),
+    [0, 1 / 2, Number((2 / 7).toFixed(12))],
+  );
   const gap = smooth(
     [
       { step: 1, value: 1 },
@@ -59,13 +61,23 @@ test('smoothing weighs neighbours on both sides and leaves constants and gaps al
   assert.deepEqual(smooth(peak, 0), peak);
 });
 
-test('smoothing keeps the ends of a curve where they are, and a straight line straight', () => {
+test('a smoothed curve begins where the curve does, and a straight line stays straight where both sides reach equally far', () => {
   const fall = Array.from({ length: 200 }, (_, step) => ({ step, value: 0.2 + 7.3 * Math.exp(-step / 15) }));
   const smoothed = smooth(fall, 0.9).map((point) => point.value ?? 0);
   assert.ok(Math.abs(smoothed[0] - 7.5) < 1e-9);
-  assert.ok(Math.abs(smoothed[199] - fall[199].value) < 1e-9);
+  assert.ok(Math.abs(smoothed[199] - fall[199].value) < 1e-3);
   const line = Array.from({ length: 100 }, (_, step) => ({ step, value: 3 - step }));
-  for (const [i, { value }] of smooth(line, 0.95).entries()) assert.ok(Math.abs((value ?? 0) - line[i].value) < 1e-9);
+  for (const [i, { value }] of smooth(line, 0.8).slice(0, 50).entries()) assert.ok(Math.abs((value ?? 0) - line[i].value) < 1e-3);
+});
+
+test('the end of a smoothed curve is no single noisy point but the running average until there, with its bias corrected', () => {
+  const noisy = Array.from({ length: 120 }, (_, step) => ({ step, value: step % 2 === 0 ? 0.9 : 1.1 }));
+  noisy[119].value = 3;
+  let [sum, mass] = [0, 0];
+  for (const { value } of noisy) [sum, mass] = [0.9 * sum + 0.1 * value, 0.9 * mass + 0.1];
+  const smoothed = smooth(noisy, 0.9).map((point) => point.value ?? 0);
+  assert.ok(Math.abs(smoothed[119] - sum / mass) < 1e-9);
+  for (const value of smoothed) assert.ok(value < 1.3, `${value}`);
 });
 
 test('short curves are not smoothed by default', () => {
