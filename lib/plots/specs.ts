@@ -43,7 +43,7 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
     axis: 'target tokens predicted right',
     train: 'mean_token_accuracy',
     evaluation: 'eval_mean_token_accuracy',
-    format: '.0~%',
+    format: '.2~%',
     show: (value) => `${(100 * value).toFixed(1)}%`,
     zero: false,
     best: 'highest',
@@ -340,7 +340,7 @@ function clipLayers(name: CurveName, maxGradNorm: number | undefined): VegaLiteS
 
 function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, options: CurveOptions, legend = true): VegaLiteSpec {
   const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : { format: curve.format };
-  const log = logDomain(curve, points, options);
+  const log = logAxis(curve, points, options);
   return {
     x: {
       field: 'step',
@@ -353,40 +353,65 @@ function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, opti
       field: 'value',
       type: 'quantitative',
       title: log ? `${curve.axis}, log scale` : curve.axis,
-      scale: log ? { type: 'log', domain: log, nice: false } : { zero: curve.zero, ...valueDomain(curve, points) },
-      axis: { ...label, ...(log ? { values: logTicks(log) } : { tickCount: 6 }) },
+      // as many steps for the ends as for the ticks: otherwise the highest point may lie far above the last tick
+      scale: log ? { type: 'log', domain: log.domain, nice: false } : { zero: curve.zero, nice: TICKS, ...valueDomain(curve, points) },
+      axis: { ...label, ...(log ? { values: log.ticks } : { tickCount: TICKS }) },
     },
     color: { type: 'nominal', scale: colors, ...(legend ? {} : { legend: null }) },
   };
 }
 
+/** About so many has a linear axis. */
+const TICKS = 6;
+
 /** By how much a loss must fall for its end to lie on a linear axis. */
 const LOG_FROM = 30;
 
-/** The ends of a logarithmic axis, with some room, where there is to be one. */
-function logDomain(curve: Curve, points: readonly Point[], { logScale, maxGradNorm }: CurveOptions): [number, number] | undefined {
+/** The ends of a logarithmic axis and its ticks. */
+interface LogAxis {
+  readonly domain: readonly [number, number];
+  readonly ticks: readonly number[];
+}
+
+/** A logarithmic axis, where there is to be one. */
+function logAxis(curve: Curve, points: readonly Point[], { logScale, maxGradNorm }: CurveOptions): LogAxis | undefined {
   if (logScale === false || !curve.log || (curve.log === 'asked' && !logScale)) return undefined;
   const values = points.flatMap(({ value }) => value ?? []);
   if (curve.train === 'grad_norm' && values.length > 0 && maxGradNorm !== undefined && maxGradNorm > 0) values.push(maxGradNorm);
   const low = values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   const high = values.reduce((a, b) => Math.max(a, b), 0);
   if (!(low > 0) || !(high > low) || (!logScale && high <= LOG_FROM * low)) return undefined;
-  const room = (high / low) ** 0.04;
-  return [low / room, high * room];
+  return roundLogAxis(low, high) ?? wideLogAxis(low, high);
 }
 
-/** Round numbers inside the ends, at most seven: 1, 2 and 5 of each power of ten, or 1 and 3, or 1 alone, of every second, third, ... */
-function logTicks([low, high]: readonly [number, number]): number[] {
+/** Ticks at 1, 2 and 5 of each power of ten, or 1 and 3, or 1 alone, from below the lowest value to above the highest; if at most seven. */
+function roundLogAxis(low: number, high: number): LogAxis | undefined {
+  for (const digits of [[1, 2, 5], [1, 3], [1]]) {
+    const all = powersOfTen(low, high).flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`)));
+    const first = all.findLastIndex((tick) => tick <= low);
+    const last = all.findIndex((tick) => tick >= high);
+    const ticks = all.slice(first, last + 1);
+    if (ticks.length <= 7) return { domain: [ticks[0], ticks[ticks.length - 1]], ticks };
+  }
+  return undefined;
+}
+
+/** Some room around the values, and between its ends at most seven ticks, at every second power of ten, or third, ...: their next would be too far. */
+function wideLogAxis(low: number, high: number): LogAxis {
+  const room = (high / low) ** 0.04;
+  const domain = [low / room, high * room] as const;
+  const powers = powersOfTen(...domain);
+  for (let every = 2; ; every++) {
+    const all = powers.filter((power) => power % every === 0).map((power) => Number(`1e${power}`));
+    const ticks = all.filter((tick) => tick >= domain[0] && tick <= domain[1]);
+    if (ticks.length <= 7) return { domain, ticks };
+  }
+}
+
+/** From the one below `low` to the one above `high`. */
+function powersOfTen(low: number, high: number): number[] {
   const first = Math.floor(Math.log10(low));
-  const last = Math.floor(Math.log10(high));
-  const ticks = (digits: readonly number[], every: number): number[] => {
-    const powers = Array.from({ length: last - first + 1 }, (_, i) => first + i).filter((power) => power % every === 0);
-    const all = powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`)));
-    return all.filter((tick) => tick >= low && tick <= high);
-  };
-  const choices = [ticks([1, 2, 5], 1), ticks([1, 3], 1)];
-  for (let every = 1; every <= Math.max(1, last - first); every++) choices.push(ticks([1], every));
-  return choices.find((found) => found.length <= 7) ?? [];
+  return Array.from({ length: Math.ceil(Math.log10(high)) - first + 1 }, (_, i) => first + i);
 }
 
 /** Room around a single value, which alone spans no axis; otherwise the values themselves decide. */

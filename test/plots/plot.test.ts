@@ -122,7 +122,7 @@ test('a loss that falls by more than 30 times stands on a logarithmic axis, unle
   assert.equal(valueAxis(curveSpec([...falling(300), { step: 400, loss: 0 }], 'loss', { logScale: true })).scale.type, undefined);
   assert.equal(valueAxis(curveSpec(falling(300), 'accuracy', { logScale: true })).scale.type, undefined);
   const { domain } = valueAxis(curveSpec(falling(3), 'gradNorm', { logScale: true, maxGradNorm: 1 })).scale;
-  assert.ok(domain && domain[0] < 1 && domain[1] > 2);
+  assert.ok(domain && domain[0] <= 1 && domain[1] >= 2);
   assert.ok((await renderSvg(curveSpec(falling(267), 'loss'))).includes('log scale'));
 });
 
@@ -135,6 +135,28 @@ test('a logarithmic axis has few ticks, all round, however much it spans', () =>
       assert.ok(tick >= (scale.domain?.[0] ?? 0) && tick <= (scale.domain?.[1] ?? 0));
       assert.match(tick.toExponential(), /^[1235]e/);
     }
+  }
+});
+
+/** The numbers beside the lines of the grid, as drawn. */
+async function ticksOf(log: CurveRecord[], name: 'loss' | 'accuracy' | 'gradNorm'): Promise<number[]> {
+  const [, labels = ''] = (await renderSvg(curveSpec(log, name))).matchAll(/role-axis-label.*?<\/g>/gs);
+  return [...labels[0].matchAll(/<text[^>]*>([\d.]+)(%?)<\/text>/g)].map(([, number, percent]) => Number(number) / (percent ? 100 : 1));
+}
+
+test('no point lies beyond the first or last tick of its axis, be it linear or logarithmic', async () => {
+  const highestOf = [
+    ['loss', 8],
+    ['gradNorm', 7.2],
+    ['accuracy', 8 / 8.1],
+  ] as const;
+  for (const factor of [1.02, 1.5, 2.5, 7, 29, 31, 267, 1e5]) {
+    const log = falling(factor).map(({ step, loss = 0 }) => ({ step, loss, grad_norm: 0.9 * loss, mean_token_accuracy: loss / 8.1 }));
+    for (const [name, highest] of highestOf) {
+      const ticks = await ticksOf(log, name);
+      assert.ok(ticks.length >= 2 && ticks[0] <= highest / factor && ticks[ticks.length - 1] >= highest, `${name} ${factor}: ${ticks}`);
+    }
+    assert.ok(Math.max(...(await ticksOf(log, 'accuracy'))) <= 1);
   }
 });
 
