@@ -31,7 +31,7 @@ export {
   streamText,
   tokenNll,
 } from './model';
-export { type CurveRecord, LiveTrainingPlot, type PlotOptions, plotComparison, plotTraining } from './plots';
+export { type CurveRecord, LiveTrainingPlot, type PlotOptions, type PlottedRun, plotComparison, plotTraining } from './plots';
 export { showTable, type TableCell } from './table';
 export { alpacaPrompt, formatExample, loadTokenizer, showTokens, type Tokenizer, tokenizeExample } from './text';
 export {

@@ -4,7 +4,7 @@ import { UserError } from '../errors';
 import { checkOutputFolder } from '../model';
 import { plotTraining } from '../plots';
 import { isTemplateFile } from '../text';
-import { type LogRecord, SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
+import { SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
 import { listCheckpoints } from '../train/checkpoint';
 import { loadRecipeData } from './datasets';
 import { loadModelOn } from './device';
@@ -24,7 +24,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
     const result = await trainer.train();
     const exitCode = signals.exitCode();
     if (result.stopped) return stopped(result, outputDir, exitCode ?? 1, output);
-    const hasCurves = await drawPlots(trainer.log, outputDir, output);
+    const hasCurves = await drawPlots(trainer, outputDir, output);
     return finished(result, trainer, outputDir, hasCurves);
   } finally {
     signals.release();
@@ -79,10 +79,10 @@ async function saveTrained(trainer: SFTTrainer, outputDir: string): Promise<void
 }
 
 /** @returns whether there are plots */
-async function drawPlots(log: readonly LogRecord[], outputDir: string, output: Output): Promise<boolean> {
-  if (!log.some(({ loss }) => loss !== undefined)) return false;
+async function drawPlots(trainer: SFTTrainer, outputDir: string, output: Output): Promise<boolean> {
+  if (!trainer.log.some(({ loss }) => loss !== undefined)) return false;
   try {
-    await plotTraining(log, { saveTo: path.join(outputDir, 'plots') });
+    await plotTraining(trainer, { saveTo: path.join(outputDir, 'plots') });
     return true;
   } catch (error) {
     // the model is what counts; curves can be drawn again from metrics.jsonl

@@ -5,6 +5,7 @@ import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import { displayPng } from './display';
 import { renderSvg, svgToPng, svgWidth } from './render';
+import { curvesOfRun, type PlottedRun } from './run';
 import type { CurveRecord } from './series';
 import { CURVES, type CurveName, type CurveOptions, comparisonSpec, curveSpec, dashboardSpec, hasCurve } from './specs';
 
@@ -26,10 +27,11 @@ export interface PlotOptions extends CurveOptions {
 
 /**
  * Draws the curves of a run: in a notebook all in one picture under the cell, and with `saveTo` each as a PNG and an SVG file.
- * @param log records with TRL's names, such as `trainer.log`
+ * @param run the trainer, which also knows where gradients are clipped; or records with TRL's names, such as `trainer.log`
  * @throws UserError when the log has nothing to draw, or a file cannot be written
  */
-export async function plotTraining(log: readonly CurveRecord[], options: PlotOptions = {}): Promise<void> {
+export async function plotTraining(run: readonly CurveRecord[] | PlottedRun, given: PlotOptions = {}): Promise<void> {
+  const { log, options } = curvesOfRun(run, given);
   const curves = curvesOf(log, options);
   if (inNotebook()) await showInline(dashboardSpec(log, curves, options));
   if (options.saveTo !== undefined) await savePlots(log, options.saveTo, { ...options, title: undefined });

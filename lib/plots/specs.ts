@@ -86,7 +86,7 @@ export interface CurveOptions {
   readonly width?: number;
   /** Its height. */
   readonly height?: number;
-  /** Draws a line where gradients are clipped (`gradNorm` only). */
+  /** Draws a line where gradients are clipped (`gradNorm` only), unless all norms are so far below it that they would lie on the axis. */
   readonly maxGradNorm?: number;
   /** Vega-Lite `config` entries that override the shared look. */
   readonly config?: VegaLiteSpec;
@@ -176,13 +176,15 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
   if (training.length > 0) key.push({ text: TRAINING, color: COLORS.train, opacity: smoothing > 0 ? FAINT : 1 });
   if (training.length > 0 && smoothing > 0) key.push({ text: SMOOTHED, color: COLORS.train, opacity: 1 });
   if (evaluations.length > 0) key.push({ text: EVALUATION, color: COLORS.evaluation, opacity: 1 });
+  const clip = clipOf(curve, training, options);
+  if (clip !== undefined) key.push({ text: `clipped above ${clip}`, color: COLORS.faintInk, opacity: CLIP_OPACITY, dash: CLIP_DASH });
   return {
     title: heading(options.title ?? curve.title, options.subtitle ?? summary(curve, training, evaluations)),
     width,
     height: options.height ?? 300,
     layer: [
       ...(key.length > 1 ? keyLayers(width, key) : []),
-      ...clipLayers(name, options.maxGradNorm),
+      ...clipLayers(clip),
       ...trainingLayers(training, TRAINING, smoothing),
       ...evaluationLayers(evaluations, EVALUATION),
       ...faultLayers([training, evaluations]),
@@ -256,6 +258,8 @@ interface KeyEntry {
   readonly text: string;
   readonly color: string;
   readonly opacity: number;
+  /** Named by a piece of a dashed line in the place of a dot. */
+  readonly dash?: readonly number[];
 }
 
 /**
@@ -266,22 +270,35 @@ function keyLayers(width: number, entries: readonly KeyEntry[]): VegaLiteSpec[] 
   const places = new Map<KeyEntry, number>();
   let end = width + KEY_GAP;
   for (const entry of [...entries].reverse()) {
-    end -= entry.text.length * KEY_LETTER + 12 + KEY_GAP;
+    end -= keyWidth(entry.text) + 14 + KEY_GAP;
     places.set(entry, end);
   }
   return entries.flatMap((entry) => {
-    const { text, color, opacity } = entry;
-    const encoding = { x: { value: places.get(entry) }, y: { value: -12 }, color: { value: color } };
+    const { text, color, opacity, dash } = entry;
+    const place = places.get(entry) ?? 0;
+    const encoding = { x: { value: place }, y: { value: -12 }, color: { value: color } };
+    const dot = { mark: { type: 'point', filled: true, size: 62, opacity }, encoding };
+    const line = {
+      mark: { type: 'rule', strokeDash: dash, opacity },
+      encoding: { ...encoding, x: { value: place - 9 }, x2: { value: place + 5 } },
+    };
     return [
-      { data: { values: [{}] }, mark: { type: 'point', filled: true, size: 62, opacity }, encoding },
+      { data: { values: [{}] }, ...(dash ? line : dot) },
       { data: { values: [{}] }, mark: { type: 'text', text, align: 'left', dx: 9, fontSize: 11.5 }, encoding },
     ];
   });
 }
 
-/** Pixels between two names, and of a letter at their size. */
-const KEY_GAP = 16;
-const KEY_LETTER = 6.3;
+/** Pixels between two names. */
+const KEY_GAP = 18;
+
+/** Pixels of a name, by what Inter's letters take at that size. */
+function keyWidth(text: string): number {
+  return [...text].reduce(
+    (sum, letter) => sum + (/[mw]/.test(letter) ? 10 : /[il]/.test(letter) ? 3 : /[rt. 1]/.test(letter) ? 4 : 6.8),
+    0,
+  );
+}
 
 /** Stretches in which the run logged something that is not a number, shaded, the first one labelled. */
 function faultLayers(series: ReadonlyArray<readonly Point[]>): VegaLiteSpec[] {
@@ -323,17 +340,24 @@ function faultsOf(points: readonly Point[]): Array<{ step: number; end: number }
   return stretches;
 }
 
-function clipLayers(name: CurveName, maxGradNorm: number | undefined): VegaLiteSpec[] {
-  if (name !== 'gradNorm' || maxGradNorm === undefined || !(maxGradNorm > 0)) return [];
+/** Where the line of clipping is drawn, if anywhere. */
+function clipOf(curve: Curve, points: readonly Point[], { maxGradNorm = 0 }: CurveOptions): number | undefined {
+  const highest = points.reduce((high, { value }) => Math.max(high, value ?? 0), 0);
+  return curve.train === 'grad_norm' && maxGradNorm > 0 && maxGradNorm <= CLIP_FAR * highest ? maxGradNorm : undefined;
+}
+
+/** Times the highest norm. */
+const CLIP_FAR = 4;
+const CLIP_OPACITY = 0.8;
+const CLIP_DASH = [3, 3];
+
+/** Its name stands among those of the lines: beside the line it would lie over the curve, which often ends there. */
+function clipLayers(clip: number | undefined): VegaLiteSpec[] {
+  if (clip === undefined) return [];
   // a field, not a datum: layers take the shared encoding's field too, and what lacks it is not drawn
-  const data = { values: [{ value: maxGradNorm }] };
+  const data = { values: [{ value: clip }] };
   const color = { value: COLORS.faintInk };
-  const label = { type: 'text', text: `clipped above ${maxGradNorm}`, align: 'left', baseline: 'bottom', dy: -3, fontSize: 11 };
-  return [
-    { data, mark: { type: 'rule', strokeDash: [3, 3], opacity: 0.8 }, encoding: { x: null, color } },
-    // at the left, because norms begin high and end near the line
-    { data, mark: label, encoding: { x: { value: 4 }, color } },
-  ];
+  return [{ data, mark: { type: 'rule', strokeDash: CLIP_DASH, opacity: CLIP_OPACITY }, encoding: { x: null, color } }];
 }
 
 // ── axes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -374,10 +398,10 @@ interface LogAxis {
 }
 
 /** A logarithmic axis, where there is to be one. */
-function logAxis(curve: Curve, points: readonly Point[], { logScale, maxGradNorm }: CurveOptions): LogAxis | undefined {
+function logAxis(curve: Curve, points: readonly Point[], options: CurveOptions): LogAxis | undefined {
+  const { logScale } = options;
   if (logScale === false || !curve.log || (curve.log === 'asked' && !logScale)) return undefined;
-  const values = points.flatMap(({ value }) => value ?? []);
-  if (curve.train === 'grad_norm' && values.length > 0 && maxGradNorm !== undefined && maxGradNorm > 0) values.push(maxGradNorm);
+  const values = [...points.flatMap(({ value }) => value ?? []), clipOf(curve, points, options) ?? []].flat();
   const low = values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   const high = values.reduce((a, b) => Math.max(a, b), 0);
   if (!(low > 0) || !(high > low) || (!logScale && high <= LOG_FROM * low)) return undefined;

@@ -174,6 +174,7 @@ test('output_dir holds the model in Hugging Face layout, metrics, plots and run.
     assert.ok(files.includes(name), name);
   const plots = readdirSync(path.join(out, 'plots'));
   for (const name of ['train_loss.png', 'train_accuracy.png', 'train_gradnorm.png']) assert.ok(plots.includes(name), name);
+  assert.match(readFileSync(path.join(out, 'plots/train_gradnorm.svg'), 'utf8'), />clipped above 1</);
   const record = readJson<{ finished: boolean; versions: Record<string, string>; model: { sha256: Record<string, string> } }>(
     out,
     'run.json',

@@ -177,8 +177,19 @@ for (const [what, log] of Object.entries({
   });
 }
 
-test('the gradient norm shows where clipping begins', async () => {
-  assert.ok((await renderSvg(curveSpec(run(20), 'gradNorm', { maxGradNorm: 1 }))).includes('clipped above 1'));
+test('the gradient norm shows where clipping begins, and names it above the curve, not over it', async () => {
+  const svg = await renderSvg(curveSpec(run(20), 'gradNorm', { maxGradNorm: 1 }));
+  const [, height] = /<text[^>]*transform="translate\([-\d.]+,([-\d.]+)\)"[^>]*>clipped above 1</.exec(svg) ?? [];
+  assert.ok(Number(height) < 0, svg);
+});
+
+test('a line of clipping that no norm comes near does not press the curve onto the axis', async () => {
+  const log = run(20).map((record) => ({ ...record, grad_norm: (record.grad_norm ?? 0) / 100 }));
+  for (const logScale of [false, true]) {
+    const svg = await renderSvg(curveSpec(log, 'gradNorm', { maxGradNorm: 1, logScale }));
+    assert.ok(!svg.includes('clipped above'));
+    assert.equal(svg, await renderSvg(curveSpec(log, 'gradNorm', { logScale })));
+  }
 });
 
 test('steps whose loss is not finite are marked', async () => {
