@@ -27,7 +27,8 @@ export interface PlotOptions extends CurveOptions {
 
 /**
  * Draws the curves of a run: in a notebook all in one picture under the cell, and with `saveTo` each as a PNG and an SVG file.
- * @param run the trainer, which also knows where gradients are clipped; or records with TRL's names, such as `trainer.log`
+ * @param run the trainer, which also knows where gradients are clipped and the learning rate of every step; or records with TRL's names,
+ *   such as `trainer.log`
  * @throws UserError when the log has nothing to draw, or a file cannot be written
  */
 export async function plotTraining(run: readonly CurveRecord[] | PlottedRun, given: PlotOptions = {}): Promise<void> {
