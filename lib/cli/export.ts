@@ -1,18 +1,41 @@
-/** `tunebook export`: writes a model, with what its adapter adds, for transformers.js. */
+/** `tunebook export`: writes a model, with what its adapter adds, for transformers.js or as a GGUF file. */
 import * as path from 'node:path';
-import { checkExport, DEFAULT_ONNX_DTYPES, exportModel } from '../model';
+import { UserError } from '../errors';
+import {
+  bytesOfGguf,
+  checkExport,
+  checkGguf,
+  DEFAULT_GGUF_DTYPE,
+  DEFAULT_ONNX_DTYPES,
+  exportGguf,
+  exportModel,
+  type GgufDtype,
+  mergeAdapter,
+  type OnnxDtype,
+} from '../model';
 import { loadModelOn } from './device';
-import { readFlags, splitWords } from './flags';
+import { type FlagValues, readFlags, splitWords } from './flags';
 import type { Output } from './output';
 import { bytesOfExport, checkSpace } from './space';
 import { exportFlags, type VerbResult } from './verbs';
 
 const COMMAND = 'tunebook export';
 
+type ExportFlags = FlagValues<typeof exportFlags>;
+
 export async function run(words: readonly string[], _output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), exportFlags, COMMAND);
-  const { output_dir: folder, dtype } = flags;
-  const dtypes = dtype === 'both' ? DEFAULT_ONNX_DTYPES : [dtype];
+  const { output_dir: folder, gguf: file } = flags;
+  if (folder !== null && file === null) return toFolder(folder, flags);
+  if (file !== null && folder === null) return toFile(file, flags);
+  const fault = folder === null ? 'needs a place to write to' : 'writes to one place at a time';
+  throw new UserError(`${COMMAND} ${fault}; give --output_dir DIR for transformers.js, or --gguf FILE for llama.cpp.`);
+}
+
+async function toFolder(folder: string, flags: ExportFlags): Promise<VerbResult> {
+  const dtype = flags.dtype ?? 'both';
+  // what is no format of it, `checkExport` refuses
+  const dtypes = dtype === 'both' ? DEFAULT_ONNX_DTYPES : [dtype as OnnxDtype];
   checkExport(folder, dtypes);
   const model = await loadModelOn({ ...flags, device: 'cpu', threads: null });
   checkSpace(folder, bytesOfExport(model, dtypes));
@@ -21,6 +44,16 @@ export async function run(words: readonly string[], _output: Output): Promise<Ve
     json: { output_dir: folder },
     text: `The exported model is in ${folder}; transformers.js opens it by pipeline('text-generation', ${JSON.stringify(asPath(folder))}).`,
   };
+}
+
+async function toFile(file: string, flags: ExportFlags): Promise<VerbResult> {
+  const dtype = (flags.dtype ?? DEFAULT_GGUF_DTYPE) as GgufDtype;
+  checkGguf(file, dtype);
+  const model = await loadModelOn({ ...flags, device: 'cpu', threads: null });
+  if (model.adapter) mergeAdapter(model);
+  checkSpace(path.dirname(file), bytesOfGguf(model, dtype));
+  await exportGguf(model, file, { dtype });
+  return { json: { gguf: file }, text: `The exported model is ${file}; llama.cpp opens it by llama-cli -m ${file}.` };
 }
 
 /** transformers.js takes a name like `runs/tuned` for one on the Hub. */

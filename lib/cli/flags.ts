@@ -20,7 +20,7 @@ export interface Flag<T> extends Field<T> {
 }
 
 export type Flags = Readonly<Record<string, Flag<unknown>>>;
-type FlagValues<F extends Flags> = { [K in keyof F]: F[K] extends Flag<infer T> ? T : never };
+export type FlagValues<F extends Flags> = { [K in keyof F]: F[K] extends Flag<infer T> ? T : never };
 
 /** A flag that may be left out: its field's default then stands. */
 export function flag<T>(placeholder: string, field: Field<T>): Flag<T> {

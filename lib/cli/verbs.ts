@@ -1,5 +1,6 @@
 /** The verbs of the command line and their flags. Only tables: nothing heavy is imported here, so that help is instant. */
 import type { SavedDtype } from '../model';
+import { GGUF_DTYPES, type GgufDtype } from '../model/gguf-dtypes';
 import { ONNX_DTYPES, type OnnxDtype } from '../model/onnx-dtypes';
 import { TOKENS_PER_MICRO_BATCH } from '../train/config';
 import { choice, folder, integer, number, flag as onOff, optional, text } from '../train/fields';
@@ -138,13 +139,16 @@ export const mergeFlags = {
 
 export const exportFlags = {
   model,
-  output_dir: needed('DIR', text('', 'Folder for the exported model.')),
+  output_dir: flag('DIR', optional(text('', 'Folder for the model as transformers.js opens it.'))),
+  gguf: flag('FILE', optional(text('', 'File for the model as llama.cpp, Ollama and LM Studio open it; its name ends in .gguf.'))),
   dtype: flag(
     'TYPE',
-    choice<OnnxDtype | 'both'>(
-      'both',
-      ['both', ...ONNX_DTYPES],
-      'Number format of the weights: both is fp32, which transformers.js takes in Node.js and on WebGPU, and q8, which it takes in a browser without; the others it takes where it is told to. fp16 and q4f16, the smallest, compute in float16.',
+    optional(
+      choice<OnnxDtype | GgufDtype | 'both'>(
+        'both',
+        ['both', ...ONNX_DTYPES, ...GGUF_DTYPES],
+        'Number format of the weights. Of a folder both, the default, is fp32, which transformers.js takes in Node.js and on WebGPU, and q8, which it takes in a browser without; fp16, q4 and q4f16 it takes where it is told to. Of a GGUF file f16, the default, f32, bf16, or q8_0, half of f16.',
+      ),
     ),
   ),
   model_revision: revision,
@@ -213,8 +217,8 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'export',
-    summary: 'write a model for transformers.js, in Node.js or in a browser',
-    usage: 'tunebook export --model DIR_OR_ID --output_dir DIR [--dtype q8]',
+    summary: 'write a model for transformers.js, or as a GGUF file for llama.cpp',
+    usage: 'tunebook export --model DIR_OR_ID --output_dir DIR | --gguf FILE [--dtype q8]',
     flags: exportFlags,
     load: () => import('./export.js'),
   },

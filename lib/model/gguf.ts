@@ -2,11 +2,10 @@
  * The GGUF format, in which llama.cpp, Ollama and LM Studio read models: one file with keys that say what the model and its tokenizer are, and
  * the weights (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Values lie in it as llama.cpp's own converter writes them.
  */
-import { existsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import { UserError } from '../errors';
-import { isFolder, removeQuietly, rename, temporaryName, writeError } from '../files';
+import { checkWritable, removeQuietly, rename, temporaryName, writeError } from '../files';
 import { refuseFourBits } from './four-bits';
 import { DEFAULT_GGUF_DTYPE, formatOf, GGUF_DTYPES, GGUF_FORMATS, type GgufDtype } from './gguf-dtypes';
 import { type GgufLayout, ggufLayoutOf } from './gguf-families';
@@ -51,14 +50,14 @@ export async function exportGguf(model: CausalLM, file: string, { dtype = DEFAUL
   await writeGguf(file, keys, tensors);
 }
 
-/** Makes sure that a model can be exported as a file. @throws UserError when it is a folder or something else, or the number format is none */
+/** Makes sure that a model can be exported as a file. @throws UserError when its name is another kind's, it is a folder or cannot be written, or the number format is none */
 export function checkGguf(file: string, dtype: string): void {
   if (!(GGUF_DTYPES as readonly string[]).includes(dtype))
     throw new UserError(
       `There is no dtype ${JSON.stringify(dtype)} of a GGUF file; choose from ${new Intl.ListFormat('en').format(GGUF_DTYPES)}.`,
     );
   if (!file.endsWith('.gguf')) throw new UserError(`${file} is no name of a GGUF file; let it end in .gguf.`);
-  if (existsSync(file) && isFolder(file)) throw new UserError(`${file} is a folder; name a file.`);
+  checkWritable(file);
 }
 
 /** Bytes of the tensors in the file. */

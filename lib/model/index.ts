@@ -5,6 +5,8 @@ export { type Draw, type DropDraw, drawsOf, type WeightDraw } from './draws';
 export { checkExport, type ExportOptions, exportModel } from './export';
 export { supportedArchitectures } from './families';
 export { type GenerateOptions, type Generation, generate, generateBatch, type Prompt, streamText } from './generate';
+export { bytesOfGguf, checkGguf, exportGguf, type GgufOptions } from './gguf';
+export { DEFAULT_GGUF_DTYPE, GGUF_DTYPES, type GgufDtype } from './gguf-dtypes';
 export { Linear, Parameter } from './layers';
 export { createModel, loadModel } from './load';
 export { addAdapter, type LoraConfig, mergeAdapter, namesWithoutLayer, ownWeights, peftKeys } from './lora';

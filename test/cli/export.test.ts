@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
+import { readJson } from '../../lib/files';
+import { projectRoot } from '../../lib/project';
 import { copyOfModel, goldenModel, put, refuses, tunebook, tunebookJson, workFolder } from './support';
 
 test('export writes a folder for transformers.js, and says how it is opened', async (t) => {
@@ -32,7 +34,11 @@ describe('refused in one sentence, with nothing written:', () => {
   test('a number format that there is none of, a device, a file in the place of a folder', async (t) => {
     const folder = workFolder(t);
     const words = ['export', '--model', goldenModel, '--output_dir', 'out'];
-    await refuses([...words, '--dtype', 'q5'], /--dtype is "q5", but must be one of both, fp32, fp16, q8, q4, q4f16/, { cwd: folder });
+    await refuses(
+      [...words, '--dtype', 'q5'],
+      /--dtype is "q5", but must be one of both, fp32, fp16, q8, q4, q4f16, f32, f16, bf16, q8_0/,
+      { cwd: folder },
+    );
     await refuses([...words, '--device', 'webgpu'], /device/, { cwd: folder });
     put(folder, 'file', '');
     await refuses(['export', '--model', goldenModel, '--output_dir', 'file'], /is a file/, { cwd: folder });
@@ -43,5 +49,35 @@ describe('refused in one sentence, with nothing written:', () => {
     const folder = workFolder(t);
     await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'out', '--dtype', 'q8'], { cwd: folder });
     await refuses(['generate', '--model', 'out', '--prompt', 'x'], /no weights/, { cwd: folder });
+  });
+});
+
+describe('a GGUF file', () => {
+  test('is written with what an adapter adds, and said how to be opened', async (t) => {
+    const folder = workFolder(t);
+    const adapter = path.join(folder, 'adapter');
+    cpSync(path.join(projectRoot, 'test', 'golden', 'llama', 'lora_trained'), adapter, { recursive: true });
+    const config = readJson(path.join(adapter, 'adapter_config.json')) as object;
+    put(adapter, 'adapter_config.json', { ...config, base_model_name_or_path: goldenModel });
+    const { code, stdout, stderr } = await tunebook(['export', '--model', adapter, '--gguf', 'out/tuned.gguf', '--dtype', 'q8_0'], {
+      cwd: folder,
+    });
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /The exported model is out\/tuned\.gguf; llama\.cpp opens it by llama-cli -m out\/tuned\.gguf\./);
+    assert.deepEqual(readdirSync(path.join(folder, 'out')), ['tuned.gguf']);
+    assert.equal(readFileSync(path.join(folder, 'out', 'tuned.gguf'), 'latin1').slice(0, 4), 'GGUF');
+    const result = await tunebookJson(['export', '--model', goldenModel, '--gguf', 'out/tuned.gguf'], { cwd: folder });
+    assert.deepEqual(result, { gguf: 'out/tuned.gguf' });
+  });
+
+  test('and a folder are told apart', async (t) => {
+    const folder = workFolder(t);
+    const words = ['export', '--model', goldenModel];
+    await refuses(words, /needs a place to write to; give --output_dir DIR for transformers\.js, or --gguf FILE/, { cwd: folder });
+    await refuses([...words, '--gguf', 'a.gguf', '--output_dir', 'out'], /writes to one place at a time/, { cwd: folder });
+    await refuses([...words, '--gguf', 'a.gguf', '--dtype', 'q4'], /no dtype "q4" of a GGUF file/, { cwd: folder });
+    await refuses([...words, '--output_dir', 'out', '--dtype', 'bf16'], /no dtype "bf16" to export/, { cwd: folder });
+    await refuses([...words, '--gguf', 'a.bin'], /a\.bin is no name of a GGUF file/, { cwd: folder });
+    assert.deepEqual(readdirSync(folder), []);
   });
 });

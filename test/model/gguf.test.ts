@@ -1,0 +1,330 @@
+/** GGUF files: their numbers, names, keys and tokens are those that llama.cpp computes with. */
+import assert from 'node:assert/strict';
+import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { before, describe, type TestContext, test } from 'node:test';
+import { type GGUFParseOutput, gguf } from '@huggingface/gguf';
+import { useDevice } from '../../lib/engine';
+import { UserError } from '../../lib/errors';
+import { readJson } from '../../lib/files';
+import {
+  addAdapter,
+  type CausalLM,
+  createModel,
+  exportGguf,
+  GGUF_DTYPES,
+  type GgufDtype,
+  loadModel,
+  mergeAdapter,
+  tokenNll,
+} from '../../lib/model';
+import { GGUF_FORMATS } from '../../lib/model/gguf-dtypes';
+import { ggufVocabulary } from '../../lib/model/gguf-vocabulary';
+import { projectRoot } from '../../lib/project';
+import { loadTokenizer, type Tokenizer } from '../../lib/text';
+import { askLlamaCpp, llamaCpp } from './llama-cpp';
+import { fixtures } from './support';
+
+before(() => useDevice('cpu'));
+
+const golden = (family: string): string => path.join(projectRoot, 'test', 'golden', family, 'model');
+
+function temporaryFile(t: TestContext): string {
+  const folder = mkdtempSync(path.join(tmpdir(), 'tunebook-gguf-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return path.join(folder, 'model.gguf');
+}
+
+async function loaded(t: TestContext, folder: string): Promise<CausalLM> {
+  const model = await loadModel(folder);
+  t.after(() => model.dispose());
+  return model;
+}
+
+const open = (file: string): Promise<GGUFParseOutput<{ strict: false }>> =>
+  gguf(file, { allowLocalFile: true }) as unknown as Promise<GGUFParseOutput<{ strict: false }>>;
+
+/** Values of a tensor in float32, as they lie in the file. */
+function valuesOf(
+  file: string,
+  { tensorInfos, tensorDataOffset }: Pick<GGUFParseOutput, 'tensorInfos' | 'tensorDataOffset'>,
+  name: string,
+) {
+  const info = tensorInfos.find((tensor) => tensor.name === name);
+  assert.ok(info, `no tensor ${name}`);
+  const values = new Float32Array(Number(info.shape.reduce((product, n) => product * n, 1n)));
+  const descriptor = openSync(file, 'r');
+  readSync(descriptor, new Uint8Array(values.buffer), 0, values.byteLength, Number(tensorDataOffset + info.offset));
+  closeSync(descriptor);
+  return values;
+}
+
+const weightOf = (model: CausalLM, name: string): Float32Array => model.parameters.get(name)?.dataSync() as Float32Array;
+
+test("numbers are encoded as ggml's own package does it", () => {
+  const { values, bytes } = readJson(path.join(fixtures, 'gguf.json')) as { values: number[]; bytes: Record<GgufDtype, string> };
+  for (const dtype of GGUF_DTYPES) {
+    assert.equal(Buffer.from(GGUF_FORMATS[dtype].encode(Float32Array.from(values))).toString('hex'), bytes[dtype]);
+    assert.equal(GGUF_FORMATS[dtype].bytes(values.length), bytes[dtype].length / 2);
+  }
+});
+
+test('a Llama: keys, names, and queries and keys in pairs of features', async (t) => {
+  const [file, model] = [temporaryFile(t), await loaded(t, golden('llama'))];
+  await exportGguf(model, file, { dtype: 'f32' });
+  const found = await open(file);
+  const { metadata, tensorInfos } = found;
+  const expected = {
+    ...{ 'general.architecture': 'llama', 'general.file_type': 0, 'llama.block_count': 2, 'llama.context_length': 512 },
+    ...{ 'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2, 'llama.rope.dimension_count': 16 },
+    ...{ 'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.pre': 'gpt-2', 'tokenizer.ggml.eos_token_id': model.tokenizer.eosId },
+  };
+  for (const [key, value] of Object.entries(expected)) assert.deepEqual(metadata[key], value, key);
+  assert.equal(tensorInfos.length, model.parameters.size);
+  assert.ok(tensorInfos.every(({ dtype, offset }) => dtype === 0 && offset % 32n === 0n));
+  // columns come first there
+  assert.deepEqual(tensorInfos.find(({ name }) => name === 'blk.1.ffn_down.weight')?.shape, [160n, 64n]);
+  assert.deepEqual(valuesOf(file, found, 'blk.1.ffn_down.weight'), weightOf(model, 'model.layers.1.mlp.down_proj.weight'));
+  const [paired, halves] = [valuesOf(file, found, 'blk.0.attn_k.weight'), weightOf(model, 'model.layers.0.self_attn.k_proj.weight')];
+  const row = (values: Float32Array, index: number) => [...values.subarray(64 * index, 64 * (index + 1))];
+  for (const head of [0, 1])
+    for (let i = 0; i < 8; i++) {
+      assert.deepEqual(row(paired, 16 * head + 2 * i), row(halves, 16 * head + i));
+      assert.deepEqual(row(paired, 16 * head + 2 * i + 1), row(halves, 16 * head + 8 + i));
+    }
+});
+
+test('Llama 3 has the stretching of its positions as a tensor, a linear one as a key', async (t) => {
+  const [file, other] = [temporaryFile(t), temporaryFile(t)];
+  await exportGguf(await loaded(t, path.join(fixtures, 'llama-llama3')), file, { dtype: 'f32' });
+  const factors = valuesOf(file, await open(file), 'rope_freqs.weight');
+  const { rope_scaling, rope_parameters } = readJson(path.join(fixtures, 'llama-llama3', 'config.json')) as Record<
+    string,
+    { factor: number }
+  >;
+  const { factor } = rope_scaling ?? rope_parameters;
+  assert.ok(factors.every((x) => x >= 1 && x < factor + 1e-5));
+  assert.ok(Math.abs((factors.at(-1) ?? 0) - factor) < 1e-5);
+  await exportGguf(await loaded(t, path.join(fixtures, 'llama-linear')), other);
+  const { metadata } = await open(other);
+  assert.equal(metadata['llama.rope.scaling.type'], 'linear');
+});
+
+test('GPT-NeoX has queries, keys and values one after the other, and a head of its own', async (t) => {
+  const [file, model] = [temporaryFile(t), await loaded(t, golden('gpt_neox'))];
+  await exportGguf(model, file, { dtype: 'f32' });
+  const found = await open(file);
+  const values = valuesOf(file, found, 'blk.0.attn_qkv.weight');
+  const inFile = weightOf(model, 'gpt_neox.layers.0.attention.query_key_value.weight');
+  const { numAttentionHeads: heads, headDim, hiddenSize } = model.config;
+  const size = headDim * hiddenSize;
+  // the keys of the last head
+  assert.deepEqual(
+    values.subarray((2 * heads - 1) * size, 2 * heads * size),
+    inFile.subarray((3 * (heads - 1) + 1) * size, (3 * (heads - 1) + 2) * size),
+  );
+  assert.ok(found.tensorInfos.some(({ name }) => name === 'output.weight'));
+  assert.equal(found.metadata['gptneox.use_parallel_residual'], true);
+});
+
+/** A model of Gemma 3's build that llama.cpp computes. */
+const GEMMA = {
+  ...{ model_type: 'gemma3_text', vocab_size: 1024, hidden_size: 64, intermediate_size: 128, num_hidden_layers: 7, num_attention_heads: 4 },
+  ...{
+    num_key_value_heads: 2,
+    head_dim: 32,
+    query_pre_attn_scalar: 32,
+    max_position_embeddings: 512,
+    sliding_window: 8,
+    initializer_range: 0.25,
+  },
+};
+
+async function created(t: TestContext, config: Record<string, unknown>): Promise<CausalLM> {
+  const model = createModel(config, { seed: 1, tokenizer: await loadTokenizer(golden('llama')) });
+  t.after(() => model.dispose());
+  return model;
+}
+
+test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
+  const [file, model] = [temporaryFile(t), await created(t, GEMMA)];
+  await exportGguf(model, file, { dtype: 'bf16' });
+  const found = await open(file);
+  assert.ok(valuesOf(file, found, 'blk.6.post_ffw_norm.weight').every((value) => value === 1));
+  assert.equal(found.metadata['gemma3.attention.sliding_window'], 8);
+  assert.equal(found.metadata['general.file_type'], 32);
+});
+
+test('an embedding that has more rows than there are tokens gets tokens that are never used', async (t) => {
+  const [file, model] = [temporaryFile(t), await created(t, { ...GEMMA, vocab_size: 1088 })];
+  await exportGguf(model, file);
+  const { metadata } = await open(file);
+  const [tokens, kinds] = ['tokens', 'token_type'].map((key) => metadata[`tokenizer.ggml.${key}`] as unknown[]);
+  assert.equal(tokens.length, 1088);
+  assert.deepEqual([tokens[1087], kinds[1087], kinds[model.tokenizer.eosId], kinds[500]], ['[PAD1087]', 5, 3, 1]);
+});
+
+test('what an adapter adds is merged first', async (t) => {
+  const [file, model] = [temporaryFile(t), await loaded(t, golden('llama'))];
+  addAdapter(model, {}, { seed: 0 });
+  await assert.rejects(
+    exportGguf(model, file),
+    /has an adapter, which a GGUF file has no place for; merge it first \(mergeAdapter\(model\)\)/,
+  );
+  mergeAdapter(model);
+  await exportGguf(model, file);
+  assert.ok(existsSync(file));
+});
+
+describe('refused in one sentence, with nothing written:', () => {
+  const refuses = async (t: TestContext, model: CausalLM, pattern: RegExp, options?: { dtype: GgufDtype }) => {
+    const file = temporaryFile(t);
+    await assert.rejects(exportGguf(model, file, options), (error: unknown) => error instanceof UserError && pattern.test(error.message));
+    assert.ok(!existsSync(file));
+  };
+  for (const [folder, pattern] of [
+    [golden('opt'), /is of the family opt, which llama\.cpp does not compute/],
+    [golden('gpt_neo'), /is of the family gpt_neo/],
+    [path.join(fixtures, 'llama-dynamic'), /dynamic RoPE/],
+    [path.join(fixtures, 'llama-gelu'), /has the activation gelu/],
+    [path.join(fixtures, 'gpt-neox-odd'), /turns 3 features of a head/],
+    [path.join(fixtures, 'gpt-neox-tied'), /has no biases in a model of GPT-NeoX/],
+    [path.join(fixtures, 'gpt2-untied'), /scales the scores of its layers otherwise/],
+    [path.join(fixtures, 'qwen3'), /has biases in a model of Qwen3/],
+  ] as const)
+    test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
+      refuses(t, await loaded(t, folder), pattern),
+    );
+
+  test('a Gemma 3 whose layers are not those of the released ones', async (t) => {
+    await refuses(t, await created(t, { ...GEMMA, sliding_window_pattern: 2 }), /has windows in other layers/);
+    await refuses(t, await created(t, { ...GEMMA, query_pre_attn_scalar: 64 }), /scales the scores of a Gemma 3 by 0\.125/);
+    await refuses(t, await created(t, { ...GEMMA, rope_local_base_freq: 5000 }), /by the base 5000/);
+  });
+
+  test('a number beyond float16, a number format that there is none of, another name', async (t) => {
+    const model = await loaded(t, golden('llama'));
+    const weight = model.parameters.get('model.layers.0.mlp.up_proj.weight');
+    weight?.assign(weight.add(70000));
+    await refuses(t, model, /The tensor blk\.0\.ffn_up\.weight holds [67]\d{4}\S*, beyond the range of float16/);
+    await refuses(t, model, /There is no dtype "q4" of a GGUF file/, { dtype: 'q4' as GgufDtype });
+    await assert.rejects(exportGguf(model, 'model.bin'), /model\.bin is no name of a GGUF file/);
+  });
+});
+
+describe('tokenizers', () => {
+  /** A tokenizer whose tokenizer.json is another one. */
+  function changed(tokenizer: Tokenizer, change: Record<string, unknown>, model: Record<string, unknown> = {}): Tokenizer {
+    const with_ = (files: ReadonlyMap<string, Uint8Array>): Map<string, Uint8Array> => {
+      const json = JSON.parse(new TextDecoder().decode(files.get('tokenizer.json')));
+      return new Map([
+        ...files,
+        ['tokenizer.json', Buffer.from(JSON.stringify({ ...json, ...change, model: { ...json.model, ...model } }))],
+      ]);
+    };
+    return {
+      ...tokenizer,
+      encode: tokenizer.encode,
+      files: with_(tokenizer.files),
+      filesForTransformersJs: () => with_(tokenizer.filesForTransformersJs()),
+    };
+  }
+  const bytes = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
+  const split = (Regex: string) => ({
+    type: 'Sequence',
+    pretokenizers: [
+      { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false },
+      { ...bytes, use_regex: false },
+    ],
+  });
+  const digits = (individual_digits: boolean) => ({ type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits }, bytes] });
+  const words = (numbers: string) =>
+    `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${numbers}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+
+  test('are named by the way in which they cut a text into words', async () => {
+    const tokenizer = await loadTokenizer(golden('llama'));
+    const ruleOf = (pre_tokenizer: object, model?: object) =>
+      ggufVocabulary(changed(tokenizer, { pre_tokenizer }, { ...model }), 1024)['tokenizer.ggml.pre'].value;
+    assert.equal(ruleOf(bytes), 'gpt-2');
+    assert.equal(ruleOf(digits(true)), 'smollm');
+    assert.equal(ruleOf(split(words('\\p{N}{1,3}')), { ignore_merges: true }), 'llama-bpe');
+    assert.equal(ruleOf(split(words('\\p{N}'))), 'qwen2');
+    assert.throws(() => ruleOf(split(words('\\p{N}{1,3}'))), /looks up whole words in another way/);
+    assert.throws(
+      () => ruleOf(split('\\w+')),
+      /cuts texts into words by Split and ByteLevel in a way of its own, for which llama\.cpp has no rule/,
+    );
+    assert.throws(() => ruleOf(digits(false)), /by Digits and ByteLevel/);
+    assert.throws(() => ruleOf({ ...bytes, add_prefix_space: true }), /puts a space before a text/);
+    assert.throws(() => ruleOf({ type: 'Whitespace' }), /without ByteLevel/);
+    assert.throws(() => ggufVocabulary(changed(tokenizer, { normalizer: { type: 'Lowercase' } }), 1024), /normalizes texts by Lowercase/);
+    assert.throws(() => ggufVocabulary(changed(tokenizer, {}, { type: 'WordPiece' }), 1024), /is of the type WordPiece/);
+  });
+
+  /** As llama.cpp tokenizes with scores: of all neighbours that make a token the ones with the highest, the first of them, are joined. */
+  function joined(text: string, tokens: readonly string[], scores: readonly number[]): string[] {
+    const ids = new Map(tokens.map((token, id) => [token, id]));
+    const pieces = [...text];
+    for (;;) {
+      let best = -1;
+      const scoreAt = (i: number): number => scores[ids.get(pieces[i] + pieces[i + 1]) ?? -1] ?? Number.NEGATIVE_INFINITY;
+      for (let i = 0; i + 1 < pieces.length; i++)
+        if (ids.has(pieces[i] + pieces[i + 1]) && (best < 0 || scoreAt(i) > scoreAt(best))) best = i;
+      if (best < 0) return pieces;
+      pieces.splice(best, 2, pieces[best] + pieces[best + 1]);
+    }
+  }
+
+  test("with SentencePiece's pieces get scores by which a text becomes the same tokens", async () => {
+    const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/text/sentencepiece'));
+    const keys = ggufVocabulary(tokenizer, tokenizer.vocabSize);
+    const [tokens, scores, kinds] = ['tokens', 'scores', 'token_type'].map((key) => keys[`tokenizer.ggml.${key}`].value) as [
+      string[],
+      number[],
+      number[],
+    ];
+    assert.equal(keys['tokenizer.ggml.model'].value, 'llama');
+    assert.equal(keys['tokenizer.ggml.add_space_prefix'].value, true);
+    assert.deepEqual([kinds[tokens.indexOf('<0x41>')], kinds[tokens.indexOf('<unk>')]], [6, 2]);
+    for (const text of ['the rain in spain stays', 'these  things, then', 'nothing is sensible in the tent'])
+      assert.deepEqual(
+        joined(`\u2581${text.replaceAll(' ', '\u2581')}`, tokens, scores).filter((piece) => tokens.includes(piece)),
+        tokenizer
+          .encode(text)
+          .map((id) => tokens[id])
+          .filter((token) => !/^<0x/.test(token)),
+      );
+    const { model } = JSON.parse(new TextDecoder().decode(tokenizer.files.get('tokenizer.json'))) as { model: { merges: unknown[] } };
+    const apart = [...model.merges.slice(1, 3), model.merges[0], ...model.merges.slice(3), ['t', 'h']];
+    assert.throws(() => ggufVocabulary(changed(tokenizer, {}, { merges: apart }), 600), /merges "th" at several places of its order/);
+  });
+});
+
+describe('llama.cpp itself', () => {
+  const skip = llamaCpp ? false : 'node-llama-cpp is not installed where Node looks for packages (NODE_PATH)';
+  for (const [name, make] of [
+    ...['llama', 'qwen3', 'gpt2', 'gpt_neox'].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
+    ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'gpt-neox-serial'].map(
+      (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
+    ),
+    ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
+  ])
+    test(`computes the same tokens and probabilities: ${name}`, { skip }, async (t) => {
+      const [file, model] = [temporaryFile(t), await make(t)];
+      await exportGguf(model, file, { dtype: 'f32' });
+      const text = "Hello world's 12345 tests,\n\n  and more: déjà vu!";
+      const count = Math.min(model.config.positionLimit, 40);
+      const ids = Array.from({ length: count - 1 }, (_, i) => (37 * i + 11) % model.tokenizer.vocabSize);
+      const { tokens, probabilities } = await askLlamaCpp(file, text, ids);
+      if (model.tokenizer.vocabSize > 256) assert.deepEqual(tokens, model.tokenizer.encode(text));
+      for (const [id, probability] of probabilities) {
+        const { nll } = await tokenNll(model, [...ids, id]);
+        // its cache of keys and values is in float16
+        assert.ok(
+          Math.abs(Math.exp(-nll[nll.length - 1]) / probability - 1) < 0.02,
+          `${id}: ${Math.exp(-nll[nll.length - 1])}, there ${probability}`,
+        );
+      }
+    });
+});

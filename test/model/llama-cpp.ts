@@ -1,0 +1,41 @@
+/** llama.cpp, as the npm package node-llama-cpp has it, where that is installed: for tests of what it opens. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import * as path from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const places = [...module.paths, ...(process.env.NODE_PATH ?? '').split(path.delimiter).filter((place) => place !== '')];
+
+/** The package's entry; undefined where there is none. */
+export const llamaCpp = places.map((place) => path.join(place, 'node-llama-cpp', 'dist', 'index.js')).find((file) => existsSync(file));
+
+/** What llama.cpp finds. */
+interface Answer {
+  /** Ids of the text's tokens, without any around it. */
+  tokens: number[];
+  /** The likeliest tokens after the ids, with their probabilities. */
+  probabilities: Array<[number, number]>;
+}
+
+const PROGRAM = `
+const [entry, file, text, ids] = process.argv.slice(2);
+const { getLlama } = await import(entry);
+const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', progressLogs: false });
+const model = await llama.loadModel({ modelPath: file });
+const context = await model.createContext({ contextSize: 256, batchSize: 256, flashAttention: false });
+const tokens = JSON.parse(ids);
+const last = [tokens.pop(), { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } }];
+const results = await context.getSequence().controlledEvaluate([...tokens, last]);
+const probabilities = [...results[tokens.length].next.probabilities].slice(0, 8);
+process.stdout.write(JSON.stringify({ tokens: model.tokenize(text), probabilities }), () => process.exit(0));
+`;
+
+/** Asks it in a process of its own. @param file a GGUF file, in a folder that may be written to */
+export async function askLlamaCpp(file: string, text: string, ids: readonly number[]): Promise<Answer> {
+  const entry = pathToFileURL(llamaCpp as string).href;
+  // a file: the package starts Node.js again with the same flags
+  const program = path.join(path.dirname(file), 'ask.mjs');
+  writeFileSync(program, PROGRAM);
+  const words = [program, entry, file, text, JSON.stringify(ids)];
+  return JSON.parse(execFileSync(process.execPath, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })) as Answer;
+}
