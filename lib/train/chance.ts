@@ -7,13 +7,14 @@ import type { SFTConfig } from './config';
 import type { DrawnRow, Layout, Placement, Run } from './drawing';
 import { countTokens } from './examples';
 
-type LayoutConfig = Pick<SFTConfig, 'packing' | 'paddingFree'>;
+type LayoutConfig = Pick<SFTConfig, 'packing' | 'paddingFree' | 'padToMultipleOf'>;
 
 /** How TRL lays a micro-batch out: padded, or end to end in one row. */
-export function layoutOf(microBatch: MicroBatch, { packing, paddingFree }: LayoutConfig): Layout {
+export function layoutOf(microBatch: MicroBatch, { packing, paddingFree, padToMultipleOf }: LayoutConfig): Layout {
   const lengths = microBatch.map(countTokens);
-  if (packing || paddingFree) return { rows: 1, columns: lengths.reduce((sum, length) => sum + length, 0) };
-  return { rows: microBatch.length, columns: Math.max(...lengths) };
+  const filledUp = (tokens: number): number => Math.ceil(tokens / (padToMultipleOf ?? 1)) * (padToMultipleOf ?? 1);
+  if (packing || paddingFree) return { rows: 1, columns: filledUp(lengths.reduce((sum, length) => sum + length, 0)) };
+  return { rows: microBatch.length, columns: filledUp(Math.max(...lengths)) };
 }
 
 /** Of each of its sequences the place of the first token in that layout, counted through all rows. */

@@ -131,6 +131,9 @@ export const FIELDS = {
   ),
   /** TRL's switch for batches without padding; here they never have any. */
   paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
+  padToMultipleOf: optional(
+    integer(8, { min: 1 }, 'TRL fills its batches up to a multiple of so many tokens; here only what is drawn by chance depends on it.'),
+  ),
   /** Pack the evaluation examples too; null: as packing. */
   evalPacking: optional(flag(true, 'Pack the evaluation examples too; null: as packing.')),
   /** File with a Jinja chat template that replaces the tokenizer's own; of sft also a folder or Hub id with the tokenizer that has it, whose tokens come along. */

@@ -54,7 +54,6 @@ const HARMLESS: Record<string, string | undefined> = {
   remove_unused_columns: undefined,
   label_names: undefined,
   length_column_name: undefined,
-  pad_to_multiple_of: 'batches carry no padding, and dropout is drawn as without this',
   pad_token: 'batches carry no padding',
   average_tokens_across_devices: undefined,
   local_rank: undefined,

@@ -20,7 +20,7 @@ export interface StepOptions {
   model: CausalLM;
   /** What every pass of the model draws. */
   draws: readonly Draw[];
-  config: Pick<SFTConfig, 'tokensPerMicroBatch' | 'neftuneNoiseAlpha' | 'packing' | 'paddingFree'>;
+  config: Pick<SFTConfig, 'tokensPerMicroBatch' | 'neftuneNoiseAlpha' | 'packing' | 'paddingFree' | 'padToMultipleOf'>;
   /** State of the stream that all of TRL's program shares, as it stands; it goes on with the rows. */
   stream: { random: string };
   /** May end the step before each row, and while numbers are drawn. */
