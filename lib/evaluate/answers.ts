@@ -1,11 +1,11 @@
 /** Comparing an answer with its reference. */
 
-import { checkExamples, checkModel } from '../arguments';
+import { checkExamples, checkModel, checkOptions, type OptionNames } from '../arguments';
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
 import { atPlace } from '../errors';
 import { type CausalLM, type GenerateOptions, generateBatch, type Prompt } from '../model';
-import { checkPrompt } from '../model/generate';
+import { checkPrompt, GENERATE_ELSEWHERE, GENERATE_OPTIONS } from '../model/generate';
 import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
 import { countingLine } from '../train/counting-line';
@@ -64,6 +64,9 @@ export interface AnswerOptions extends GenerateOptions {
   batchSize?: number;
 }
 
+/** Their names, for functions that have them among their own. */
+export const ANSWER_OPTIONS: OptionNames<AnswerOptions> = { ...GENERATE_OPTIONS, template: true, batchSize: true };
+
 /** A model's answer to a row. */
 export interface Answer {
   /** What the model was given, with the template around it. */
@@ -80,6 +83,7 @@ export interface Answer {
 export async function answerAll(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<Answer[]> {
   checkModel('exactMatch', model);
   checkExamples('exactMatch', 'rows', rows);
+  checkOptions('exactMatch', options, ANSWER_OPTIONS, GENERATE_ELSEWHERE);
   const { template, batchSize = 16, onToken, ...generation } = options;
   checkWholeNumber('batchSize', batchSize);
   await currentDevice();
@@ -150,7 +154,7 @@ export interface ExactMatchResult {
  * temperature is given. Rows without a reference (plain text, an empty output) are answered but not scored: they count in no mean.
  * @returns the share of answers that are right letter by letter, the mean F1 over words (as SQuAD's: small letters, without
  *   punctuation and articles), and all answers with their scores; undefined in the place of scores and means that no reference allows
- * @throws UserError when an option is out of range, a row has not the shape of a row, or a prompt is longer than the model can read
+ * @throws UserError when there is no such option or it is out of range, a row has not the shape of a row, or a prompt is longer than the model can read
  */
 export async function exactMatch(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<ExactMatchResult> {
   const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoresOf(answer) }));

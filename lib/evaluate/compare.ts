@@ -1,13 +1,14 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
-import { checkExamples, checkModel } from '../arguments';
+import { checkExamples, checkModel, checkOptions, type OptionNames } from '../arguments';
 import { Dataset, type Example } from '../data';
 import { atPlace, UserError } from '../errors';
 import { checkWritable, writeFileAtomic } from '../files';
 import type { CausalLM } from '../model';
+import { GENERATE_ELSEWHERE } from '../model/generate';
 import type { PromptTemplate } from '../text';
 import { scoreItems } from '../train/evaluation';
 import { checkedRows, type Examples, type Item, prepareExamples } from '../train/examples';
-import { type Answer, type AnswerOptions, type AnswerScores, answerAll, ask, scoreAnswer } from './answers';
+import { ANSWER_OPTIONS, type Answer, type AnswerOptions, type AnswerScores, answerAll, ask, scoreAnswer } from './answers';
 
 /** Which models `compareModels` asks what, and where the comparison goes. */
 export interface CompareOptions extends AnswerOptions {
@@ -22,6 +23,15 @@ export interface CompareOptions extends AnswerOptions {
   /** Names of the two in the file. */
   names?: { base?: string; tuned?: string };
 }
+
+const OPTIONS: OptionNames<CompareOptions> = {
+  base: true,
+  tuned: true,
+  questions: true,
+  output: true,
+  names: true,
+  ...ANSWER_OPTIONS,
+};
 
 /** One model's answer to a question; scores where the question has a reference. */
 export interface ComparedAnswer extends Partial<AnswerScores> {
@@ -62,9 +72,11 @@ export interface Comparison {
 
 /**
  * Asks two models the same questions and writes both answers and their scores (exact match, word F1, loss of the reference).
- * @throws UserError when there is no question, one has not the shape of a row, a reference is longer than a model can read, or the file cannot be written
+ * @throws UserError when there is no such option or no question, one has not the shape of a row, a reference is longer than a model can read, or the file cannot be written
  */
-export async function compareModels({ base, tuned, questions, output, names, ...options }: CompareOptions): Promise<Comparison> {
+export async function compareModels(given: CompareOptions): Promise<Comparison> {
+  checkOptions('compareModels', given, OPTIONS, GENERATE_ELSEWHERE);
+  const { base, tuned, questions, output, names, ...options } = given;
   checkModel('compareModels', base);
   checkModel('compareModels', tuned);
   checkExamples('compareModels', 'questions', questions);

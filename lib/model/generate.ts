@@ -1,6 +1,8 @@
 /** Text from a model: prompts are read once, then each step adds one token to each of them. */
+import { checkModel, checkOptions, type OptionNames } from '../arguments';
 import { UserError } from '../errors';
 import { Interruption } from '../interruption';
+import { showValue } from '../json';
 import { createRandom, type Random, restoreRandom } from '../random';
 import { checkLength, checkTokenIds, unstretchedLength } from './batch';
 import { DecodingState } from './cache';
@@ -44,6 +46,31 @@ export interface GenerateOptions {
   onToken?: (piece: string, promptIndex: number) => void;
 }
 
+/** Their names, for functions that have them among their own. */
+export const GENERATE_OPTIONS: OptionNames<GenerateOptions> = {
+  maxNewTokens: true,
+  temperature: true,
+  topK: true,
+  topP: true,
+  repetitionPenalty: true,
+  stop: true,
+  seed: true,
+  ignoreEos: true,
+  promptLookup: true,
+  draft: true,
+  onToken: true,
+};
+
+const SAMPLES = 'temperature, which samples where it is above 0';
+const COUNTS = 'maxNewTokens, which does not count the prompt';
+
+/** What transformers calls otherwise, as there and in the spelling of here. */
+export const GENERATE_ELSEWHERE: Readonly<Record<string, string>> = {
+  ...{ do_sample: SAMPLES, doSample: SAMPLES },
+  ...{ max_length: COUNTS, maxLength: COUNTS },
+  ...{ stop_strings: 'stop', stopStrings: 'stop' },
+};
+
 /** What became of one prompt. */
 export interface Generation {
   /** The new text, without the prompt and without special tokens. */
@@ -70,7 +97,8 @@ const CAPACITY_STEP = 64;
 /**
  * Continues a prompt, or several together.
  * @returns the new text, without the prompt
- * @throws UserError when an option is out of range, a token is unknown to the model, the text would outgrow it, or the model computes NaN
+ * @throws UserError when there is no such option or it is out of range, a token is unknown to the model, the text would outgrow it, or the
+ *   model computes NaN
  */
 export async function generate(model: CausalLM, prompt: string, options?: GenerateOptions): Promise<string>;
 export async function generate(model: CausalLM, prompt: readonly string[], options?: GenerateOptions): Promise<string[]>;
@@ -79,13 +107,19 @@ export async function generate(
   prompt: string | readonly string[],
   options: GenerateOptions = {},
 ): Promise<string | string[]> {
-  const results = await generateBatch(model, typeof prompt === 'string' ? [prompt] : prompt, options);
+  checkCall('generate', model, options);
+  const results = await continueAll(model, typeof prompt === 'string' ? [prompt] : prompt, options);
   const texts = results.map(({ text }) => text);
   return typeof prompt === 'string' ? texts[0] : texts;
 }
 
 /** Continues several prompts together, with ids and the reason each ended. Errors as in `generate`. */
 export async function generateBatch(model: CausalLM, prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Generation[]> {
+  checkCall('generateBatch', model, options);
+  return continueAll(model, prompts, options);
+}
+
+async function continueAll(model: CausalLM, prompts: readonly Prompt[], options: GenerateOptions): Promise<Generation[]> {
   const together = new Run(model, prompts, options);
   if (!together.stretches()) return finishRun(together, 0, options);
   // each prompt by itself: a longer text would stretch the positions of those beside it
@@ -105,6 +139,7 @@ async function finishRun(run: Run, first: number, { onToken }: GenerateOptions):
  * @throws UserError as `generate` does, when the first piece is asked for
  */
 export async function* streamText(model: CausalLM, prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<string, void, void> {
+  checkCall('streamText', model, options);
   for await (const { text, promptIndex } of new Run(model, [prompt], options).pieces()) {
     options.onToken?.(text, promptIndex);
     yield text;
@@ -138,7 +173,6 @@ class Run {
     prompts: readonly Prompt[],
     options: GenerateOptions,
   ) {
-    checkOptions(options);
     const { temperature = 0, topK, topP, repetitionPenalty = 1, ignoreEos = false } = options;
     this.sampling = { temperature, topK, topP, repetitionPenalty };
     this.endIds = new Set(ignoreEos ? [] : [...model.tokenizer.stopIds, ...model.config.eosTokenIds]);
@@ -306,9 +340,26 @@ function promptTokens(model: CausalLM, prompt: Prompt): readonly number[] {
   return ids;
 }
 
-function checkOptions({ maxNewTokens, temperature, topK, topP, repetitionPenalty, stop, seed }: GenerateOptions): void {
+/** Once a call, before anything is read. */
+function checkCall(of: string, model: CausalLM, options: GenerateOptions): void {
+  checkModel(of, model);
+  checkOptions(of, options, GENERATE_OPTIONS, GENERATE_ELSEWHERE);
+  checkValues(options);
+}
+
+function checkValues({
+  maxNewTokens,
+  temperature,
+  topK,
+  topP,
+  repetitionPenalty,
+  stop,
+  seed,
+  onToken,
+  ...switches
+}: GenerateOptions): void {
   const check = (name: string, value: unknown, fits: boolean, expected: string) => {
-    if (value !== undefined && !fits) throw new UserError(`${name} is ${JSON.stringify(value)}; expected ${expected}.`);
+    if (value !== undefined && !fits) throw new UserError(`${name} is ${showValue(value)}; expected ${expected}.`);
   };
   const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
   check('maxNewTokens', maxNewTokens, Number.isInteger(maxNewTokens) && Number(maxNewTokens) >= 1, 'a whole number of at least 1');
@@ -323,4 +374,6 @@ function checkOptions({ maxNewTokens, temperature, topK, topP, repetitionPenalty
     'texts that are not empty',
   );
   check('seed', seed, isNumber(seed), 'a number');
+  check('onToken', onToken, typeof onToken === 'function', 'a function');
+  for (const [name, value] of Object.entries(switches)) check(name, value, typeof value === 'boolean', 'true or false');
 }

@@ -3,8 +3,8 @@ import * as path from 'node:path';
 import { before, test } from 'node:test';
 import { loadDataset } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
-import { exactMatch, perplexity } from '../../lib/evaluate';
-import { loadModel } from '../../lib/model';
+import { compareModels, exactMatch, perplexity } from '../../lib/evaluate';
+import { generate, generateBatch, loadModel, streamText } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { SFTTrainer } from '../../lib/train';
 
@@ -16,6 +16,10 @@ const untyped = {
   trainer: (options?: unknown) => new SFTTrainer(options as ConstructorParameters<typeof SFTTrainer>[0]),
   perplexity: perplexity as (...given: unknown[]) => Promise<unknown>,
   exactMatch: exactMatch as (...given: unknown[]) => Promise<unknown>,
+  compareModels: compareModels as (...given: unknown[]) => Promise<unknown>,
+  generate: generate as (...given: unknown[]) => Promise<unknown>,
+  generateBatch: generateBatch as unknown as (...given: unknown[]) => Promise<unknown>,
+  streamText: (...given: unknown[]) => (streamText as (...given: unknown[]) => AsyncGenerator<string>)(...given).next(),
   loadDataset: loadDataset as (...given: unknown[]) => Promise<unknown>,
 };
 
@@ -51,6 +55,37 @@ test('options that a function does not have are refused, with what was meant', a
   model.dispose();
 });
 
+test('options that generation does not have are refused, here and where answers are generated', async () => {
+  const model = await loadModel(directory);
+  const rows = (await loadDataset(file)).take(1);
+  const { generate, generateBatch, streamText, exactMatch, compareModels } = untyped;
+  const calls: Array<[string, (options: object) => Promise<unknown>]> = [
+    ['generate', (options) => generate(model, 'x', options)],
+    ['generate', (options) => generate(model, [], options)],
+    ['generateBatch', (options) => generateBatch(model, [[40]], options)],
+    ['streamText', (options) => streamText(model, 'x', options)],
+    ['exactMatch', (options) => exactMatch(model, rows, options)],
+    ['compareModels', (options) => compareModels({ base: model, tuned: model, questions: ['x'], ...options })],
+  ];
+  for (const [name, call] of calls) {
+    await assert.rejects(call({ max_new_tokens: 5 }), says(`max_new_tokens is no option of ${name}; write maxNewTokens.`));
+    await assert.rejects(call({ temprature: 0 }), says(`temprature is no option of ${name}; write temperature.`));
+    await assert.rejects(
+      call({ doSample: true }),
+      says(`doSample is no option of ${name}; write temperature, which samples where it is above 0.`),
+    );
+    await assert.rejects(call({ xyz: 1 }), says(new RegExp(`^xyz is no option of ${name}; there are .*maxNewTokens, .*onToken`)));
+    await call({ maxNewTokens: 1, temprature: undefined });
+  }
+  await assert.rejects(exactMatch(model, rows, { batch_size: 2 }), says('batch_size is no option of exactMatch; write batchSize.'));
+  await assert.rejects(
+    generate(model, 'x', 5),
+    says('The options of generate are the number 5, but a table such as { name: value } was expected.'),
+  );
+  await assert.rejects(compareModels(), says(/^The options of compareModels are missing, but a table/));
+  model.dispose();
+});
+
 test('what is no model and no data is refused, with how to load it', async () => {
   const model = await loadModel(directory);
   const unwaited = loadDataset(file);
@@ -73,6 +108,12 @@ test('what is no model and no data is refused, with how to load it', async () =>
     await assert.rejects(measure(model, unwaited), says(isAwaited));
     await assert.rejects(measure(Promise.resolve(model), []), says(isAwaited));
   }
+  for (const write of [untyped.generate, untyped.generateBatch, untyped.streamText])
+    await assert.rejects(write(Promise.resolve(model), ['x']), says(isAwaited));
+  await assert.rejects(
+    untyped.generate('data/base', 'x'),
+    says('The model of generate is the text "data/base"; give what await loadModel("data/base") returns.'),
+  );
   await assert.rejects(untyped.exactMatch(model, file), says(/^The rows of exactMatch is/));
   model.dispose();
 });

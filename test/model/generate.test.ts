@@ -173,7 +173,10 @@ test('options out of range are refused by name, value and range', async () => {
     [{ topP: 1.1 }, /topP is 1.1; expected a number above 0 and at most 1/],
     [{ repetitionPenalty: 0 }, /repetitionPenalty is 0/],
     [{ stop: [''] }, /stop is \[""\]/],
-    [{ seed: Number.NaN }, /seed/],
+    [{ seed: Number.NaN }, /seed is NaN; expected a number/],
+    [{ draft: 'yes' as never }, /draft is "yes"; expected true or false/],
+    [{ promptLookup: 10 as never }, /promptLookup is 10; expected true or false/],
+    [{ onToken: 'print' as never }, /onToken is "print"; expected a function/],
   ];
   for (const [options, message] of cases) await assert.rejects(generate(model, 'x', options), { name: 'UserError', message });
 });
