@@ -80,7 +80,11 @@ async function saveTrained(trainer: SFTTrainer, outputDir: string): Promise<void
 
 /** @returns whether there are plots */
 async function drawPlots(trainer: SFTTrainer, outputDir: string, output: Output): Promise<boolean> {
-  if (!trainer.log.some(({ loss }) => loss !== undefined)) return false;
+  if (!trainer.log.some(({ loss }) => loss !== undefined)) {
+    // who logs by another strategy has asked for it
+    if (trainer.config.loggingStrategy === 'steps') output.note(tooShort(trainer));
+    return false;
+  }
   try {
     await plotTraining(trainer, { saveTo: path.join(outputDir, 'plots') });
     return true;
@@ -90,6 +94,11 @@ async function drawPlots(trainer: SFTTrainer, outputDir: string, output: Output)
     output.note(`The plots could not be drawn (${(error as Error).message}); the model is saved, and metrics.jsonl has the figures.`);
     return false;
   }
+}
+
+function tooShort({ config, plan: { maxSteps } }: SFTTrainer): string {
+  const steps = maxSteps === 1 ? '1 step' : `${maxSteps} steps`;
+  return `No loss was logged and no curves were drawn, as logging_steps is ${config.loggingSteps} and the run had ${steps}; set logging_steps: 1 to have them.`;
 }
 
 function finished({ globalStep, metrics }: TrainOutput, { model }: SFTTrainer, outputDir: string, hasCurves: boolean): VerbResult {

@@ -183,6 +183,31 @@ test('output_dir holds the model in Hugging Face layout, metrics, plots and run.
   assert.match(record.model.sha256['model.safetensors'], /^[0-9a-f]{64}$/);
 });
 
+test('a run too short to log its loss says so, with the setting that would have it', async (t) => {
+  const folder = workFolder(t);
+  const run = (out: string, ...more: string[]) =>
+    tunebook(
+      [
+        ...['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', out],
+        ...['--max_steps', '2', '--save_strategy', 'no', ...more],
+      ],
+      { cwd: folder },
+    );
+  const { code, stdout, stderr } = await run('short');
+  assert.equal(code, 0);
+  assert.match(
+    stderr,
+    /^No loss was logged and no curves were drawn, as logging_steps is 10 and the run had 2 steps; set logging_steps: 1 to have them\.$/m,
+  );
+  assert.match(stdout, /^The trained model is in short\.\n$/);
+  assert.ok(!existsSync(path.join(folder, 'short/plots')));
+  for (const [out, ...more] of [
+    ['never', '--logging_strategy', 'no'],
+    ['first', '--logging_first_step'],
+  ])
+    assert.doesNotMatch((await run(out, ...more)).stderr, /No loss was logged/);
+});
+
 test('Ctrl-C stops with exit code 130 and a checkpoint, from which the run ends as if nothing had happened', {
   skip: process.platform === 'win32',
 }, async (t) => {
