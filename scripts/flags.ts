@@ -15,6 +15,13 @@ export function parseFlags<T extends NonNullable<ParseArgsConfig['options']>>(
   }
 }
 
+/** The number behind a flag. @throws UserError for what is no whole number of at least 1 */
+export function count(flag: string, given: string): number {
+  const value = Number(given);
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new UserError(`--${flag} is ${JSON.stringify(given)}; give a whole number of at least 1.`);
+}
+
 /**
  * Runs a command with the words behind it, or shows its help; of what the user can mend it prints the sentence alone.
  * @returns the exit code

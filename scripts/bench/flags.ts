@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import * as path from 'node:path';
 import { UserError } from '../../lib/errors';
 import { projectRoot } from '../../lib/project';
-import { parseFlags } from '../flags';
+import { count, parseFlags } from '../flags';
 import type { BenchDevice } from './jobs';
 import { isShapeName, type ShapeName, shapeNames } from './shapes';
 
@@ -81,12 +81,6 @@ function checkpoint(given: string): string {
   const folder = existing('model', given);
   if (statSync(folder).isDirectory() && existsSync(path.join(folder, 'config.json'))) return folder;
   throw new UserError(`--model names ${given}, which is no folder with a config.json; name the folder of a checkpoint.`);
-}
-
-function count(flag: string, given: string): number {
-  const value = Number(given);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new UserError(`--${flag} is ${JSON.stringify(given)}; give a whole number of at least 1.`);
 }
 
 /** A number of repetitions of which one is in the middle. */

@@ -1,6 +1,8 @@
 /** `npm run conformance`: tfjs-core's own test-suite against this backend. */
+
 import { registerOrtBackend } from '../../lib/engine/ort/register';
-import { parseFlags, runCommand } from '../flags';
+import { UserError } from '../../lib/errors';
+import { count, parseFlags, runCommand } from '../flags';
 import { knownFailures } from './known-failures';
 import { runSuite, type TestResult } from './suite';
 
@@ -30,12 +32,24 @@ async function main(words: readonly string[]): Promise<number> {
     threads: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
   });
+  const threads = count('threads', values.threads);
+  const wanted = values.only === undefined ? undefined : pattern(values.only);
   // The suite calls thousands of different graphs; that is no news to anybody here.
   process.env.TUNEBOOK_COMPILE_WARNING = '0';
-  registerOrtBackend(BACKEND, { threads: Number(values.threads), executionProviders: ['cpu'] });
-  const report = await run(values.only === undefined ? undefined : new RegExp(values.only));
+  registerOrtBackend(BACKEND, { threads, executionProviders: ['cpu'] });
+  const report = await run(wanted);
   await print(values.json ? `${JSON.stringify(report)}\n` : describe(report));
   return report.unexpected.length > 0 || report.passed === 0 ? 1 : 0;
+}
+
+function pattern(given: string): RegExp {
+  try {
+    return new RegExp(given);
+  } catch {
+    throw new UserError(
+      `--only is ${JSON.stringify(given)}, which is no regular expression; write \\ before signs that stand for themselves.`,
+    );
+  }
 }
 
 const print = (text: string): Promise<void> => new Promise((resolve) => process.stdout.write(text, () => resolve()));

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { writeFileAtomic } from '../../lib/files';
 import { projectRoot } from '../../lib/project';
-import { parseFlags, runCommand } from '../flags';
+import { count, parseFlags, runCommand } from '../flags';
 import { pretrainBase } from './base';
 import { writeData } from './data';
 
@@ -19,6 +19,8 @@ async function main(words: readonly string[]): Promise<number> {
   const flag = { type: 'boolean', default: false } as const;
   const name = { type: 'string' } as const;
   const values = parseFlags(words, { data: flag, resume: flag, text: flag, to: name, work: name, steps: name });
+  // before the data are written
+  const maxSteps = values.steps === undefined ? undefined : count('steps', values.steps);
   const directory = path.resolve(values.to ?? path.join(projectRoot, 'data'));
   const { documents, bpe, tokens } = writeData(directory);
   console.log(`${documents.length} documents, ${tokens} tokens, a vocabulary of ${bpe.vocabulary.length}`);
@@ -32,7 +34,7 @@ async function main(words: readonly string[]): Promise<number> {
     directory: path.join(directory, 'base'),
     work: path.resolve(values.work ?? path.join(projectRoot, 'build', 'pretrain')),
     resume: values.resume,
-    maxSteps: values.steps === undefined ? undefined : Number(values.steps),
+    maxSteps,
   });
   console.log(metrics);
   return 0;

@@ -31,3 +31,19 @@ test('commands of the project refuse a flag that is none of theirs, in one sente
     assert.match(stderr, /^Unknown option '--inplaice'; (it is written npm |the flags are --).*\.\n$/, script);
   }
 });
+
+test('values that a flag cannot have are refused in one sentence and before anything else', () => {
+  for (const given of ['0', '-1', '1.5', 'many', '']) {
+    for (const [script, flag] of [
+      ['build/scripts/conformance/main.js', 'threads'],
+      ['build/scripts/pretrain/main.js', 'steps'],
+    ]) {
+      const { status, stdout, stderr } = run(script, `--${flag}=${given}`);
+      assert.deepEqual([status, stdout], [1, ''], script);
+      assert.equal(stderr, `--${flag} is ${JSON.stringify(given)}; give a whole number of at least 1.\n`);
+    }
+  }
+  const { status, stdout, stderr } = run('build/scripts/conformance/main.js', '--only', '(');
+  assert.deepEqual([status, stdout], [1, '']);
+  assert.match(stderr, /^--only is "\(", which is no regular expression; write \\ before .*\.\n$/);
+});
