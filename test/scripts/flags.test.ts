@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import * as os from 'node:os';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import { projectRoot } from '../../lib/project';
@@ -46,4 +48,21 @@ test('values that a flag cannot have are refused in one sentence and before anyt
   const { status, stdout, stderr } = run('build/scripts/conformance/main.js', '--only', '(');
   assert.deepEqual([status, stdout], [1, '']);
   assert.match(stderr, /^--only is "\(", which is no regular expression; write \\ before .*\.\n$/);
+});
+
+test('npm test says that no file matches before it sets anything up', () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'tunebook-scripts-'));
+  try {
+    // a checkout where nothing is installed and nothing can be
+    for (const name of ['test.mjs', 'setup.mjs']) cpSync(path.join(projectRoot, 'scripts', name), path.join(folder, 'scripts', name));
+    mkdirSync(path.join(folder, 'test'));
+    const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(folder, 'scripts/test.mjs'), 'nosuchthing'], {
+      encoding: 'utf8',
+    });
+    assert.deepEqual([status, stdout], [1, '']);
+    assert.equal(stderr, 'No test file has "nosuchthing" in its path; look into test/ for the names.\n');
+    assert.deepEqual(readdirSync(folder).sort(), ['scripts', 'test']);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
