@@ -73,7 +73,7 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
 export interface CurveOptions {
   /** Heading; by default the curve's own name. */
   readonly title?: string;
-  /** Second line of the heading; by default the first and the last value, or the peak, and the best evaluation. An empty text leaves it out. */
+  /** Second line of the heading; by default the ends of the line (of the smoothed one where there is one), or the peak, and the best evaluation. An empty text leaves it out. */
   readonly subtitle?: string;
   /** Weight of the neighbouring points on both sides in the smoothed line, 0 (raw only) to below 1; by default by the number of points. */
   readonly smoothing?: number;
@@ -179,7 +179,7 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
   const clip = clipOf(curve, training, options);
   if (clip !== undefined) key.push({ text: `clipped above ${clip}`, color: COLORS.faintInk, opacity: CLIP_OPACITY, dash: CLIP_DASH });
   return {
-    title: heading(options.title ?? curve.title, options.subtitle ?? summary(curve, training, evaluations)),
+    title: heading(options.title ?? curve.title, options.subtitle ?? summary(curve, training, smoothing, evaluations)),
     width,
     height: options.height ?? 300,
     layer: [
@@ -205,13 +205,15 @@ function heading(text: string, subtitle: string | undefined): VegaLiteSpec {
   return subtitle ? { text, subtitle } : { text };
 }
 
-/** The figures that one would look up in the curve. */
-function summary(curve: Curve, training: readonly Point[], evaluations: readonly Point[]): string {
+/** The figures that one would look up in the curve: in the smoothed line where there is one, as the last step alone may be any noisy value. */
+function summary(curve: Curve, training: readonly Point[], smoothing: number, evaluations: readonly Point[]): string {
   const parts: string[] = [];
-  const first = training.find(isFinitePoint);
-  const last = training.findLast(isFinitePoint);
+  const line = smooth(training, smoothing);
+  const first = line.find(isFinitePoint);
+  const last = line.findLast(isFinitePoint);
   if (curve.peak && last) parts.push(`peak ${curve.show(training.reduce((peak, { value }) => Math.max(peak, value ?? 0), 0))}`);
-  else if (first && last && first !== last) parts.push(`${curve.show(first.value)} → ${curve.show(last.value)}`);
+  else if (first && last && first !== last)
+    parts.push(`${curve.show(first.value)} → ${curve.show(last.value)}${smoothing > 0 ? ' smoothed' : ''}`);
   else if (last) parts.push(curve.show(last.value));
   const finite = evaluations.filter(isFinitePoint);
   if (curve.best && finite.length > 0) {

@@ -15,6 +15,7 @@ import {
   renderSvg,
   savePlots,
 } from '../../lib/plots';
+import { defaultSmoothing, pointsOf, smooth } from '../../lib/plots/series';
 
 function run(steps: number, evaluateEvery = 0): CurveRecord[] {
   const log: CurveRecord[] = [];
@@ -93,6 +94,17 @@ test(
 test('a legend appears only where two lines need telling apart', async () => {
   assert.ok(!(await renderSvg(curveSpec(run(20), 'loss'))).includes('evaluation'));
   assert.ok((await renderSvg(curveSpec(run(20, 5), 'loss'))).includes('evaluation'));
+});
+
+test('the heading says the ends of the line that one sees: of the smoothed one where there is one', () => {
+  // the last step is one noisy value
+  const log = (steps: number) => [...run(steps - 1), { step: steps, loss: 9 }];
+  const subtitle = (steps: number, options = {}) => (curveSpec(log(steps), 'loss', options).title as { subtitle: string }).subtitle;
+  const end = smooth(pointsOf(log(200), 'loss'), defaultSmoothing(200))[199].value ?? Number.NaN;
+  assert.ok(end < 4);
+  assert.equal(subtitle(200), `3.51 → ${end.toPrecision(3)} smoothed`);
+  assert.equal(subtitle(200, { smoothing: 0 }), '3.51 → 9.00');
+  assert.match(subtitle(20), /^\d\.\d\d → 9\.00$/);
 });
 
 test('where a smoothed line lies over the raw one, both are named', async () => {
