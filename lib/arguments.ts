@@ -33,6 +33,18 @@ export function checkModel(of: string, model: unknown): void {
   throw new UserError(`The model of ${of} is ${shown(model)}; give what await loadModel(${named(model)}) returns.`);
 }
 
+/** @throws UserError for what is no tokenizer, such as its name, or a promise that nobody waited for */
+export function checkTokenizer(of: string, tokenizer: unknown): void {
+  if (isObject(tokenizer) && 'encode' in tokenizer && 'eosId' in tokenizer) return;
+  throw new UserError(`The tokenizer of ${of} is ${shown(tokenizer)}; give what await loadTokenizer(${named(tokenizer)}) returns.`);
+}
+
+/** @throws UserError for what is no path or name, such as one that was left out */
+export function checkPath(of: string, name: string, place: unknown): void {
+  if (typeof place === 'string') return;
+  throw new UserError(`The ${name} of ${of} is ${shown(place)}; give it as a text.`);
+}
+
 /** @throws UserError for what is no dataset and no list of rows, such as a file's name, or a promise that nobody waited for */
 export function checkExamples(of: string, name: string, examples: unknown): void {
   if (typeof examples === 'object' && examples !== null && Symbol.iterator in examples) return;
@@ -47,7 +59,8 @@ export function refusePath(of: string, text: string): void {
   );
 }
 
-function shown(value: unknown): string {
+/** What a function was given, in a message. */
+export function shown(value: unknown): string {
   const isPromise = isObject(value) && typeof value.then === 'function';
   return isPromise ? 'a promise, which await was left out for' : describe(value);
 }

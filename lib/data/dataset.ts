@@ -1,5 +1,6 @@
 /** A dataset: rows in memory, with the verbs to split, shuffle, choose and change them. Nothing is changed in place. */
 import type { DataFrame } from 'danfojs-node';
+import { checkOptions, type OptionNames } from '../arguments';
 import { displayHtml, printed } from '../display';
 import { UserError } from '../errors';
 import { showValue } from '../json';
@@ -25,6 +26,17 @@ export interface SplitOptions {
   seed?: number;
 }
 
+const SPLIT_OPTIONS: OptionNames<SplitOptions> = { test: true, seed: true };
+
+/** What a dataset is made with, beside its rows. */
+interface DatasetDetails {
+  /** Where each row was read. */
+  origins?: readonly RowOrigin[];
+  notes?: readonly string[];
+}
+
+const DETAILS: OptionNames<DatasetDetails> = { origins: true, notes: true };
+
 /** Rows, in order; usually of one kind. */
 export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   /** The rows themselves, as plain records. */
@@ -35,7 +47,9 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   readonly notes: readonly string[];
   private readonly origins: readonly RowOrigin[] | undefined;
 
-  constructor(rows: readonly Row[], { origins, notes = [] }: { origins?: readonly RowOrigin[]; notes?: readonly string[] } = {}) {
+  constructor(rows: readonly Row[], options: DatasetDetails = {}) {
+    checkOptions('Dataset', options, DETAILS);
+    const { origins, notes = [] } = options;
     if (origins && origins.length !== rows.length) throw new Error(`${rows.length} rows cannot have ${origins.length} origins`);
     this.rows = rows;
     this.origins = origins;
@@ -83,7 +97,9 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   }
 
   /** Cuts the rows in two, shuffled: the parts that `train_test_split` of Hugging Face's datasets makes with the same size and seed. */
-  split({ test, seed = 0 }: SplitOptions): { train: Dataset<Row>; test: Dataset<Row> } {
+  split(options: SplitOptions): { train: Dataset<Row>; test: Dataset<Row> } {
+    checkOptions('split', options, SPLIT_OPTIONS, { test_size: 'test', testSize: 'test' });
+    const { test, seed = 0 } = options;
     const count = test < 1 ? Math.ceil(test * this.length) : test;
     if (!(test > 0) || !Number.isInteger(count) || count < 1 || count >= this.length) {
       if (this.length < 2) throw new UserError(`${this.length === 0 ? 'No rows' : 'One row'} cannot be split in two; give more rows.`);

@@ -1,7 +1,7 @@
 /** From a name to a dataset: a file, a folder with files for each split, or a dataset on the Hugging Face Hub. */
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
-import { checkOptions, type OptionNames } from '../arguments';
+import { checkOptions, checkPath, type OptionNames } from '../arguments';
 import { UserError } from '../errors';
 import { filesIn, isFolder, readStart, readText, statusOf } from '../files';
 import { isObject } from '../json';
@@ -56,6 +56,7 @@ const OPTIONS: OptionNames<LoadDatasetOptions> = {
  *   column), a row of another format (with its number), and for what the Hub refuses
  */
 export async function loadDataset(place: string, options: LoadDatasetOptions = {}): Promise<Dataset> {
+  checkPath('loadDataset', 'place', place);
   checkOptions('loadDataset', options, OPTIONS, { name: 'config' });
   const { split: text = 'train', textField } = options;
   const { split, most, bounds } = parseSplit(text);

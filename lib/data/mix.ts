@@ -1,4 +1,5 @@
 /** One dataset out of several. */
+import { checkOptions, type OptionNames, shown } from '../arguments';
 import { UserError } from '../errors';
 import { createRandom, shuffled } from '../random';
 import { Dataset, type RowOrigin } from './dataset';
@@ -11,12 +12,17 @@ export interface MixOptions {
   seed?: number;
 }
 
+const OPTIONS: OptionNames<MixOptions> = { weights: true, seed: true };
+
 /**
  * Mixes datasets in a random order. With weights, as many rows are taken as the shares allow without repeating a row:
  * [0.8, 0.2] of 1000 and 100 rows gives 400 and 100.
- * @throws UserError when there is no dataset, or the weights are not one number above 0 for each
+ * @throws UserError when there is no dataset or no such option, or the weights are not one number above 0 for each
  */
-export function mixDatasets(datasets: readonly Dataset[], { weights, seed = 0 }: MixOptions = {}): Dataset {
+export function mixDatasets(datasets: readonly Dataset[], options: MixOptions = {}): Dataset {
+  checkDatasets(datasets);
+  checkOptions('mixDatasets', options, OPTIONS, { probabilities: 'weights' });
+  const { weights, seed = 0 } = options;
   if (datasets.length === 0) throw new UserError('mixDatasets needs at least one dataset.');
   const random = createRandom(seed);
   const counts = weights ? countsOf(datasets, weights) : datasets.map((dataset) => dataset.length);
@@ -30,6 +36,16 @@ export function mixDatasets(datasets: readonly Dataset[], { weights, seed = 0 }:
     mixed.map(([row]) => row),
     { origins: mixed.map(([, origin]) => origin), notes },
   );
+}
+
+function checkDatasets(datasets: unknown): void {
+  if (!Array.isArray(datasets))
+    throw new UserError(`The datasets of mixDatasets are ${shown(datasets)}; give a list, such as [first, second].`);
+  const other = datasets.findIndex((dataset) => !(dataset instanceof Dataset));
+  if (other >= 0)
+    throw new UserError(
+      `Dataset ${other + 1} of mixDatasets is ${shown(datasets[other])}; give what await loadDataset(...) or Dataset.fromRows(...) returns.`,
+    );
 }
 
 /** A share may be so small that it is less than half a row. */

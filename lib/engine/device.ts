@@ -1,7 +1,9 @@
 /** Chooses the device that tfjs computes on. */
 import * as os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkOptions } from '../arguments';
 import { UserError } from '../errors';
+import { showValue } from '../json';
 import { OrtBackend } from './ort/backend';
 import { onnxRuntime } from './ort/native';
 import type { Precision } from './ort/onnx';
@@ -45,7 +47,7 @@ let current: Promise<DeviceInfo> | undefined;
 /**
  * Makes a device the one that everything runs on from now on, and describes it. `auto` is the CPU.
  * Tensors made before stay usable: tfjs moves them over when they are next used.
- * @throws a sentence that says what is missing, if the device does not work here
+ * @throws a sentence that says what is missing, if the device does not work here, or there is no such option
  */
 export function useDevice(name: DeviceName = 'auto', options: DeviceOptions = {}): Promise<DeviceInfo> {
   const before = current;
@@ -63,8 +65,11 @@ export function currentDevice(): Promise<DeviceInfo> {
   return current ?? useDevice('auto');
 }
 
-async function choose(name: DeviceName, { threads = os.availableParallelism() }: DeviceOptions): Promise<DeviceInfo> {
-  if (!NAMES.includes(name)) throw new UserError(`There is no device '${name}'; choose one of ${NAMES.join(', ')}.`);
+async function choose(name: DeviceName, options: DeviceOptions): Promise<DeviceInfo> {
+  const shown = typeof name === 'string' ? `'${name}'` : showValue(name);
+  if (!NAMES.includes(name)) throw new UserError(`There is no device ${shown}; choose one of ${NAMES.join(', ')}.`);
+  checkOptions('useDevice', options, { threads: true });
+  const { threads = os.availableParallelism() } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS)
     throw new UserError(`threads is ${threads}; give a whole number from 1 to ${MOST_THREADS}, or leave it out for all processors.`);
   if (name === 'tfjs-node' || name === 'tfjs-node-gpu') return useTfjsNode(name);

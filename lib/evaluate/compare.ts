@@ -3,6 +3,7 @@ import { checkExamples, checkModel, checkOptions, type OptionNames } from '../ar
 import { Dataset, type Example } from '../data';
 import { atPlace, UserError } from '../errors';
 import { checkWritable, writeFileAtomic } from '../files';
+import { describe } from '../json';
 import type { CausalLM } from '../model';
 import { GENERATE_ELSEWHERE } from '../model/generate';
 import type { PromptTemplate } from '../text';
@@ -32,6 +33,8 @@ const OPTIONS: OptionNames<CompareOptions> = {
   names: true,
   ...ANSWER_OPTIONS,
 };
+
+const NAMES: OptionNames<NonNullable<CompareOptions['names']>> = { base: true, tuned: true };
 
 /** One model's answer to a question; scores where the question has a reference. */
 export interface ComparedAnswer extends Partial<AnswerScores> {
@@ -76,10 +79,11 @@ export interface Comparison {
  */
 export async function compareModels(given: CompareOptions): Promise<Comparison> {
   checkOptions('compareModels', given, OPTIONS, GENERATE_ELSEWHERE);
-  const { base, tuned, questions, output, names, ...options } = given;
+  const { base, tuned, questions, output, names = {}, ...options } = given;
   checkModel('compareModels', base);
   checkModel('compareModels', tuned);
   checkExamples('compareModels', 'questions', questions);
+  checkNames(names);
   if (output !== undefined) checkWritable(output);
   const dataset = asDataset(questions, options.template);
   if (dataset.length === 0) throw new UserError('There is no question to compare the models on; give at least one.');
@@ -101,9 +105,15 @@ export async function compareModels(given: CompareOptions): Promise<Comparison> 
     base: totals(compared.map((question) => question.base)),
     tuned: totals(compared.map((question) => question.tuned)),
   };
-  const markdown = writeMarkdown(found, names?.base ?? base.source, names?.tuned ?? tuned.source);
+  const markdown = writeMarkdown(found, names.base ?? base.source, names.tuned ?? tuned.source);
   if (output !== undefined) writeFileAtomic(output, markdown);
   return { ...found, markdown };
+}
+
+function checkNames(names: NonNullable<CompareOptions['names']>): void {
+  checkOptions('compareModels({ names })', names, NAMES);
+  const other = Object.entries(names).find(([, name]) => name !== undefined && typeof name !== 'string');
+  if (other) throw new UserError(`The name of ${other[0]} in compareModels({ names }) is ${describe(other[1])}; give a text.`);
 }
 
 function asDataset(questions: Examples | readonly string[], template?: PromptTemplate): Dataset {

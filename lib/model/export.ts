@@ -1,9 +1,10 @@
 /** From a model to a folder that transformers.js opens, in Node.js or in a browser: its ONNX graphs, configuration and tokenizer. */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { checkModel, checkOptions, checkPath } from '../arguments';
 import { UserError } from '../errors';
 import { namesIn, writeFileAtomic } from '../files';
-import { isObject, parseJson } from '../json';
+import { describe, isObject, parseJson } from '../json';
 import { GENERATION_CONFIG } from './config';
 import { refuseFourBits } from './four-bits';
 import { onnxModelOf } from './onnx';
@@ -35,10 +36,14 @@ const TRANSFORMERS_JS = 'transformers.js_config';
 /**
  * Writes a model for transformers.js: `pipeline('text-generation', directory)` opens the folder. What an adapter adds is part of it.
  * All files are written beside their places first and moved in at the end.
- * @throws UserError when the folder holds something else, or a model's own weights; when the model cannot be exported, or the system
- *   refuses to write
+ * @throws UserError when there is no such option; when the folder holds something else, or a model's own weights; when the model cannot be
+ *   exported, or the system refuses to write
  */
-export async function exportModel(model: CausalLM, directory: string, { dtypes = DEFAULT_ONNX_DTYPES }: ExportOptions = {}): Promise<void> {
+export async function exportModel(model: CausalLM, directory: string, options: ExportOptions = {}): Promise<void> {
+  checkModel('exportModel', model);
+  checkPath('exportModel', 'folder', directory);
+  checkOptions('exportModel', options, { dtypes: true });
+  const { dtypes = DEFAULT_ONNX_DTYPES } = options;
   checkExport(directory, dtypes);
   refuseFourBits(model, 'cannot be exported');
   await saveInto(directory, async (staging) => {
@@ -57,6 +62,7 @@ export async function exportModel(model: CausalLM, directory: string, { dtypes =
  * @throws UserError when it holds something else, or a model's own weights, which would go; or when a number format is none
  */
 export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = DEFAULT_ONNX_DTYPES): void {
+  if (!Array.isArray(dtypes)) throw new UserError(`dtypes is ${describe(dtypes)}; give a list, such as ["q8"].`);
   for (const dtype of dtypes)
     if (!ONNX_DTYPES.includes(dtype))
       throw new UserError(

@@ -4,6 +4,7 @@
  */
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
+import { checkModel, checkOptions, checkPath } from '../arguments';
 import { UserError } from '../errors';
 import { checkWritable, removeQuietly, rename, temporaryName, writeError } from '../files';
 import { refuseFourBits } from './four-bits';
@@ -36,10 +37,14 @@ interface GgufTensor {
  * Writes a model and its tokenizer as one GGUF file, for llama.cpp and what is built on it (Ollama, LM Studio). An adapter is merged into the
  * model first (`mergeAdapter`). The file is written under another name and renamed when it is whole.
  * @param file for example `runs/tuned.gguf`
- * @throws UserError when the file would replace something else; when the model has an adapter, weights in 4 bits, or a number beyond the
+ * @throws UserError when there is no such option; when the file would replace something else; when the model has an adapter, weights in 4 bits, or a number beyond the
  *   format's range; when llama.cpp does not compute such a model, or has no rule for its tokenizer; when the system refuses to write
  */
-export async function exportGguf(model: CausalLM, file: string, { dtype = DEFAULT_GGUF_DTYPE }: GgufOptions = {}): Promise<void> {
+export async function exportGguf(model: CausalLM, file: string, options: GgufOptions = {}): Promise<void> {
+  checkModel('exportGguf', model);
+  checkPath('exportGguf', 'file', file);
+  checkOptions('exportGguf', options, { dtype: true }, { outtype: 'dtype' });
+  const { dtype = DEFAULT_GGUF_DTYPE } = options;
   checkGguf(file, dtype);
   refuseFourBits(model, 'cannot be exported');
   if (model.adapter)

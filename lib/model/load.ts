@@ -1,11 +1,12 @@
 /** From a checkpoint on disk or on the Hub to a model. */
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
+import { checkOptions, checkPath, checkTokenizer, type OptionNames } from '../arguments';
 import { resolveModel } from '../data';
 import { currentDevice, fitsNormalFloat } from '../engine';
 import { UserError } from '../errors';
 import { isFolder, readBytes, readJson, realPath } from '../files';
-import { isObject } from '../json';
+import { describe, isObject, showValue } from '../json';
 import { createRandom } from '../random';
 import { loadTokenizer, type Tokenizer } from '../text';
 import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig, rowsFor } from './adapter-files';
@@ -23,14 +24,36 @@ const INDEX = 'model.safetensors.index.json';
 /** Buffers that old versions of transformers saved beside the weights; they hold nothing that the configuration does not. */
 const HARMLESS = /(?:rotary_emb\.inv_freq|\.att(?:ention|n)\.(?:bias|masked_bias))$/;
 
+const OPTIONS: OptionNames<LoadOptions> = {
+  dtype: true,
+  onProgress: true,
+  revision: true,
+  loadIn4bit: true,
+  eosToken: true,
+  chatTemplateFrom: true,
+};
+
+const DEVICE = 'await useDevice(...) before it';
+
+/** What transformers calls otherwise. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  ...{ device: DEVICE, device_map: DEVICE, deviceMap: DEVICE },
+  ...{ quantization_config: 'loadIn4bit', quantizationConfig: 'loadIn4bit' },
+};
+
+const CREATE_OPTIONS: OptionNames<CreateOptions> = { seed: true, tokenizer: true };
+
 /**
  * Loads a model and its tokenizer.
  * @param dirOrId a folder with config.json, model.safetensors (or shards with their index) and tokenizer files, or a Hub id; or those of a
  *   LoRA adapter, with which the base model that it names is loaded
- * @throws UserError when something is missing, damaged, or does not fit; it says what, where, and what to do
+ * @throws UserError when there is no such option, or something is missing, damaged, or does not fit; it says what, where, and what to do
  */
 export async function loadModel(dirOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { onProgress, revision } = options;
+  checkPath('loadModel', 'folder or Hub id', dirOrId);
+  checkOptions('loadModel', options, OPTIONS, ELSEWHERE);
+  const { onProgress, revision, dtype = 'float32' } = options;
+  if (dtype !== 'float32') throw new UserError(`There is no dtype ${showValue(dtype)} to compute in; leave it out for float32.`);
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
     revision,
@@ -177,9 +200,14 @@ function untied(reader: ConfigReader): ConfigReader {
  * Makes a model with fresh random weights, as Hugging Face initializes them: weights normal with `initializer_range`,
  * biases 0, norms 1. Same seed, same weights.
  * @param config what config.json would hold
- * @throws UserError when the architecture is not supported, or a value of the configuration is missing or out of place
+ * @throws UserError when there is no such option, seed or tokenizer are missing, the architecture is not supported, or a value of the
+ *   configuration is missing or out of place
  */
-export function createModel(config: Record<string, unknown>, { seed, tokenizer }: CreateOptions): CausalLM {
+export function createModel(config: Record<string, unknown>, options: CreateOptions): CausalLM {
+  checkOptions('createModel', options, CREATE_OPTIONS);
+  const { seed, tokenizer } = options;
+  if (!Number.isFinite(seed)) throw new UserError(`The seed of createModel is ${describe(seed)}; give a number.`);
+  checkTokenizer('createModel', tokenizer);
   const model = buildModel(new ConfigReader(config, 'the configuration'), { tokenizer, source: `new weights, seed ${seed}` });
   const random = createRandom(seed);
   for (const parameter of model.declared.all.values()) {

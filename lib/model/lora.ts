@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkModel } from '../arguments';
 import { computeRecorded, type Dropping, linear } from '../engine';
 import { messageOf, UserError } from '../errors';
 import { showValue } from '../json';
@@ -272,9 +273,10 @@ function startOfA({ a, b }: LoraLayer, random: TorchRandom): Float32Array {
 /**
  * Adds a model's adapter to its weights, and takes it off: the model computes the same (but for rounding), without the adapter's time,
  * and is saved whole again. Does nothing to a model without one.
- * @throws UserError when the model's weights are in 4 bits
+ * @throws UserError when it is no model, or its weights are in 4 bits
  */
 export function mergeAdapter(model: CausalLM): void {
+  checkModel('mergeAdapter', model);
   if (!model.adapter) return;
   refuseFourBits(model, 'has no weights that an adapter could be added to');
   model.weightsChanged = true;

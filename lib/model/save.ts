@@ -1,10 +1,11 @@
 /** From a model to a checkpoint in Hugging Face's layout, which `loadModel` and transformers open. */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
+import { checkModel, checkOptions, checkPath } from '../arguments';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
 import { isFolder, namesIn, parseJson, realPath, remove, rename, writeError } from '../files';
-import { isObject } from '../json';
+import { isObject, showValue } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import { architectureOf } from './families';
@@ -17,6 +18,8 @@ export const STAGING = '.saving-';
 
 const WEIGHTS = 'model.safetensors';
 
+const DTYPES: readonly SavedDtype[] = ['float32', 'float16', 'bfloat16'];
+
 /** Where in a model's folder its ONNX files are, as on the Hub. */
 export const ONNX_FOLDER = 'onnx';
 
@@ -28,9 +31,15 @@ const OWN_FILES = ['config.json', 'run.json', 'metrics.jsonl', ADAPTER_CONFIG];
  * adapter the adapter alone, in PEFT's layout: adapter_config.json, adapter_model.safetensors and the tokenizer's files.
  * All files are written beside their places first and moved in at the end, so a full disk or a crash leaves an earlier
  * checkpoint in the folder as it was.
- * @throws UserError when the folder holds something else, or the system refuses to write
+ * @throws UserError when there is no such option or number format, the folder holds something else, or the system refuses to write
  */
-export async function saveModel(model: CausalLM, directory: string, { dtype = 'float32' }: SaveOptions = {}): Promise<void> {
+export async function saveModel(model: CausalLM, directory: string, options: SaveOptions = {}): Promise<void> {
+  checkModel('saveModel', model);
+  checkPath('saveModel', 'folder', directory);
+  checkOptions('saveModel', options, { dtype: true });
+  const { dtype = 'float32' } = options;
+  if (!DTYPES.includes(dtype))
+    throw new UserError(`There is no dtype ${showValue(dtype)} to save in; choose from ${new Intl.ListFormat('en').format(DTYPES)}.`);
   checkOutputFolder(directory);
   checkAdapter(model, directory);
   if (!model.adapter) refuseFourBits(model, 'cannot be saved as a whole');

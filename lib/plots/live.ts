@@ -1,7 +1,9 @@
 /** Curves that grow in the cell while the model trains. */
+import { checkOptions, type OptionNames } from '../arguments';
 import { inNotebook } from '../display';
 import { messageOf } from '../errors';
 import { LiveDisplay } from './display';
+import { CURVE_OPTIONS, checkCurves } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import type { CurveRecord } from './series';
 import { CURVES, type CurveName, type CurveOptions, curveSpec, dashboardSpec, hasCurve, hasLine } from './specs';
@@ -20,6 +22,8 @@ export interface LiveOptions extends CurveOptions {
   readonly everySeconds?: number;
 }
 
+const OPTIONS: OptionNames<LiveOptions> = { ...CURVE_OPTIONS, curves: true, everySeconds: true };
+
 /** What the curves need to know of a run. */
 interface RunLog {
   readonly log: readonly CurveRecord[];
@@ -35,7 +39,11 @@ export class LiveTrainingPlot {
   private picture?: LiveDisplay;
   private nextDrawing = 0;
 
-  constructor(private readonly options: LiveOptions = {}) {}
+  /** @throws UserError when there is no such option or curve */
+  constructor(private readonly options: LiveOptions = {}) {
+    checkOptions('LiveTrainingPlot', options, OPTIONS);
+    checkCurves(options.curves);
+  }
 
   /** Loads what draws, which takes seconds: what the first drawing took decides when the next one comes. */
   async onTrainBegin(): Promise<void> {

@@ -1,9 +1,11 @@
 /** The plots that notebooks and the command line ask for: shown in the cell, written to files. */
 import * as path from 'node:path';
+import { checkOptions, type OptionNames } from '../arguments';
 import { inNotebook } from '../display';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import { displayPng } from './display';
+import { CURVE_OPTIONS, checkCurves, checkRun, checkRuns } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import { curvesOfRun, type PlottedRun } from './run';
 import type { CurveRecord } from './series';
@@ -25,13 +27,18 @@ export interface PlotOptions extends CurveOptions {
   readonly saveTo?: string;
 }
 
+const OPTIONS: OptionNames<PlotOptions> = { ...CURVE_OPTIONS, curves: true, saveTo: true };
+
 /**
  * Draws the curves of a run: in a notebook all in one picture under the cell, and with `saveTo` each as a PNG and an SVG file.
  * @param run the trainer, which also knows where gradients are clipped and the learning rate of every step; or records with TRL's names,
  *   such as `trainer.log`
- * @throws UserError when the log has nothing to draw, or a file cannot be written
+ * @throws UserError when there is no such option or curve, the log has nothing to draw, or a file cannot be written
  */
 export async function plotTraining(run: readonly CurveRecord[] | PlottedRun, given: PlotOptions = {}): Promise<void> {
+  checkRun(run);
+  checkOptions('plotTraining', given, OPTIONS);
+  checkCurves(given.curves);
   const { log, options } = curvesOfRun(run, given);
   const curves = curvesOf(log, options);
   if (inNotebook()) await showInline(dashboardSpec(log, curves, options));
@@ -54,9 +61,12 @@ export async function savePlots(log: readonly CurveRecord[], folder: string, opt
 /**
  * Draws runs over each other, one colour a run.
  * @param runs the logs by the names that the legend shall show
- * @throws UserError when no log has anything to draw, or a file cannot be written
+ * @throws UserError when there is no such option or curve, no log has anything to draw, or a file cannot be written
  */
 export async function plotComparison(runs: Readonly<Record<string, readonly CurveRecord[]>>, options: PlotOptions = {}): Promise<void> {
+  checkRuns(runs);
+  checkOptions('plotComparison', options, OPTIONS);
+  checkCurves(options.curves);
   const curves = curvesOf(Object.values(runs).flat(), options);
   for (const name of options.curves ?? curves.filter((curve) => curve !== 'learningRate')) {
     const svg = await renderSvg(comparisonSpec(runs, name, options));

@@ -1,10 +1,25 @@
 /** Writing a conversation by its chat template, as transformers does, and where in the text the template's `{% generation %}` blocks lie. */
+import type { OptionNames } from '../arguments';
 import { messageOf, UserError } from '../errors';
 import { checkCalls } from './call-values';
 import { MENDING_FUNCTIONS } from './mended-templates';
 import { strftime } from './strftime';
 import { rewriteStripCalls } from './strip-calls';
 import type { ChatMessage, ChatTemplateOptions } from './types';
+
+/** Names of what a conversation is written with. */
+export const CHAT_OPTIONS: OptionNames<ChatTemplateOptions> = {
+  tools: true,
+  chatTemplateKwargs: true,
+  addGenerationPrompt: true,
+  chatTemplate: true,
+  now: true,
+};
+
+const THINKING = 'chatTemplateKwargs: { enable_thinking: ... }';
+
+/** Variables of the template stand beside the options in transformers. */
+export const CHAT_ELSEWHERE: Readonly<Record<string, string>> = { enable_thinking: THINKING, enableThinking: THINKING };
 
 /** The part of transformers.js' tokenizer that writes conversations. */
 export interface ChatBackend {

@@ -3,6 +3,7 @@
  * (trl/trainer/sft_trainer.py, `_prepare_dataset`): EOS is appended to the completion; the prompt and the whole are
  * tokenized each on its own; tokens of the whole beyond the prompt's count are the completion; the end is cut at `maxLength`.
  */
+import { checkOptions, type OptionNames } from '../arguments';
 import { type ChatMessage, type Example, formatOf, type MessagesExample } from '../data/types';
 import { UserError } from '../errors';
 import { alpacaPrompt } from './alpaca';
@@ -14,18 +15,30 @@ export interface FormattedExample {
   completion: string;
 }
 
+type FormatOptions = Pick<TokenizeOptions, 'template' | 'chatTemplate'>;
+
+const FORMAT_OPTIONS: OptionNames<FormatOptions> = { template: true, chatTemplate: true };
+
+const TOKENIZE_OPTIONS: OptionNames<TokenizeOptions> = {
+  ...FORMAT_OPTIONS,
+  maxLength: true,
+  completionOnlyLoss: true,
+  assistantOnlyLoss: true,
+};
+
 /**
  * Writes an example as prompt and completion, without EOS: by `template` where one is given, else Alpaca rows by the Alpaca
  * prompt, conversations by the chat template (the last assistant turn is the completion), other rows as they are.
  * The prompt is what to give `generate`.
- * @throws UserError when a conversation comes without a tokenizer, its tokenizer has no chat template or it has no assistant turn, or
+ * @throws UserError when there is no such option, a conversation comes without a tokenizer, its tokenizer has no chat template or it has no assistant turn, or
  *   the template returns something else than two texts
  */
-export function formatExample(
-  example: Example,
-  tokenizer?: Tokenizer,
-  { template, chatTemplate }: Pick<TokenizeOptions, 'template' | 'chatTemplate'> = {},
-): FormattedExample {
+export function formatExample(example: Example, tokenizer?: Tokenizer, options: FormatOptions = {}): FormattedExample {
+  checkOptions('formatExample', options, FORMAT_OPTIONS);
+  return format(example, tokenizer, options);
+}
+
+function format(example: Example, tokenizer: Tokenizer | undefined, { template, chatTemplate }: FormatOptions): FormattedExample {
   if (template) return applyTemplate(template, example);
   if ('messages' in example) {
     if (!tokenizer) throw new UserError('A conversation is written by the chat template of a tokenizer; give formatExample the tokenizer.');
@@ -43,10 +56,11 @@ export function formatExample(
 
 /**
  * Turns an example into token ids and the mask of those that carry loss.
- * @throws UserError as `formatExample` does, and when only assistant turns are to be learned and the example is no conversation, or its
+ * @throws UserError as `formatExample` does, for options of its own, and when only assistant turns are to be learned and the example is no conversation, or its
  *   template hides what they are
  */
 export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
+  checkOptions('tokenizeExample', options, TOKENIZE_OPTIONS);
   checkConversation(example, options, 'The example');
   return finish(tokenize(example, tokenizer, options), options.maxLength);
 }
@@ -85,12 +99,12 @@ interface Draft {
 }
 
 function tokenize(example: Example, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
-  const format = options.template ? 'prompt_completion' : formatOf(example);
-  if (format === 'messages') return tokenizeMessages(example as MessagesExample, tokenizer, options);
-  const { prompt, completion } = formatExample(example, tokenizer, options);
+  const kind = options.template ? 'prompt_completion' : formatOf(example);
+  if (kind === 'messages') return tokenizeMessages(example as MessagesExample, tokenizer, options);
+  const { prompt, completion } = format(example, tokenizer, options);
   const text = completion.endsWith(tokenizer.eosToken) ? completion : completion + tokenizer.eosToken;
   const ids = tokenizer.encode(prompt + text, { addSpecialTokens: true });
-  if (format === 'text' || options.completionOnlyLoss === false)
+  if (kind === 'text' || options.completionOnlyLoss === false)
     return { ids, mask: new Uint8Array(ids.length).fill(1), boundaryMismatch: false };
   return maskPrompt(tokenizer.encode(prompt, { addSpecialTokens: true }), ids);
 }

@@ -1,13 +1,14 @@
 /** The tokenizer: that of @huggingface/transformers, built from local files alone, with its special tokens settled. */
 import { existsSync } from 'node:fs';
 import * as path from 'node:path';
+import { checkOptions, checkPath, type OptionNames } from '../arguments';
 import { resolveModel } from '../data/hub';
 import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
 import { type AddedToken, tokensToAdd } from './added-tokens';
 import { assistantTurns, lastAssistantTurn } from './assistant-turns';
 import { withChatTemplate, withEos, withTokens, writtenJson } from './changed-files';
-import { type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
+import { CHAT_ELSEWHERE, CHAT_OPTIONS, type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent } from './special-tokens';
@@ -37,12 +38,16 @@ export interface LoadTokenizerOptions {
   modelFolder?: string;
 }
 
+const OPTIONS: OptionNames<LoadTokenizerOptions> = { eosToken: true, chatTemplateFrom: true, modelFolder: true };
+
 /**
  * Loads the tokenizer of a local folder or of a Hub id. A local folder is read without touching the network.
- * @throws UserError when there is no tokenizer, a file is broken, or no EOS token is named; when `eosToken` is not in the vocabulary, or the
+ * @throws UserError when there is no such option, no tokenizer, a file is broken, or no EOS token is named; when `eosToken` is not in the vocabulary, or the
  *   other tokenizer has no chat template
  */
 export async function loadTokenizer(dirOrId: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
+  checkPath('loadTokenizer', 'folder or Hub id', dirOrId);
+  checkOptions('loadTokenizer', options, OPTIONS);
   const { eosToken, chatTemplateFrom, modelFolder } = options;
   const directory = await resolveModel(dirOrId, { files: 'tokenizer' });
   if (chatTemplateFrom !== undefined) return cloneTemplate(directory, chatTemplateFrom, options);
@@ -160,8 +165,11 @@ function makeTokenizer(backend: Backend, files: TokenizerFiles, { special, vocab
     directory,
   };
   const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);
-  const encode = (text: string, { addSpecialTokens = false }: EncodeOptions = {}): number[] =>
-    text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
+  const encode = (text: string, options: EncodeOptions = {}): number[] => {
+    checkOptions('encode', options, { addSpecialTokens: true });
+    const { addSpecialTokens = false } = options;
+    return text === '' && !addSpecialTokens ? [] : backend.encode(text, { add_special_tokens: addSpecialTokens });
+  };
   const added = new Set(files.tokenizerJson.added_tokens.map((token) => token.id));
   const tokenText = (id: number): string => {
     const token = vocabulary.tokenOf(id);
@@ -171,10 +179,18 @@ function makeTokenizer(backend: Backend, files: TokenizerFiles, { special, vocab
   };
   const tokenizer: Tokenizer = {
     encode,
-    decode: (ids, { skipSpecialTokens = true } = {}) => decode(ids, skipSpecialTokens),
+    decode: (ids, options = {}) => {
+      checkOptions('decode', options, { skipSpecialTokens: true });
+      return decode(ids, options.skipSpecialTokens ?? true);
+    },
     tokenText,
-    applyChatTemplate: (messages, options) => writeChat(chat, messages, options),
-    encodeChat: (messages, { turns, ...options } = {}) => {
+    applyChatTemplate: (messages, options = {}) => {
+      checkOptions('applyChatTemplate', options, CHAT_OPTIONS, CHAT_ELSEWHERE);
+      return writeChat(chat, messages, options);
+    },
+    encodeChat: (messages, given = {}) => {
+      checkOptions('encodeChat', given, { ...CHAT_OPTIONS, turns: true }, CHAT_ELSEWHERE);
+      const { turns, ...options } = given;
       const last = turns === 'last';
       const { text, generated } = last ? { text: writeChat(chat, messages, options) } : writeMarkedChat(chat, messages, options);
       const ids = encode(text);

@@ -1,4 +1,5 @@
 /** The end of a run that no longer gets better, as transformers' EarlyStoppingCallback finds it. */
+import { checkOptions, type OptionNames } from '../arguments';
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import { decidingMetric } from './best';
@@ -12,13 +13,23 @@ export interface EarlyStoppingOptions {
   threshold?: number;
 }
 
+const OPTIONS: OptionNames<EarlyStoppingOptions> = { patience: true, threshold: true };
+
+/** What transformers calls otherwise. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  ...{ early_stopping_patience: 'patience', earlyStoppingPatience: 'patience' },
+  ...{ early_stopping_threshold: 'threshold', earlyStoppingThreshold: 'threshold' },
+};
+
 /**
  * A callback that ends a run, as finished, after `patience` evaluations in which `metricForBestModel` did not improve on the best one before
  * by more than `threshold`. With `loadBestModelAtEnd` the model then has its best weights, else its last. A continued run counts the
  * evaluations before its checkpoint, too.
- * @throws UserError for an option out of range, and when the run begins without evaluations or without a metric to watch
+ * @throws UserError for an option that there is not or that is out of range, and when the run begins without evaluations or without a metric to watch
  */
-export function earlyStopping({ patience = 1, threshold = 0 }: EarlyStoppingOptions = {}): TrainerCallback {
+export function earlyStopping(options: EarlyStoppingOptions = {}): TrainerCallback {
+  checkOptions('earlyStopping', options, OPTIONS, ELSEWHERE);
+  const { patience = 1, threshold = 0 } = options;
   if (!Number.isInteger(patience) || patience < 0)
     throw new UserError(`earlyStopping: patience is ${showValue(patience)}, but must be a whole number of evaluations, at least 0.`);
   if (!Number.isFinite(threshold) || threshold < 0)

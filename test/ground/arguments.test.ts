@@ -1,15 +1,17 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { before, test } from 'node:test';
-import { loadDataset } from '../../lib/data';
-import { useDevice } from '../../lib/engine';
-import { compareModels, exactMatch, perplexity } from '../../lib/evaluate';
-import { generate, generateBatch, loadModel, streamText } from '../../lib/model';
+import { after, before, test } from 'node:test';
+import * as tunebook from '../../lib/index';
 import { projectRoot } from '../../lib/project';
-import { SFTTrainer } from '../../lib/train';
+
+const { compareModels, exactMatch, generate, generateBatch, loadDataset, loadModel, perplexity, SFTTrainer, streamText, useDevice } =
+  tunebook;
 
 const directory = path.join(projectRoot, 'test/golden/llama/model');
 const file = path.join(projectRoot, 'test/golden/rows.json');
+const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-arguments-'));
 
 /** As plain JavaScript calls them: with anything. */
 const untyped = {
@@ -26,6 +28,19 @@ const untyped = {
 const says = (message: RegExp | string): { name: string; message: RegExp | string } => ({ name: 'UserError', message });
 
 before(() => useDevice('cpu'));
+after(() => rmSync(scratch, { recursive: true }));
+
+/** All functions of the library, without their types. */
+type Untyped = Record<string, (...given: unknown[]) => unknown>;
+const library = tunebook as unknown as Untyped;
+
+/** Calls that must say something else than a TypeError, by what they say. */
+async function assertSays(calls: ReadonlyArray<readonly [call: () => unknown, message: string | RegExp]>): Promise<void> {
+  for (const [call, message] of calls)
+    await assert.rejects(async () => {
+      await call();
+    }, says(message));
+}
 
 test('options that a function does not have are refused, with what was meant', async () => {
   const model = await loadModel(directory);
@@ -126,5 +141,83 @@ test('the path of a file is not scored as a text', async () => {
   );
   assert.ok((await perplexity(model, [file])).numTokens > 0);
   assert.ok((await perplexity(model, projectRoot)).numTokens > 0);
+  model.dispose();
+});
+
+test('options of models, data, devices, plots and tokenizers are refused where there are none of that name', async () => {
+  const model = await loadModel(directory);
+  const rows = (await loadDataset(file)).take(8);
+  const { tokenizer } = model;
+  const log = [{ step: 1, loss: 2 }];
+  const untyped = (made: object): Untyped => made as unknown as Untyped;
+  const at = (name: string): string => path.join(scratch, name);
+  const refused: ReadonlyArray<readonly [of: string, other: string, meant: string, call: (options: object) => unknown]> = [
+    ['loadModel', 'load_in_4bit', 'loadIn4bit', (options) => library.loadModel(directory, options)],
+    ['loadModel', 'device_map', 'await useDevice(...) before it', (options) => library.loadModel(directory, options)],
+    ['createModel', 'sede', 'seed', (options) => library.createModel(model.config.raw, { tokenizer, ...options })],
+    ['saveModel', 'dtpe', 'dtype', (options) => library.saveModel(model, at('saved'), options)],
+    ['exportModel', 'dtype', 'dtypes', (options) => library.exportModel(model, at('exported'), options)],
+    ['exportGguf', 'outtype', 'dtype', (options) => library.exportGguf(model, at('model.gguf'), options)],
+    ['useDevice', 'threds', 'threads', (options) => library.useDevice('cpu', options)],
+    ['earlyStopping', 'patence', 'patience', library.earlyStopping],
+    ['earlyStopping', 'early_stopping_patience', 'patience', library.earlyStopping],
+    ['loadTokenizer', 'eos_token', 'eosToken', (options) => library.loadTokenizer(directory, options)],
+    ['plotTraining', 'save_to', 'saveTo', (options) => library.plotTraining(log, options)],
+    ['plotComparison', 'save_to', 'saveTo', (options) => library.plotComparison({ log }, options)],
+    ['LiveTrainingPlot', 'every_seconds', 'everySeconds', (options) => new tunebook.LiveTrainingPlot(options)],
+    [
+      'compareModels({ names })',
+      'tunde',
+      'tuned',
+      (names) => library.compareModels({ base: model, tuned: model, questions: ['x'], names }),
+    ],
+    ['mixDatasets', 'probabilities', 'weights', (options) => library.mixDatasets([rows], options)],
+    ['Dataset', 'origin', 'origins', (options) => new tunebook.Dataset([], options)],
+    ['split', 'tset', 'test', (options) => untyped(rows).split(options)],
+    ['split', 'test_size', 'test', (options) => untyped(rows).split(options)],
+    ['formatExample', 'chat_template', 'chatTemplate', (options) => library.formatExample(rows.rows[0], tokenizer, options)],
+    ['tokenizeExample', 'max_length', 'maxLength', (options) => library.tokenizeExample(rows.rows[0], tokenizer, options)],
+    ['encode', 'add_special_tokens', 'addSpecialTokens', (options) => untyped(tokenizer).encode('x', options)],
+    ['decode', 'skip_special_tokens', 'skipSpecialTokens', (options) => untyped(tokenizer).decode([40], options)],
+    ['applyChatTemplate', 'add_generation_prompt', 'addGenerationPrompt', (options) => untyped(tokenizer).applyChatTemplate([], options)],
+    [
+      'encodeChat',
+      'enable_thinking',
+      'chatTemplateKwargs: { enable_thinking: ... }',
+      (options) => untyped(tokenizer).encodeChat([], options),
+    ],
+  ];
+  await assertSays(
+    refused.map(([of, other, meant, call]) => [() => call({ [other]: 1 }), `${other} is no option of ${of}; write ${meant}.`] as const),
+  );
+  await assertSays([
+    [() => library.loadModel(directory, 'main'), /^The options of loadModel are the text "main", but a table/],
+    [() => library.createModel(model.config.raw), /^The options of createModel are missing, but a table/],
+    [() => untyped(rows).split(0.1), /^The options of split are the number 0.1, but a table/],
+  ]);
+  assert.deepEqual(readdirSync(scratch), []);
+  model.dispose();
+});
+
+test('values that options cannot have are refused, where they were ignored or made a broken file', async () => {
+  const model = await loadModel(directory);
+  const { raw } = model.config;
+  const log = [{ step: 1, loss: 2 }];
+  const compare = (names: unknown) => library.compareModels({ base: model, tuned: model, questions: ['x'], names });
+  await assertSays([
+    [() => library.loadModel(directory, { dtype: 'bfloat16' }), 'There is no dtype "bfloat16" to compute in; leave it out for float32.'],
+    [() => library.createModel(raw, { tokenizer: model.tokenizer }), 'The seed of createModel is missing; give a number.'],
+    [() => library.createModel(raw, { seed: 1, tokenizer: directory }), /^The tokenizer of createModel is the text .*loadTokenizer\("/],
+    [
+      () => library.saveModel(model, path.join(scratch, 'saved'), { dtype: 'fp16' }),
+      'There is no dtype "fp16" to save in; choose from float32, float16, and bfloat16.',
+    ],
+    [() => library.exportModel(model, scratch, { dtypes: 'q8' }), 'dtypes is the text "q8"; give a list, such as ["q8"].'],
+    [() => library.useDevice({ threads: 1 }), /^There is no device {"threads":1}; choose one of auto,/],
+    [() => library.plotTraining(log, { curves: 'loss' }), /^curves is the text "loss"; give a list with some of loss, accuracy,/],
+    [() => library.plotTraining(log, { curves: ['los'] }), /^There is no curve "los"; choose from loss, accuracy,/],
+    [() => compare({ base: 5 }), 'The name of base in compareModels({ names }) is the number 5; give a text.'],
+  ]);
+  assert.deepEqual(readdirSync(scratch), []);
   model.dispose();
 });

@@ -1,0 +1,41 @@
+/** What plots are given, looked at for those who write JavaScript. */
+import type { OptionNames } from '../arguments';
+import { UserError } from '../errors';
+import { describe, isObject, showValue } from '../json';
+import { CURVES, type CurveOptions } from './specs';
+
+/** Names of the options that all plots have. */
+export const CURVE_OPTIONS: OptionNames<CurveOptions> = {
+  title: true,
+  subtitle: true,
+  smoothing: true,
+  logScale: true,
+  width: true,
+  height: true,
+  maxGradNorm: true,
+  config: true,
+};
+
+/** @throws UserError for what is no list of curves */
+export function checkCurves(curves: unknown): void {
+  if (curves === undefined) return;
+  const known = new Intl.ListFormat('en').format(CURVES);
+  if (!Array.isArray(curves)) throw new UserError(`curves is ${describe(curves)}; give a list with some of ${known}.`);
+  const other = curves.find((curve) => !CURVES.includes(curve));
+  if (other !== undefined) throw new UserError(`There is no curve ${showValue(other)}; choose from ${known}.`);
+}
+
+/** @throws UserError for what is neither a trainer nor a log, such as the name of its file */
+export function checkRun(run: unknown): void {
+  const isTrainer = isObject(run) && Array.isArray(run.log) && isObject(run.config) && isObject(run.plan);
+  if (Array.isArray(run) || isTrainer) return;
+  throw new UserError(`The run of plotTraining is ${describe(run)}; give the trainer, or its records (trainer.log).`);
+}
+
+/** @throws UserError for what is no table of logs, such as trainers by name */
+export function checkRuns(runs: unknown): void {
+  if (typeof runs !== 'object' || runs === null)
+    throw new UserError(`The runs of plotComparison are ${describe(runs)}; give a table such as { first: trainer.log }.`);
+  const other = Object.entries(runs).find(([, log]) => !Array.isArray(log));
+  if (other) throw new UserError(`The run ${other[0]} of plotComparison is ${describe(other[1])}; give its records (trainer.log).`);
+}
