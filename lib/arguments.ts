@@ -65,6 +65,7 @@ export function shown(value: unknown): string {
   return isPromise ? 'a promise, which await was left out for' : describe(value);
 }
 
-function named(value: unknown): string {
+/** What stands for it in a call that is proposed. */
+export function named(value: unknown): string {
   return typeof value === 'string' ? JSON.stringify(value) : '...';
 }

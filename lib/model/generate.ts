@@ -9,6 +9,7 @@ import { DecodingState } from './cache';
 import { Drafter } from './draft';
 import { BETTER_THAN_DRAFTS, PromptLookup } from './lookup';
 import { areFinite, notFinite } from './not-finite';
+import { checkOnePrompt, checkPrompts, checkTextOrPrompts, type Prompt } from './prompts';
 import { chooseToken, type SamplingOptions } from './sampling';
 import { TextStream } from './text-stream';
 import type { CausalLM } from './types';
@@ -81,9 +82,6 @@ export interface Generation {
   finish: 'eos' | 'stop' | 'length';
 }
 
-/** A prompt as text, or as token ids. */
-export type Prompt = string | readonly number[];
-
 /** A new piece of text. */
 export interface TextPiece {
   text: string;
@@ -97,7 +95,7 @@ const CAPACITY_STEP = 64;
 /**
  * Continues a prompt, or several together.
  * @returns the new text, without the prompt
- * @throws UserError when there is no such option or it is out of range, a token is unknown to the model, the text would outgrow it, or the
+ * @throws UserError when there is no prompt, no such option or it is out of range, a token is unknown to the model, the text would outgrow it, or the
  *   model computes NaN
  */
 export async function generate(model: CausalLM, prompt: string, options?: GenerateOptions): Promise<string>;
@@ -108,6 +106,7 @@ export async function generate(
   options: GenerateOptions = {},
 ): Promise<string | string[]> {
   checkCall('generate', model, options);
+  checkTextOrPrompts('generate', prompt);
   const results = await continueAll(model, typeof prompt === 'string' ? [prompt] : prompt, options);
   const texts = results.map(({ text }) => text);
   return typeof prompt === 'string' ? texts[0] : texts;
@@ -116,6 +115,7 @@ export async function generate(
 /** Continues several prompts together, with ids and the reason each ended. Errors as in `generate`. */
 export async function generateBatch(model: CausalLM, prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Generation[]> {
   checkCall('generateBatch', model, options);
+  checkPrompts('generateBatch', prompts);
   return continueAll(model, prompts, options);
 }
 
@@ -140,6 +140,7 @@ async function finishRun(run: Run, first: number, { onToken }: GenerateOptions):
  */
 export async function* streamText(model: CausalLM, prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<string, void, void> {
   checkCall('streamText', model, options);
+  checkOnePrompt('streamText', prompt);
   for await (const { text, promptIndex } of new Run(model, [prompt], options).pieces()) {
     options.onToken?.(text, promptIndex);
     yield text;

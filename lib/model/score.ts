@@ -1,9 +1,11 @@
 /** How likely a model finds given tokens. */
 import * as tf from '@tensorflow/tfjs-core';
+import { checkModel } from '../arguments';
 import { tokenLoss, varyingSizes } from '../engine';
 import { UserError } from '../errors';
 import { checkLength, checkTokenIds, disposeBatch, makeBatch } from './batch';
 import { areFinite, notFinite } from './not-finite';
+import { checkIds } from './prompts';
 import type { CausalLM } from './types';
 
 /** What a model thinks of a sequence. */
@@ -23,6 +25,8 @@ export interface TokenScores {
  *   the model computes NaN
  */
 export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise<TokenScores> {
+  checkModel('tokenNll', model);
+  checkIds('tokenNll', ids);
   if (ids.length < 2) throw new UserError(`A score needs at least 2 tokens, but the text has ${ids.length}; give a longer text.`);
   checkTokenIds(ids, model.config);
   checkLength(ids.length, model.config);

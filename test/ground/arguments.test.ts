@@ -221,3 +221,46 @@ test('values that options cannot have are refused, where they were ignored or ma
   assert.deepEqual(readdirSync(scratch), []);
   model.dispose();
 });
+
+test('what is no prompt, no token ids and no path is refused, with what was meant', async () => {
+  const model = await loadModel(directory);
+  const rows = (await loadDataset(file)).take(2);
+  const stream = (prompt?: unknown) => untyped.streamText(model, prompt);
+  await assertSays([
+    [() => library.generate(model), 'The prompt of generate is missing; give a text, or a list of texts.'],
+    [
+      () => library.generate(model, [40, 41]),
+      'The prompt of generate is a list of token ids, but a text was expected; call generateBatch(model, [ids]).',
+    ],
+    [() => library.generate(model, rows), /^The prompt of generate is an object; .*; of a row formatExample\(row, model.tokenizer\)/],
+    [() => library.generate(model, ['x', rows.rows[0]]), /^Prompt 2 of generate is an object; give a text or token ids; of a row/],
+    [() => library.generateBatch(model), 'The prompts of generateBatch are missing; give a list, such as [...].'],
+    [() => library.generateBatch(model, 'text'), 'The prompts of generateBatch are the text "text"; give a list, such as ["text"].'],
+    [() => library.generateBatch(model, [40, 41]), /^The prompts of generateBatch are token ids, as one prompt is; give a list/],
+    [() => stream(), 'The prompt of streamText is missing; give a text or token ids.'],
+    [() => stream(['x', 'y']), /^streamText continues one prompt, but is given a list of texts; give one of them, or call generate/],
+    [() => library.tokenNll('path', [40, 41]), 'The model of tokenNll is the text "path"; give what await loadModel("path") returns.'],
+    [() => library.tokenNll(model), /^The ids of tokenNll are missing; give a list of numbers/],
+    [() => library.tokenNll(model, 'a text'), /; give a list of numbers, as model.tokenizer.encode\("a text"\) returns it\.$/],
+    [() => library.tokenNll(model, [[40, 41]]), /^The ids of tokenNll are a list; give a list of numbers/],
+    [() => library.mergeAdapter('x'), 'The model of mergeAdapter is the text "x"; give what await loadModel("x") returns.'],
+    [() => library.loadModel(), 'The folder or Hub id of loadModel is missing; give it as a text.'],
+    [() => library.loadDataset(5), 'The place of loadDataset is the number 5; give it as a text.'],
+    [() => library.mixDatasets(rows, rows), /^The datasets of mixDatasets are an object; give a list/],
+    [() => library.mixDatasets([rows, loadDataset(file)]), /^Dataset 2 of mixDatasets is a promise, which await was left out for;/],
+    [() => library.plotTraining('runs/metrics.jsonl'), /^The run of plotTraining is the text "runs\/metrics.jsonl"; give the trainer/],
+    [() => library.plotComparison({ a: { log: [] } }), /^The run a of plotComparison is an object; give its records/],
+  ]);
+  for (const save of ['saveModel', 'exportModel', 'exportGguf']) {
+    const place = path.join(scratch, 'model.gguf');
+    await assertSays([
+      [() => library[save]('x', place), `The model of ${save} is the text "x"; give what await loadModel("x") returns.`],
+      [() => library[save](model), new RegExp(`^The (folder|file) of ${save} is missing; give it as a text\\.$`)],
+    ]);
+  }
+  assert.deepEqual(readdirSync(scratch), []);
+  const [{ ids }] = await tunebook.generateBatch(model, [Int32Array.from([40, 41]) as unknown as number[]], { maxNewTokens: 2 });
+  assert.deepEqual((await tunebook.generateBatch(model, [[40, 41]], { maxNewTokens: 2 }))[0].ids, ids);
+  assert.equal((await tunebook.tokenNll(model, Int32Array.from([40, 41]))).nll.length, 1);
+  model.dispose();
+});
