@@ -3,6 +3,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { checkOutputFolder } from '../model';
 import { plotTraining } from '../plots';
+import { CURVES, hasCurve } from '../plots/specs';
 import { isTemplateFile } from '../text';
 import { SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
 import { listCheckpoints } from '../train/checkpoint';
@@ -80,11 +81,11 @@ async function saveTrained(trainer: SFTTrainer, outputDir: string): Promise<void
 
 /** @returns whether there are plots */
 async function drawPlots(trainer: SFTTrainer, outputDir: string, output: Output): Promise<boolean> {
-  if (!trainer.log.some(({ loss }) => loss !== undefined)) {
-    // who logs by another strategy has asked for it
-    if (trainer.config.loggingStrategy === 'steps') output.note(tooShort(trainer));
-    return false;
-  }
+  const hasCurves = CURVES.some((name) => hasCurve(trainer.log, name));
+  // who logs by another strategy has asked for it
+  if (trainer.config.loggingStrategy === 'steps' && !trainer.log.some(({ loss }) => loss !== undefined))
+    output.note(tooShort(trainer, hasCurves));
+  if (!hasCurves) return false;
   try {
     await plotTraining(trainer, { saveTo: path.join(outputDir, 'plots') });
     return true;
@@ -96,9 +97,13 @@ async function drawPlots(trainer: SFTTrainer, outputDir: string, output: Output)
   }
 }
 
-function tooShort({ config, plan: { maxSteps } }: SFTTrainer): string {
+/** @param hasCurves whether evaluations were logged */
+function tooShort({ config, plan: { maxSteps } }: SFTTrainer, hasCurves: boolean): string {
+  const drawn = hasCurves
+    ? 'No loss of the training was logged and only evaluations were drawn'
+    : 'No loss was logged and no curves were drawn';
   const steps = maxSteps === 1 ? '1 step' : `${maxSteps} steps`;
-  return `No loss was logged and no curves were drawn, as logging_steps is ${config.loggingSteps} and the run had ${steps}; set logging_steps: 1 to have them.`;
+  return `${drawn}, as logging_steps is ${config.loggingSteps} and the run had ${steps}; set logging_steps: 1 to have ${hasCurves ? 'it' : 'them'}.`;
 }
 
 function finished({ globalStep, metrics }: TrainOutput, { model }: SFTTrainer, outputDir: string, hasCurves: boolean): VerbResult {

@@ -208,6 +208,29 @@ test('a run too short to log its loss says so, with the setting that would have 
     assert.doesNotMatch((await run(out, ...more)).stderr, /No loss was logged/);
 });
 
+test('where evaluations alone were logged, they are drawn', async (t) => {
+  const folder = workFolder(t);
+  const evaluated = ['--test_split_size', '4', '--eval_strategy', 'steps', '--eval_steps', '1'];
+  const run = (out: string, ...more: string[]) =>
+    tunebook(
+      [
+        ...['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', out],
+        ...['--max_steps', '2', '--save_strategy', 'no', ...evaluated, ...more],
+      ],
+      { cwd: folder },
+    );
+  for (const [out, ...more] of [['short'], ['never', '--logging_strategy', 'no']]) {
+    const { code, stdout, stderr } = await run(out, ...more);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /, its curves in (short|never).plots\.\n$/);
+    const plots = readdirSync(path.join(folder, out, 'plots')).filter((name) => name.endsWith('.png'));
+    assert.deepEqual(plots.sort(), ['train_accuracy.png', 'train_loss.png']);
+    const isSaid =
+      /^No loss of the training was logged and only evaluations were drawn, as logging_steps is 10 and .* set logging_steps: 1 to have it\.$/m;
+    assert.equal(isSaid.test(stderr), out === 'short', stderr);
+  }
+});
+
 test('Ctrl-C stops with exit code 130 and a checkpoint, from which the run ends as if nothing had happened', {
   skip: process.platform === 'win32',
 }, async (t) => {
