@@ -48,7 +48,9 @@ export function checkPath(of: string, name: string, place: unknown): void {
 /** @throws UserError for what is no dataset and no list of rows, such as a file's name, or a promise that nobody waited for */
 export function checkExamples(of: string, name: string, examples: unknown): void {
   if (typeof examples === 'object' && examples !== null && Symbol.iterator in examples) return;
-  throw new UserError(`The ${name} of ${of} is ${shown(examples)}; give rows, or what await loadDataset(${named(examples)}) returns.`);
+  throw new UserError(
+    `The ${name} of ${of} ${name.endsWith('s') ? 'are' : 'is'} ${shown(examples)}; give rows, or what await loadDataset(${named(examples)}) returns.`,
+  );
 }
 
 /** @throws UserError for a text that is the path of a file, whose rows were more likely meant */

@@ -131,6 +131,7 @@ export const FIELDS = {
   ),
   /** TRL's switch for batches without padding; here they never have any. */
   paddingFree: flag(false, "TRL's switch for batches without padding; here they never have any."),
+  /** TRL fills its batches up to a multiple of so many tokens; here only what is drawn by chance depends on it. */
   padToMultipleOf: optional(
     integer(8, { min: 1 }, 'TRL fills its batches up to a multiple of so many tokens; here only what is drawn by chance depends on it.'),
   ),
