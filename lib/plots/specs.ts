@@ -10,6 +10,8 @@ export const CURVES: readonly CurveName[] = ['loss', 'accuracy', 'gradNorm', 'le
 
 interface Curve {
   readonly title: string;
+  /** Where no training was logged; absent: the same. */
+  readonly titleOfEvaluations?: string;
   readonly axis: string;
   readonly train: CurveKey;
   readonly evaluation?: CurveKey;
@@ -26,13 +28,17 @@ interface Curve {
   readonly exact?: boolean;
 }
 
+/** d3 format of four digits, without zeros at the end. */
+const FIGURES = '.4~g';
+
 const CURVE: Readonly<Record<CurveName, Curve>> = {
   loss: {
     title: 'Training loss',
+    titleOfEvaluations: 'Evaluation loss',
     axis: 'loss (nats per target token)',
     train: 'loss',
     evaluation: 'eval_loss',
-    format: '.4~g',
+    format: FIGURES,
     show: (value) => value.toPrecision(3),
     zero: false,
     log: 'automatic',
@@ -52,7 +58,7 @@ const CURVE: Readonly<Record<CurveName, Curve>> = {
     title: 'Gradient norm',
     axis: 'global norm before clipping',
     train: 'grad_norm',
-    format: '.4~g',
+    format: FIGURES,
     show: (value) => value.toPrecision(3),
     zero: true,
     log: 'asked',
@@ -179,11 +185,11 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
   const clip = clipOf(curve, training, options);
   if (clip !== undefined) key.push({ text: `clipped above ${clip}`, color: COLORS.faintInk, opacity: CLIP_OPACITY, dash: CLIP_DASH });
   return {
-    title: heading(options.title ?? curve.title, options.subtitle ?? summary(curve, training, smoothing, evaluations)),
+    title: heading(options.title ?? titleOf(curve, training), options.subtitle ?? summary(curve, training, smoothing, evaluations)),
     width,
     height: options.height ?? 300,
     layer: [
-      ...(key.length > 1 ? keyLayers(width, key) : []),
+      ...(key.length > 1 || training.length === 0 ? keyLayers(width, key) : []),
       ...clipLayers(clip),
       ...trainingLayers(training, TRAINING, smoothing),
       ...evaluationLayers(evaluations, EVALUATION),
@@ -199,6 +205,10 @@ function smoothingFor(curve: Curve, points: readonly Point[], options: CurveOpti
 
 function frame(options: CurveOptions): VegaLiteSpec {
   return { $schema: 'https://vega.github.io/schema/vega-lite/v6.json', config: { ...THEME, ...options.config } };
+}
+
+function titleOf({ title, titleOfEvaluations = title }: Curve, training: readonly Point[]): string {
+  return training.length > 0 ? title : titleOfEvaluations;
 }
 
 function heading(text: string, subtitle: string | undefined): VegaLiteSpec {
@@ -365,7 +375,7 @@ function clipLayers(clip: number | undefined): VegaLiteSpec[] {
 // ── axes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, options: CurveOptions, legend = true): VegaLiteSpec {
-  const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : { format: curve.format };
+  const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : formatFor(curve, points);
   const log = logAxis(curve, points, options);
   return {
     x: {
@@ -386,6 +396,17 @@ function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, opti
     color: { type: 'nominal', scale: colors, ...(legend ? {} : { legend: null }) },
   };
 }
+
+/** In a range that is narrow beside its values ticks would look alike in the curve's own format; without one they get the digits that they need. */
+function formatFor({ format }: Curve, points: readonly Point[]): VegaLiteSpec {
+  const values = points.flatMap(({ value }) => value ?? []);
+  const low = values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const high = values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  return format === FIGURES && high - low < NARROW * Math.abs(high) ? {} : { format };
+}
+
+/** Of its largest value. */
+const NARROW = 0.01;
 
 /** About so many has a linear axis. */
 const TICKS = 6;

@@ -104,7 +104,7 @@ test('options that generation does not have are refused, here and where answers 
 test('what is no model and no data is refused, with how to load it', async () => {
   const model = await loadModel(directory);
   const unwaited = loadDataset(file);
-  const isAwaited = /^The \w+ of \w+ is a promise, which await was left out for; give .*what await load\w+\(\.\.\.\) returns\.$/;
+  const isAwaited = /^The \w+ of \w+ (?:is|are) a promise, which await was left out for; give .*what await load\w+\(\.\.\.\) returns\.$/;
   assert.throws(() => untyped.trainer({ model: Promise.resolve(model), trainDataset: [] }), says(isAwaited));
   assert.throws(() => untyped.trainer({ model, trainDataset: unwaited }), says(isAwaited));
   assert.throws(() => untyped.trainer({ model, trainDataset: [], evalDataset: unwaited }), says(isAwaited));
@@ -129,7 +129,7 @@ test('what is no model and no data is refused, with how to load it', async () =>
     untyped.generate('data/base', 'x'),
     says('The model of generate is the text "data/base"; give what await loadModel("data/base") returns.'),
   );
-  await assert.rejects(untyped.exactMatch(model, file), says(/^The rows of exactMatch is/));
+  await assert.rejects(untyped.exactMatch(model, file), says(/^The rows of exactMatch are/));
   model.dispose();
 });
 

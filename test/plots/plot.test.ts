@@ -172,6 +172,21 @@ test('no point lies beyond the first or last tick of its axis, be it linear or l
   }
 });
 
+test('ticks of a narrow axis have as many digits as tell them apart', async () => {
+  const losses = [7.0925, 7.0931, 7.0938];
+  for (const values of [losses, losses.map((loss) => 100 * loss)]) {
+    const log = values.map((loss, step) => ({ step, loss, grad_norm: loss }));
+    const ticks = await ticksOf(log, 'loss');
+    assert.ok(ticks.length >= 3 && new Set(ticks).size === ticks.length, `${ticks}`);
+  }
+});
+
+test('evaluations alone are named, in the heading and beside the line', async () => {
+  const log = [1, 2, 3].map((step) => ({ step, eval_loss: 3 - step / 2 }));
+  const svg = await renderSvg(curveSpec(log, 'loss'));
+  assert.ok(svg.includes('>Evaluation loss<') && svg.includes('>evaluation<') && !svg.includes('raining'));
+});
+
 for (const [what, log] of Object.entries({
   'a single point': run(1),
   'three points': run(3),
