@@ -47,7 +47,8 @@ export function checkPath(of: string, name: string, place: unknown): void {
 
 /** @throws UserError for what is no dataset and no list of rows, such as a file's name, or a promise that nobody waited for */
 export function checkExamples(of: string, name: string, examples: unknown): void {
-  if (typeof examples === 'object' && examples !== null && Symbol.iterator in examples) return;
+  if (isObject(examples) && Symbol.iterator in examples && 'length' in examples) return;
+  if (Array.isArray(examples)) return;
   throw new UserError(
     `The ${name} of ${of} ${name.endsWith('s') ? 'are' : 'is'} ${shown(examples)}; give rows, or what await loadDataset(${named(examples)}) returns.`,
   );
@@ -55,10 +56,19 @@ export function checkExamples(of: string, name: string, examples: unknown): void
 
 /** @throws UserError for a text that is the path of a file, whose rows were more likely meant */
 export function refusePath(of: string, text: string): void {
-  if (text.includes('\0') || !statSync(text, { throwIfNoEntry: false })?.isFile()) return;
+  if (!isFile(text)) return;
   throw new UserError(
     `${of} takes ${JSON.stringify(text)}, which is the path of a file, as a text; give await loadDataset(${JSON.stringify(text)}), or a list with the text if it is meant itself.`,
   );
+}
+
+function isFile(place: string): boolean {
+  try {
+    return statSync(place).isFile();
+  } catch {
+    // most texts are no paths at all
+    return false;
+  }
 }
 
 /** What a function was given, in a message. */

@@ -53,7 +53,7 @@ async function toFile(file: string, flags: ExportFlags): Promise<VerbResult> {
   if (model.adapter) mergeAdapter(model);
   checkSpace(path.dirname(file), bytesOfGguf(model, dtype));
   await exportGguf(model, file, { dtype });
-  return { json: { gguf: file }, text: `The exported model is ${file}; llama.cpp opens it by llama-cli -m ${file}.` };
+  return { json: { gguf: file }, text: `The exported model is ${file}; llama.cpp opens it by llama-cli -m ${JSON.stringify(file)}.` };
 }
 
 /** transformers.js takes a name like `runs/tuned` for one on the Hub. */

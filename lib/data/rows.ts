@@ -61,10 +61,11 @@ function withText(value: unknown, column: string): unknown {
   return found === undefined ? others : { ...others, text: found };
 }
 
-/** @throws UserError when no row has the column that was named */
+/** Rows of other kinds have no use for it. @throws UserError when no row has the column that was named */
 function checkTextField(values: readonly unknown[], place: string, column: string): void {
   const [first] = values;
   if (!isObject(first) || values.some((value) => isObject(value) && column in value)) return;
+  if (FORMATS.some((name) => name !== 'text' && hasColumns(first, name))) return;
   const remedy = orNearest(column, Object.keys(first), 'name one of them as textField (dataset_text_field), or leave it out');
   throw new UserError(`${place} has ${columnsOf(first)}, but no "${column}" to take texts from; ${remedy}.`);
 }

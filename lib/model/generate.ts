@@ -69,7 +69,7 @@ const COUNTS = 'maxNewTokens, which does not count the prompt';
 export const GENERATE_ELSEWHERE: Readonly<Record<string, string>> = {
   ...{ do_sample: SAMPLES, doSample: SAMPLES },
   ...{ max_length: COUNTS, maxLength: COUNTS },
-  ...{ stop_strings: 'stop', stopStrings: 'stop' },
+  ...{ stop_strings: 'stop', stopStrings: 'stop', eos_token_id: 'stop', eosTokenId: 'stop', temp: 'temperature' },
 };
 
 /** What became of one prompt. */

@@ -10,20 +10,38 @@ export const DEFAULT_GGUF_DTYPE: GgufDtype = 'f16';
 /** Numbers of Q8_0 that share a scale. */
 const BLOCK = 32;
 
+/** The largest number of float16. */
+const LARGEST_HALF = 65504;
+
 /** What a format is in a file: of one tensor (`ggml_type`), and of a file whose matrices are in it (`llama_ftype`). */
 interface NumberFormat {
   tensorType: number;
   fileType: number;
+  /** The largest number that it holds. */
+  largest: number;
   /** Bytes of so many numbers. */
   bytes(numbers: number): number;
   encode(values: Float32Array): Uint8Array;
 }
 
 export const GGUF_FORMATS: Readonly<Record<GgufDtype, NumberFormat>> = {
-  f32: { tensorType: 0, fileType: 0, bytes: (numbers) => 4 * numbers, encode: bytesOf },
-  f16: { tensorType: 1, fileType: 1, bytes: (numbers) => 2 * numbers, encode: (values) => bytesOf(float32ToFloat16(values)) },
-  bf16: { tensorType: 30, fileType: 32, bytes: (numbers) => 2 * numbers, encode: (values) => bytesOf(float32ToBfloat16(values)) },
-  q8_0: { tensorType: 8, fileType: 7, bytes: (numbers) => (numbers / BLOCK) * (2 + BLOCK), encode: inBlocks },
+  f32: { tensorType: 0, fileType: 0, largest: Number.MAX_VALUE, bytes: (numbers) => 4 * numbers, encode: bytesOf },
+  f16: {
+    tensorType: 1,
+    fileType: 1,
+    largest: LARGEST_HALF,
+    bytes: (numbers) => 2 * numbers,
+    encode: (values) => bytesOf(float32ToFloat16(values)),
+  },
+  bf16: {
+    tensorType: 30,
+    fileType: 32,
+    largest: Number.MAX_VALUE,
+    bytes: (numbers) => 2 * numbers,
+    encode: (values) => bytesOf(float32ToBfloat16(values)),
+  },
+  // its scales are in float16
+  q8_0: { tensorType: 8, fileType: 7, largest: 127 * LARGEST_HALF, bytes: (numbers) => (numbers / BLOCK) * (2 + BLOCK), encode: inBlocks },
 };
 
 /**

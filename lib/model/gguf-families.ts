@@ -97,6 +97,7 @@ function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLa
   const { rope, hiddenAct, modelType, numAttentionHeads, numKeyValueHeads, windows } = config;
   if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
   const isQwen = modelType === 'qwen2';
+  if (isQwen && config.headDim * numAttentionHeads !== config.hiddenSize) throw refuse('has heads of another width in a model of Qwen2');
   if (isQwen && rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen2');
   const heads: Record<string, number> = { q_proj: numAttentionHeads, k_proj: numKeyValueHeads };
   return {
@@ -140,16 +141,20 @@ function qwen3(config: Qwen3Config, refuse: (what: string) => UserError): GgufLa
   return { architecture: 'qwen3', keys: rotaryKeys(config, shortest(config.windows)), names: { ...ROTARY_NAMES, ...NORMS_OF_HEADS } };
 }
 
-/** In llama.cpp every sixth layer of a Gemma 3 sees everything, and the others turn by a base of their own. */
-const GEMMA3 = { period: 6, slidingTheta: 10000 };
+/**
+ * In llama.cpp every sixth layer of a Gemma 3 sees everything, and the others turn by a base of their own; scores are scaled by the width of a head, of
+ * the largest, which is known by its 62 layers, by that of the hidden states' part.
+ */
+const GEMMA3 = { period: 6, slidingTheta: 10000, largest: 62 };
 
 function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): GgufLayout {
-  const { windows, rope, slidingRope, headDim, attentionScale } = config;
+  const { windows, rope, slidingRope, headDim, attentionScale, hiddenSize, numAttentionHeads, numHiddenLayers } = config;
   if (config.hiddenAct !== 'gelu_pytorch_tanh') throw refuse(`has the activation ${config.hiddenAct}`);
   if (config.attentionBias) throw refuse('has biases in a model of Gemma 3');
   if (rope.type !== 'default' || slidingRope.type !== 'default') throw refuse('stretches the positions of a Gemma 3');
   if (slidingRope.theta !== GEMMA3.slidingTheta) throw refuse(`turns the layers with a window by the base ${slidingRope.theta}`);
-  if (Math.abs(attentionScale * headDim ** 0.5 - 1) > 1e-6) throw refuse(`scales the scores of a Gemma 3 by ${attentionScale}`);
+  const width = numHiddenLayers === GEMMA3.largest ? hiddenSize / numAttentionHeads : headDim;
+  if (Math.abs(attentionScale * width ** 0.5 - 1) > 1e-6) throw refuse(`scales the scores of a Gemma 3 by ${attentionScale}`);
   const sliding = windows.map((window) => window !== undefined);
   if (sliding.some((slides, layer) => slides !== ((layer + 1) % GEMMA3.period !== 0)))
     throw refuse(`has windows in other layers than all but every sixth`);

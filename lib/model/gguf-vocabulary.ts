@@ -15,10 +15,23 @@ interface TokenizerJson {
     byte_fallback?: boolean;
     ignore_merges?: boolean;
     unk_token?: string | null;
+    dropout?: number | null;
+    continuing_subword_prefix?: string | null;
+    end_of_word_suffix?: string | null;
   };
-  added_tokens: Array<{ id: number; content: string; special: boolean }>;
+  added_tokens: AddedToken[];
   pre_tokenizer: unknown;
   normalizer: unknown;
+}
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  single_word?: boolean;
+  normalized?: boolean;
 }
 
 type Refuse = (what: string) => UserError;
@@ -35,31 +48,56 @@ export function ggufVocabulary(tokenizer: Tokenizer, rows: number): GgufKeys {
     );
   const files = tokenizer.filesForTransformersJs();
   const json = read(files, 'tokenizer.json') as unknown as TokenizerJson;
+  const { chat_template, add_prefix_space } = read(files, 'tokenizer_config.json');
   // transformers.js gets other words for the same; without the file it is GPT-2's kind
-  json.pre_tokenizer = tokenizer.files.has('tokenizer.json')
-    ? read(tokenizer.files, 'tokenizer.json').pre_tokenizer
-    : { type: 'ByteLevel' };
-  const { chat_template: template } = read(files, 'tokenizer_config.json');
-  if (json.model.type !== 'BPE') throw refuse(`is of the type ${json.model.type ?? 'that it does not say'}`);
+  const own = tokenizer.files.has('tokenizer.json') ? read(tokenizer.files, 'tokenizer.json').pre_tokenizer : undefined;
+  json.pre_tokenizer = tokenizer.files.has('tokenizer.json') ? own : { type: 'ByteLevel', add_prefix_space };
+  checkModel(json, refuse);
   const byTokens = json.model.byte_fallback ? sentencePieces(json, rows, refuse) : byteLevel(json, refuse);
-  const unknown = json.model.unk_token ?? undefined;
-  const ids = {
-    bos: tokenizer.bosId,
-    eos: tokenizer.eosId,
-    padding: tokenizer.padId,
-    unknown: idOf(json, unknown),
-    eot: tokenizer.stopIds[1],
-  };
-  const named = Object.entries(ids).filter((entry): entry is [string, number] => entry[1] !== undefined);
-  const around = tokenizer.encode('', { addSpecialTokens: true });
+  const template = templateOf(chat_template);
   return {
     ...byTokens,
-    ...tokensOf(json, rows, unknown),
-    ...Object.fromEntries(named.map(([kind, id]): [string, GgufValue] => [`tokenizer.ggml.${kind}_token_id`, whole(id)])),
-    'tokenizer.ggml.add_bos_token': bool(tokenizer.bosId !== undefined && around[0] === tokenizer.bosId),
-    'tokenizer.ggml.add_eos_token': bool(around.length > 1 && around.at(-1) === tokenizer.eosId),
-    ...(typeof template === 'string' && { 'tokenizer.chat_template': text(template) }),
+    ...tokensOf(json, rows, refuse),
+    ...specialIds(json, tokenizer),
+    ...surroundings(tokenizer, refuse),
+    ...(template !== undefined && { 'tokenizer.chat_template': text(template) }),
   };
+}
+
+function checkModel({ model, added_tokens: added }: TokenizerJson, refuse: Refuse): void {
+  if (model.type !== 'BPE') throw refuse(`is of the type ${model.type ?? 'that it does not say'}`);
+  if (model.dropout || model.continuing_subword_prefix || model.end_of_word_suffix)
+    throw refuse('drops merges by chance, or marks the pieces of a word');
+  const stripping = added.find(({ lstrip, rstrip, single_word }) => lstrip || rstrip || single_word);
+  if (stripping) throw refuse(`takes spaces along with the token ${JSON.stringify(stripping.content)}, or finds it in whole words alone`);
+}
+
+/** Of several templates the one for conversations. */
+function templateOf(given: unknown): string | undefined {
+  if (typeof given === 'string') return given;
+  const found = Array.isArray(given) ? given.find((entry) => isObject(entry) && entry.name === 'default')?.template : undefined;
+  return typeof found === 'string' ? found : undefined;
+}
+
+/** The tokens with a part of their own. Of the ids that end a text llama.cpp has room for three. */
+function specialIds(json: TokenizerJson, { bosId, eosId, padId, stopIds }: Tokenizer): GgufKeys {
+  const unknown = idOf(json, json.model.unk_token ?? undefined);
+  const ids = { bos: bosId, eos: eosId, padding: padId, unknown, eot: stopIds[1], eom: stopIds[2] };
+  const known = Object.entries(ids).filter((entry): entry is [string, number] => entry[1] !== undefined);
+  return Object.fromEntries(known.map(([kind, id]): [string, GgufValue] => [`tokenizer.ggml.${kind}_token_id`, whole(id)]));
+}
+
+/** Whether a text gets tokens around it. */
+function surroundings(tokenizer: Tokenizer, refuse: Refuse): GgufKeys {
+  const { bosId, eosId, vocabSize } = tokenizer;
+  const texts = Array.from({ length: vocabSize }, (_, id) => id).map((id) => tokenizer.decode([id]));
+  const sample = texts.find((text) => tokenizer.encode(text).length > 0) ?? '';
+  const [alone, around] = [tokenizer.encode(sample), tokenizer.encode(sample, { addSpecialTokens: true })];
+  const first = around.findIndex((_, i) => alone.every((id, j) => around[i + j] === id));
+  const [before, behind] = [around.slice(0, first), around.slice(first + alone.length)];
+  const isOne = (ids: readonly number[], id?: number): boolean => ids.length === 0 || (ids.length === 1 && ids[0] === id);
+  if (first < 0 || !isOne(before, bosId) || !isOne(behind, eosId)) throw refuse('puts other tokens around a text than BOS and EOS');
+  return { 'tokenizer.ggml.add_bos_token': bool(before.length > 0), 'tokenizer.ggml.add_eos_token': bool(behind.length > 0) };
 }
 
 function read(files: ReadonlyMap<string, Uint8Array>, name: string): Record<string, unknown> {
@@ -72,20 +110,47 @@ function idOf({ model, added_tokens: added }: TokenizerJson, token: string | und
   return added.find(({ content }) => content === token)?.id ?? model.vocab[token];
 }
 
-/** Tokens and their kinds, by id. */
-function tokensOf({ model, added_tokens: added }: TokenizerJson, rows: number, unknown: string | undefined): GgufKeys {
-  const tokens = Array.from({ length: rows }, (_, id) => `[PAD${id}]`);
+/** Tokens and their kinds, by id. Those that the embedding has no row for are left out. */
+function tokensOf({ model, added_tokens: added, normalizer }: TokenizerJson, rows: number, refuse: Refuse): GgufKeys {
+  const tokens = new Array<string | undefined>(rows).fill(undefined);
   const kinds = new Array<number>(rows).fill(KINDS.unused);
-  for (const [token, id] of Object.entries(model.vocab)) {
+  const put = (id: number, token: string, kind: number): void => {
+    if (id >= rows) return;
     tokens[id] = token;
-    kinds[id] = model.byte_fallback && BYTE.test(token) ? KINDS.byte : KINDS.normal;
+    kinds[id] = kind;
+  };
+  const isBytes = model.byte_fallback === true;
+  for (const [token, id] of Object.entries(model.vocab)) put(id, token, isBytes && BYTE.test(token) ? KINDS.byte : KINDS.normal);
+  const rewrites = isBytes && stepsOf(normalizer, 'normalizers').some(({ type }) => type === 'Prepend');
+  for (const { id, content, special, normalized } of added) {
+    // what fills a vocabulary up is in no text
+    const fills = FILLER.test(content);
+    if (normalized && !special && !fills && (rewrites || content.includes(' ')))
+      throw refuse(`finds the token ${JSON.stringify(content)} in texts as they are normalized`);
+    const unknown = isBytes && content === model.unk_token;
+    put(id, content, unknown ? KINDS.unknown : fills ? KINDS.unused : special ? KINDS.control : KINDS.userDefined);
   }
-  for (const { id, content, special } of added) {
-    tokens[id] = content;
-    kinds[id] = special ? KINDS.control : KINDS.userDefined;
-    if (content === unknown && model.byte_fallback) kinds[id] = KINDS.unknown;
+  return { 'tokenizer.ggml.tokens': texts(named(tokens, refuse)), 'tokenizer.ggml.token_type': wholes(kinds) };
+}
+
+/** What TRL fills up a vocabulary with when it clones a template. */
+const FILLER = /^<extra_id_\d+>$/;
+
+/** With names for rows that have no token. llama.cpp finds tokens by their text, so no two may have the same. */
+function named(tokens: ReadonlyArray<string | undefined>, refuse: Refuse): string[] {
+  const taken = new Set(tokens);
+  const filled = tokens.map((token, id) => {
+    if (token !== undefined) return token;
+    let name = `[PAD${id}]`;
+    while (taken.has(name)) name = `[${name}]`;
+    return name;
+  });
+  const seen = new Set<string>();
+  for (const token of filled) {
+    if (seen.has(token)) throw refuse(`has two ids for the token ${JSON.stringify(token)}`);
+    seen.add(token);
   }
-  return { 'tokenizer.ggml.tokens': texts(tokens), 'tokenizer.ggml.token_type': wholes(kinds) };
+  return filled;
 }
 
 const BYTE = /^<0x[0-9A-F]{2}>$/;
@@ -152,8 +217,11 @@ function nameOf(steps: readonly Step[], usesRegex: boolean): string | undefined 
 function sentencePieces(json: TokenizerJson, rows: number, refuse: Refuse): GgufKeys {
   const { vocab, merges = [] } = json.model;
   const steps = stepsOf(json.normalizer, 'normalizers');
-  const other = steps.find(({ type }) => type !== 'Prepend' && type !== 'Replace');
-  if (other || !steps.some(({ type }) => type === 'Replace')) throw refuse(`normalizes texts by ${other?.type ?? 'nothing'}`);
+  const other = steps.find((step) => !isPrefix(step) && !isUnderline(step));
+  if (other) throw refuse(`normalizes texts by ${other.type} in a way of its own`);
+  const cut = stepsOf(json.pre_tokenizer, 'pretokenizers').find((step) => !isSpaceSplit(step));
+  if (cut) throw refuse(`cuts texts by ${cut.type}; if transformers 5 saved it, take the tokenizer.json that the model was published with`);
+  if (!steps.some(isUnderline)) throw refuse('leaves spaces as they are');
   const ranks = new Map<string, number>();
   let last = '';
   for (const merge of merges) {
@@ -168,9 +236,20 @@ function sentencePieces(json: TokenizerJson, rows: number, refuse: Refuse): Gguf
     'tokenizer.ggml.model': text('llama'),
     'tokenizer.ggml.pre': text('default'),
     'tokenizer.ggml.scores': floats(scores),
-    'tokenizer.ggml.add_space_prefix': bool(steps.some(({ type }) => type === 'Prepend')),
+    'tokenizer.ggml.add_space_prefix': bool(steps.some(isPrefix)),
   };
 }
+
+/** SentencePiece's space. */
+const UNDERLINE = '\u2581';
+
+const isPrefix = ({ type, prepend }: Step): boolean => type === 'Prepend' && prepend === UNDERLINE;
+
+const isUnderline = ({ type, pattern, content }: Step): boolean =>
+  type === 'Replace' && isObject(pattern) && pattern.String === ' ' && content === UNDERLINE;
+
+/** Of texts in which no space is left it makes no pieces (Gemma's). */
+const isSpaceSplit = ({ type, pattern }: Step): boolean => type === 'Split' && isObject(pattern) && pattern.String === ' ';
 
 /** Whether a token is one character again and again: such ones are made of each other alone. */
 const isRun = (token: string): boolean => new Set(token).size === 1;

@@ -75,7 +75,6 @@ function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: Ggu
   return {
     'general.architecture': text(architecture),
     'general.type': text('model'),
-    'general.name': text(path.basename(model.source)),
     'general.file_type': whole(GGUF_FORMATS[dtype].fileType),
     'general.quantization_version': whole(2),
     ...Object.fromEntries(own),
@@ -169,14 +168,13 @@ function padded(bytes: Uint8Array): Uint8Array {
   return missing === 0 ? bytes : Buffer.concat([bytes, new Uint8Array(missing)]);
 }
 
-/** The largest number of float16. */
-const LARGEST_HALF = 65504;
-
 function encoded({ name, dtype }: GgufTensor, values: Float32Array): Uint8Array {
-  const beyond = dtype === 'f16' ? values.find((value) => Math.abs(value) > LARGEST_HALF) : undefined;
+  const wrong = values.find((value) => !Number.isFinite(value));
+  if (wrong !== undefined)
+    throw new UserError(`The tensor ${name} holds ${wrong}, so that the model would answer nothing; train it again.`);
+  const { largest } = GGUF_FORMATS[dtype];
+  const beyond = values.find((value) => Math.abs(value) > largest);
   if (beyond !== undefined)
-    throw new UserError(
-      `The tensor ${name} holds ${beyond}, beyond the range of float16 (±${LARGEST_HALF}); choose the dtype bf16, f32 or q8_0.`,
-    );
+    throw new UserError(`The tensor ${name} holds ${beyond}, beyond the range of ${dtype} (±${largest}); choose the dtype bf16 or f32.`);
   return GGUF_FORMATS[dtype].encode(values);
 }

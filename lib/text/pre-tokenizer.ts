@@ -1,7 +1,8 @@
 /**
  * How a text is cut before the vocabulary is asked, as the tokenizers library in Rust does it. @huggingface/tokenizers builds two of the
  * steps from JavaScript's own classes of characters: its digits are those of ASCII, and its whitespace has U+FEFF and lacks U+0085. The
- * patterns of `Split` it does read as Rust has them, so that these steps are written as such.
+ * patterns of `Split` it does read as Rust has them, so that these steps are written as such. Of what becomes of the matches it knows that they are
+ * pieces by themselves or go; the other ways are patterns of whole pieces.
  */
 import { isObject } from '../json';
 
@@ -37,6 +38,8 @@ function stepsOf(step: Step): unknown[] {
         { ...split(WORDS), behavior: 'Removed', invert: true },
         { ...step, add_prefix_space: false, use_regex: false },
       ];
+    case 'Split':
+      return [splitAt(step)];
     default:
       return [step];
   }
@@ -44,4 +47,22 @@ function stepsOf(step: Step): unknown[] {
 
 function split(pattern: string): Step {
   return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
+}
+
+/** A `Split` whose matches join their neighbours, or each other, as one of whole pieces. */
+function splitAt(step: Step): Step {
+  const { behavior, invert, pattern } = step;
+  if (invert === true || !isObject(pattern)) return step;
+  const match = typeof pattern.String === 'string' ? pattern.String.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&') : pattern.Regex;
+  const other = `(?:(?!${match})[\\s\\S])`;
+  switch (behavior) {
+    case 'MergedWithPrevious':
+      return split(`${other}*(?:${match})|${other}+`);
+    case 'MergedWithNext':
+      return split(`(?:${match})${other}*|${other}+`);
+    case 'Contiguous':
+      return split(`(?:${match})+`);
+    default:
+      return step;
+  }
 }

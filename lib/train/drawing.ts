@@ -81,9 +81,10 @@ export async function drawRows({ random: state, placements, sizes, draws, noise 
         continue;
       }
       const bitsOf = (row: number) => rows[row].kept[index] as Uint8Array;
-      if (draw.of === 'attention')
-        drawWeights(placement, { ...draw, random }, (row) => ({ bits: bitsOf(row), longest: sizes[row].longest }));
-      else drawKept(placement, { ...draw, random }, bitsOf);
+      if (draw.of === 'attention') {
+        const heads = drawWeights(placement, { ...draw, random }, (row) => ({ bits: bitsOf(row), longest: sizes[row].longest }));
+        for (const _ of heads) await breathe();
+      } else drawKept(placement, { ...draw, random }, bitsOf);
       await breathe();
     }
   }
@@ -120,13 +121,13 @@ function drawKept(
 
 /**
  * PyTorch draws for [rows, heads, columns, columns], queries by keys. Of them a query has use for those of its sequence's tokens up to itself; they are
- * written as the engine reads them (`KeptWeights`).
+ * written as the engine reads them (`KeptWeights`). It gives way after each head.
  */
-function drawWeights(
+function* drawWeights(
   { layout: { rows, columns }, tokens }: Placement,
   { share, heads, random }: WeightDraw & { random: TorchRandom },
   rowOf: (row: number) => { bits: Uint8Array; longest: number },
-): void {
+): Generator<void> {
   if (share === 1) return;
   let at = 0;
   const goTo = (number: number): void => {
@@ -145,6 +146,7 @@ function drawWeights(
           at += i + 1;
         }
       }
+      yield;
     }
   }
   goTo(rows * heads * columns ** 2);

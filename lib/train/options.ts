@@ -54,7 +54,7 @@ export function checkedOptions(options: SFTTrainerOptions): SFTTrainerOptions {
   checkOptions('SFTTrainer', options, TRAINER_OPTIONS, ELSEWHERE);
   checkModel('SFTTrainer', options.model);
   checkExamples('SFTTrainer', 'trainDataset', options.trainDataset);
-  if (options.evalDataset !== undefined) checkExamples('SFTTrainer', 'evalDataset', options.evalDataset);
+  if (options.evalDataset !== undefined && options.evalDataset !== null) checkExamples('SFTTrainer', 'evalDataset', options.evalDataset);
   return options;
 }
 

@@ -63,7 +63,7 @@ describe('a GGUF file', () => {
       cwd: folder,
     });
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /The exported model is out\/tuned\.gguf; llama\.cpp opens it by llama-cli -m out\/tuned\.gguf\./);
+    assert.match(stdout, /The exported model is out\/tuned\.gguf; llama\.cpp opens it by llama-cli -m "out\/tuned\.gguf"\./);
     assert.deepEqual(readdirSync(path.join(folder, 'out')), ['tuned.gguf']);
     assert.equal(readFileSync(path.join(folder, 'out', 'tuned.gguf'), 'latin1').slice(0, 4), 'GGUF');
     const result = await tunebookJson(['export', '--model', goldenModel, '--gguf', 'out/tuned.gguf'], { cwd: folder });

@@ -145,8 +145,11 @@ test('plain text may be in another column', async () => {
       /line 1 has the columns "content", "text", "id", but no "body" to take texts from; name one of them as textField .*or leave it out\.$/,
     ),
   );
+  const plain = fileWith('plain.jsonl', '{"text": "Hi"}\n');
+  await assert.rejects(loadDataset(plain, { textField: 'texts' }), says(/but no "texts" to take texts from; the nearest is text\.$/));
+  // as in TRL it counts for plain text alone
   const chat = fileWith('chat.jsonl', '{"messages": [{"role": "user", "content": "Hi"}], "text": "not this"}\n');
-  await assert.rejects(loadDataset(chat, { textField: 'texts' }), says(/but no "texts" to take texts from; the nearest is text\.$/));
+  assert.equal((await loadDataset(chat, { textField: 'content' })).format, 'messages');
 });
 
 test('a folder has splits, and parts of them', async () => {

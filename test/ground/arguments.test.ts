@@ -117,7 +117,10 @@ test('what is no model and no data is refused, with how to load it', async () =>
     () => untyped.trainer({ model, trainDataset: file }),
     says(/^The trainDataset of SFTTrainer is the text ".*rows\.json"; give rows, or/),
   );
-  const trainer = untyped.trainer({ model, trainDataset: (await unwaited).take(2), config: { maxSteps: 1 } });
+  const some = (await unwaited).take(2);
+  for (const other of [new Set(some), some[Symbol.iterator]()])
+    assert.throws(() => untyped.trainer({ model, trainDataset: other }), says(/^The trainDataset of SFTTrainer is an object; give rows/));
+  const trainer = untyped.trainer({ model, trainDataset: some, evalDataset: null, config: { maxSteps: 1 } });
   await assert.rejects(trainer.evaluate(unwaited as unknown as []), says(isAwaited));
   for (const measure of [untyped.perplexity, untyped.exactMatch]) {
     await assert.rejects(measure(model, unwaited), says(isAwaited));
@@ -141,6 +144,8 @@ test('the path of a file is not scored as a text', async () => {
   );
   assert.ok((await perplexity(model, [file])).numTokens > 0);
   assert.ok((await perplexity(model, projectRoot)).numTokens > 0);
+  // longer than a name can be
+  assert.ok((await perplexity(model, 'The capital of France is Paris. '.repeat(30))).numTokens > 0);
   model.dispose();
 });
 

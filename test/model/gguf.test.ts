@@ -207,9 +207,37 @@ describe('refused in one sentence, with nothing written:', () => {
     const model = await loaded(t, golden('llama'));
     const weight = model.parameters.get('model.layers.0.mlp.up_proj.weight');
     weight?.assign(weight.add(70000));
-    await refuses(t, model, /The tensor blk\.0\.ffn_up\.weight holds [67]\d{4}\S*, beyond the range of float16/);
+    await refuses(
+      t,
+      model,
+      /The tensor blk\.0\.ffn_up\.weight holds [67]\d{4}\S*, beyond the range of f16 \(±65504\); choose the dtype bf16 or f32/,
+    );
     await refuses(t, model, /There is no dtype "q4" of a GGUF file/, { dtype: 'q4' as GgufDtype });
     await assert.rejects(exportGguf(model, 'model.bin'), /model\.bin is no name of a GGUF file/);
+  });
+
+  test('weights that are no numbers, or too large for the scales of 8 bits', async (t) => {
+    const model = await loaded(t, golden('llama'));
+    const weight = model.parameters.get('model.layers.0.mlp.up_proj.weight');
+    weight?.assign(weight.add(9e6));
+    await refuses(t, model, /beyond the range of q8_0 \(±8319008\); choose the dtype bf16 or f32/, { dtype: 'q8_0' });
+    weight?.assign(weight.mul(Number.NaN));
+    for (const dtype of GGUF_DTYPES) await refuses(t, model, /The tensor blk\.0\.ffn_up\.weight holds NaN/, { dtype });
+  });
+
+  test('heads of another width in a Qwen2, and the scale of scores that llama.cpp gives the largest Gemma 3', async (t) => {
+    const qwen = { ...GEMMA, model_type: 'qwen2', head_dim: 24, num_hidden_layers: 1 };
+    await refuses(t, await created(t, qwen), /has heads of another width in a model of Qwen2/);
+    const largest = {
+      ...GEMMA,
+      num_hidden_layers: 62,
+      hidden_size: 16,
+      intermediate_size: 16,
+      num_attention_heads: 2,
+      num_key_value_heads: 1,
+    };
+    await refuses(t, await created(t, largest), /scales the scores of a Gemma 3/);
+    await exportGguf(await created(t, { ...largest, query_pre_attn_scalar: 8 }), temporaryFile(t));
   });
 });
 
@@ -260,6 +288,82 @@ describe('tokenizers', () => {
     assert.throws(() => ruleOf({ type: 'Whitespace' }), /without ByteLevel/);
     assert.throws(() => ggufVocabulary(changed(tokenizer, { normalizer: { type: 'Lowercase' } }), 1024), /normalizes texts by Lowercase/);
     assert.throws(() => ggufVocabulary(changed(tokenizer, {}, { type: 'WordPiece' }), 1024), /is of the type WordPiece/);
+    assert.throws(() => ggufVocabulary(changed(tokenizer, {}, { end_of_word_suffix: '</w>' }), 1024), /marks the pieces of a word/);
+  });
+
+  const keyOf = (keys: ReturnType<typeof ggufVocabulary>, key: string): unknown => keys[`tokenizer.ggml.${key}`]?.value;
+
+  test('whose added tokens take spaces along, or are found in texts as they are normalized, are refused', async () => {
+    const [tokenizer, pieces] = await Promise.all([
+      loadTokenizer(golden('llama')),
+      loadTokenizer(path.join(projectRoot, 'test/text/sentencepiece')),
+    ]);
+    const token = { id: 5, content: '<mask>', special: false, lstrip: false, rstrip: false, single_word: false, normalized: false };
+    const withToken = (of: Tokenizer, flags: object) => () => ggufVocabulary(changed(of, { added_tokens: [{ ...token, ...flags }] }), 1024);
+    for (const flag of ['lstrip', 'rstrip', 'single_word'])
+      assert.throws(withToken(tokenizer, { [flag]: true }), /takes spaces along with the token "<mask>", or finds it in whole words alone/);
+    assert.equal((keyOf(withToken(tokenizer, { normalized: true })(), 'token_type') as number[])[5], 4);
+    assert.throws(withToken(pieces, { normalized: true }), /finds the token "<mask>" in texts as they are normalized/);
+    // what TRL fills a vocabulary up with is in no text
+    const fillers = withToken(pieces, { normalized: true, content: '<extra_id_0>' })();
+    assert.equal((keyOf(fillers, 'token_type') as number[])[5], 5);
+  });
+
+  test('say what is put around a text, whichever side it is on', async () => {
+    const tokenizer = await loadTokenizer(golden('llama'));
+    const around = (before: number[], behind: number[]) => {
+      const encode: Tokenizer['encode'] = (text, options) =>
+        options?.addSpecialTokens ? [...before, ...tokenizer.encode(text), ...behind] : tokenizer.encode(text);
+      const keys = ggufVocabulary({ ...changed(tokenizer, {}), encode }, 1024);
+      return [keyOf(keys, 'add_bos_token'), keyOf(keys, 'add_eos_token')];
+    };
+    const { eosId, bosId = eosId } = tokenizer;
+    assert.deepEqual(around([], []), [false, false]);
+    // the same token begins and ends a text here
+    assert.deepEqual(around([bosId], []), [true, false]);
+    assert.deepEqual(around([], [eosId]), [false, true]);
+    assert.throws(() => around([7], []), /puts other tokens around a text than BOS and EOS/);
+  });
+
+  test('without a tokenizer.json keep the space before a text, which llama.cpp has no rule for', async () => {
+    const tokenizer = await loadTokenizer(golden('llama'));
+    const files = (add_prefix_space: boolean) => {
+      const all = tokenizer.filesForTransformersJs();
+      const config = JSON.parse(new TextDecoder().decode(all.get('tokenizer_config.json')));
+      return new Map([...all, ['tokenizer_config.json', Buffer.from(JSON.stringify({ ...config, add_prefix_space }))]]);
+    };
+    const of = (space: boolean): Tokenizer => ({
+      ...tokenizer,
+      encode: tokenizer.encode,
+      files: new Map(),
+      filesForTransformersJs: () => files(space),
+    });
+    assert.equal(keyOf(ggufVocabulary(of(false), 1024), 'pre'), 'gpt-2');
+    assert.throws(() => ggufVocabulary(of(true), 1024), /puts a space before a text/);
+  });
+
+  test('have a text of its own for each id, and none for ids that the embedding has no row for', async () => {
+    const tokenizer = await loadTokenizer(golden('llama'));
+    const token = { id: 1000, content: '[PAD1030]', special: false, normalized: false };
+    const keys = ggufVocabulary(changed(tokenizer, { added_tokens: [token] }), 1040);
+    const tokens = keyOf(keys, 'tokens') as string[];
+    assert.deepEqual([tokens.length, tokens[1000], tokens[1030]], [1040, '[PAD1030]', '[[PAD1030]]']);
+    assert.equal((keyOf(ggufVocabulary(tokenizer, 900), 'tokens') as string[]).length, 900);
+    const twice = changed(tokenizer, { added_tokens: [{ ...token, content: 'Ġt' }] });
+    assert.throws(() => ggufVocabulary(twice, 1024), /has two ids for the token "Ġt"/);
+  });
+
+  test('of several chat templates take the one for conversations', async () => {
+    const tokenizer = await loadTokenizer(golden('llama'));
+    const all = tokenizer.filesForTransformersJs();
+    const config = JSON.parse(new TextDecoder().decode(all.get('tokenizer_config.json')));
+    const templates = [
+      { name: 'tool_use', template: 'tools' },
+      { name: 'default', template: 'talk' },
+    ];
+    const files = new Map([...all, ['tokenizer_config.json', Buffer.from(JSON.stringify({ ...config, chat_template: templates }))]]);
+    const keys = ggufVocabulary({ ...changed(tokenizer, {}), filesForTransformersJs: () => files }, 1024);
+    assert.equal(keys['tokenizer.chat_template'].value, 'talk');
   });
 
   /** As llama.cpp tokenizes with scores: of all neighbours that make a token the ones with the highest, the first of them, are joined. */
@@ -298,6 +402,14 @@ describe('tokenizers', () => {
     const { model } = JSON.parse(new TextDecoder().decode(tokenizer.files.get('tokenizer.json'))) as { model: { merges: unknown[] } };
     const apart = [...model.merges.slice(1, 3), model.merges[0], ...model.merges.slice(3), ['t', 'h']];
     assert.throws(() => ggufVocabulary(changed(tokenizer, {}, { merges: apart }), 600), /merges "th" at several places of its order/);
+    const refused = (change: object, pattern: RegExp) =>
+      assert.throws(() => ggufVocabulary(changed(tokenizer, { ...change }), 600), pattern);
+    refused({ pre_tokenizer: { type: 'Metaspace' } }, /cuts texts by Metaspace; if transformers 5 saved it, take the tokenizer\.json/);
+    refused(
+      { normalizer: { type: 'Replace', pattern: { String: '``' }, content: '"' } },
+      /normalizes texts by Replace in a way of its own/,
+    );
+    refused({ normalizer: null }, /leaves spaces as they are/);
   });
 });
 
