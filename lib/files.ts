@@ -82,9 +82,23 @@ function writeTo(file: string, content: FileContent, { flush }: { flush: boolean
 
 let written = 0;
 
-/** A name beside a file for what is to become it, which no other writer uses. */
+/** A name beside a file for what is to become it, which no other writer uses. What is there goes when this process ends before it is renamed. */
 export function temporaryName(file: string): string {
-  return path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${(written++).toString(36)}.partial`);
+  return whileUnfinished(path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${(written++).toString(36)}.partial`));
+}
+
+/** Files and folders that are being written. */
+const unfinished = new Set<string>();
+
+/** Of a file or folder that is not whole yet: it goes when this process ends before it is renamed or removed. @returns the same path */
+export function whileUnfinished(place: string): string {
+  if (!process.listeners('exit').includes(removeUnfinished)) process.on('exit', removeUnfinished);
+  unfinished.add(place);
+  return place;
+}
+
+function removeUnfinished(): void {
+  for (const place of unfinished) removeQuietly(place);
 }
 
 /** How long Windows may keep a name busy, in milliseconds. */
@@ -103,6 +117,7 @@ export function rename(from: string, to: string): void {
   for (let pause = 10; ; pause = Math.min(pause + 10, 100)) {
     try {
       fs.renameSync(from, to);
+      unfinished.delete(from);
       return;
     } catch (error) {
       if (process.platform !== 'win32' || !BUSY.includes(codeOf(error) ?? '') || Date.now() > end) throw error;
@@ -119,6 +134,7 @@ export function sleep(milliseconds: number): void {
 /** Removes a file, or a folder with all that is in it, if it is there; for some seconds tried again where the system says that it is busy. */
 export function remove(path: string): void {
   fs.rmSync(path, { recursive: true, force: true, maxRetries: 10 });
+  unfinished.delete(path);
 }
 
 /** Removes what a failed write left. */

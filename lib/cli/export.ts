@@ -16,6 +16,7 @@ import {
 import { loadModelOn } from './device';
 import { type FlagValues, readFlags, splitWords } from './flags';
 import type { Output } from './output';
+import { endOnSignals } from './signals';
 import { bytesOfExport, checkSpace } from './space';
 import { exportFlags, type VerbResult } from './verbs';
 
@@ -25,6 +26,7 @@ type ExportFlags = FlagValues<typeof exportFlags>;
 
 export async function run(words: readonly string[], _output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), exportFlags, COMMAND);
+  endOnSignals();
   const { output_dir: folder, gguf: file } = flags;
   if (folder !== null && file === null) return toFolder(folder, flags);
   if (file !== null && folder === null) return toFile(file, flags);

@@ -5,6 +5,7 @@ import { checkOutputFolder, mergeAdapter, saveModel } from '../model';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
+import { endOnSignals } from './signals';
 import { bytesOfModel, checkSpace } from './space';
 import { mergeFlags, type VerbResult } from './verbs';
 
@@ -12,6 +13,7 @@ const COMMAND = 'tunebook merge';
 
 export async function run(words: readonly string[], _output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), mergeFlags, COMMAND);
+  endOnSignals();
   const { model: name, output_dir: folder, dtype } = flags;
   checkOutputFolder(folder);
   const model = await loadModelOn(flags);

@@ -6,6 +6,11 @@ const CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 /** npm passes on a signal that the terminal has sent already; what comes within this many milliseconds is the same one. */
 const SAME = 500;
 
+/** Ends the program at the first signal, but in such a way that what is half-written goes. */
+export function endOnSignals(): void {
+  for (const [signal, code] of Object.entries(CODES)) process.once(signal, () => process.exit(code));
+}
+
 /** Calls `stop` at the first signal. */
 export function stopOnSignals(stop: () => void, output: Output): { exitCode(): number | undefined; release(): void } {
   let code: number | undefined;

@@ -121,11 +121,12 @@ function tokensOf({ model, added_tokens: added, normalizer }: TokenizerJson, row
   };
   const isBytes = model.byte_fallback === true;
   for (const [token, id] of Object.entries(model.vocab)) put(id, token, isBytes && BYTE.test(token) ? KINDS.byte : KINDS.normal);
-  const rewrites = isBytes && stepsOf(normalizer, 'normalizers').some(({ type }) => type === 'Prepend');
+  const hasPrefix = stepsOf(normalizer, 'normalizers').some(isPrefix);
+  const rewrites = (content: string): boolean => isBytes && (hasPrefix || content.includes(' '));
   for (const { id, content, special, normalized } of added) {
     // what fills a vocabulary up is in no text
     const fills = FILLER.test(content);
-    if (normalized && !special && !fills && (rewrites || content.includes(' ')))
+    if (normalized && !special && !fills && rewrites(content))
       throw refuse(`finds the token ${JSON.stringify(content)} in texts as they are normalized`);
     const unknown = isBytes && content === model.unk_token;
     put(id, content, unknown ? KINDS.unknown : fills ? KINDS.unused : special ? KINDS.control : KINDS.userDefined);

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { checkModel, checkOptions, checkPath } from '../arguments';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
-import { isFolder, namesIn, parseJson, realPath, remove, rename, writeError } from '../files';
+import { isFolder, namesIn, parseJson, realPath, remove, rename, whileUnfinished, writeError } from '../files';
 import { isObject, showValue } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
@@ -115,7 +115,7 @@ function isOwn(file: string): boolean {
 function makeStaging(directory: string): string {
   try {
     mkdirSync(directory, { recursive: true });
-    return mkdtempSync(path.join(directory, STAGING));
+    return whileUnfinished(mkdtempSync(path.join(directory, STAGING)));
   } catch (error) {
     throw writeError(directory, error);
   }

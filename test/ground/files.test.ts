@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs, {
   closeSync,
   constants,
@@ -18,6 +18,7 @@ import * as path from 'node:path';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { UserError } from '../../lib/errors';
 import { checkWritable, parseJson, readJson, readLines, readText, rename, writeFileAtomic } from '../../lib/files';
+import { projectRoot } from '../../lib/project';
 
 let folder = '';
 
@@ -246,4 +247,27 @@ test('deeply nested broken JSON does not exhaust the stack', () => {
 test('a piece of more than 2 GB is written', { skip: process.platform === 'win32' }, () => {
   // zeros that nobody touches take no memory, and nothing keeps them
   writeFileAtomic('/dev/null', new Uint8Array(2 ** 31 + 8));
+});
+
+test('what is half-written goes when the process ends, also by Ctrl-C; what is whole stays', { skip: process.platform === 'win32' }, () => {
+  const program = `
+    const fs = require('node:fs'), path = require('node:path');
+    const { rename, temporaryName, whileUnfinished } = require(${JSON.stringify(path.join(projectRoot, 'build/lib/files.js'))});
+    const [folder, end] = process.argv.slice(1);
+    require(${JSON.stringify(path.join(projectRoot, 'build/lib/cli/signals.js'))}).endOnSignals();
+    for (const name of ['half', 'whole']) {
+      const temporary = temporaryName(path.join(folder, name));
+      fs.writeFileSync(temporary, name);
+      if (name === 'whole') rename(temporary, path.join(folder, name));
+    }
+    fs.writeFileSync(path.join(whileUnfinished(fs.mkdtempSync(path.join(folder, 'staging-'))), 'file'), '');
+    if (end === 'exit') process.exit(130);
+    process.kill(process.pid, end);
+    setTimeout(() => {}, 10_000);
+  `;
+  for (const end of ['exit', 'SIGINT']) {
+    const { status } = spawnSync(process.execPath, ['-e', program, folder, end]);
+    assert.equal(status, 130, end);
+    assert.deepEqual(readdirSync(folder), ['whole'], end);
+  }
 });
