@@ -89,15 +89,23 @@ function specialIds(json: TokenizerJson, { bosId, eosId, padId, stopIds }: Token
 
 /** Whether a text gets tokens around it. */
 function surroundings(tokenizer: Tokenizer, refuse: Refuse): GgufKeys {
-  const { bosId, eosId, vocabSize } = tokenizer;
-  const texts = Array.from({ length: vocabSize }, (_, id) => id).map((id) => tokenizer.decode([id]));
-  const sample = texts.find((text) => tokenizer.encode(text).length > 0) ?? '';
+  const { bosId, eosId } = tokenizer;
+  const sample = someText(tokenizer);
   const [alone, around] = [tokenizer.encode(sample), tokenizer.encode(sample, { addSpecialTokens: true })];
   const first = around.findIndex((_, i) => alone.every((id, j) => around[i + j] === id));
   const [before, behind] = [around.slice(0, first), around.slice(first + alone.length)];
   const isOne = (ids: readonly number[], id?: number): boolean => ids.length === 0 || (ids.length === 1 && ids[0] === id);
   if (first < 0 || !isOne(before, bosId) || !isOne(behind, eosId)) throw refuse('puts other tokens around a text than BOS and EOS');
   return { 'tokenizer.ggml.add_bos_token': bool(before.length > 0), 'tokenizer.ggml.add_eos_token': bool(behind.length > 0) };
+}
+
+/** One that becomes at least a token. */
+function someText({ decode, encode, vocabSize }: Tokenizer): string {
+  for (let id = 0; id < vocabSize; id++) {
+    const text = decode([id]);
+    if (encode(text).length > 0) return text;
+  }
+  return '';
 }
 
 function read(files: ReadonlyMap<string, Uint8Array>, name: string): Record<string, unknown> {
