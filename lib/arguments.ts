@@ -27,9 +27,12 @@ export function checkOptions<T extends object>(
   throw new UserError(`${other} is no option of ${of}; ${meant === undefined ? `there are ${known.join(', ')}` : `write ${meant}`}.`);
 }
 
+/** Whether a value looks like one. */
+export const isModel = (value: unknown): boolean => isObject(value) && 'tokenizer' in value && 'parameters' in value;
+
 /** @throws UserError for what is no model, such as its name, or a promise that nobody waited for */
 export function checkModel(of: string, model: unknown): void {
-  if (isObject(model) && 'tokenizer' in model && 'parameters' in model) return;
+  if (isModel(model)) return;
   throw new UserError(`The model of ${of} is ${shown(model)}; give what await loadModel(${named(model)}) returns.`);
 }
 

@@ -29,14 +29,14 @@ function instead(text: string, changes: Readonly<Record<string, string>>): strin
 test("README's recipe trains a model, which README's next command asks", async (t) => {
   const folder = workFolder(t);
   const recipe = put(folder, 'recipe.yaml', sample('yaml'));
-  const out = path.join(folder, 'my-model');
+  const out = path.join(folder, 'my-run');
   const commands = [...readme.matchAll(/^npm run -s tunebook -- (.*)$/gm)].map(([, words]) => words.replace(/ +#.*/, ''));
   assert.equal(commands[0], 'sft --config recipe.yaml');
   const short = ['--output_dir', out, '--max_steps', '2', '--logging_steps', '1'];
   const trained = await tunebook(['sft', '--config', recipe, ...short], { cwd: projectRoot });
   assert.equal(trained.code, 0, trained.stderr);
   for (const file of ['model.safetensors', 'metrics.jsonl', 'plots', 'run.json']) assert.ok(existsSync(path.join(out, file)), file);
-  const words = [...instead(commands[1], { 'runs/my-model': out }).matchAll(/"(.*?)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain);
+  const words = [...instead(commands[1], { 'runs/my-run': out }).matchAll(/"(.*?)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain);
   const answered = await tunebook(words, { cwd: projectRoot });
   assert.equal(answered.code, 0, answered.stderr);
   assert.ok(answered.stdout.length > 0);

@@ -61,10 +61,14 @@ export function tokenIds(help: string): Field<number[] | null> {
  */
 export function splitWords(words: readonly string[], command: string): GivenFlag[] {
   const { flags, before } = groupWords(words);
-  if (before.length > 0)
+  if (before.length > 0) {
+    // without it npm takes the flags for its own, and what is left are their values
+    const remedy =
+      process.env.npm_lifecycle_event === 'tunebook' && flags.length === 0 ? '; behind npm run, -- has to come before its words' : '';
     throw new UserError(
-      `${JSON.stringify(before[0])} is not understood; ${command} takes flags such as --key value, listed by ${command} --help.`,
+      `${JSON.stringify(before[0])} is not understood; ${command} takes flags such as --key value, listed by ${command} --help${remedy}.`,
     );
+  }
   const odd = flags.findIndex(({ name }) => /\s/.test(name));
   if (odd >= 0) throw notAFlag(flags[odd].name, flags[odd - 1]);
   return flags;

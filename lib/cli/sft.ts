@@ -20,6 +20,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   const recipe = readRecipe(words);
   for (const note of recipe.notes) output.note(note);
   const { trainer, outputDir } = await makeTrainer(recipe, output);
+  output.note(summaryOf(trainer));
   const signals = stopOnSignals(() => trainer.stop(), output);
   try {
     const result = await trainer.train();
@@ -31,6 +32,18 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
     signals.release();
   }
 }
+
+/** What is about to be done, before a first step that may take minutes. */
+function summaryOf({ model, trainItems, plan }: SFTTrainer): string {
+  const { source, numParameters, adapter } = model;
+  const trained = adapter && [...adapter.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const share =
+    trained === undefined ? '' : `, beside them an adapter of ${inMillions(trained)} (${((100 * trained) / numParameters).toFixed(2)}%)`;
+  const counted = (count: number, what: string): string => `${new Intl.NumberFormat('en').format(count)} ${what}${count === 1 ? '' : 's'}`;
+  return `Training ${source}, ${inMillions(numParameters)} parameters${share}: ${counted(plan.maxSteps, 'step')} on ${counted(trainItems.length, 'row')}.`;
+}
+
+const inMillions = (numbers: number): string => `${Number((numbers / 1e6).toPrecision(3))} million`;
 
 /** Everything that can be wrong with model and data shows here, before the first step. */
 async function makeTrainer({ config, script, device }: Recipe, output: Output): Promise<{ trainer: SFTTrainer; outputDir: string }> {

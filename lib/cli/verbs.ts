@@ -139,7 +139,7 @@ export const mergeFlags = {
 
 export const exportFlags = {
   model,
-  output_dir: flag('DIR', optional(text('', 'Folder for the model as transformers.js opens it.'))),
+  output_dir: flag('DIR', optional(text('', 'Folder for the model as transformers.js opens it; an earlier export there goes.'))),
   gguf: flag('FILE', optional(text('', 'File for the model as llama.cpp, Ollama and LM Studio open it; its name ends in .gguf.'))),
   dtype: flag(
     'TYPE',
@@ -218,7 +218,7 @@ export const verbs: readonly Verb[] = [
   {
     name: 'export',
     summary: 'write a model for transformers.js, or as a GGUF file for llama.cpp',
-    usage: 'tunebook export --model DIR_OR_ID --output_dir DIR | --gguf FILE [--dtype q8]',
+    usage: 'tunebook export --model DIR_OR_ID --output_dir DIR [--dtype q8] | --gguf FILE [--dtype q8_0]',
     flags: exportFlags,
     load: () => import('./export.js'),
   },

@@ -230,8 +230,8 @@ export function partsOf({ a, b, magnitude }: LoraLayer): Parameter[] {
 export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed: number }): LoraAdapter {
   if (model.adapter) {
     throw new UserError(
-      'The model has an adapter already; train that one, without a peftConfig (in a recipe use_peft: false), or merge it first ' +
-        '(mergeAdapter(model), or tunebook merge).',
+      'The model has an adapter already; train that one, without a peftConfig (in a recipe use_peft: false), or begin ' +
+        'anew with the model as loadModel loads it; an adapter that is to stay is merged first (mergeAdapter(model), or tunebook merge).',
     );
   }
   const asked = settle(config, model);

@@ -9,7 +9,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import { codeOf, UserError } from '../errors';
 import { isFolder, namesIn, readJson, realPath, remove, rename, writeError, writeFileAtomic } from '../files';
 import { isObject } from '../json';
-import { type SaveOptions, STAGING } from '../model';
+import { type CausalLM, STAGING, saveModel } from '../model';
 import { tensorsOf, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
 import type { AdamW } from './optimizer';
@@ -95,11 +95,6 @@ export function removeUnfinished(outputDir: string): void {
   for (const place of unfinishedIn(outputDir)) remove(place);
 }
 
-/** What knows how the model is saved: the trainer. */
-interface Saver {
-  saveModel(folder: string, options: SaveOptions): Promise<void>;
-}
-
 /**
  * Writes `checkpoint-N` for the run's step N.
  * @returns its folder
@@ -107,7 +102,7 @@ interface Saver {
  */
 export async function writeCheckpoint(
   outputDir: string,
-  saver: Saver,
+  model: CausalLM,
   optimizer: AdamW,
   state: RunState,
   identity: RunIdentity,
@@ -116,7 +111,7 @@ export async function writeCheckpoint(
   const unfinished = path.join(outputDir, `${UNFINISHED}checkpoint-${state.step}`);
   try {
     remove(unfinished);
-    await saver.saveModel(unfinished, { dtype: 'float32' });
+    await saveModel(model, unfinished);
     await writeMoments(path.join(unfinished, OPTIMIZER_FILE), optimizer);
     const content: StateFile = { format: FORMAT, state, identity };
     writeFileAtomic(path.join(unfinished, STATE_FILE), `${JSON.stringify(content, undefined, 1)}\n`);

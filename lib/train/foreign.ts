@@ -131,12 +131,21 @@ const FORMER: Record<string, string> = {
   per_gpu_eval_batch_size: 'per_device_eval_batch_size',
 };
 
+/** What other programs call settings, too far from the names here to be found by their letters. */
+const ELSEWHERE: Record<string, string> = {
+  ...{ lr: 'learning_rate', epochs: 'num_train_epochs', num_epochs: 'num_train_epochs', iters: 'max_steps', steps: 'max_steps' },
+  ...{ batch_size: 'per_device_train_batch_size', grad_accumulation_steps: 'gradient_accumulation_steps', warmup: 'warmup_steps' },
+  ...{ model: 'model_name_or_path', data: 'dataset_name', dataset: 'dataset_name', scheduler: 'lr_scheduler_type' },
+};
+
 /** All foreign keys that are accepted at least at one value. */
 export const foreignKeys: readonly string[] = [...Object.keys(HARMLESS), ...Object.keys(BOUND)];
 
 /** The verdict on a key that is not ours; undefined when TRL does not know it either. */
 export function settleForeignKey(key: string, value: unknown): Verdict | undefined {
   if (Object.hasOwn(FORMER, key)) return { refusal: `${key} is the former name of a setting; write ${FORMER[key]}.` };
+  const other = key.replaceAll('-', '_');
+  if (Object.hasOwn(ELSEWHERE, other)) return { refusal: `${key} is no setting here; write ${ELSEWHERE[other]}.` };
   if (Object.hasOwn(BOUND, key)) {
     const { values, notes = {}, instead } = BOUND[key];
     const given = typeof value === 'string' ? word(value) : value;

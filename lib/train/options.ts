@@ -1,5 +1,6 @@
 /** What a trainer and a run are told. */
-import { checkExamples, checkModel, checkOptions, type OptionNames } from '../arguments';
+import { checkExamples, checkModel, checkOptions, isModel, type OptionNames } from '../arguments';
+import { UserError } from '../errors';
 import type { CausalLM, LoraConfig } from '../model';
 import type { PromptTemplate } from '../text';
 import type { TrainerCallback } from './callbacks';
@@ -51,6 +52,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
 
 /** @throws UserError when an option is none of a trainer's, or model or data are missing or something else */
 export function checkedOptions(options: SFTTrainerOptions): SFTTrainerOptions {
+  if (isModel(options)) throw new UserError('SFTTrainer takes one table: new SFTTrainer({ model, trainDataset, config }).');
   checkOptions('SFTTrainer', options, TRAINER_OPTIONS, ELSEWHERE);
   checkModel('SFTTrainer', options.model);
   checkExamples('SFTTrainer', 'trainDataset', options.trainDataset);

@@ -31,6 +31,7 @@ import { parseConfig, type SFTConfig } from './config';
 import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
+import { type Telling, Training, tell } from './in-training';
 import { backwardRow } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
 import { addScores, addStep, type BatchSums, emptySums, emptyWindow, type LogRecord, stepRecord } from './metrics';
@@ -78,7 +79,7 @@ export class SFTTrainer {
   private releaseFolder?: () => void;
   private stepShare = 0;
   private evaluationShare = 0;
-  private training = false;
+  private training?: Training;
   private finishing = false;
   private interruption = new Interruption();
 
@@ -141,8 +142,7 @@ export class SFTTrainer {
    * @throws Interrupted at the end of a run that a notebook's stop button has ended
    */
   async train(options: TrainOptions = {}): Promise<TrainOutput> {
-    if (this.training) throw new UserError('This trainer is already training; wait for it, or call stop().');
-    this.training = true;
+    this.training = new Training(this.model);
     this.interruption = new Interruption();
     this.finishing = false;
     this.callbacks = this.makeCallbacks();
@@ -151,7 +151,8 @@ export class SFTTrainer {
       if (this.interruption.wasPressed) throw new Interrupted();
       return output;
     } finally {
-      this.training = false;
+      this.training?.end();
+      this.training = undefined;
     }
   }
 
@@ -361,6 +362,7 @@ export class SFTTrainer {
 
   /** Saves the model as it is now, in Hugging Face's layout. */
   async saveModel(folder: string, options?: SaveOptions): Promise<void> {
+    this.training?.checkSaving();
     await saveModel(this.model, folder, options);
   }
 
@@ -436,7 +438,7 @@ export class SFTTrainer {
   private async save(optimizer: AdamW): Promise<void> {
     const { outputDir } = this.config;
     if (outputDir === null) return;
-    const folder = await writeCheckpoint(outputDir, this, optimizer, this.state, this.identity());
+    const folder = await writeCheckpoint(outputDir, this.model, optimizer, this.state, this.identity());
     this.prune({ atEnd: false });
     this.metricsFile?.catchUp(this.state.log);
     await this.tell((callback) => callback.onSave?.(this.snapshot(), folder));
@@ -476,8 +478,8 @@ export class SFTTrainer {
 
   // ---- telling ---------------------------------------------------------------------------------------------------
 
-  private async tell(call: (callback: TrainerCallback) => void | Promise<void> | undefined): Promise<void> {
-    for (const callback of this.callbacks) await call(callback);
+  private tell(call: Telling): Promise<void> {
+    return tell(this.callbacks, call, this.training);
   }
 
   private snapshot(): TrainerState {

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import { readRecipe } from '../../lib/cli/recipe';
 import { projectRoot } from '../../lib/project';
-import { put, workFolder } from './support';
+import { put, refuses, workFolder } from './support';
 
 test('every key of trl sft is known, at the default that TRL 1.13 gives it', (t) => {
   const defaults = JSON.parse(readFileSync(path.join(projectRoot, 'test/cli/fixtures/trl-1.13-defaults.json'), 'utf8')) as Record<
@@ -118,4 +118,18 @@ test('underscores may part the digits of a number and nothing else', () => {
     readRecipe(['--model', 'a', '--data', 'd', '--tokens_per_micro_batch', value]).config.tokensPerMicroBatch;
   assert.equal(read('1_000'), 1000);
   for (const wrong of ['_', '_1', '1_', '1__0']) assert.throws(() => read(wrong), /but must be a whole number/);
+});
+
+test('what other programs call a setting is told its name here; behind npm run without -- it is said where that belongs', async (t) => {
+  const folder = workFolder(t);
+  const words = ['sft', '--model', 'm', '--data', 'd', '--output_dir', 'out'];
+  await refuses([...words, '--lr', '1e-4'], /lr is no setting here; write learning_rate\.$/, { cwd: folder });
+  await refuses([...words, '--batch-size', '8'], /batch-size is no setting here; write per_device_train_batch_size\.$/, { cwd: folder });
+  const env = { npm_lifecycle_event: 'tunebook' };
+  await refuses(
+    ['generate', 'runs/my-run', 'hi'],
+    /"runs\/my-run" is not understood; .*behind npm run, -- has to come before its words\.$/,
+    { env },
+  );
+  await refuses(['generate', 'runs/my-run'], /listed by tunebook generate --help\.$/);
 });

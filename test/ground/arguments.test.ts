@@ -57,6 +57,10 @@ test('options that a function does not have are refused, with what was meant', a
     says(/^toString5 is no option of SFTTrainer; there are model, trainDataset,/),
   );
   assert.throws(() => untyped.trainer(), says(/^The options of SFTTrainer are missing, but a table/));
+  assert.throws(
+    () => untyped.trainer(model as never),
+    says('SFTTrainer takes one table: new SFTTrainer({ model, trainDataset, config }).'),
+  );
   const trainer = untyped.trainer({ ...whole, evalDataset: undefined, someday: undefined });
   await assert.rejects(
     trainer.train({ resume_from_checkpoint: true } as object),

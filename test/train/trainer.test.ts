@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import * as path from 'node:path';
 import { before, describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
@@ -6,7 +8,7 @@ import { UserError } from '../../lib/errors';
 import { type CausalLM, createModel, tokenNll } from '../../lib/model';
 import { defaultCallbackMakers, type LogRecord, parseConfig, type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { families } from '../golden-families';
-import { fixtures, readJsonFile, rows, short, tinyModel, weightsOf } from './support';
+import { fixtures, readJsonFile, rows, short, temporaryFolder, tinyModel, weightsOf } from './support';
 
 before(async () => {
   await useDevice('cpu');
@@ -389,4 +391,22 @@ test('a loss that is not finite stops the run before its update, with step, caus
   assert.equal(trainer.log.length, 2);
   const embedding = [...model.parameters].find(([name]) => name.includes('embed_tokens'))?.[1];
   assert.ok((await embedding?.data())?.every(Number.isFinite), 'no update was made with the gradients that are not finite');
+});
+
+test('while a model is trained nobody else trains it, and nobody but a callback saves it', async (t) => {
+  const model = await tinyModel(t);
+  const folder = temporaryFolder(t);
+  const make = (callbacks: TrainerCallback[] = []) =>
+    new SFTTrainer({ model, trainDataset: rows, config: { ...short, maxSteps: 2 }, callbacks });
+  const trainer: SFTTrainer = make([{ onStepEnd: ({ step }) => trainer.saveModel(path.join(folder, `${step}`)) }]);
+  const running = trainer.train();
+  await assert.rejects(
+    trainer.saveModel(path.join(folder, 'early')),
+    /The model is still being trained; await trainer\.train\(\) before it is saved/,
+  );
+  await assert.rejects(make().train(), /The model is being trained already; await the train\(\) of its trainer first/);
+  await running;
+  await trainer.saveModel(path.join(folder, 'end'));
+  assert.deepEqual(readdirSync(folder).sort(), ['1', '2', 'end']);
+  await make().train();
 });
