@@ -48,7 +48,12 @@ function checkPrompt(name: string, of: string, prompt: unknown): void {
 }
 
 function noPrompt(name: string, of: string, prompt: unknown, expected: string): UserError {
-  // a row, or a message of a conversation
-  const more = isObject(prompt) && !('then' in prompt) ? '; of a row formatExample(row, model.tokenizer).prompt is one' : '';
-  return new UserError(`${name} of ${of} is ${shown(prompt)}; give ${expected}${more}.`);
+  return new UserError(`${name} of ${of} is ${shown(prompt)}; give ${expected}${remedyFor(prompt)}.`);
+}
+
+function remedyFor(prompt: unknown): string {
+  if (!isObject(prompt) || 'then' in prompt) return '';
+  // a message of a conversation, or a row
+  if ('role' in prompt) return '; messages become one by model.tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })';
+  return '; of a row formatExample(row, model.tokenizer).prompt is one';
 }

@@ -242,6 +242,10 @@ test('what is no prompt, no token ids and no path is refused, with what was mean
       'The prompt of generate is a list of token ids, but a text was expected; call generateBatch(model, [ids]).',
     ],
     [() => library.generate(model, rows), /^The prompt of generate is an object; .*; of a row formatExample\(row, model.tokenizer\)/],
+    [
+      () => library.generate(model, [{ role: 'user', content: 'Hi' }]),
+      /^Prompt 1 of generate is an object; .*; messages become one by model\.tokenizer\.applyChatTemplate\(messages, \{ addGenerationPrompt: true \}\)/,
+    ],
     [() => library.generate(model, ['x', rows.rows[0]]), /^Prompt 2 of generate is an object; give a text or token ids; of a row/],
     [() => library.generateBatch(model), 'The prompts of generateBatch are missing; give a list, such as [...].'],
     [() => library.generateBatch(model, 'text'), 'The prompts of generateBatch are the text "text"; give a list, such as ["text"].'],
