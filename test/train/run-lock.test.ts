@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import * as path from 'node:path';
 import { before, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
+import type { CausalLM } from '../../lib/model';
 import { SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { lockFolder } from '../../lib/train/run-lock';
 import { rows, short, temporaryFolder, tinyModel } from './support';
@@ -15,20 +16,21 @@ before(async () => {
 
 test('while a run writes into a folder no other does, and then it is free', async (t) => {
   const outputDir = temporaryFolder(t);
-  const model = await tinyModel(t);
+  const [first, second] = [await tinyModel(t), await tinyModel(t)];
   const config = { ...short, outputDir, maxSteps: 2 };
-  const make = (callbacks: TrainerCallback[]) => new SFTTrainer({ model, trainDataset: rows.slice(0, 8), config, callbacks });
+  const make = (model: CausalLM, callbacks: TrainerCallback[]) =>
+    new SFTTrainer({ model, trainDataset: rows.slice(0, 8), config, callbacks });
   let refused = 0;
   const beside: TrainerCallback = {
     onStepEnd: async () => {
-      await assert.rejects(make([]).train(), {
+      await assert.rejects(make(second, []).train(), {
         name: 'UserError',
         message: /^Another run writes into output_dir .* \(process \d+ on .*\); wait for its end, or name another folder\./,
       });
       refused++;
     },
   };
-  await make([beside]).train();
+  await make(first, [beside]).train();
   assert.equal(refused, 2);
   assert.deepEqual(
     fs.readdirSync(outputDir).filter((name) => name.startsWith('.')),
