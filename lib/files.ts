@@ -1,6 +1,7 @@
 /** Files at the border: reading with clear errors, writing so that a crash or a full disk never leaves half a file. */
 import { constants } from 'node:buffer';
 import fs from 'node:fs';
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import * as path from 'node:path';
 import { codeOf, messageOf, UserError } from './errors';
 import { parseJson } from './json';
@@ -70,6 +71,38 @@ function replaceFile(file: string, content: FileContent): void {
   }
 }
 
+/**
+ * Writes a file piece by piece as the pieces come, first under a temporary name beside it: `file` is always whole or absent.
+ * @throws UserError when the system refuses, for example because the disk is full, and what a piece throws; then nothing is left behind
+ */
+export async function writePiecesAtomic(file: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  const temporary = temporaryName(file);
+  try {
+    await mkdir(path.dirname(file), { recursive: true });
+    const handle = await open(temporary, 'w');
+    try {
+      for await (const piece of pieces) await writeFully(handle, piece);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    rename(temporary, file);
+  } catch (error) {
+    removeQuietly(temporary);
+    throw writeError(file, error);
+  }
+}
+
+/** Bytes that are written at a time while other work goes on. */
+const LONGEST_WRITE = 1 << 25;
+
+async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesWritten } = await handle.write(bytes, at, Math.min(LONGEST_WRITE, bytes.length - at));
+    at += bytesWritten;
+  }
+}
+
 function writeTo(file: string, content: FileContent, { flush }: { flush: boolean }): void {
   const handle = fs.openSync(file, 'w');
   try {
@@ -92,14 +125,13 @@ const unfinished = new Set<string>();
 
 /** Of a file or folder that is not whole yet: it goes when this process ends before it is renamed or removed. @returns the same path */
 export function whileUnfinished(place: string): string {
-  if (!process.listeners('exit').includes(removeUnfinished)) process.on('exit', removeUnfinished);
   unfinished.add(place);
   return place;
 }
 
-function removeUnfinished(): void {
+process.on('exit', () => {
   for (const place of unfinished) removeQuietly(place);
-}
+});
 
 /** How long Windows may keep a name busy, in milliseconds. */
 const PATIENCE = 10_000;

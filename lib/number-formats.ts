@@ -44,7 +44,10 @@ export function float32ToBfloat16(source: Float32Array): Uint16Array {
   return target;
 }
 
-/** float32 to float16 bits, to the nearest, ties to even; beyond 65504 it becomes infinity. */
+/** The largest number of float16. */
+export const LARGEST_HALF = 65504;
+
+/** float32 to float16 bits, to the nearest, ties to even; beyond `LARGEST_HALF` it becomes infinity. */
 export function float32ToFloat16(source: Float32Array): Uint16Array {
   const target = new Uint16Array(source.length);
   const words = new Uint32Array(source.buffer, source.byteOffset, source.length);

@@ -1,5 +1,5 @@
 /** Number formats of weights in a GGUF file, under llama.cpp's names. */
-import { float32ToBfloat16, float32ToFloat16 } from '../number-formats';
+import { float32ToBfloat16, float32ToFloat16, LARGEST_HALF } from '../number-formats';
 
 export const GGUF_DTYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
 
@@ -9,9 +9,6 @@ export const DEFAULT_GGUF_DTYPE: GgufDtype = 'f16';
 
 /** Numbers of Q8_0 that share a scale. */
 const BLOCK = 32;
-
-/** The largest number of float16. */
-const LARGEST_HALF = 65504;
 
 /** What a format is in a file: of one tensor (`ggml_type`), and of a file whose matrices are in it (`llama_ftype`). */
 interface NumberFormat {

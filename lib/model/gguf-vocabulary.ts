@@ -1,7 +1,7 @@
 /** A tokenizer as llama.cpp reads it: a list of tokens, their kinds and merges, and the name of the rule by which it cuts texts into words. */
 import { UserError } from '../errors';
 import { isObject, parseJson } from '../json';
-import type { Tokenizer } from '../text';
+import type { AddedToken, Tokenizer } from '../text';
 import { bool, floats, type GgufKeys, type GgufValue, text, texts, whole, wholes } from './gguf-keys';
 
 /** Kinds of tokens (`llama_token_type`). */
@@ -22,16 +22,6 @@ interface TokenizerJson {
   added_tokens: AddedToken[];
   pre_tokenizer: unknown;
   normalizer: unknown;
-}
-
-interface AddedToken {
-  id: number;
-  content: string;
-  special: boolean;
-  lstrip?: boolean;
-  rstrip?: boolean;
-  single_word?: boolean;
-  normalized?: boolean;
 }
 
 type Refuse = (what: string) => UserError;

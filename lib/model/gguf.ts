@@ -2,11 +2,9 @@
  * The GGUF format, in which llama.cpp, Ollama and LM Studio read models: one file with keys that say what the model and its tokenizer are, and
  * the weights (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Values lie in it as llama.cpp's own converter writes them.
  */
-import * as fs from 'node:fs/promises';
-import * as path from 'node:path';
 import { checkModel, checkOptions, checkPath } from '../arguments';
 import { UserError } from '../errors';
-import { checkWritable, removeQuietly, rename, temporaryName, writeError } from '../files';
+import { checkWritable, writePiecesAtomic } from '../files';
 import { refuseFourBits } from './four-bits';
 import { DEFAULT_GGUF_DTYPE, formatOf, GGUF_DTYPES, GGUF_FORMATS, type GgufDtype } from './gguf-dtypes';
 import { type GgufLayout, ggufLayoutOf } from './gguf-families';
@@ -52,7 +50,7 @@ export async function exportGguf(model: CausalLM, file: string, options: GgufOpt
   const layout = ggufLayoutOf(model);
   const tensors = tensorsFor(model, layout, dtype);
   const keys = keysFor(model, layout, dtype);
-  await writeGguf(file, keys, tensors);
+  await writePiecesAtomic(file, piecesOf(keys, tensors));
 }
 
 /** Makes sure that a model can be exported as a file. @throws UserError when its name is another kind's, it is a folder or cannot be written, or the number format is none */
@@ -114,23 +112,10 @@ const aligned = (bytes: number): number => ALIGNMENT * Math.ceil(bytes / ALIGNME
 
 const bytesIn = ({ shape, dtype }: GgufTensor): number => GGUF_FORMATS[dtype].bytes(shape.reduce((product, n) => product * n, 1));
 
-async function writeGguf(file: string, keys: GgufKeys, tensors: readonly GgufTensor[]): Promise<void> {
-  const temporary = temporaryName(file);
-  try {
-    await fs.mkdir(path.dirname(file), { recursive: true });
-    const handle = await fs.open(temporary, 'w');
-    try {
-      await handle.writeFile(padded(await headerOf(keys, tensors)));
-      for (const tensor of tensors) await handle.writeFile(padded(encoded(tensor, await tensor.values())));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    rename(temporary, file);
-  } catch (error) {
-    removeQuietly(temporary);
-    throw writeError(file, error);
-  }
+/** The header and the tensors, each filled up so that the next one begins where it may. */
+async function* piecesOf(keys: GgufKeys, tensors: readonly GgufTensor[]): AsyncGenerator<Uint8Array> {
+  yield* padded(await headerOf(keys, tensors));
+  for (const tensor of tensors) yield* padded(encoded(tensor, await tensor.values()));
 }
 
 /** Magic, counts and keys, then of each tensor its name, shape (columns first), format, and where it begins behind all this. */
@@ -163,10 +148,7 @@ function tensorInfo({ name, shape, dtype }: GgufTensor, at: number): Buffer {
   return bytes;
 }
 
-function padded(bytes: Uint8Array): Uint8Array {
-  const missing = aligned(bytes.length) - bytes.length;
-  return missing === 0 ? bytes : Buffer.concat([bytes, new Uint8Array(missing)]);
-}
+const padded = (bytes: Uint8Array): Uint8Array[] => [bytes, new Uint8Array(aligned(bytes.length) - bytes.length)];
 
 function encoded({ name, dtype }: GgufTensor, values: Float32Array): Uint8Array {
   const wrong = values.find((value) => !Number.isFinite(value));

@@ -5,6 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type AttentionOptions, type OnnxModel, OnnxProgram } from '../engine';
 import { UserError } from '../errors';
+import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import type { Attend, CausalLM } from './types';
@@ -33,9 +34,6 @@ function sizesFor({ parameters }: CausalLM) {
 
 /** Added to the score of a token that is not seen; finite, so that a row that sees nothing is no NaN. */
 const HIDDEN = -1e30;
-
-/** The largest number of float16. */
-const LARGEST_HALF = 65504;
 
 /**
  * @param file name of the file beside the graph that its weights will be in

@@ -3,11 +3,10 @@
  * then their values (https://github.com/huggingface/safetensors). Values are read as float32, piece by piece.
  */
 import * as fs from 'node:fs/promises';
-import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
 import { ownedTensor } from '../engine';
 import { UserError } from '../errors';
-import { parseJson, readError, removeQuietly, rename, temporaryName, writeError } from '../files';
+import { parseJson, readError, writePiecesAtomic } from '../files';
 import { isObject, showValue } from '../json';
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from '../number-formats';
 import type { SavedDtype } from './types';
@@ -23,7 +22,7 @@ const SAVED: Readonly<Record<SavedDtype, Dtype>> = { float32: 'F32', float16: 'F
 
 /** The same limit as the reference implementation's: no header of a real checkpoint is near it. */
 const LONGEST_HEADER = 100_000_000;
-/** Bytes read or written at a time. */
+/** Bytes read at a time. */
 const PIECE = 1 << 25;
 
 /** One tensor as the header describes it. */
@@ -253,23 +252,12 @@ export async function writeSafetensors(
   tensors: readonly TensorToWrite[],
   { metadata = { format: 'pt' }, dtype = 'float32' }: { metadata?: Record<string, string>; dtype?: SavedDtype } = {},
 ): Promise<void> {
-  const temporary = temporaryName(file);
   const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
-  try {
-    await fs.mkdir(path.dirname(file), { recursive: true });
-    const handle = await fs.open(temporary, 'w');
-    try {
-      await writeFully(handle, headerBytes(sorted, SAVED[dtype], metadata));
-      for (const tensor of sorted) await writeFully(handle, savedBytes(tensor, await tensor.data(), dtype));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    rename(temporary, file);
-  } catch (error) {
-    removeQuietly(temporary);
-    throw writeError(file, error);
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    yield headerBytes(sorted, SAVED[dtype], metadata);
+    for (const tensor of sorted) yield savedBytes(tensor, await tensor.data(), dtype);
   }
+  await writePiecesAtomic(file, pieces());
 }
 
 function headerBytes(tensors: readonly TensorToWrite[], dtype: Dtype, metadata: Record<string, string>): Uint8Array {
@@ -293,11 +281,4 @@ function savedBytes({ name, shape }: TensorToWrite, values: Float32Array, dtype:
   if (values.length !== expected) throw new Error(`${name} has ${values.length} values, but its shape is [${shape}].`);
   const saved = dtype === 'float32' ? values : dtype === 'float16' ? float32ToFloat16(values) : float32ToBfloat16(values);
   return new Uint8Array(saved.buffer, saved.byteOffset, saved.byteLength);
-}
-
-async function writeFully(handle: fs.FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesWritten } = await handle.write(bytes, at, Math.min(PIECE, bytes.length - at));
-    at += bytesWritten;
-  }
 }

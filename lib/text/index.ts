@@ -1,4 +1,6 @@
 /** From examples to token ids. */
+
+export type { AddedToken } from './added-tokens';
 export { alpacaPrompt } from './alpaca';
 export { checkConversation, explainNoTarget, type FormattedExample, formatExample, promptLength, tokenizeExample } from './examples';
 export { tokenizerAt } from './strftime';
