@@ -1,7 +1,7 @@
 /** What functions of the library are given, looked at for those who write JavaScript, whom no types hold. */
 import { statSync } from 'node:fs';
 import { UserError } from './errors';
-import { describe, isObject } from './json';
+import { describe, isObject, showValue } from './json';
 import { nearest } from './nearest';
 
 /** The options of a function, in a table so that none can be forgotten. */
@@ -55,6 +55,18 @@ export function checkExamples(of: string, name: string, examples: unknown): void
   throw new UserError(
     `The ${name} of ${of} ${name.endsWith('s') ? 'are' : 'is'} ${shown(examples)}; give rows, or what await loadDataset(${named(examples)}) returns.`,
   );
+}
+
+/** @throws UserError for a seed of rows that is no whole number from 0 up */
+export function checkSeed(seed: unknown): void {
+  if (!Number.isSafeInteger(seed) || (seed as number) < 0)
+    throw new UserError(`The seed ${showValue(seed)} must be a whole number from 0 up.`);
+}
+
+/** @throws UserError for what is no row, such as a whole dataset, or a row that is not there */
+export function checkExample(of: string, example: unknown): void {
+  const isRow = isObject(example) && ['messages', 'prompt', 'instruction', 'text'].some((column) => column in example);
+  if (!isRow) throw new UserError(`The example of ${of} is ${shown(example)}; give a row, such as dataset.rows[0].`);
 }
 
 /** @throws UserError for a text that is the path of a file, whose rows were more likely meant */

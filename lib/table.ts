@@ -1,11 +1,19 @@
 /** Records as a table: HTML in a notebook's cell, aligned text in a terminal. */
+import { shown } from './arguments';
 import { displayHtml, escapeHtml } from './display';
+import { UserError } from './errors';
+import { isObject } from './json';
 
 /** What a cell of a table may hold; `true` and `false` become ✓ and ✗. */
 export type TableCell = string | number | boolean | null | undefined;
 
-/** Shows records as a table whose columns are the records' keys. Numbers keep four significant digits. */
+/**
+ * Shows records as a table whose columns are the records' keys. Numbers keep four significant digits.
+ * @throws UserError for what is no list of records
+ */
 export function showTable<Row extends { readonly [Column in keyof Row]?: TableCell }>(rows: readonly Row[]): void {
+  if (!Array.isArray(rows) || !rows.every(isObject))
+    throw new UserError(`The rows of showTable are ${shown(rows)}; give a list of records, such as [{ step: 1, loss: 2.5 }].`);
   // an interface, such as a record of a log, has no index that would say this of it
   const records = rows as ReadonlyArray<Readonly<Record<string, TableCell>>>;
   displayHtml(tableHtml(records), tableText(records));

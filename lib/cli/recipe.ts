@@ -5,7 +5,7 @@ import { readText } from '../files';
 import { fieldList, parseConfig, type SFTConfig } from '../train/config';
 import type { DeviceFlags } from './device';
 import { type GivenFlag, oneValue, readFlags, splitWords } from './flags';
-import { readScriptArguments, type ScriptArguments, scriptKeys } from './script-fields';
+import { readScriptArguments, type ScriptArguments, scriptField, scriptKeys } from './script-fields';
 import { sftFlags } from './verbs';
 
 /** All that `sft` was asked for. */
@@ -59,10 +59,16 @@ function repeatedFlags(given: readonly GivenFlag[]): string[] {
 /** Flags as the values of a recipe: a bare one is true, several words are a list. */
 function settingsOf(given: readonly GivenFlag[]): Record<string, unknown> {
   const settings = given.map((flag): [string, unknown] => {
-    const known = fieldList.some(({ key }) => key === flag.name);
+    const known = fieldList.find(({ key }) => key === flag.name);
+    if (flag.values.length === 0) checkSwitch(flag.name, known ?? scriptField(flag.name));
     return [flag.name, known || flag.values.length < 2 ? oneValue(flag) : flag.values];
   });
   return Object.fromEntries(settings);
+}
+
+/** @throws UserError for a bare flag that cannot be true */
+function checkSwitch(name: string, field: { isSwitch: boolean; range: string } | undefined): void {
+  if (field && !field.isSwitch) throw new UserError(`--${name} needs a value: ${field.range}.`);
 }
 
 function addOnce(settings: Record<string, unknown>, key: string, value: unknown, complaint: string): void {

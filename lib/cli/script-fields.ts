@@ -86,6 +86,13 @@ export const scriptKeys: readonly string[] = [
   ...Object.keys(NOTED),
 ];
 
+/** A setting of this file, as those of `fieldList` are described; undefined for other keys. */
+export function scriptField(key: string): { range: string; isSwitch: boolean } | undefined {
+  if (!Object.hasOwn(scriptFields, key)) return undefined;
+  const { parse, range }: Field<unknown> = scriptFields[key as keyof ScriptArguments];
+  return { range, isSwitch: parse(true) !== undefined };
+}
+
 /**
  * Takes the keys of this file out of a table of settings.
  * @param placeOf where a key was written, for errors: `recipe.yaml line 3`

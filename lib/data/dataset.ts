@@ -1,6 +1,6 @@
 /** A dataset: rows in memory, with the verbs to split, shuffle, choose and change them. Nothing is changed in place. */
 import type { DataFrame } from 'danfojs-node';
-import { checkOptions, type OptionNames } from '../arguments';
+import { checkOptions, checkSeed, type OptionNames } from '../arguments';
 import { displayHtml, printed } from '../display';
 import { UserError } from '../errors';
 import { showValue } from '../json';
@@ -117,7 +117,7 @@ export class Dataset<Row extends Example = Example> implements Iterable<Row> {
   }
 
   private order(seed: number): number[] {
-    if (!Number.isSafeInteger(seed) || seed < 0) throw new UserError(`The seed ${showValue(seed)} must be a whole number from 0 up.`);
+    checkSeed(seed);
     return permutation(this.length, seed);
   }
 

@@ -1,5 +1,5 @@
 /** One dataset out of several. */
-import { checkOptions, type OptionNames, shown } from '../arguments';
+import { checkOptions, checkSeed, type OptionNames, shown } from '../arguments';
 import { UserError } from '../errors';
 import { createRandom, shuffled } from '../random';
 import { Dataset, type RowOrigin } from './dataset';
@@ -23,6 +23,7 @@ export function mixDatasets(datasets: readonly Dataset[], options: MixOptions = 
   checkDatasets(datasets);
   checkOptions('mixDatasets', options, OPTIONS, { probabilities: 'weights' });
   const { weights, seed = 0 } = options;
+  checkSeed(seed);
   if (datasets.length === 0) throw new UserError('mixDatasets needs at least one dataset.');
   const random = createRandom(seed);
   const counts = weights ? countsOf(datasets, weights) : datasets.map((dataset) => dataset.length);
@@ -60,7 +61,8 @@ function unusedNotes(datasets: readonly Dataset[], counts: readonly number[]): s
 }
 
 function countsOf(datasets: readonly Dataset[], weights: readonly number[]): number[] {
-  const sound = weights.length === datasets.length && weights.every((weight) => Number.isFinite(weight) && weight > 0);
+  const sound =
+    Array.isArray(weights) && weights.length === datasets.length && weights.every((weight) => Number.isFinite(weight) && weight > 0);
   if (!sound)
     throw new UserError(`weights ${JSON.stringify(weights)} must be one number above 0 for each of the ${datasets.length} datasets.`);
   // the dataset that is used up first sets the scale

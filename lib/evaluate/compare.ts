@@ -222,5 +222,5 @@ function percent(share: number): string {
 }
 
 function figure(value: number): string {
-  return value < 1000 ? value.toFixed(2) : value.toExponential(2);
+  return value < 1000 ? value.toFixed(2) : value < 1e6 ? Math.round(value).toLocaleString('en-US') : value.toExponential(2);
 }

@@ -3,7 +3,7 @@
  * (trl/trainer/sft_trainer.py, `_prepare_dataset`): EOS is appended to the completion; the prompt and the whole are
  * tokenized each on its own; tokens of the whole beyond the prompt's count are the completion; the end is cut at `maxLength`.
  */
-import { checkOptions, type OptionNames } from '../arguments';
+import { checkExample, checkOptions, checkTokenizer, type OptionNames } from '../arguments';
 import { type ChatMessage, type Example, formatOf, type MessagesExample } from '../data/types';
 import { UserError } from '../errors';
 import { alpacaPrompt } from './alpaca';
@@ -30,10 +30,12 @@ const TOKENIZE_OPTIONS: OptionNames<TokenizeOptions> = {
  * Writes an example as prompt and completion, without EOS: by `template` where one is given, else Alpaca rows by the Alpaca
  * prompt, conversations by the chat template (the last assistant turn is the completion), other rows as they are.
  * The prompt is what to give `generate`.
- * @throws UserError when there is no such option, a conversation comes without a tokenizer, its tokenizer has no chat template or it has no assistant turn, or
+ * @throws UserError when it is no row, there is no such option, a conversation comes without a tokenizer, its tokenizer has no chat template or it has no assistant turn, or
  *   the template returns something else than two texts
  */
 export function formatExample(example: Example, tokenizer?: Tokenizer, options: FormatOptions = {}): FormattedExample {
+  checkExample('formatExample', example);
+  if (tokenizer !== undefined && tokenizer !== null) checkTokenizer('formatExample', tokenizer);
   checkOptions('formatExample', options, FORMAT_OPTIONS);
   return format(example, tokenizer, options);
 }
@@ -60,6 +62,8 @@ function format(example: Example, tokenizer: Tokenizer | undefined, { template, 
  *   template hides what they are
  */
 export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
+  checkExample('tokenizeExample', example);
+  checkTokenizer('tokenizeExample', tokenizer);
   checkOptions('tokenizeExample', options, TOKENIZE_OPTIONS);
   checkConversation(example, options, 'The example');
   return finish(tokenize(example, tokenizer, options), options.maxLength);

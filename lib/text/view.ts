@@ -1,5 +1,8 @@
 /** Showing the tokens of an example, so that one sees at a glance which of them the model is trained on. */
+import { checkTokenizer, shown } from '../arguments';
 import { displayHtml, escapeHtml } from '../display';
+import { UserError } from '../errors';
+import { isObject } from '../json';
 import type { TokenizedExample, Tokenizer } from './types';
 
 /** A stretch of text that one or more tokens make, all with or all without loss. */
@@ -9,8 +12,16 @@ interface Piece {
   loss: boolean;
 }
 
-/** Shows an example's tokens in the notebook, those that carry loss coloured; as text in a terminal. */
+/**
+ * Shows an example's tokens in the notebook, those that carry loss coloured; as text in a terminal.
+ * @throws UserError when it is no tokenized example, or no tokenizer is given
+ */
 export function showTokens(tokenized: TokenizedExample, tokenizer: Tokenizer): void {
+  if (!isObject(tokenized) || !('inputIds' in tokenized && 'lossMask' in tokenized))
+    throw new UserError(
+      `The example of showTokens is ${shown(tokenized)}; give what tokenizeExample(dataset.rows[0], model.tokenizer) returns, or an item of a trainer.`,
+    );
+  checkTokenizer('showTokens', tokenizer);
   displayHtml(tokensHtml(tokenized, tokenizer), tokensText(tokenized, tokenizer));
 }
 

@@ -206,12 +206,14 @@ export interface FieldInfo {
   help: string;
   range: string;
   default: unknown;
+  /** Whether true is one of its values, so that a bare flag sets it. */
+  isSwitch: boolean;
 }
 
 /** Every setting, in reading order. */
 export const fieldList: readonly FieldInfo[] = (Object.keys(FIELDS) as Array<keyof SFTConfig>).map((name) => {
-  const { help, range, default: initial } = FIELDS[name];
-  return { key: snakeCase(name), name, help, range, default: initial };
+  const { help, range, default: initial, parse } = FIELDS[name];
+  return { key: snakeCase(name), name, help, range, default: initial, isSwitch: parse(true) !== undefined };
 });
 
 /** `perDeviceTrainBatchSize` to `per_device_train_batch_size`. */

@@ -177,7 +177,8 @@ describe('a value out of range comes with the range', () => {
   });
   test('where the value is missing', async () => {
     await refuses(['score', '--model'], /--model needs a value: --model DIR_OR_ID/);
-    await refuses(sftOn(goldenRows, '--learning_rate'), /learning_rate is true, but must be a number/);
+    await refuses(sftOn(goldenRows, '--learning_rate'), /--learning_rate needs a value: a number, at least 0\./);
+    await refuses(sftOn(goldenRows, '--dataset_test_split'), /--dataset_test_split needs a value: a text\./);
   });
 });
 

@@ -261,6 +261,17 @@ test('what is no prompt, no token ids and no path is refused, with what was mean
     [() => library.loadDataset(5), 'The place of loadDataset is the number 5; give it as a text.'],
     [() => library.mixDatasets(rows, rows), /^The datasets of mixDatasets are an object; give a list/],
     [() => library.mixDatasets([rows, loadDataset(file)]), /^Dataset 2 of mixDatasets is a promise, which await was left out for;/],
+    [() => library.mixDatasets([rows], { seed: 'x' }), 'The seed "x" must be a whole number from 0 up.'],
+    [() => library.mixDatasets([rows], { weights: 1 }), /^weights 1 must be one number above 0 for each of the 1 datasets\.$/],
+    [() => library.formatExample(), 'The example of formatExample is missing; give a row, such as dataset.rows[0].'],
+    [
+      () => library.formatExample(rows.rows[0], 'gpt2'),
+      /^The tokenizer of formatExample is the text "gpt2"; give what await loadTokenizer/,
+    ],
+    [() => library.tokenizeExample(rows, model.tokenizer), /^The example of tokenizeExample is an object; give a row/],
+    [() => library.tokenizeExample(rows.rows[0]), /^The tokenizer of tokenizeExample is missing; give what await loadTokenizer/],
+    [() => library.showTokens(rows.rows[0], model.tokenizer), /^The example of showTokens is an object; give what tokenizeExample/],
+    [() => library.showTable(5), 'The rows of showTable are the number 5; give a list of records, such as [{ step: 1, loss: 2.5 }].'],
     [() => library.plotTraining('runs/metrics.jsonl'), /^The run of plotTraining is the text "runs\/metrics.jsonl"; give the trainer/],
     [() => library.plotComparison({ a: { log: [] } }), /^The run a of plotComparison is an object; give its records/],
   ]);
