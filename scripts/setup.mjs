@@ -3,7 +3,7 @@
  * Runs on a fresh checkout, so it uses Node's own modules only. `node scripts/setup.mjs` does all three and stops.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -150,8 +150,14 @@ function quiet(command, args) {
   return spawnSync(command, args, { stdio: 'ignore', env: { ...process.env, PIP_NO_INPUT: '1' } }).status === 0;
 }
 
-/** Writes the kernel's description into .jupyter/: this Node runs this project's own tslab. */
+/** Describes the kernel to the project's own Jupyter: in .jupyter/, and in .venv for editors that look there. */
 function registerKernel() {
+  const folders = [jupyterFolder, ...(existsSync(venv) ? [path.join(venv, 'share/jupyter')] : [])];
+  for (const folder of folders) writeKernel(path.join(folder, 'kernels/tslab'));
+}
+
+/** Writes the kernel's description into a folder: this Node runs this project's own tslab. */
+export function writeKernel(folder) {
   const spec = {
     argv: [process.execPath, path.join(root, 'scripts/kernel.cjs'), '{connection_file}'],
     display_name: 'TypeScript (tslab)',
@@ -159,11 +165,10 @@ function registerKernel() {
     // the stop button's signal does not exist there
     ...(windows && { interrupt_mode: 'message' }),
   };
-  const folders = [jupyterFolder, ...(existsSync(venv) ? [path.join(venv, 'share/jupyter')] : [])];
-  for (const folder of folders.map((base) => path.join(base, 'kernels/tslab'))) {
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(path.join(folder, 'kernel.json'), `${JSON.stringify(spec, null, 2)}\n`);
-  }
+  mkdirSync(folder, { recursive: true });
+  const file = path.join(folder, 'kernel.json');
+  writeFileSync(`${file}.tmp`, `${JSON.stringify(spec, null, 2)}\n`);
+  renameSync(`${file}.tmp`, file);
 }
 
 /** The environment in which Jupyter finds the project's kernel before any other, and leaves the user's home alone. */

@@ -194,7 +194,7 @@ export const FIELDS = {
   greaterIsBetter: optional(flag(true, 'Whether a greater metric is better; null: not for losses.')),
 };
 
-/** A complete configuration: every setting has a value; null means left open. */
+/** A complete configuration: every setting has a value; null means left open. What `SFTTrainer` is given is a `Partial<SFTConfig>`: the settings that differ. */
 export type SFTConfig = { [K in keyof typeof FIELDS]: FieldValue<(typeof FIELDS)[K]> };
 
 /** A setting as help texts and command lines list it. */

@@ -10,6 +10,7 @@ const scripts = [
   'scripts/start.mjs',
   'scripts/test.mjs',
   'scripts/notebooks.mjs',
+  'scripts/register-kernel.mjs',
   'build/scripts/conformance/main.js',
   'build/scripts/pretrain/main.js',
 ];
