@@ -35,9 +35,9 @@ export async function run(words: readonly string[], _output: Output): Promise<Ve
 }
 
 async function toFolder(folder: string, flags: ExportFlags): Promise<VerbResult> {
-  const dtype = flags.dtype ?? 'both';
-  // what is no format of it, `checkExport` refuses
-  const dtypes = dtype === 'both' ? DEFAULT_ONNX_DTYPES : [dtype as OnnxDtype];
+  // what is no format of a folder, `checkExport` refuses
+  const named = flags.dtype.flatMap((dtype) => (dtype === 'both' ? DEFAULT_ONNX_DTYPES : [dtype as OnnxDtype]));
+  const dtypes = named.length === 0 ? DEFAULT_ONNX_DTYPES : [...new Set(named)];
   checkExport(folder, dtypes);
   const model = await loadModelOn({ ...flags, device: 'cpu', threads: null });
   checkSpace(folder, bytesOfExport(model, dtypes));
@@ -49,7 +49,11 @@ async function toFolder(folder: string, flags: ExportFlags): Promise<VerbResult>
 }
 
 async function toFile(file: string, flags: ExportFlags): Promise<VerbResult> {
-  const dtype = (flags.dtype ?? DEFAULT_GGUF_DTYPE) as GgufDtype;
+  const [dtype = DEFAULT_GGUF_DTYPE, ...others] = flags.dtype as GgufDtype[];
+  if (others.length > 0)
+    throw new UserError(
+      `--dtype is ${flags.dtype.join(',')}, but a GGUF file has one format; name one, and write another file for the other.`,
+    );
   checkGguf(file, dtype);
   const model = await loadModelOn({ ...flags, device: 'cpu', threads: null });
   if (model.adapter) mergeAdapter(model);

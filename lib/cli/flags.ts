@@ -43,6 +43,16 @@ export function anyText(help: string): Field<string | null> {
   return { ...text('', help), default: null, parse: (value) => (typeof value === 'string' ? { value } : undefined) };
 }
 
+/** Some of a few words, such as `q8,q4`; none twice. */
+export function someOf<W extends string>(words: readonly W[], help: string): Field<W[]> {
+  const parse = (value: unknown) => {
+    const given = [...new Set(String(value).split(','))];
+    const read = given.map((word) => words.find((known) => known === word.trim()));
+    return read.every((word) => word !== undefined) ? { value: read } : undefined;
+  };
+  return { default: [], help, range: `one of ${words.join(', ')}, or several of them separated by commas`, parse };
+}
+
 /** Token ids such as `1,2,3`, also with spaces or in brackets. */
 export function tokenIds(help: string): Field<number[] | null> {
   const parse = (value: unknown) => {

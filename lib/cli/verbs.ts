@@ -4,7 +4,7 @@ import { GGUF_DTYPES, type GgufDtype } from '../model/gguf-dtypes';
 import { ONNX_DTYPES, type OnnxDtype } from '../model/onnx-dtypes';
 import { TOKENS_PER_MICRO_BATCH } from '../train/config';
 import { choice, folder, integer, number, flag as onOff, optional, text } from '../train/fields';
-import { anyText, type Flags, flag, needed, texts, tokenIds } from './flags';
+import { anyText, type Flags, flag, needed, someOf, texts, tokenIds } from './flags';
 import type { Output } from './output';
 
 /** What a verb gives back: the one JSON object of `--json`, and the same for people. */
@@ -142,13 +142,10 @@ export const exportFlags = {
   output_dir: flag('DIR', optional(text('', 'Folder for the model as transformers.js opens it; an earlier export there goes.'))),
   gguf: flag('FILE', optional(text('', 'File for the model as llama.cpp, Ollama and LM Studio open it; its name ends in .gguf.'))),
   dtype: flag(
-    'TYPE',
-    optional(
-      choice<OnnxDtype | GgufDtype | 'both'>(
-        'both',
-        ['both', ...ONNX_DTYPES, ...GGUF_DTYPES],
-        'Number format of the weights. Of a folder both, the default, is fp32, which transformers.js takes in Node.js and on WebGPU, and q8, which it takes in a browser without; fp16, q4 and q4f16 it takes where it is told to. Of a GGUF file f16, the default, f32, bf16, or q8_0, half of f16.',
-      ),
+    'TYPES',
+    someOf<OnnxDtype | GgufDtype | 'both'>(
+      ['both', ...ONNX_DTYPES, ...GGUF_DTYPES],
+      'Number formats of the weights. Of a folder both, the default, is fp32, which transformers.js takes in Node.js and on WebGPU, and q8, which it takes in a browser without; fp16, q4 and q4f16 it takes where it is told to. Of a GGUF file f16, the default, f32, bf16, or q8_0, half of f16.',
     ),
   ),
   model_revision: revision,

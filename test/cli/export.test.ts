@@ -19,8 +19,8 @@ test('export writes a folder for transformers.js, and says how it is opened', as
   const result = await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'small', '--dtype', 'q8'], { cwd: folder });
   assert.deepEqual(result, { output_dir: 'small' });
   assert.deepEqual(graphs('small'), quantized);
-  await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'smallest', '--dtype', 'q4'], { cwd: folder });
-  assert.deepEqual(graphs('smallest'), ['model_q4.onnx', 'model_q4.onnx_data']);
+  await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'two', '--dtype', 'q8,q4'], { cwd: folder });
+  assert.deepEqual(graphs('two'), ['model_q4.onnx', 'model_q4.onnx_data', ...quantized]);
 });
 
 describe('refused in one sentence, with nothing written:', () => {
@@ -36,7 +36,7 @@ describe('refused in one sentence, with nothing written:', () => {
     const words = ['export', '--model', goldenModel, '--output_dir', 'out'];
     await refuses(
       [...words, '--dtype', 'q5'],
-      /--dtype is "q5", but must be one of both, fp32, fp16, q8, q4, q4f16, f32, f16, bf16, q8_0/,
+      /--dtype is "q5", but must be one of both, fp32, fp16, q8, q4, q4f16, f32, f16, bf16, q8_0, or several of them separated by commas/,
       { cwd: folder },
     );
     await refuses([...words, '--device', 'webgpu'], /device/, { cwd: folder });
@@ -75,6 +75,9 @@ describe('a GGUF file', () => {
     const words = ['export', '--model', goldenModel];
     await refuses(words, /needs a place to write to; give --output_dir DIR for transformers\.js, or --gguf FILE/, { cwd: folder });
     await refuses([...words, '--gguf', 'a.gguf', '--output_dir', 'out'], /writes to one place at a time/, { cwd: folder });
+    await refuses([...words, '--gguf', 'a.gguf', '--dtype', 'f16,q8_0'], /f16,q8_0, but a GGUF file has one format; name one/, {
+      cwd: folder,
+    });
     await refuses([...words, '--gguf', 'a.gguf', '--dtype', 'q4'], /no dtype "q4" of a GGUF file/, { cwd: folder });
     await refuses([...words, '--output_dir', 'out', '--dtype', 'bf16'], /no dtype "bf16" to export/, { cwd: folder });
     await refuses([...words, '--gguf', 'a.bin'], /a\.bin is no name of a GGUF file/, { cwd: folder });
