@@ -1,7 +1,7 @@
 /** `tunebook generate`: continues a text, written out as it comes. */
 import { UserError } from '../errors';
 import { generateBatch, type Prompt } from '../model';
-import { alpacaPrompt, type Tokenizer } from '../text';
+import { alpacaPrompt } from '../text';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -20,7 +20,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
       `--${ofSampling[0]} has no effect: with temperature 0 the most likely token is taken; give --temperature 0.8 or so to draw.`,
     );
   const model = await loadModelOn(flags);
-  const prompts = flags.input_ids ? [flags.input_ids] : flags.prompt.map((prompt) => wrap(prompt, flags.template, model.tokenizer));
+  const prompts = flags.input_ids ? [flags.input_ids] : flags.prompt.map((prompt) => wrap(prompt, flags.template));
   const alone = prompts.length === 1;
   const results = await generateBatch(model, prompts, {
     maxNewTokens: flags.max_new_tokens ?? undefined,
@@ -41,9 +41,8 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   return { json: { results: answers }, text: answers.map(({ prompt, text }) => `${prompt}\n${text}`).join('\n\n') };
 }
 
-/** Puts a template around a prompt. A chat template writes the special tokens itself, so none are added to it. */
-function wrap(prompt: string, template: string, tokenizer: Tokenizer): Prompt {
+/** Puts a template around a prompt. */
+function wrap(prompt: string, template: string): Prompt {
   if (template === 'none') return prompt;
-  if (template === 'alpaca') return alpacaPrompt({ instruction: prompt });
-  return tokenizer.encode(tokenizer.applyChatTemplate([{ role: 'user', content: prompt }], { addGenerationPrompt: true }));
+  return template === 'alpaca' ? alpacaPrompt({ instruction: prompt }) : [{ role: 'user', content: prompt }];
 }

@@ -4,12 +4,13 @@ import { UserError } from '../errors';
 import { Interruption } from '../interruption';
 import { showValue } from '../json';
 import { createRandom, type Random, restoreRandom } from '../random';
+import type { ChatMessage, Tokenizer } from '../text';
 import { checkLength, checkTokenIds, unstretchedLength } from './batch';
 import { DecodingState } from './cache';
 import { Drafter } from './draft';
 import { BETTER_THAN_DRAFTS, PromptLookup } from './lookup';
 import { areFinite, notFinite } from './not-finite';
-import { checkOnePrompt, checkPrompts, checkTextOrPrompts, type Prompt } from './prompts';
+import { checkOnePrompt, checkPrompts, checkTextOrPrompts, isConversation, type Prompt } from './prompts';
 import { chooseToken, type SamplingOptions } from './sampling';
 import { TextStream } from './text-stream';
 import type { CausalLM } from './types';
@@ -92,24 +93,28 @@ const DEFAULT_NEW_TOKENS = 128;
 /** Caches have a multiple of this many places, so that few sizes occur. */
 const CAPACITY_STEP = 64;
 
+/** A prompt in words. */
+type Words = string | readonly ChatMessage[];
+
 /**
- * Continues a prompt, or several together.
+ * Continues a prompt, or several together: a text, or the messages of a conversation, which the model's chat template writes.
  * @returns the new text, without the prompt
- * @throws UserError when there is no prompt, no such option or it is out of range, a token is unknown to the model, the text would outgrow it, or the
- *   model computes NaN
+ * @throws UserError when there is no prompt, no such option or it is out of range, there are messages and the model has no chat template, a token is
+ *   unknown to the model, the text would outgrow it, or the model computes NaN
  */
-export async function generate(model: CausalLM, prompt: string, options?: GenerateOptions): Promise<string>;
-export async function generate(model: CausalLM, prompt: readonly string[], options?: GenerateOptions): Promise<string[]>;
+export async function generate(model: CausalLM, prompt: Words, options?: GenerateOptions): Promise<string>;
+export async function generate(model: CausalLM, prompt: readonly Words[], options?: GenerateOptions): Promise<string[]>;
 export async function generate(
   model: CausalLM,
-  prompt: string | readonly string[],
+  prompt: Words | readonly Words[],
   options: GenerateOptions = {},
 ): Promise<string | string[]> {
   checkCall('generate', model, options);
   checkTextOrPrompts('generate', prompt);
-  const results = await continueAll(model, typeof prompt === 'string' ? [prompt] : prompt, options);
+  const isOne = typeof prompt === 'string' || isConversation(prompt);
+  const results = await continueAll(model, isOne ? [prompt] : (prompt as readonly Words[]), options);
   const texts = results.map(({ text }) => text);
-  return typeof prompt === 'string' ? texts[0] : texts;
+  return isOne ? texts[0] : texts;
 }
 
 /** Continues several prompts together, with ids and the reason each ended. Errors as in `generate`. */
@@ -327,18 +332,30 @@ function roomFor({ config }: CausalLM, longest: number, asked: number | undefine
   return Math.min(asked ?? DEFAULT_NEW_TOKENS, room);
 }
 
-/** Ids of a prompt; text gets the special tokens that the tokenizer puts around a text, unless it begins with BOS as chat templates write it. */
-function promptTokens(model: CausalLM, prompt: Prompt): readonly number[] {
-  const { tokenizer, config } = model;
-  const { bosId } = tokenizer;
-  const begins = typeof prompt === 'string' && bosId !== undefined && prompt.startsWith(tokenizer.tokenText(bosId));
-  const ids = typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: !begins }) : prompt;
+function promptTokens({ tokenizer, config }: CausalLM, prompt: Prompt): readonly number[] {
+  const ids = tokensOf(prompt, tokenizer);
   if (ids.length === 0) {
     if (tokenizer.bosId !== undefined) return [tokenizer.bosId];
     throw new UserError('The prompt is empty, and the model has no token to begin a text with; give at least one word.');
   }
   checkTokenIds(ids, config);
   return ids;
+}
+
+/**
+ * Text gets the special tokens that the tokenizer puts around a text, unless it begins with BOS as chat templates write it; what a template
+ * writes of a conversation is whole.
+ */
+function tokensOf(prompt: Prompt, tokenizer: Tokenizer): readonly number[] {
+  if (isConversation(prompt)) {
+    if (prompt[prompt.length - 1].role === 'assistant')
+      throw new UserError('The messages end with what the assistant says; give them up to the question that is to be answered.');
+    return tokenizer.encode(tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true }));
+  }
+  if (typeof prompt !== 'string') return prompt;
+  const { bosId } = tokenizer;
+  const begins = bosId !== undefined && prompt.startsWith(tokenizer.tokenText(bosId));
+  return tokenizer.encode(prompt, { addSpecialTokens: !begins });
 }
 
 /** Once a call, before anything is read. */

@@ -2,12 +2,17 @@
 import { named, shown } from '../arguments';
 import { UserError } from '../errors';
 import { isObject } from '../json';
+import type { ChatMessage } from '../text';
 
-/** A prompt as text, or as token ids. */
-export type Prompt = string | readonly number[];
+/** A prompt as text, as the messages of a conversation, which the model's chat template writes, or as token ids. */
+export type Prompt = string | readonly ChatMessage[] | readonly number[];
 
 const isIds = (value: unknown): boolean =>
   ArrayBuffer.isView(value) || (Array.isArray(value) && value.every((id) => typeof id === 'number'));
+
+/** Whether a value is a list of messages. */
+export const isConversation = (value: unknown): value is readonly ChatMessage[] =>
+  Array.isArray(value) && value.length > 0 && value.every((message) => isObject(message) && typeof message.role === 'string');
 
 /** @throws UserError for what is no prompt, such as a list of them or a row */
 export function checkOnePrompt(of: string, prompt: unknown): void {
@@ -16,12 +21,12 @@ export function checkOnePrompt(of: string, prompt: unknown): void {
   checkPrompt('The prompt', of, prompt);
 }
 
-/** @throws UserError for what is neither a text nor a list of prompts, such as token ids */
+/** @throws UserError for what is neither a text, a conversation nor a list of prompts, such as token ids */
 export function checkTextOrPrompts(of: string, prompts: unknown): void {
-  if (typeof prompts === 'string') return;
+  if (typeof prompts === 'string' || isConversation(prompts)) return;
   if (isIds(prompts) && (prompts as unknown[]).length > 0)
     throw new UserError(`The prompt of ${of} is a list of token ids, but a text was expected; call generateBatch(model, [ids]).`);
-  if (!Array.isArray(prompts)) throw noPrompt('The prompt', of, prompts, 'a text, or a list of texts');
+  if (!Array.isArray(prompts)) throw noPrompt('The prompt', of, prompts, 'a text or messages, or a list of them');
   checkEach(of, prompts);
 }
 
@@ -29,6 +34,8 @@ export function checkTextOrPrompts(of: string, prompts: unknown): void {
 export function checkPrompts(of: string, prompts: unknown): void {
   if (isIds(prompts) && (prompts as unknown[]).length > 0)
     throw new UserError(`The prompts of ${of} are token ids, as one prompt is; give a list of prompts, such as [ids].`);
+  if (isConversation(prompts))
+    throw new UserError(`The prompts of ${of} are messages, as one prompt is; give a list of prompts, such as [messages].`);
   if (!Array.isArray(prompts)) throw new UserError(`The prompts of ${of} are ${shown(prompts)}; give a list, such as [${named(prompts)}].`);
   checkEach(of, prompts);
 }
@@ -44,7 +51,8 @@ function checkEach(of: string, prompts: readonly unknown[]): void {
 }
 
 function checkPrompt(name: string, of: string, prompt: unknown): void {
-  if (typeof prompt !== 'string' && !isIds(prompt)) throw noPrompt(name, of, prompt, 'a text or token ids');
+  if (typeof prompt !== 'string' && !isConversation(prompt) && !isIds(prompt))
+    throw noPrompt(name, of, prompt, 'a text, messages or token ids');
 }
 
 function noPrompt(name: string, of: string, prompt: unknown, expected: string): UserError {
@@ -53,7 +61,6 @@ function noPrompt(name: string, of: string, prompt: unknown, expected: string): 
 
 function remedyFor(prompt: unknown): string {
   if (!isObject(prompt) || 'then' in prompt) return '';
-  // a message of a conversation, or a row
-  if ('role' in prompt) return '; messages become one by model.tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })';
+  if ('role' in prompt) return '; a single message is [{ role, content }]';
   return '; of a row formatExample(row, model.tokenizer).prompt is one';
 }

@@ -236,21 +236,36 @@ test('what is no prompt, no token ids and no path is refused, with what was mean
   const rows = (await loadDataset(file)).take(2);
   const stream = (prompt?: unknown) => untyped.streamText(model, prompt);
   await assertSays([
-    [() => library.generate(model), 'The prompt of generate is missing; give a text, or a list of texts.'],
+    [() => library.generate(model), 'The prompt of generate is missing; give a text or messages, or a list of them.'],
     [
       () => library.generate(model, [40, 41]),
       'The prompt of generate is a list of token ids, but a text was expected; call generateBatch(model, [ids]).',
     ],
     [() => library.generate(model, rows), /^The prompt of generate is an object; .*; of a row formatExample\(row, model.tokenizer\)/],
     [
-      () => library.generate(model, [{ role: 'user', content: 'Hi' }]),
-      /^Prompt 1 of generate is an object; .*; messages become one by model\.tokenizer\.applyChatTemplate\(messages, \{ addGenerationPrompt: true \}\)/,
+      () => library.generate(model, { role: 'user', content: 'Hi' }),
+      /^The prompt of generate is an object; .*; a single message is \[\{ role, content \}\]/,
     ],
-    [() => library.generate(model, ['x', rows.rows[0]]), /^Prompt 2 of generate is an object; give a text or token ids; of a row/],
+    [
+      () =>
+        library.generate(model, [
+          { role: 'user', content: 'Hi' },
+          { role: 'assistant', content: 'Ho' },
+        ]),
+      'The messages end with what the assistant says; give them up to the question that is to be answered.',
+    ],
+    [
+      () => library.generateBatch(model, [{ role: 'user', content: 'Hi' }]),
+      'The prompts of generateBatch are messages, as one prompt is; give a list of prompts, such as [messages].',
+    ],
+    [
+      () => library.generate(model, ['x', rows.rows[0]]),
+      /^Prompt 2 of generate is an object; give a text, messages or token ids; of a row/,
+    ],
     [() => library.generateBatch(model), 'The prompts of generateBatch are missing; give a list, such as [...].'],
     [() => library.generateBatch(model, 'text'), 'The prompts of generateBatch are the text "text"; give a list, such as ["text"].'],
     [() => library.generateBatch(model, [40, 41]), /^The prompts of generateBatch are token ids, as one prompt is; give a list/],
-    [() => stream(), 'The prompt of streamText is missing; give a text or token ids.'],
+    [() => stream(), 'The prompt of streamText is missing; give a text, messages or token ids.'],
     [() => stream(['x', 'y']), /^streamText continues one prompt, but is given a list of texts; give one of them, or call generate/],
     [() => library.tokenNll('path', [40, 41]), 'The model of tokenNll is the text "path"; give what await loadModel("path") returns.'],
     [() => library.tokenNll(model), /^The ids of tokenNll are missing; give a list of numbers/],

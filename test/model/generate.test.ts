@@ -227,3 +227,21 @@ test('dynamic RoPE: prompts continued together give the ids of each alone, thoug
   }
   stretching.dispose();
 });
+
+test('messages are written by the chat template, which puts its special tokens itself', async () => {
+  const chat = await loadModel(path.join(projectRoot, 'data/base'));
+  const { tokenizer } = chat;
+  const says = (...contents: string[]) => contents.map((content, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }));
+  const conversations = [says('Name the capital of France.'), says('What is 2 plus 2?', '4', 'And 3 plus 2?')];
+  const written = conversations.map((messages) => tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })));
+  const options = { maxNewTokens: 8 };
+  const expected = (await generateBatch(chat, written, options)).map(({ text }) => text);
+  assert.deepEqual(await generate(chat, conversations, options), expected);
+  assert.equal(await generate(chat, conversations[1], options), expected[1]);
+  assert.equal((await generateBatch(chat, [conversations[0], 'One'], options))[0].text, expected[0]);
+  let streamed = '';
+  for await (const piece of streamText(chat, conversations[0], options)) streamed += piece;
+  assert.equal(streamed, expected[0]);
+  await assert.rejects(generate(model, conversations[0]), /no chat template, so conversations cannot be written for it/);
+  chat.dispose();
+});
