@@ -9,6 +9,7 @@ import { Gpt2, readGpt2Config } from './gpt2';
 import { Llama, readLlamaConfig } from './llama';
 import { Opt, readOptConfig } from './opt';
 import { Qwen3, readQwen3Config } from './qwen3';
+import { readSmolLm3Config } from './smollm3';
 
 export interface Architecture {
   /** Its class in transformers, as `architectures` of config.json names it. */
@@ -27,6 +28,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   llama: { name: 'LlamaForCausalLM', build: llama, prefix: 'model.' },
   mistral: { name: 'MistralForCausalLM', build: llama, prefix: 'model.' },
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
+  smollm3: { name: 'SmolLM3ForCausalLM', build: (reader, origin) => new Llama(readSmolLm3Config(reader), origin), prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
   gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },

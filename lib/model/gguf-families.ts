@@ -37,7 +37,7 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
 /** Each reads the configuration of its own family. */
 type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
 
-const LAYOUTS: Partial<Record<Family, Layout>> = { llama, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
+const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
 
 /** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
 function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
@@ -110,6 +110,15 @@ function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLa
     },
     more: rope.type === 'llama3' ? { 'rope_freqs.weight': stretches(rope) } : undefined,
   };
+}
+
+/** In llama.cpp every fourth layer of a SmolLM3 does not turn with its positions. */
+function smollm3(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
+  if (config.rotaryLayers.some((turns, layer) => turns !== ((layer + 1) % 4 !== 0)))
+    throw refuse('turns in other layers than a SmolLM3 usually does');
+  if (config.qkvBias || config.mlpBias) throw refuse('has biases in a model of SmolLM3');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of SmolLM3');
+  return { ...llama(config, refuse), architecture: 'smollm3' };
 }
 
 /** By how much longer each wavelength is than without the stretching. */

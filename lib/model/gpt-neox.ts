@@ -31,7 +31,7 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
   });
   const headDim = common.hiddenSize / common.numAttentionHeads;
   if (common.headDim !== headDim) throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
-  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, 0.25);
+  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, { partialRotaryFactor: 0.25 });
   return {
     ...common,
     positionLimit: ropePositionLimit(rope),

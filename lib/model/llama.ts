@@ -1,6 +1,6 @@
 /**
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
- * window) and Qwen2 (Llama with biases on queries, keys and values).
+ * window), Qwen2 (Llama with biases on queries, keys and values) and SmolLM3 (smollm3.ts reads its configuration).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
@@ -17,6 +17,8 @@ export interface LlamaConfig extends ModelConfig {
   readonly hiddenAct: Activation;
   readonly rmsNormEps: number;
   readonly rope: RopeConfig;
+  /** Of each layer: whether its queries and keys turn with their positions. */
+  readonly rotaryLayers: readonly boolean[];
   /** Biases on the projections of queries, keys and values. */
   readonly qkvBias: boolean;
   /** Bias on the projection of the attention's output. */
@@ -44,6 +46,7 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
     hiddenAct: reader.activation('hidden_act', 'silu'),
     rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
     rope,
+    rotaryLayers: new Array<boolean>(common.numHiddenLayers).fill(true),
     qkvBias: modelType === 'qwen2' || attentionBias,
     outputBias: attentionBias,
     mlpBias: isLlama && reader.boolean('mlp_bias', false),
@@ -84,13 +87,17 @@ class Attention {
     this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias: outputBias });
   }
 
-  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
-    const q = rotary(this.qProj.apply(x), cos, sin, heads);
-    const k = rotary(this.kProj.apply(x), cos, sin, kvHeads);
+    const q = this.turned(this.qProj.apply(x), angles, heads);
+    const k = this.turned(this.kProj.apply(x), angles, kvHeads);
     const v = this.vProj.apply(x);
     const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
     return this.oProj.apply(mixed);
+  }
+
+  private turned(x: tf.Tensor2D, { cos, sin }: RotaryAngles, heads: number): tf.Tensor2D {
+    return this.config.rotaryLayers[this.layer] ? rotary(x, cos, sin, heads) : x;
   }
 }
 

@@ -27,7 +27,8 @@ export interface LoraConfig {
   loraAlpha?: number;
   /**
    * The linear layers that get an update: names, or ends of names (`['q_proj', 'v_proj']`), a regular expression for whole names, or
-   * 'all-linear' for all but the output head. Default: what PEFT takes for the architecture, the projections of queries and values.
+   * 'all-linear' for all but the output head. Default: what PEFT takes for the architecture, the projections of queries and values; of newer
+   * ones (SmolLM3) it takes none by itself, and layers must be named.
    */
   targetModules?: readonly string[] | string;
   /** Rank-stabilized LoRA (Kalajdzievski 2023): scaled by loraAlpha / √r instead. Default false. */
@@ -62,9 +63,13 @@ export interface LoraSettings extends ModulesToSave {
   readonly trainableTokenIndices?: TrainableTokens;
 }
 
-/** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING). */
-const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = { gpt_neox: ['query_key_value'], gpt2: ['c_attn'] };
 const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
+/** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING); it has none for others. */
+const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = {
+  ...{ llama: QUERIES_AND_VALUES, mistral: QUERIES_AND_VALUES, qwen2: QUERIES_AND_VALUES, qwen3: QUERIES_AND_VALUES },
+  ...{ gemma3_text: QUERIES_AND_VALUES, opt: QUERIES_AND_VALUES, gpt_neo: QUERIES_AND_VALUES },
+  ...{ gpt_neox: ['query_key_value'], gpt2: ['c_attn'] },
+};
 
 const ALL_LINEAR = 'all-linear';
 
@@ -299,13 +304,18 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
   const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, modulesToSave = [], ...rest } = config;
   const { targetModules: targets, ensureWeightTying = false, trainableTokenIndices, ...others } = rest;
-  const targetModules = targets ?? USUAL_TARGETS[modelType] ?? QUERIES_AND_VALUES;
+  const targetModules = targets ?? USUAL_TARGETS[modelType];
   // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
   const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
   if (other !== undefined)
     throw new UserError(
       `${other} is no setting of an adapter; there are r, loraAlpha, targetModules, useRslora, loraDropout, useDora, modulesToSave, ` +
         'trainableTokenIndices and ensureWeightTying, and no other kinds of LoRA.',
+    );
+  if (targetModules === undefined)
+    throw new UserError(
+      `PEFT chooses no layers of a ${modelType} model by itself: name the target modules of the adapter (targetModules; in a recipe ` +
+        "lora_target_modules), such as q_proj and v_proj, or 'all-linear'.",
     );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);

@@ -24,6 +24,14 @@ export interface RopeConfig {
   readonly originalMaxPositions: number;
 }
 
+/** What a family's class in transformers takes where the configuration does not say. */
+export interface RopeDefaults {
+  /** Default 10000. */
+  theta?: number;
+  /** GPT-NeoX: share of a head that turns; absent: whole heads turn whatever the configuration says. */
+  partialRotaryFactor?: number;
+}
+
 /** Cosines and sines of each token, [tokens, pairs of features]. */
 export interface RotaryAngles {
   cos: tf.Tensor2D;
@@ -33,10 +41,13 @@ export interface RotaryAngles {
 /**
  * Reads both spellings: `rope_parameters` of transformers 5, and the older `rope_theta` with `rope_scaling`
  * (GPT-NeoX: `rotary_emb_base`, `rotary_pct`).
- * @param partialRotaryFactor GPT-NeoX: share of a head that turns where the configuration does not say; absent: whole heads turn whatever
- *   it says
  */
-export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number, partialRotaryFactor?: number): RopeConfig {
+export function readRope(
+  reader: ConfigReader,
+  headDim: number,
+  maxPositionEmbeddings: number,
+  { theta = 10000, partialRotaryFactor }: RopeDefaults = {},
+): RopeConfig {
   const nested = filledObject(reader, 'rope_scaling') ?? filledObject(reader, 'rope_parameters') ?? reader;
   const own = nested === reader ? undefined : nested;
   const type = own?.get('rope_type') ?? own?.get('type') ?? 'default';
@@ -48,7 +59,7 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
   const olderTheta = partialRotaryFactor === undefined ? 'rope_theta' : 'rotary_emb_base';
   return {
     type,
-    theta: own?.get('rope_theta') === undefined ? reader.positive(olderTheta, 10000) : nested.positive('rope_theta'),
+    theta: own?.get('rope_theta') === undefined ? reader.positive(olderTheta, theta) : nested.positive('rope_theta'),
     rotaryDim: readRotaryDim(reader, own, headDim, partialRotaryFactor),
     maxPositionEmbeddings,
     factor: type === 'default' ? 1 : nested.positive('factor'),

@@ -272,6 +272,14 @@ test('a Gemma 3 model that bounds its scores, or looks ahead, is refused', async
   }
 });
 
+test('a SmolLM3 model that does not say of each layer whether it turns is refused', async () => {
+  for (const layers of [[1], [1, 2], 'all']) {
+    const folder = copyOf('smollm3');
+    changeConfig(folder, (json) => Object.assign(json, { no_rope_layers: layers }));
+    await refused(folder, `"no_rope_layers" is ${JSON.stringify(layers)}`, 'a 1 or a 0 for each of the 2 layers');
+  }
+});
+
 test('a GPT-NeoX model whose heads do not make up its features is refused', async () => {
   const folder = copyOf('gpt-neox-tied');
   changeConfig(folder, (json) => Object.assign(json, { head_dim: 4 }));

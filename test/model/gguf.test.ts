@@ -141,6 +141,12 @@ const GEMMA = {
   },
 };
 
+/** A model of a build with a gated MLP. */
+const GATED = {
+  ...{ vocab_size: 1024, hidden_size: 64, intermediate_size: 96, num_attention_heads: 4, num_key_value_heads: 2, pad_token_id: 1 },
+  ...{ max_position_embeddings: 512, initializer_range: 0.15 },
+};
+
 async function created(t: TestContext, config: Record<string, unknown>): Promise<CausalLM> {
   const model = createModel(config, { seed: 1, tokenizer: await loadTokenizer(golden('llama')) });
   t.after(() => model.dispose());
@@ -192,6 +198,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'gpt-neox-tied'), /has no biases in a model of GPT-NeoX/],
     [path.join(fixtures, 'gpt2-untied'), /scales the scores of its layers otherwise/],
     [path.join(fixtures, 'qwen3'), /has biases in a model of Qwen3/],
+    [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
     test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
       refuses(t, await loaded(t, folder), pattern),
@@ -421,6 +428,7 @@ describe('llama.cpp itself', () => {
       (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
     ),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
+    ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip }, async (t) => {
       const [file, model] = [temporaryFile(t), await make(t)];

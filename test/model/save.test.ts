@@ -21,6 +21,7 @@ for (const variant of [
   'qwen2',
   'qwen3',
   'gemma3-old-keys',
+  'smollm3-defaults',
   'gpt2-bare',
   'gpt2-untied',
   'gpt-neox-old-keys',

@@ -254,6 +254,17 @@ test('what cannot be is refused, in one sentence, and the model stays as it was'
   model.dispose();
 });
 
+test('where PEFT chooses no layers, they must be named', async () => {
+  const model = await loadModel(path.join(golden, 'smollm3', 'model'));
+  assert.throws(
+    () => new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 4 }, config: short }),
+    /^UserError: PEFT chooses no layers of a smollm3 model by itself: name the target modules .*lora_target_modules\), such as q_proj and v_proj, or 'all-linear'\.$/,
+  );
+  new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 4, targetModules: ['q_proj', 'v_proj'] }, config: short });
+  assert.equal(model.adapter?.parameters.size, 8);
+  model.dispose();
+});
+
 test('an adapter of weights that no checkpoint has is not saved alone', async () => {
   const model = await loadLlama();
   await new SFTTrainer({ model, trainDataset: rows, config: { ...short, maxSteps: 1 } }).train();
