@@ -7,6 +7,7 @@ import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
 import { Llama, readLlamaConfig } from './llama';
+import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
 import { Qwen3, readQwen3Config } from './qwen3';
 import { readSmolLm3Config } from './smollm3';
@@ -22,6 +23,7 @@ export interface Architecture {
 }
 
 const llama = (reader: ConfigReader, origin: Origin) => new Llama(readLlamaConfig(reader), origin);
+const olmo2 = (reader: ConfigReader, origin: Origin) => new Olmo2(readOlmo2Config(reader), origin);
 
 /** By `model_type` of config.json. */
 const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
@@ -39,6 +41,8 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     aliases: { 'embed_out.weight': 'lm_head.weight' },
   },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma3(readGemma3Config(reader), origin), prefix: 'model.' },
+  olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
+  olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

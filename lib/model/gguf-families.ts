@@ -5,6 +5,7 @@ import { bool, float, type GgufKeys, text, whole } from './gguf-keys';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { LlamaConfig } from './llama';
+import type { Olmo2Config } from './olmo2';
 import type { Qwen3Config } from './qwen3';
 import { type RopeConfig, ropeFrequencies } from './rope';
 import type { CausalLM, Family, ModelConfig } from './types';
@@ -37,7 +38,7 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
 /** Each reads the configuration of its own family. */
 type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
 
-const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
+const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, olmo2, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
 
 /** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
 function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
@@ -179,6 +180,34 @@ function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): Gguf
     },
     // checkpoints have what the weights of norms differ from 1 by
     change: (name, values) => (/norm\.weight$/.test(name) ? values.map((value) => value + 1) : values),
+  };
+}
+
+/** In llama.cpp every fourth layer of an OLMo 3 sees everything, and the others turn by the same base, without stretching. */
+function olmo2(config: Olmo2Config, refuse: (what: string) => UserError): GgufLayout {
+  const { windows, rope, slidingRope, headDim, numAttentionHeads, hiddenSize } = config;
+  if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
+  if (config.attentionBias) throw refuse('has biases in a model of OLMo');
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of OLMo');
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of OLMo');
+  const sliding = windows.map((window) => window !== undefined);
+  const isUsual = sliding.every((slides, layer) => slides === ((layer + 1) % 4 !== 0));
+  if (slidingRope && !isUsual) throw refuse('has windows in other layers than an OLMo 3 usually does');
+  if (slidingRope && (slidingRope.type !== 'default' || slidingRope.theta !== rope.theta))
+    throw refuse('turns the layers with a window of an OLMo 3 otherwise');
+  return {
+    architecture: 'olmo2',
+    keys: {
+      ...rotaryKeys(config),
+      ...(slidingRope && { 'attention.sliding_window': whole(shortest(windows) ?? config.positionLimit) }),
+    },
+    names: {
+      ...ROTARY_NAMES,
+      ...NORMS_OF_HEADS,
+      'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
+      'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
+    },
+    repeatsHead: true,
   };
 }
 

@@ -19,6 +19,8 @@ FAMILIES = {
     "gemma3": ("gemma3_text", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     "gpt2": ("gpt2", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_positions=512, bos_token_id=0, eos_token_id=0, pad_token_id=1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.08)),
     "smollm3": ("smollm3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, no_rope_layers=[0, 1], use_sliding_window=True, sliding_window=24)),
+    "olmo2": ("olmo2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True)),
+    "olmo3": ("olmo3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     "gpt_neo": ("gpt_neo", dict(vocab_size=1024, hidden_size=64, num_layers=2, num_heads=4, max_position_embeddings=512, attention_types=[[["local", "global"], 1]], window_size=24, bos_token_id=0, eos_token_id=0, pad_token_id=1, initializer_range=0.08)),
 }
 RUN = dict(per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=0.001, max_steps=8, logging_steps=1, report_to="none", save_strategy="no", max_length=256, completion_only_loss=True, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, train_sampling_strategy="sequential", lr_scheduler_type="linear", seed=0)

@@ -198,6 +198,8 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'gpt-neox-tied'), /has no biases in a model of GPT-NeoX/],
     [path.join(fixtures, 'gpt2-untied'), /scales the scores of its layers otherwise/],
     [path.join(fixtures, 'qwen3'), /has biases in a model of Qwen3/],
+    [path.join(fixtures, 'olmo2'), /has biases in a model of OLMo/],
+    [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
     [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
     test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
@@ -423,11 +425,12 @@ describe('tokenizers', () => {
 describe('llama.cpp itself', () => {
   const skip = llamaCpp ? false : 'node-llama-cpp is not installed where Node looks for packages (NODE_PATH)';
   for (const [name, make] of [
-    ...['llama', 'qwen3', 'gpt2', 'gpt_neox'].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
+    ...['llama', 'qwen3', 'olmo2', 'gpt2', 'gpt_neox'].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
     ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'gpt-neox-serial'].map(
       (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
     ),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
+    ['olmo3', (t: TestContext) => created(t, { ...GATED, model_type: 'olmo3', num_hidden_layers: 5, sliding_window: 8 })] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip }, async (t) => {

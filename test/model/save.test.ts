@@ -22,6 +22,8 @@ for (const variant of [
   'qwen3',
   'gemma3-old-keys',
   'smollm3-defaults',
+  'olmo2-defaults',
+  'olmo3-defaults',
   'gpt2-bare',
   'gpt2-untied',
   'gpt-neox-old-keys',

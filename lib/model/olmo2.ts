@@ -1,0 +1,162 @@
+/**
+ * OLMo 2 (Walsh et al. 2025, "2 OLMo 2 Furious"): Llama with queries and keys that are normalized over all their heads together, and norms
+ * behind its sublayers in the place of those before them. OLMo 3 (Ai2 2025) is OLMo 2, but that most of its layers see a sliding window.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Activation, rotary } from '../engine';
+import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { Decoder, type Origin } from './decoder';
+import { GatedMlp } from './gated-mlp';
+import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
+import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
+import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+
+export interface Olmo2Config extends ModelConfig {
+  /** The token whose embedding learns nothing from being read. */
+  readonly paddingIdx?: number;
+  readonly hiddenAct: Activation;
+  readonly rmsNormEps: number;
+  readonly attentionBias: boolean;
+  /** Of the layers that see everything before them. */
+  readonly rope: RopeConfig;
+  /** Of those with a sliding window, in OLMo 3. */
+  readonly slidingRope?: RopeConfig;
+  /** Of each layer; undefined: the layer sees everything before it. */
+  readonly windows: ReadonlyArray<number | undefined>;
+}
+
+export function readOlmo2Config(reader: ConfigReader): Olmo2Config {
+  const raw = { eos_token_id: 50279, ...reader.raw };
+  const common = readModelConfig(new ConfigReader(raw, reader.place), 'olmo2', {
+    tieWordEmbeddings: false,
+    maxPositionEmbeddings: 2048,
+    dropout: { attention: { key: 'attention_dropout', missing: 0 } },
+  });
+  const isOlmo3 = common.modelType === 'olmo3';
+  const rope = isOlmo3 ? readLayersRope(reader, 'full_attention', common) : readRope(reader, common.headDim, common.maxPositionEmbeddings);
+  return {
+    ...common,
+    raw: reader.raw,
+    paddingIdx: readPaddingIdx(reader, common.vocabSize, 1),
+    positionLimit: ropePositionLimit(rope),
+    hiddenAct: reader.activation('hidden_act', 'silu'),
+    rmsNormEps: reader.notNegative('rms_norm_eps', 1e-5),
+    attentionBias: reader.boolean('attention_bias', false),
+    rope,
+    slidingRope: isOlmo3 ? readLayersRope(reader, 'sliding_attention', common) : undefined,
+    windows: Array.from({ length: common.numHiddenLayers }, (_, layer) => (isOlmo3 ? readWindow(reader, layer) : undefined)),
+  };
+}
+
+/** The angles of one kind of OLMo 3's layers. Older keys are those of the layers that see everything. */
+function readLayersRope(reader: ConfigReader, kind: 'full_attention' | 'sliding_attention', common: ModelConfig): RopeConfig {
+  const { rope_theta, rope_scaling } = kind === 'full_attention' ? reader.raw : {};
+  const own = reader.object('rope_parameters')?.object(kind)?.raw ?? { rope_type: 'default' };
+  const parameters = { rope_theta: rope_theta ?? 500000, ...own, ...(rope_scaling ?? {}) };
+  return readRope(new ConfigReader({ rope_parameters: parameters }, reader.place), common.headDim, common.maxPositionEmbeddings);
+}
+
+function readWindow(reader: ConfigReader, layer: number): number | undefined {
+  const types = reader.get('layer_types');
+  const slides = Array.isArray(types) ? types[layer] === 'sliding_attention' : (layer + 1) % 4 !== 0;
+  return slides ? reader.count('sliding_window', 4096) : undefined;
+}
+
+class Attention {
+  private readonly qProj: Linear;
+  private readonly kProj: Linear;
+  private readonly vProj: Linear;
+  private readonly oProj: Linear;
+  private readonly qNorm: RmsNorm;
+  private readonly kNorm: RmsNorm;
+
+  constructor(
+    private readonly config: Olmo2Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, headDim, attentionBias: bias, rmsNormEps } = config;
+    const queries = config.numAttentionHeads * headDim;
+    const keys = config.numKeyValueHeads * headDim;
+    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
+    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
+    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
+    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    this.qNorm = parameters.rmsNorm(`${name}.q_norm`, queries, rmsNormEps);
+    this.kNorm = parameters.rmsNorm(`${name}.k_norm`, keys, rmsNormEps);
+  }
+
+  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
+    const q = rotary(this.qNorm.apply(this.qProj.apply(x)), cos, sin, heads);
+    const k = rotary(this.kNorm.apply(this.kProj.apply(x)), cos, sin, kvHeads);
+    const v = this.vProj.apply(x);
+    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
+    return this.oProj.apply(mixed);
+  }
+}
+
+class Block {
+  private readonly attention: Attention;
+  private readonly postAttentionNorm: RmsNorm;
+  private readonly mlp: GatedMlp;
+  private readonly postFeedforwardNorm: RmsNorm;
+
+  constructor(
+    config: Olmo2Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+  ) {
+    const name = `model.layers.${layer}`;
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
+    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.postFeedforwardNorm = parameters.rmsNorm(`${name}.post_feedforward_layernorm`, config.hiddenSize, config.rmsNormEps);
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const mixed = this.attention.apply(x, angles, attend);
+    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.postAttentionNorm.apply(mixed));
+    return tf.add(attended, this.postFeedforwardNorm.apply(this.mlp.apply(attended)));
+  }
+}
+
+export class Olmo2 extends Decoder {
+  private readonly embedTokens: Embedding;
+  private readonly layers: readonly Block[];
+  private readonly norm: RmsNorm;
+  protected readonly head: OutputHead;
+  private readonly rotaryEmbedding: RotaryEmbedding;
+  private readonly slidingRotaryEmbedding?: RotaryEmbedding;
+  private readonly windows: Olmo2Config['windows'];
+
+  constructor(config: Olmo2Config, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    this.windows = config.windows;
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
+    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
+    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
+    this.slidingRotaryEmbedding = config.slidingRope && new RotaryEmbedding(config.slidingRope);
+  }
+
+  stages(pass: ForwardPass): Stages {
+    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
+    const slidingAngles = this.slidingRotaryEmbedding?.angles(pass.positions, pass.length) ?? angles;
+    const anglesOf = (layer: number): RotaryAngles => (this.windows[layer] === undefined ? angles : slidingAngles);
+    return {
+      embed: () => this.embedTokens.apply(pass.ids),
+      layers: this.layers.map((block, layer) => (x) => block.apply(x, anglesOf(layer), pass)),
+      finish: (x) => this.norm.apply(x),
+    };
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.rotaryEmbedding.dispose();
+    this.slidingRotaryEmbedding?.dispose();
+  }
+}
