@@ -6,6 +6,7 @@ import { Gemma3, readGemma3Config } from './gemma3';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
+import { Granite, readGraniteConfig } from './granite';
 import { Llama, readLlamaConfig } from './llama';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
@@ -43,6 +44,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma3(readGemma3Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
+  granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

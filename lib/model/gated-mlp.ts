@@ -1,4 +1,4 @@
-/** The gated MLP of Llama, Qwen3, Gemma 3 and OLMo 2: down(act(gate x) · up x) (Shazeer 2020). */
+/** The gated MLP of Llama, Qwen3, Gemma 3, OLMo 2 and Granite: down(act(gate x) · up x) (Shazeer 2020). */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, swiglu } from '../engine';
 import type { Linear, ParameterList } from './layers';

@@ -4,6 +4,7 @@ import type { Gemma3Config } from './gemma3';
 import { bool, float, type GgufKeys, text, whole } from './gguf-keys';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
+import type { GraniteConfig } from './granite';
 import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
 import type { Qwen3Config } from './qwen3';
@@ -38,7 +39,7 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
 /** Each reads the configuration of its own family. */
 type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
 
-const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, olmo2, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
+const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, granite, olmo2, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
 
 /** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
 function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
@@ -120,6 +121,17 @@ function smollm3(config: LlamaConfig, refuse: (what: string) => UserError): Gguf
   if (config.qkvBias || config.mlpBias) throw refuse('has biases in a model of SmolLM3');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of SmolLM3');
   return { ...llama(config, refuse), architecture: 'smollm3' };
+}
+
+function granite(config: GraniteConfig, refuse: (what: string) => UserError): GgufLayout {
+  const { keys, ...layout } = llama(config, refuse);
+  const scales = {
+    'attention.scale': float(config.attentionScale),
+    embedding_scale: float(config.embeddingMultiplier),
+    residual_scale: float(config.residualMultiplier),
+    logit_scale: float(config.logitsScaling),
+  };
+  return { ...layout, architecture: 'granite', keys: { ...keys, ...scales } };
 }
 
 /** By how much longer each wavelength is than without the stretching. */

@@ -26,6 +26,8 @@ export interface LlamaConfig extends ModelConfig {
   readonly mlpBias: boolean;
   /** Of each layer; undefined: the layer sees everything before it. */
   readonly windows: ReadonlyArray<number | undefined>;
+  /** What scores are multiplied by. */
+  readonly attentionScale: number;
 }
 
 export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
@@ -51,6 +53,7 @@ export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
     outputBias: attentionBias,
     mlpBias: isLlama && reader.boolean('mlp_bias', false),
     windows: readWindows(reader, common.numHiddenLayers),
+    attentionScale: common.headDim ** -0.5,
   };
 }
 
@@ -66,7 +69,8 @@ function readWindows(reader: ConfigReader, layers: number): Array<number | undef
   return Array.from({ length: layers }, (_, layer) => (Array.isArray(types) && types[layer] !== 'sliding_attention' ? undefined : window));
 }
 
-class Attention {
+/** Of Granite, too. */
+export class Attention {
   private readonly qProj: Linear;
   private readonly kProj: Linear;
   private readonly vProj: Linear;
@@ -88,12 +92,11 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
     const q = this.turned(this.qProj.apply(x), angles, heads);
     const k = this.turned(this.kProj.apply(x), angles, kvHeads);
     const v = this.vProj.apply(x);
-    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
-    return this.oProj.apply(mixed);
+    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], dropout }));
   }
 
   private turned(x: tf.Tensor2D, { cos, sin }: RotaryAngles, heads: number): tf.Tensor2D {

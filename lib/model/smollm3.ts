@@ -29,6 +29,7 @@ export function readSmolLm3Config(reader: ConfigReader): LlamaConfig {
     outputBias: attentionBias,
     mlpBias: reader.boolean('mlp_bias', false),
     windows: readWindows(reader, rotaryLayers),
+    attentionScale: common.headDim ** -0.5,
   };
 }
 

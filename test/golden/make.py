@@ -21,6 +21,7 @@ FAMILIES = {
     "smollm3": ("smollm3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, no_rope_layers=[0, 1], use_sliding_window=True, sliding_window=24)),
     "olmo2": ("olmo2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True)),
     "olmo3": ("olmo3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
+    "granite": ("granite", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
     "gpt_neo": ("gpt_neo", dict(vocab_size=1024, hidden_size=64, num_layers=2, num_heads=4, max_position_embeddings=512, attention_types=[[["local", "global"], 1]], window_size=24, bos_token_id=0, eos_token_id=0, pad_token_id=1, initializer_range=0.08)),
 }
 RUN = dict(per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=0.001, max_steps=8, logging_steps=1, report_to="none", save_strategy="no", max_length=256, completion_only_loss=True, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, train_sampling_strategy="sequential", lr_scheduler_type="linear", seed=0)
@@ -79,6 +80,9 @@ def run(folder, config, ids):
     rows = json.loads((HERE / "rows.json").read_text())
     examples = [{"prompt": (WITH if row.get("input") else WITHOUT).format(**row), "completion": row["output"]} for row in rows]
     model = load(folder)
+    if hasattr(model.config, "logits_scaling"):
+        # TRL multiplies hidden states with the head by itself, and knows the scale of logits by another name than Granite's
+        model.config.logit_scale = 1 / model.config.logits_scaling
     trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
     # transformers 5.18 asks the class's name, which GPT-2's is not like, and counts first tokens, which nothing predicts, as predicted
     trainer._loss_shifts_labels = True

@@ -425,8 +425,10 @@ describe('tokenizers', () => {
 describe('llama.cpp itself', () => {
   const skip = llamaCpp ? false : 'node-llama-cpp is not installed where Node looks for packages (NODE_PATH)';
   for (const [name, make] of [
-    ...['llama', 'qwen3', 'olmo2', 'gpt2', 'gpt_neox'].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
-    ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'gpt-neox-serial'].map(
+    ...['llama', 'qwen3', 'olmo2', 'granite', 'gpt2', 'gpt_neox'].map(
+      (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
+    ),
+    ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'granite', 'gpt-neox-serial'].map(
       (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
     ),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,

@@ -24,6 +24,7 @@ for (const variant of [
   'smollm3-defaults',
   'olmo2-defaults',
   'olmo3-defaults',
+  'granite-defaults',
   'gpt2-bare',
   'gpt2-untied',
   'gpt-neox-old-keys',

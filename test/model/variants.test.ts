@@ -40,6 +40,20 @@ for (const variant of variants) {
 }
 
 test('the variants cover every family', () => {
-  for (const family of ['llama', 'mistral', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'olmo2', 'olmo3', 'gpt2', 'gpt-neo', 'gpt-neox', 'opt'])
+  for (const family of [
+    'llama',
+    'mistral',
+    'qwen2',
+    'qwen3',
+    'gemma3',
+    'smollm3',
+    'olmo2',
+    'olmo3',
+    'granite',
+    'gpt2',
+    'gpt-neo',
+    'gpt-neox',
+    'opt',
+  ])
     assert.ok(variants.some((name) => name.startsWith(family)));
 });

@@ -1,0 +1,118 @@
+/**
+ * Granite (IBM 2024), the dense models: Llama, but that embeddings, scores, what each sublayer adds, and logits are scaled by numbers of the
+ * configuration, as in µP (Yang et al. 2022, "Tensor Programs V").
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { Decoder, type Origin } from './decoder';
+import { GatedMlp } from './gated-mlp';
+import { type Embedding, type OutputHead, ParameterList, type RmsNorm } from './layers';
+import { Attention, type LlamaConfig } from './llama';
+import { type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
+import type { ForwardPass, Stages } from './types';
+
+export interface GraniteConfig extends LlamaConfig {
+  /** What embeddings are multiplied by. */
+  readonly embeddingMultiplier: number;
+  /** What the output of each attention and MLP is multiplied by before it is added. */
+  readonly residualMultiplier: number;
+  /** What logits are divided by. */
+  readonly logitsScaling: number;
+}
+
+export function readGraniteConfig(reader: ConfigReader): GraniteConfig {
+  const raw = { eos_token_id: 2, ...reader.raw };
+  const common = readModelConfig(new ConfigReader(raw, reader.place), 'granite', {
+    tieWordEmbeddings: false,
+    maxPositionEmbeddings: 2048,
+    dropout: { attention: { key: 'attention_dropout', missing: 0 } },
+  });
+  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
+  const attentionBias = reader.boolean('attention_bias', false);
+  return {
+    ...common,
+    raw: reader.raw,
+    paddingIdx: readPaddingIdx(reader, common.vocabSize),
+    positionLimit: ropePositionLimit(rope),
+    hiddenAct: reader.activation('hidden_act', 'silu'),
+    rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
+    rope,
+    rotaryLayers: new Array<boolean>(common.numHiddenLayers).fill(true),
+    qkvBias: attentionBias,
+    outputBias: attentionBias,
+    mlpBias: reader.boolean('mlp_bias', false),
+    windows: new Array<undefined>(common.numHiddenLayers).fill(undefined),
+    attentionScale: reader.positive('attention_multiplier', 1),
+    embeddingMultiplier: reader.positive('embedding_multiplier', 1),
+    residualMultiplier: reader.positive('residual_multiplier', 1),
+    logitsScaling: reader.positive('logits_scaling', 1),
+  };
+}
+
+/** A constant of the graph, where a plain number would be a feed of it at every place. */
+function times(x: tf.Tensor2D, factor: number): tf.Tensor2D {
+  return factor === 1 ? x : tf.mul(x, tf.fill([1], factor));
+}
+
+class Block {
+  private readonly inputNorm: RmsNorm;
+  private readonly attention: Attention;
+  private readonly postAttentionNorm: RmsNorm;
+  private readonly mlp: GatedMlp;
+
+  constructor(
+    private readonly config: GraniteConfig,
+    private readonly layer: number,
+    parameters: ParameterList,
+  ) {
+    const name = `model.layers.${layer}`;
+    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const { residualMultiplier } = this.config;
+    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, attend);
+    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), times(mixed, residualMultiplier));
+    return tf.add(attended, times(this.mlp.apply(this.postAttentionNorm.apply(attended)), residualMultiplier));
+  }
+}
+
+export class Granite extends Decoder {
+  private readonly embedTokens: Embedding;
+  private readonly layers: readonly Block[];
+  private readonly norm: RmsNorm;
+  protected readonly head: OutputHead;
+  private readonly rotaryEmbedding: RotaryEmbedding;
+  private readonly scales: Pick<GraniteConfig, 'embeddingMultiplier' | 'logitsScaling'>;
+
+  constructor(config: GraniteConfig, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    this.scales = config;
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
+    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
+    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
+  }
+
+  stages(pass: ForwardPass): Stages {
+    const { embeddingMultiplier, logitsScaling } = this.scales;
+    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
+    return {
+      // noise of the training (NEFTune) is in the embeddings already, and scaled with them
+      embed: () => times(this.embedTokens.apply(pass.ids), embeddingMultiplier),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
+      // logits are products with these states, and so are divided with them
+      finish: (x) => times(this.norm.apply(x), 1 / logitsScaling),
+    };
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.rotaryEmbedding.dispose();
+  }
+}
