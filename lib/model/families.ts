@@ -10,6 +10,7 @@ import { Granite, readGraniteConfig } from './granite';
 import { Llama, readLlamaConfig } from './llama';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
+import { Phi3, readPhi3Config } from './phi3';
 import { Qwen3, readQwen3Config } from './qwen3';
 import { readSmolLm3Config } from './smollm3';
 
@@ -45,6 +46,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
+  phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

@@ -1,4 +1,4 @@
-/** The gated MLP of Llama, Qwen3, Gemma 3, OLMo 2 and Granite: down(act(gate x) · up x) (Shazeer 2020). */
+/** The gated MLP: down(act(gate x) · up x) (Shazeer 2020). */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, swiglu } from '../engine';
 import type { Linear, ParameterList } from './layers';
@@ -24,9 +24,11 @@ export class GatedMlp {
   }
 
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    const gate = this.gateProj.apply(x);
-    const up = this.upProj.apply(x);
-    const gated = this.act === 'silu' ? swiglu(gate, up) : tf.mul(activation(this.act, gate), up);
-    return this.downProj.apply(gated as tf.Tensor2D);
+    return this.downProj.apply(gated(this.act, this.gateProj.apply(x), this.upProj.apply(x)));
   }
+}
+
+/** act(gate) · up. */
+export function gated(act: Activation, gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
+  return act === 'silu' ? swiglu(gate, up) : tf.mul(activation(act, gate), up);
 }

@@ -7,6 +7,7 @@ import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
 import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
+import type { Phi3Config } from './phi3';
 import type { Qwen3Config } from './qwen3';
 import { type RopeConfig, ropeFrequencies } from './rope';
 import type { CausalLM, Family, ModelConfig } from './types';
@@ -39,7 +40,7 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
 /** Each reads the configuration of its own family. */
 type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
 
-const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, granite, olmo2, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
+const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, granite, phi3, olmo2, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
 
 /** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
 function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
@@ -220,6 +221,28 @@ function olmo2(config: Olmo2Config, refuse: (what: string) => UserError): GgufLa
       'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
     },
     repeatsHead: true,
+  };
+}
+
+/** Its LongRoPE counts for texts as long as those of the pretraining; the file says that the model reads no longer ones. */
+function phi3(config: Phi3Config, refuse: (what: string) => UserError): GgufLayout {
+  const { rope, hiddenAct, window } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  const factors = Float32Array.from(rope.shortFactors);
+  const isStretched = rope.type === 'longrope';
+  return {
+    architecture: 'phi3',
+    keys: {
+      ...rotaryKeys(config, window),
+      'rope.scaling.original_context_length': whole(rope.originalMaxPositions),
+      ...(isStretched && { 'rope.scaling.attn_factor': float(rope.attentionFactor) }),
+    },
+    names: {
+      ...ROTARY_NAMES,
+      'model.layers.#.self_attn.qkv_proj': 'blk.#.attn_qkv',
+      'model.layers.#.mlp.gate_up_proj': 'blk.#.ffn_up',
+    },
+    more: isStretched ? { 'rope_factors_short.weight': factors, 'rope_factors_long.weight': factors } : undefined,
   };
 }
 

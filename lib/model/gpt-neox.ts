@@ -31,7 +31,10 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
   });
   const headDim = common.hiddenSize / common.numAttentionHeads;
   if (common.headDim !== headDim) throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
-  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, { partialRotaryFactor: 0.25 });
+  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, {
+    partialRotaryFactor: 0.25,
+    olderKeys: { theta: 'rotary_emb_base', partialRotaryFactor: 'rotary_pct' },
+  });
   return {
     ...common,
     positionLimit: ropePositionLimit(rope),

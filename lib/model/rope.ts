@@ -6,9 +6,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 
+export type RopeType = 'default' | 'linear' | 'dynamic' | 'llama3' | 'longrope';
+
 /** RoPE of one model. */
 export interface RopeConfig {
-  readonly type: 'default' | 'linear' | 'dynamic' | 'llama3';
+  readonly type: RopeType;
   /** Base of the frequencies. */
   readonly theta: number;
   /** Features of a head that turn, of an odd number one more; the rest pass through. */
@@ -20,17 +22,30 @@ export interface RopeConfig {
   readonly lowFreqFactor: number;
   /** llama3: wavelengths below originalMaxPositions / highFreqFactor stay. */
   readonly highFreqFactor: number;
-  /** llama3: longest text of the pretraining. */
+  /** llama3, longrope: longest text of the pretraining. */
   readonly originalMaxPositions: number;
+  /** longrope: by how much longer each wavelength gets, in texts that are no longer than those of the pretraining. */
+  readonly shortFactors: readonly number[];
+  /** What cosines and sines are multiplied by; 1 but for longrope. */
+  readonly attentionFactor: number;
 }
 
 /** What a family's class in transformers takes where the configuration does not say. */
 export interface RopeDefaults {
   /** Default 10000. */
   theta?: number;
-  /** GPT-NeoX: share of a head that turns; absent: whole heads turn whatever the configuration says. */
+  /** Share of a head that turns; absent: whole heads turn whatever the configuration says. */
   partialRotaryFactor?: number;
+  /** The types that the family has. Default: those that most have. */
+  types?: readonly RopeType[];
+  /** Other names of types. */
+  olderTypes?: Readonly<Record<string, RopeType>>;
+  /** What older configurations call base and share. */
+  olderKeys?: { theta: string; partialRotaryFactor: string };
 }
+
+const USUAL_TYPES: readonly RopeType[] = ['default', 'linear', 'dynamic', 'llama3'];
+const USUAL_KEYS = { theta: 'rope_theta', partialRotaryFactor: 'partial_rotary_factor' };
 
 /** Cosines and sines of each token, [tokens, pairs of features]. */
 export interface RotaryAngles {
@@ -42,34 +57,53 @@ export interface RotaryAngles {
  * Reads both spellings: `rope_parameters` of transformers 5, and the older `rope_theta` with `rope_scaling`
  * (GPT-NeoX: `rotary_emb_base`, `rotary_pct`).
  */
-export function readRope(
-  reader: ConfigReader,
-  headDim: number,
-  maxPositionEmbeddings: number,
-  { theta = 10000, partialRotaryFactor }: RopeDefaults = {},
-): RopeConfig {
+export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number, defaults: RopeDefaults = {}): RopeConfig {
+  const { theta = 10000, olderKeys = USUAL_KEYS } = defaults;
   const nested = filledObject(reader, 'rope_scaling') ?? filledObject(reader, 'rope_parameters') ?? reader;
   const own = nested === reader ? undefined : nested;
-  const type = own?.get('rope_type') ?? own?.get('type') ?? 'default';
-  if (type !== 'default' && type !== 'linear' && type !== 'dynamic' && type !== 'llama3') {
-    throw new UserError(
-      `${reader.place}: RoPE of type ${JSON.stringify(type)} is not supported; supported are default, linear, dynamic and llama3.`,
-    );
-  }
-  const olderTheta = partialRotaryFactor === undefined ? 'rope_theta' : 'rotary_emb_base';
+  const type = readType(reader, own, defaults);
+  const rotaryDim = readRotaryDim(reader, own, headDim, defaults);
+  const originalMaxPositions =
+    type === 'llama3' || type === 'longrope'
+      ? reader.count(ORIGINAL_MAX_POSITIONS, nested.count(ORIGINAL_MAX_POSITIONS, maxPositionEmbeddings))
+      : maxPositionEmbeddings;
+  const factor =
+    type === 'default' ? 1 : nested.positive('factor', type === 'longrope' ? maxPositionEmbeddings / originalMaxPositions : undefined);
   return {
     type,
-    theta: own?.get('rope_theta') === undefined ? reader.positive(olderTheta, theta) : nested.positive('rope_theta'),
-    rotaryDim: readRotaryDim(reader, own, headDim, partialRotaryFactor),
+    theta: own?.get('rope_theta') === undefined ? reader.positive(olderKeys.theta, theta) : nested.positive('rope_theta'),
+    rotaryDim,
     maxPositionEmbeddings,
-    factor: type === 'default' ? 1 : nested.positive('factor'),
+    factor,
     lowFreqFactor: type === 'llama3' ? nested.positive('low_freq_factor') : 1,
     highFreqFactor: type === 'llama3' ? nested.positive('high_freq_factor') : 1,
-    originalMaxPositions:
-      type === 'llama3'
-        ? reader.count(ORIGINAL_MAX_POSITIONS, nested.count(ORIGINAL_MAX_POSITIONS, maxPositionEmbeddings))
-        : maxPositionEmbeddings,
+    originalMaxPositions,
+    shortFactors: type === 'longrope' ? readShortFactors(nested, Math.ceil(rotaryDim / 2)) : [],
+    attentionFactor: type === 'longrope' ? nested.positive('attention_factor', longRopeAttention(factor, originalMaxPositions)) : 1,
   };
+}
+
+/** @throws UserError when the family has no such type */
+function readType(reader: ConfigReader, own: ConfigReader | undefined, { types = USUAL_TYPES, olderTypes = {} }: RopeDefaults): RopeType {
+  const named = own?.get('rope_type') ?? own?.get('type') ?? 'default';
+  const type = typeof named === 'string' && Object.hasOwn(olderTypes, named) ? olderTypes[named] : named;
+  const known = types.find((candidate) => candidate === type);
+  if (known) return known;
+  const supported = new Intl.ListFormat('en').format(types);
+  throw new UserError(`${reader.place}: RoPE of type ${JSON.stringify(named)} is not supported; supported are ${supported}.`);
+}
+
+function readShortFactors(nested: ConfigReader, pairs: number): number[] {
+  const factors = nested.get('short_factor');
+  const isFactor = (value: unknown): value is number => typeof value === 'number' && value > 0;
+  if (!Array.isArray(factors) || factors.length !== pairs || !factors.every(isFactor))
+    throw nested.wrong('short_factor', factors, `a number above 0 for each of the ${pairs} pairs of features that turn`);
+  return factors;
+}
+
+/** How much stronger attention gets in longer texts (Ding et al. 2024, "LongRoPE"), where the configuration does not say. */
+function longRopeAttention(factor: number, originalMaxPositions: number): number {
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
 }
 
 const ORIGINAL_MAX_POSITIONS = 'original_max_position_embeddings';
@@ -80,9 +114,14 @@ function filledObject(reader: ConfigReader, key: string): ConfigReader | undefin
   return object && Object.keys(object.raw).length > 0 ? object : undefined;
 }
 
-function readRotaryDim(reader: ConfigReader, own: ConfigReader | undefined, headDim: number, partialRotaryFactor?: number): number {
+function readRotaryDim(
+  reader: ConfigReader,
+  own: ConfigReader | undefined,
+  headDim: number,
+  { partialRotaryFactor, olderKeys = USUAL_KEYS }: RopeDefaults,
+): number {
   const readPartial = (fallback: number): number => {
-    const older = reader.positive('rotary_pct', fallback);
+    const older = reader.positive(olderKeys.partialRotaryFactor, fallback);
     return own?.positive('partial_rotary_factor', older) ?? older;
   };
   const rotaryDim = partialRotaryFactor === undefined ? headDim : Math.floor(headDim * readPartial(partialRotaryFactor));
@@ -94,9 +133,13 @@ function readRotaryDim(reader: ConfigReader, own: ConfigReader | undefined, head
   return rotaryDim;
 }
 
-/** The longest text that a model with this RoPE reads: stretched types reach further than `max_position_embeddings` says. */
+/**
+ * The longest text that a model with this RoPE reads: stretched types reach further than `max_position_embeddings` says. With longrope it is as
+ * long as those of the pretraining, since in longer texts all tokens would turn otherwise, also those that are in a cache already.
+ */
 export function ropePositionLimit(rope: RopeConfig): number {
   if (rope.type === 'dynamic') return Infinity;
+  if (rope.type === 'longrope') return rope.originalMaxPositions;
   return rope.type === 'linear' ? Math.floor(rope.maxPositionEmbeddings * rope.factor) : rope.maxPositionEmbeddings;
 }
 
@@ -113,7 +156,9 @@ export function ropeFrequencies(rope: RopeConfig, length: number): Float32Array 
     const stretch = (factor * Math.max(length, maxPositionEmbeddings)) / maxPositionEmbeddings - (factor - 1);
     base *= stretch ** (dim / (dim - 2));
   }
-  const frequencies = Float32Array.from({ length: Math.ceil(dim / 2) }, (_, i) => f32(1 / f32(base ** f32((2 * i) / dim))));
+  const powers = Float32Array.from({ length: Math.ceil(dim / 2) }, (_, i) => base ** f32((2 * i) / dim));
+  if (type === 'longrope') return powers.map((power, i) => 1 / f32(f32(rope.shortFactors[i]) * power));
+  const frequencies = powers.map((power) => 1 / power);
   if (type === 'linear') return frequencies.map((frequency) => frequency / factor);
   return type === 'llama3' ? frequencies.map((frequency) => llama3Frequency(frequency, rope)) : frequencies;
 }
@@ -162,13 +207,14 @@ export class RotaryEmbedding {
     const rows = Math.max(SMALLEST_TABLE, 2 ** Math.ceil(Math.log2(length))) + 1;
     const frequencies = ropeFrequencies(this.rope, length);
     const half = frequencies.length;
+    const factor = f32(this.rope.attentionFactor);
     const cos = new Float32Array(rows * half);
     const sin = new Float32Array(rows * half);
     for (let position = 0, at = 0; position < rows; position++) {
       for (let i = 0; i < half; i++, at++) {
         const angle = f32(position * frequencies[i]);
-        cos[at] = Math.cos(angle);
-        sin[at] = Math.sin(angle);
+        cos[at] = f32(Math.cos(angle)) * factor;
+        sin[at] = f32(Math.sin(angle)) * factor;
       }
     }
     this.dispose();

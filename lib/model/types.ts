@@ -6,7 +6,7 @@ import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
 /** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3. */
-export type Family = 'llama' | 'smollm3' | 'olmo2' | 'granite' | 'gpt_neox' | 'opt' | 'qwen3' | 'gemma3' | 'gpt2' | 'gpt_neo';
+export type Family = 'llama' | 'smollm3' | 'olmo2' | 'granite' | 'phi3' | 'gpt_neox' | 'opt' | 'qwen3' | 'gemma3' | 'gpt2' | 'gpt_neo';
 
 /** Tokens to read: examples laid end to end in one row, without padding. The caller disposes its tensors. */
 export interface TokenBatch {

@@ -280,6 +280,25 @@ test('a SmolLM3 model that does not say of each layer whether it turns is refuse
   }
 });
 
+test('a Phi-3 model with another RoPE than those of Phi-3, or without its factors, is refused', async () => {
+  for (const [change, ...named] of [
+    [{ rope_type: 'linear', factor: 4 }, 'RoPE of type "linear" is not supported', 'default and longrope'],
+    [{ rope_type: 'longrope' }, '"short_factor" is undefined', 'each of the 3 pairs'],
+    [{ type: 'su', short_factor: [1, 2], long_factor: [1, 2] }, '"short_factor" is [1,2]', 'each of the 3 pairs'],
+  ] as const) {
+    const folder = copyOf('phi3-longrope');
+    changeConfig(folder, (json) => Object.assign(json, { rope_scaling: change, partial_rotary_factor: 0.75 }));
+    await refused(folder, ...named);
+  }
+});
+
+test('a Phi-3 model with LongRoPE reads texts as long as those of its pretraining', async () => {
+  const model = await loadModel(path.join(fixtures, 'phi3-longrope'));
+  assert.deepEqual([model.config.maxPositionEmbeddings, model.config.positionLimit], [256, 32]);
+  await assert.rejects(tokenNll(model, new Array<number>(33).fill(5)), /A text of 33 tokens is longer than the 32 that the model can read/);
+  model.dispose();
+});
+
 test('a GPT-NeoX model whose heads do not make up its features is refused', async () => {
   const folder = copyOf('gpt-neox-tied');
   changeConfig(folder, (json) => Object.assign(json, { head_dim: 4 }));

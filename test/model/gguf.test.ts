@@ -428,7 +428,7 @@ describe('llama.cpp itself', () => {
     ...['llama', 'qwen3', 'olmo2', 'granite', 'gpt2', 'gpt_neox'].map(
       (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
     ),
-    ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'granite', 'gpt-neox-serial'].map(
+    ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'granite', 'phi3-longrope', 'gpt-neox-serial'].map(
       (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
     ),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,

@@ -9,8 +9,11 @@ import { closeTo } from './support';
 
 before(() => useDevice('cpu'));
 
-const read = (config: Record<string, unknown>, headDim = 8, maxPositions = 2048, partial?: number) =>
-  readRope(new ConfigReader(config, 'config.json'), headDim, maxPositions, { partialRotaryFactor: partial });
+const read = (config: Record<string, unknown>, headDim = 8, maxPositions = 2048, partialRotaryFactor?: number) =>
+  readRope(new ConfigReader(config, 'config.json'), headDim, maxPositions, {
+    partialRotaryFactor,
+    ...(partialRotaryFactor !== undefined && { olderKeys: { theta: 'rotary_emb_base', partialRotaryFactor: 'rotary_pct' } }),
+  });
 
 test('the tables of angles grow with the longest text, and the old ones are freed', async () => {
   const embedding = new RotaryEmbedding(read({ rope_theta: 100 }));
