@@ -213,6 +213,7 @@ function olmo2(config: Olmo2Config, refuse: (what: string) => UserError): GgufLa
     keys: {
       ...rotaryKeys(config),
       ...(slidingRope && { 'attention.sliding_window': whole(shortest(windows) ?? config.positionLimit) }),
+      ...(rope.type === 'yarn' && yarnKeys(rope)),
     },
     names: {
       ...ROTARY_NAMES,
@@ -243,6 +244,18 @@ function phi3(config: Phi3Config, refuse: (what: string) => UserError): GgufLayo
       'model.layers.#.mlp.gate_up_proj': 'blk.#.ffn_up',
     },
     more: isStretched ? { 'rope_factors_short.weight': factors, 'rope_factors_long.weight': factors } : undefined,
+  };
+}
+
+function yarnKeys({ factor, originalMaxPositions, attentionFactor, betaFast, betaSlow }: RopeConfig): GgufKeys {
+  return {
+    'rope.scaling.type': text('yarn'),
+    'rope.scaling.factor': float(factor),
+    'rope.scaling.original_context_length': whole(originalMaxPositions),
+    // beside what llama.cpp multiplies by itself
+    'rope.scaling.attn_factor': float(attentionFactor / (1 + 0.1 * Math.log(factor))),
+    'rope.scaling.yarn_beta_fast': float(betaFast),
+    'rope.scaling.yarn_beta_slow': float(betaSlow),
   };
 }
 

@@ -1,6 +1,7 @@
 /**
  * OLMo 2 (Walsh et al. 2025, "2 OLMo 2 Furious"): Llama with queries and keys that are normalized over all their heads together, and norms
- * behind its sublayers in the place of those before them. OLMo 3 (Ai2 2025) is OLMo 2, but that most of its layers see a sliding window.
+ * behind its sublayers in the place of those before them. OLMo 3 (Ai2 2025) is OLMo 2, but that most of its layers see a sliding window, and
+ * YaRN stretches the positions of the others.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
@@ -53,7 +54,9 @@ function readLayersRope(reader: ConfigReader, kind: 'full_attention' | 'sliding_
   const { rope_theta, rope_scaling } = kind === 'full_attention' ? reader.raw : {};
   const own = reader.object('rope_parameters')?.object(kind)?.raw ?? { rope_type: 'default' };
   const parameters = { rope_theta: rope_theta ?? 500000, ...own, ...(rope_scaling ?? {}) };
-  return readRope(new ConfigReader({ rope_parameters: parameters }, reader.place), common.headDim, common.maxPositionEmbeddings);
+  return readRope(new ConfigReader({ rope_parameters: parameters }, reader.place), common.headDim, common.maxPositionEmbeddings, {
+    types: ['default', 'linear', 'dynamic', 'llama3', 'yarn'],
+  });
 }
 
 function readWindow(reader: ConfigReader, layer: number): number | undefined {

@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 
-export type RopeType = 'default' | 'linear' | 'dynamic' | 'llama3' | 'longrope';
+export type RopeType = 'default' | 'linear' | 'dynamic' | 'llama3' | 'longrope' | 'yarn';
 
 /** RoPE of one model. */
 export interface RopeConfig {
@@ -22,11 +22,15 @@ export interface RopeConfig {
   readonly lowFreqFactor: number;
   /** llama3: wavelengths below originalMaxPositions / highFreqFactor stay. */
   readonly highFreqFactor: number;
-  /** llama3, longrope: longest text of the pretraining. */
+  /** llama3, longrope, yarn: longest text of the pretraining. */
   readonly originalMaxPositions: number;
   /** longrope: by how much longer each wavelength gets, in texts that are no longer than those of the pretraining. */
   readonly shortFactors: readonly number[];
-  /** What cosines and sines are multiplied by; 1 but for longrope. */
+  /** yarn: wavelengths that fit so often into originalMaxPositions, or more often, stay. */
+  readonly betaFast: number;
+  /** yarn: those that fit so often, or less, are stretched by `factor`. */
+  readonly betaSlow: number;
+  /** What cosines and sines are multiplied by; 1 but for longrope and yarn. */
   readonly attentionFactor: number;
 }
 
@@ -64,7 +68,7 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
   const type = readType(reader, own, defaults);
   const rotaryDim = readRotaryDim(reader, own, headDim, defaults);
   const originalMaxPositions =
-    type === 'llama3' || type === 'longrope'
+    type === 'llama3' || type === 'longrope' || type === 'yarn'
       ? reader.count(ORIGINAL_MAX_POSITIONS, nested.count(ORIGINAL_MAX_POSITIONS, maxPositionEmbeddings))
       : maxPositionEmbeddings;
   const factor =
@@ -79,7 +83,9 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
     highFreqFactor: type === 'llama3' ? nested.positive('high_freq_factor') : 1,
     originalMaxPositions,
     shortFactors: type === 'longrope' ? readShortFactors(nested, Math.ceil(rotaryDim / 2)) : [],
-    attentionFactor: type === 'longrope' ? nested.positive('attention_factor', longRopeAttention(factor, originalMaxPositions)) : 1,
+    betaFast: type === 'yarn' ? nested.positive('beta_fast', 32) : 1,
+    betaSlow: type === 'yarn' ? nested.positive('beta_slow', 1) : 1,
+    attentionFactor: readAttentionFactor(nested, type, factor, originalMaxPositions),
   };
 }
 
@@ -101,9 +107,11 @@ function readShortFactors(nested: ConfigReader, pairs: number): number[] {
   return factors;
 }
 
-/** How much stronger attention gets in longer texts (Ding et al. 2024, "LongRoPE"), where the configuration does not say. */
-function longRopeAttention(factor: number, originalMaxPositions: number): number {
-  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
+/** How much stronger attention gets in longer texts; where the configuration does not say, as the papers suggest (LongRoPE, YaRN). */
+function readAttentionFactor(nested: ConfigReader, type: RopeType, factor: number, originalMaxPositions: number): number {
+  if (type !== 'longrope' && type !== 'yarn') return 1;
+  const suggested = type === 'yarn' ? 0.1 * Math.log(factor) + 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
+  return nested.positive('attention_factor', factor <= 1 ? 1 : suggested);
 }
 
 const ORIGINAL_MAX_POSITIONS = 'original_max_position_embeddings';
@@ -159,6 +167,7 @@ export function ropeFrequencies(rope: RopeConfig, length: number): Float32Array 
   const powers = Float32Array.from({ length: Math.ceil(dim / 2) }, (_, i) => base ** f32((2 * i) / dim));
   if (type === 'longrope') return powers.map((power, i) => 1 / f32(f32(rope.shortFactors[i]) * power));
   const frequencies = powers.map((power) => 1 / power);
+  if (type === 'yarn') return yarnFrequencies(powers, rope);
   if (type === 'linear') return frequencies.map((frequency) => frequency / factor);
   return type === 'llama3' ? frequencies.map((frequency) => llama3Frequency(frequency, rope)) : frequencies;
 }
@@ -170,6 +179,25 @@ function llama3Frequency(frequency: number, { factor, lowFreqFactor, highFreqFac
   if (wavelength < originalMaxPositions / highFreqFactor) return frequency;
   const smooth = f32(f32(f32(originalMaxPositions / wavelength) - lowFreqFactor) / (highFreqFactor - lowFreqFactor));
   return f32(f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency));
+}
+
+/**
+ * YaRN (Peng et al. 2023): as llama3, but that the blend goes by the number of the pair of features.
+ * @param powers of the base, by pair
+ */
+function yarnFrequencies(
+  powers: Float32Array,
+  { theta, rotaryDim, factor, originalMaxPositions, betaFast, betaSlow }: RopeConfig,
+): Float32Array {
+  /** The pair whose wavelength fits so often into the longest text of the pretraining; not whole. */
+  const pairOf = (times: number): number => (rotaryDim * Math.log(originalMaxPositions / (times * 2 * Math.PI))) / (2 * Math.log(theta));
+  const first = Math.max(Math.floor(pairOf(betaFast)), 0);
+  const last = Math.min(Math.ceil(pairOf(betaSlow)), rotaryDim - 1);
+  const width = first === last ? 0.001 : last - first;
+  return powers.map((power, i) => {
+    const kept = f32(1 - Math.min(Math.max(f32((i - first) / width), 0), 1));
+    return f32(f32(1 / f32(factor * power)) * f32(1 - kept)) + f32(f32(1 / power) * kept);
+  });
 }
 
 /** About the fewest rows of a table: one size for most texts, so that tables seldom change. */

@@ -147,6 +147,12 @@ const GATED = {
   ...{ max_position_embeddings: 512, initializer_range: 0.15 },
 };
 
+/** A model of OLMo 3's build, in some layers with a window, in the others with stretched positions. */
+const OLMO3 = {
+  ...{ ...GATED, model_type: 'olmo3', num_hidden_layers: 5, sliding_window: 8 },
+  rope_scaling: { rope_type: 'yarn', factor: 4, attention_factor: 1.3, original_max_position_embeddings: 16 },
+};
+
 async function created(t: TestContext, config: Record<string, unknown>): Promise<CausalLM> {
   const model = createModel(config, { seed: 1, tokenizer: await loadTokenizer(golden('llama')) });
   t.after(() => model.dispose());
@@ -432,7 +438,7 @@ describe('llama.cpp itself', () => {
       (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
     ),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
-    ['olmo3', (t: TestContext) => created(t, { ...GATED, model_type: 'olmo3', num_hidden_layers: 5, sliding_window: 8 })] as const,
+    ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip }, async (t) => {
