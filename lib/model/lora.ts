@@ -301,7 +301,7 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
   return existsSync(source) ? { name: path.resolve(source) } : { name: source, revision };
 }
 
-function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSettings {
+function settle(config: LoraConfig, { config: { modelType }, linears }: CausalLM): LoraSettings {
   const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, modulesToSave = [], ...rest } = config;
   const { targetModules: targets, ensureWeightTying = false, trainableTokenIndices, ...others } = rest;
   const targetModules = targets ?? USUAL_TARGETS[modelType];
@@ -315,7 +315,7 @@ function settle(config: LoraConfig, { config: { modelType } }: CausalLM): LoraSe
   if (targetModules === undefined)
     throw new UserError(
       `PEFT chooses no layers of a ${modelType} model by itself: name the target modules of the adapter (targetModules; in a recipe ` +
-        "lora_target_modules), such as q_proj and v_proj, or 'all-linear'.",
+        `lora_target_modules), 'all-linear' or some of ${lastPartsOf([...linears.values()]).join(', ')}.`,
     );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
@@ -342,7 +342,12 @@ export function isListOfNames(value: unknown): value is string[] {
 
 /** What is written of the modules that were asked for: 'all-linear' by its names, as PEFT does. */
 function namesOf(asked: LoraSettings['targetModules'], targets: readonly Linear[]): LoraSettings['targetModules'] {
-  return asked === ALL_LINEAR ? [...new Set(targets.map(({ name }) => lastPart(name)))] : asked;
+  return asked === ALL_LINEAR ? lastPartsOf(targets) : asked;
+}
+
+/** What the layers are called, each name once. */
+function lastPartsOf(layers: readonly Linear[]): string[] {
+  return [...new Set(layers.map(({ name }) => lastPart(name)))];
 }
 
 /** The layers that are meant, in the model's order. @throws UserError when that is none, or something else than a linear layer too */
@@ -364,9 +369,9 @@ function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM)
       `The target modules of the adapter, ${showValue(targetModules)}, are all in modules to save, ${modules.modulesToSave.join(', ')}, which are ` +
         'trained whole and get no matrices; name a linear layer outside of them, or fewer modules to save.',
     );
-  const known = [...new Set(all.map(({ name }) => lastPart(name)))];
+  const known = lastPartsOf(all).join(', ');
   throw new UserError(
-    `The target modules of the adapter, ${showValue(targetModules)}, are no layers of the model; its linear layers are ${known.join(', ')}.`,
+    `The target modules of the adapter, ${showValue(targetModules)}, are no layers of the model; its linear layers are ${known}.`,
   );
 }
 
