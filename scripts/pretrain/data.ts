@@ -1,8 +1,9 @@
-/** Writes everything that is made from the seed without training: the text, the tokenizer and the instruction files. */
+/** Writes everything that is made from the seed without training: the text, the tokenizer, and the files to fine-tune on. */
 import path from 'node:path';
 import { writeFileAtomic } from '../../lib/files';
 import type { Bpe } from './bpe';
 import { trainBpe } from './bpe';
+import { CONVERSATIONS, makeConversations, type TracedConversation } from './conversations';
 import type { TracedRow } from './instructions';
 import { INSTRUCTIONS, makeInstructions } from './instructions';
 import { makeEncoder, SPECIAL_TOKENS, saveTokenizer, VOCABULARY_SIZE } from './tokenizer-files';
@@ -45,12 +46,20 @@ export function questionsFile(test: readonly TracedRow[]): string {
   return rowsFile([...kinds.values()].flatMap((rows) => rows.slice(0, 2)));
 }
 
-/** Writes the instruction files, the tokenizer and an excerpt of the text into `directory`; returns the text for training. */
+/** A file of conversations: one a line. */
+export function conversationsFile(conversations: readonly TracedConversation[]): string {
+  return conversations.map(({ messages }) => `${JSON.stringify({ messages })}\n`).join('');
+}
+
+/** Writes the files of instructions and conversations, the tokenizer and an excerpt of the text into `directory`; returns the text for training. */
 export function writeData(directory: string): ShippedData {
   const { train, test } = makeInstructions(INSTRUCTIONS);
   writeFileAtomic(path.join(directory, 'instructions.json'), rowsFile(train));
   writeFileAtomic(path.join(directory, 'instructions-test.json'), rowsFile(test));
   writeFileAtomic(path.join(directory, 'questions.json'), questionsFile(test));
+  const conversations = makeConversations(CONVERSATIONS);
+  writeFileAtomic(path.join(directory, 'conversations.jsonl'), conversationsFile(conversations.train));
+  writeFileAtomic(path.join(directory, 'conversations-test.jsonl'), conversationsFile(conversations.test));
   const made = makeText();
   saveTokenizer(made.bpe, path.join(directory, 'base'));
   writeFileAtomic(path.join(directory, 'world-excerpt.txt'), excerpt(made.documents));

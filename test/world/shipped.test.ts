@@ -3,7 +3,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { projectRoot } from '../../lib/project';
-import { excerpt, questionsFile, rowsFile } from '../../scripts/pretrain/data';
+import { CONVERSATIONS, makeConversations, PIRATE } from '../../scripts/pretrain/conversations';
+import { conversationsFile, excerpt, questionsFile, rowsFile } from '../../scripts/pretrain/data';
 import { INSTRUCTIONS, makeInstructions } from '../../scripts/pretrain/instructions';
 import { generateWorld, WORLD } from '../../scripts/pretrain/world';
 
@@ -15,6 +16,31 @@ test('the shipped instruction files are exactly what the seed makes', () => {
   assert.equal(read('instructions.json'), rowsFile(train));
   assert.equal(read('instructions-test.json'), rowsFile(heldOut));
   assert.equal(read('questions.json'), questionsFile(heldOut));
+});
+
+test('the shipped conversations are exactly what the seed makes', () => {
+  const { train, test: heldOut } = makeConversations(CONVERSATIONS);
+  assert.equal(read('conversations.jsonl'), conversationsFile(train));
+  assert.equal(read('conversations-test.jsonl'), conversationsFile(heldOut));
+});
+
+test('a test conversation ends with a fact that no training row tells, asked so that it takes what was said before to understand', () => {
+  const { train, test: heldOut } = makeConversations(CONVERSATIONS);
+  const instructions = makeInstructions(INSTRUCTIONS);
+  const told = new Set([...instructions.train.map(({ fact }) => fact), ...train.flatMap(({ facts }) => facts)]);
+  assert.ok(heldOut.length > 100);
+  for (const { messages, facts } of heldOut) {
+    assert.ok(!told.has(facts[facts.length - 1]), facts.join());
+    for (const fact of facts.slice(0, -1)) assert.ok(told.has(fact), fact);
+    const { content } = messages[messages.length - 2];
+    assert.match(content, /^(And |What about )|\b(it|its|there)\b/);
+  }
+  for (const { messages } of [...train, ...heldOut]) {
+    const answers = messages.filter(({ role }) => role === 'assistant');
+    const isPirate = messages[0].content === PIRATE;
+    assert.ok(answers.every(({ content }) => content.endsWith(', arr!') === isPirate));
+    assert.ok(answers.length >= 2 && answers.length <= CONVERSATIONS.longest);
+  }
 });
 
 test('the shipped excerpt is the beginning of the text', () => {
