@@ -126,6 +126,7 @@ export function describe(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list';
   if (typeof value === 'object') return 'an object';
+  if (typeof value === 'function') return 'a function';
   const shown = JSON.stringify(value);
   return `${typeof value === 'string' ? 'the text' : `the ${typeof value}`} ${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}`;
 }

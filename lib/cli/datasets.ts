@@ -34,14 +34,21 @@ export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: b
     return wantsEvaluation ? split : { train: split.train };
   }
   if (!wantsEvaluation) return { train };
-  if (evalName !== null) return { train, test: await loadDataset(evalName, { split: testSplit, textField }) };
-  const hasSplits = datasets === null && (!existsSync(name as string) || isFolder(name as string));
+  if (evalName !== null)
+    return { train, test: await loadDataset(evalName, { split: isFile(evalName) ? partOfFile(testSplit) : testSplit, textField }) };
+  const hasSplits = datasets === null && !isFile(name as string);
   if (hasSplits) return { train, test: await load(name as string, testSplit) };
   throw new UserError(
     `eval_strategy asks for evaluations, but ${datasets ? 'the mixture' : name} has no ${testSplit} split; name a file with eval_dataset_name, ` +
       'hold rows out with test_split_size: 0.1, or set eval_strategy: no.',
   );
 }
+
+/** Whether a dataset is a single file, all of whose rows are meant. */
+const isFile = (place: string): boolean => existsSync(place) && !isFolder(place);
+
+/** The part of a file that a split names: `test[:100]` its first hundred rows. */
+const partOfFile = (split: string): string => split.replace(/^[^[]+/, 'train');
 
 /** TRL's mixture: fractions take the first rows of each dataset, as many as there are without taking a row twice. */
 async function loadMixture(entries: readonly MixtureEntry[], textField: string): Promise<Dataset> {

@@ -16,6 +16,7 @@ export async function readCsvRows(file: string): Promise<RawRows> {
     delimiter,
     newline: '\n',
     skipEmptyLines: true,
+    transformHeader: distinctNames(),
   });
   const [error] = errors;
   if (error) {
@@ -25,6 +26,16 @@ export async function readCsvRows(file: string): Promise<RawRows> {
   }
   if (data.length === 0) throw new UserError(`${file} holds no rows below its header; give at least one.`);
   return { values: data, origins: data.map((_, index) => ({ source: file, row: index + 1, unit: 'row' })) };
+}
+
+/** Gives a column whose name another has already the name that pandas, and so Hugging Face's datasets, gives it: `text.1`. */
+function distinctNames(): (name: string) => string {
+  const counts = new Map<string, number>();
+  return (name) => {
+    const count = counts.get(name) ?? 0;
+    counts.set(name, count + 1);
+    return count === 0 ? name : `${name}.${count}`;
+  };
 }
 
 /** A header without a comma has one column, unless something else parts it: Excel writes semicolons where the comma is in numbers. */

@@ -38,6 +38,12 @@ const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
 };
 const SEPARATOR = '[-._ 0-9]';
 
+/** Whether the name of a file says that its rows are a split. */
+export function tellsSplit(name: string, split: string): boolean {
+  const words = name.split(new RegExp(`${SEPARATOR}+`));
+  return [split, ...(Object.hasOwn(KEYWORDS, split) ? KEYWORDS[split] : [])].some((word) => words.includes(word));
+}
+
 const byKeyword = (patternsOf: (keyword: string) => string[]): Patterns =>
   new Map(Object.entries(KEYWORDS).map(([split, keywords]) => [split, keywords.flatMap(patternsOf)]));
 

@@ -32,6 +32,7 @@ const HTML_KIND: Kind = [
 /** Kinds that only the name of a file tells; JSON under such a name is read all the same. */
 const ENDINGS: Readonly<Record<string, Kind>> = {
   '.txt': ['plain text', 'write each text as a line {"text": "..."} of a .jsonl file'],
+  '.parquet': ['no Parquet file, whatever its name says', 'get it again'],
   '.md': ['plain text', 'write each text as a line {"text": "..."} of a .jsonl file'],
 };
 

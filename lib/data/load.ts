@@ -6,7 +6,7 @@ import { UserError } from '../errors';
 import { filesIn, isFolder, readStart, readText, statusOf } from '../files';
 import { isObject } from '../json';
 import { readCsvRows } from './csv-rows';
-import { chooseFiles, type DataChoice } from './data-files';
+import { chooseFiles, type DataChoice, tellsSplit } from './data-files';
 import { Dataset } from './dataset';
 import { checkKind } from './foreign-files';
 import { CARD, type DatasetOptions, isId, openDataset } from './hub';
@@ -16,7 +16,7 @@ import { parseRows } from './rows';
 import { parseSplit } from './split';
 
 export interface LoadDatasetOptions extends DatasetOptions {
-  /** A split, or a part of one: `test`, `train[:1000]`, `train[10%:]`. Of a single file only the part counts. Default `train`. */
+  /** A split, or a part of one: `test`, `train[:1000]`, `train[10%:]`. A single file is `train`, and the split that its name tells. Default `train`. */
   split?: string;
   /** One of the datasets that a repository holds, where there are several. */
   config?: string;
@@ -89,7 +89,10 @@ function shaped(row: unknown, index: number, place: string, { columns, map }: Lo
   const absent = columns?.find((column) => !(column in row));
   if (absent !== undefined) throw new UserError(`${place} has no column "${absent}"; it has ${Object.keys(row).join(', ')}.`);
   const chosen = columns ? Object.fromEntries(columns.map((column) => [column, row[column]])) : row;
-  return map ? map({ ...chosen }, index) : chosen;
+  const made = map ? map({ ...chosen }, index) : chosen;
+  if (made === undefined)
+    throw new UserError(`The map of loadDataset returned nothing for ${place}; return a row, such as { prompt, completion }.`);
+  return made;
 }
 
 /** Where rows become otherwise than with TRL. */
@@ -137,11 +140,15 @@ function filesInFolder(folder: string, choice: DataChoice): string[] {
 }
 
 /** @throws UserError when something is asked for that only a folder has */
-function soleFile(file: string, { config, dataDir, dataFiles }: DataChoice): string {
+function soleFile(file: string, { split, config, dataDir, dataFiles }: DataChoice): string {
   if (dataFiles || dataDir !== undefined)
     throw new UserError(`${file} is a file, in which there are no others; leave out data_files and data_dir, or name a folder.`);
   if (config !== undefined && config !== 'default')
     throw new UserError(`${file} is a file, which has no configuration ${config}; leave it out.`);
+  if (split !== 'train' && !tellsSplit(path.basename(file), split))
+    throw new UserError(
+      `${file} is a file, whose rows are the split train; name the file or folder that has the split ${split}, or leave it out.`,
+    );
   return file;
 }
 
@@ -169,8 +176,8 @@ const START = 64;
 async function readRows(file: string, most: number): Promise<RawRows> {
   const start = statusOf(file)?.isFile() === true ? readStart(file, START).toString('latin1') : '';
   if (start.startsWith('PAR1')) return readParquetRows(file, most);
+  checkKind(file);
   // JSON under such a name is read all the same
   if (/\.[ct]sv(\.gz)?$/i.test(file) && !/^(?:\xef\xbb\xbf)?\s*[[{]/.test(start)) return readCsvRows(file);
-  checkKind(file);
   return readJsonRows(file);
 }

@@ -118,9 +118,9 @@ function hasColumns(row: RawRow, format: FileFormat): boolean {
   return COLUMNS[format].every((column) => OPTIONAL.includes(column) || (row[column] !== undefined && row[column] !== null));
 }
 
-/** The same, where null counts. */
+/** The same, where null counts, and undefined in a row that a program has made. */
 function namesColumns(row: RawRow, format: FileFormat): boolean {
-  return COLUMNS[format].every((column) => OPTIONAL.includes(column) || row[column] !== undefined);
+  return COLUMNS[format].every((column) => OPTIONAL.includes(column) || column in row);
 }
 
 const PARSERS: { readonly [F in FileFormat]: (row: RawRow, place: string) => Example } = {
@@ -164,7 +164,8 @@ function promptLengthOf({ promptLength }: RawRow, messages: number, place: strin
 function text(row: RawRow, column: string, place: string): string {
   const value = row[column];
   if (typeof value === 'string') return value;
-  throw new UserError(`${place}: "${column}" is ${describe(value)}, but a text was expected; correct the row or remove it.`);
+  const found = value === undefined ? 'undefined' : describe(value);
+  throw new UserError(`${place}: "${column}" is ${found}, but a text was expected; correct the row or remove it.`);
 }
 
 function extrasOf(row: RawRow, consumed: readonly string[], place: string): { extras?: Record<string, unknown> } {

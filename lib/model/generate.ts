@@ -70,6 +70,7 @@ const COUNTS = 'maxNewTokens, which does not count the prompt';
 export const GENERATE_ELSEWHERE: Readonly<Record<string, string>> = {
   ...{ do_sample: SAMPLES, doSample: SAMPLES },
   ...{ max_length: COUNTS, maxLength: COUNTS },
+  template: 'the prompt in its words, by alpacaPrompt({ instruction }), or give messages for the chat template',
   ...{ stop_strings: 'stop', stopStrings: 'stop', eos_token_id: 'stop', eosTokenId: 'stop', temp: 'temperature' },
 };
 

@@ -78,7 +78,10 @@ export async function loadFolder(directory: string, source: string, options: Loa
 /** The model of an adapter, with it. */
 async function loadWithAdapter(directory: string, source: string, config: AdapterConfig, options: LoadOptions): Promise<CausalLM> {
   const base = baseFolder(config, directory);
-  const folder = await resolveModel(base, { revision: config.base.revision });
+  const folder = await resolveModel(base, { revision: config.base.revision }).catch((error: unknown) => {
+    if (!(error instanceof UserError)) throw error;
+    throw new UserError(`${config.file} names the base model of the adapter, base_model_name_or_path: ${error.message}`, { cause: error });
+  });
   if (existsSync(path.join(folder, ADAPTER_CONFIG)) && realPath(folder) !== realPath(directory))
     throw new UserError(
       `${config.file}: the base model ${base} is an adapter itself; merge that one, save it, and name where it is saved.`,

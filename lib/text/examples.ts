@@ -3,7 +3,7 @@
  * (trl/trainer/sft_trainer.py, `_prepare_dataset`): EOS is appended to the completion; the prompt and the whole are
  * tokenized each on its own; tokens of the whole beyond the prompt's count are the completion; the end is cut at `maxLength`.
  */
-import { checkExample, checkOptions, checkTokenizer, type OptionNames } from '../arguments';
+import { checkExample, checkOptions, checkTokenizer, type OptionNames, shown } from '../arguments';
 import { type ChatMessage, type Example, formatOf, type MessagesExample } from '../data/types';
 import { UserError } from '../errors';
 import { alpacaPrompt } from './alpaca';
@@ -183,6 +183,10 @@ function answerOf(messages: readonly ChatMessage[]): string {
 }
 
 function applyTemplate(template: PromptTemplate, example: Example): FormattedExample {
+  if (typeof template !== 'function')
+    throw new UserError(
+      `The template is ${shown(template)}; give a function, such as (row) => ({ prompt: row.question, completion: row.answer }). Without one Alpaca rows are written in Alpaca's form, and conversations by the chat template.`,
+    );
   const made = template(example);
   if (typeof made?.prompt === 'string' && typeof made.completion === 'string') return made;
   throw new UserError(`The template returned ${JSON.stringify(made) ?? 'nothing'}, but { prompt: text, completion: text } was expected.`);

@@ -1,4 +1,8 @@
 /** What others may listen to while a trainer works. */
+import { type OptionNames, shown } from '../arguments';
+import { UserError } from '../errors';
+import { isObject } from '../json';
+import { nearest } from '../nearest';
 import type { SFTConfig } from './config';
 import type { EvalMetrics } from './evaluation';
 import type { LogRecord } from './metrics';
@@ -53,4 +57,54 @@ export interface TrainerCallback {
   onTrainEnd?(state: TrainerState, output: TrainOutput): void | Promise<void>;
   /** The run ended with an error, which the caller of `train` gets too. */
   onTrainError?(state: TrainerState, error: unknown): void | Promise<void>;
+}
+
+const EVENTS: OptionNames<TrainerCallback> = {
+  onTrainBegin: true,
+  onStepBegin: true,
+  onSubstepEnd: true,
+  onStepEnd: true,
+  onLog: true,
+  onPredictionStep: true,
+  onEvaluate: true,
+  onSave: true,
+  onNote: true,
+  onTrainEnd: true,
+  onTrainError: true,
+};
+
+/** @throws UserError when callbacks are no list of them, or one would never be called as it is meant */
+export function checkCallbacks(callbacks: unknown): void {
+  if (callbacks === undefined || callbacks === null) return;
+  if (!Array.isArray(callbacks))
+    throw new UserError(`The callbacks of SFTTrainer are ${shown(callbacks)}; give a list, such as [earlyStopping({ patience: 3 })].`);
+  for (const [index, callback] of callbacks.entries()) checkCallback(callback, `Callback ${index + 1} of SFTTrainer`);
+}
+
+function checkCallback(callback: unknown, which: string): void {
+  const known = Object.keys(EVENTS);
+  if (!isObject(callback)) throw new UserError(`${which} is ${shown(callback)}; give an object with functions such as onLog or onStepEnd.`);
+  const names = functionsOf(callback);
+  const other = names.find((name) => /^on[A-Z_]/.test(name) && !known.includes(name));
+  const meant =
+    other &&
+    nearest(
+      other.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()),
+      known,
+    );
+  if (other)
+    throw new UserError(
+      `${which} has ${other}, which is no event; ${meant === undefined ? `there are ${known.join(', ')}` : `write ${meant}`}.`,
+    );
+  if (!names.some((name) => known.includes(name))) throw new UserError(`${which} has none of the events ${known.join(', ')}.`);
+}
+
+/** Names of the functions of an object, its class's included. */
+function functionsOf(object: object): string[] {
+  const names: string[] = [];
+  for (let at: object | null = object; at && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    const own = Object.entries(Object.getOwnPropertyDescriptors(at));
+    names.push(...own.filter(([, { value }]) => typeof value === 'function').map(([name]) => name));
+  }
+  return names;
 }

@@ -3,7 +3,7 @@ import { checkExamples, checkModel, checkOptions, isModel, type OptionNames } fr
 import { UserError } from '../errors';
 import type { CausalLM, LoraConfig } from '../model';
 import type { PromptTemplate } from '../text';
-import type { TrainerCallback } from './callbacks';
+import { checkCallbacks, type TrainerCallback } from './callbacks';
 import { fieldList, type SFTConfig } from './config';
 import type { Examples } from './examples';
 
@@ -57,6 +57,7 @@ export function checkedOptions(options: SFTTrainerOptions): SFTTrainerOptions {
   checkModel('SFTTrainer', options.model);
   checkExamples('SFTTrainer', 'trainDataset', options.trainDataset);
   if (options.evalDataset !== undefined && options.evalDataset !== null) checkExamples('SFTTrainer', 'evalDataset', options.evalDataset);
+  checkCallbacks(options.callbacks);
   return options;
 }
 

@@ -235,6 +235,7 @@ test('what is no prompt, no token ids and no path is refused, with what was mean
   const model = await loadModel(directory);
   const rows = (await loadDataset(file)).take(2);
   const stream = (prompt?: unknown) => untyped.streamText(model, prompt);
+  const trainerWith = (callbacks: unknown) => untyped.trainer({ model, trainDataset: rows, callbacks });
   await assertSays([
     [() => library.generate(model), 'The prompt of generate is missing; give a text or messages, or a list of them.'],
     [
@@ -287,6 +288,31 @@ test('what is no prompt, no token ids and no path is refused, with what was mean
     [() => library.tokenizeExample(rows.rows[0]), /^The tokenizer of tokenizeExample is missing; give what await loadTokenizer/],
     [() => library.showTokens(rows.rows[0], model.tokenizer), /^The example of showTokens is an object; give what tokenizeExample/],
     [() => library.showTable(5), 'The rows of showTable are the number 5; give a list of records, such as [{ step: 1, loss: 2.5 }].'],
+    [
+      () => library.tokenizeExample(rows.rows[0], model.tokenizer, { template: 'alpaca' }),
+      /^The template is the text "alpaca"; give a function/,
+    ],
+    [
+      () => library.generate(model, 'x', { template: 'alpaca' }),
+      /^template is no option of generate; write the prompt in its words, by alpacaPrompt/,
+    ],
+    [() => loadDataset(file, { map: (() => {}) as () => unknown }), /^The map of loadDataset returned nothing for .* 1; return a row/],
+    [
+      () => loadDataset(file, { split: 'test' }),
+      /is a file, whose rows are the split train; name the file or folder that has the split test/,
+    ],
+    [
+      () => tunebook.Dataset.fromRows([{ prompt: 'a', completion: undefined }]),
+      /^rows row 1: "completion" is undefined, but a text was expected/,
+    ],
+    [
+      () => trainerWith({ onLog() {} }),
+      'The callbacks of SFTTrainer are an object; give a list, such as [earlyStopping({ patience: 3 })].',
+    ],
+    [() => trainerWith([null]), /^Callback 1 of SFTTrainer is null; give an object with functions such as onLog/],
+    [() => trainerWith([{ onLog() {} }, () => 1]), /^Callback 2 of SFTTrainer is a function; give an object/],
+    [() => trainerWith([{ on_log() {} }]), 'Callback 1 of SFTTrainer has on_log, which is no event; write onLog.'],
+    [() => trainerWith([{ onstepend() {} }]), /^Callback 1 of SFTTrainer has none of the events onTrainBegin, /],
     [() => library.plotTraining('runs/metrics.jsonl'), /^The run of plotTraining is the text "runs\/metrics.jsonl"; give the trainer/],
     [() => library.plotComparison({ a: { log: [] } }), /^The run a of plotComparison is an object; give its records/],
   ]);

@@ -70,6 +70,9 @@ export async function resolveModel(
   try {
     return await download(dirOrId, revision, files, cache, settings, onProgress ?? progressLine(dirOrId));
   } catch (error) {
+    // a path that was mistyped looks like a name on the Hub
+    if (!cached && error instanceof HubUnreachable)
+      throw new UserError(`There is no folder ${dirOrId} in ${process.cwd()}, and ${error.message}`, { cause: error });
     const trouble = cached && whyCached(error, dirOrId, revision, cached, settings);
     if (!trouble) throw error;
     console.warn(`${trouble}; ${dirOrId} is taken from the cache.`);
