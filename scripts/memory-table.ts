@@ -16,7 +16,8 @@ import { projectRoot } from '../lib/project';
 import { loadTokenizer } from '../lib/text';
 import { GradientSums } from '../lib/train/gradients';
 import { backwardRow } from '../lib/train/loss';
-import { AdamW } from '../lib/train/optimizer';
+import { Optimizer } from '../lib/train/optimizer';
+import { adamWRule } from '../lib/train/update-rules';
 
 const LENGTHS = [512, 1024, 2048, 4096];
 const TIMED_STEPS = 2;
@@ -43,7 +44,7 @@ interface Figures {
 async function measure(length: number, gradientCheckpointing: boolean): Promise<Figures> {
   await useDevice('cpu');
   const model = createModel(SHAPE, { seed: 0, tokenizer: await loadTokenizer(path.join(projectRoot, 'data', 'base')) });
-  const optimizer = new AdamW(model.parameters);
+  const optimizer = new Optimizer(model.parameters, adamWRule());
   const gradients = new GradientSums();
   const step = async (tokens: number): Promise<void> => {
     const share = tf.scalar(2 / tokens);

@@ -7,7 +7,7 @@ import wabt from 'wabt';
 
 const lib = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'lib');
 const { parseWat } = await wabt();
-for (const source of ['engine/adamw', 'mt19937']) {
+for (const source of ['engine/adafactor', 'engine/adamw', 'engine/sgd', 'mt19937']) {
   const name = path.basename(source);
   const module = parseWat(`${name}.wat`, readFileSync(path.join(lib, `${source}.wat`), 'utf8'), { simd: true });
   const base64 = Buffer.from(module.toBinary({}).buffer).toString('base64');

@@ -8,12 +8,20 @@ import type { SFTTrainer } from '../train';
 import { keepsBest } from '../train/best';
 import { savingSteps } from '../train/cadence';
 import { listCheckpoints, resolveCheckpoint, stepOfCheckpoint, unfinishedIn } from '../train/checkpoint';
+import type { UpdateRule } from '../train/optimizer';
 import { isCheckpointOf } from '../train/run-folder';
+import { ruleOf } from '../train/update-rules';
 
 /** Bytes of a saved model, or of its adapter. */
 export function bytesOfModel(model: CausalLM, dtype: SavedDtype = 'float32'): number {
   const own = ownWeights(model);
   return (dtype === 'float32' ? 4 : 2) * numbersOf([...own.values(), ...tiedCopyOf(model, own).values()]);
+}
+
+/** Bytes of what an optimizer keeps, which lies beside the weights of a checkpoint. */
+function bytesOfState(model: CausalLM, { stateOf }: UpdateRule): number {
+  const shapes = [...ownWeights(model).values()].flatMap(({ shape }) => Object.values(stateOf(shape)));
+  return 4 * shapes.reduce((sum, shape) => sum + shape.reduce((product, length) => product * length, 1), 0);
 }
 
 function numbersOf(tensors: Iterable<{ readonly size: number }>): number {
@@ -38,8 +46,7 @@ export function bytesOfExport({ parameters, adapter }: CausalLM, dtypes: readonl
 export function bytesOfRun({ model, config, plan }: Pick<SFTTrainer, 'model' | 'config' | 'plan'>): number {
   const outputDir = config.outputDir as string;
   const size = bytesOfModel(model);
-  // AdamW's two moments lie beside the weights
-  const sizeOfCheckpoint = size + 8 * numbersOf(ownWeights(model).values());
+  const sizeOfCheckpoint = size + bytesOfState(model, ruleOf(config));
   const from = resolveCheckpoint(outputDir, config.resumeFromCheckpoint);
   const resumes = from !== undefined && isCheckpointOf(outputDir, from);
   const before = listCheckpoints(outputDir);

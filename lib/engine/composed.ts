@@ -1,6 +1,5 @@
 /** The fused operations of ops.ts, composed of plain tfjs operations: for backends without our kernels, and as the reference in tests. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { AdamWSettings } from './adamw';
 import { factorsOf, type KeptWeights } from './dropout';
 import { NF4, NF4_BLOCK, NF4_PLACES } from './nf4';
 import type { Activation, AttentionOptions, LayerCache, TokenLoss } from './ops';
@@ -183,30 +182,6 @@ export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.
     return [nll, tf.argMax(logits, -1), entropy];
   }) as tf.Tensor1D[];
   return { nll, argmax, entropy };
-}
-
-/** The numbers enter as one tensor, so that one compiled graph serves all steps and a device gets them in one piece. */
-export function adamW(
-  parameter: tf.Variable,
-  gradient: tf.Tensor,
-  moments: { m: tf.Variable; v: tf.Variable },
-  settings: AdamWSettings,
-): void {
-  const { learningRate, beta1, beta2, epsilon, weightDecay, step, gradientScale } = settings;
-  const numbers = [
-    ...[gradientScale, beta1, 1 - beta1, beta2, 1 - beta2, epsilon],
-    ...[1 / Math.sqrt(1 - beta2 ** step), learningRate / (1 - beta1 ** step), 1 - learningRate * weightDecay],
-  ];
-  tf.tidy(() => {
-    const [scale, keepM, freshM, keepV, freshV, eps, correction, rate, keep] = tf.unstack(tf.tensor1d(numbers));
-    const g = tf.mul(gradient, scale);
-    const m = tf.add(tf.mul(moments.m, keepM), tf.mul(g, freshM));
-    const v = tf.add(tf.mul(moments.v, keepV), tf.mul(tf.square(g), freshV));
-    const denominator = tf.add(tf.mul(tf.sqrt(v), correction), eps);
-    parameter.assign(tf.sub(tf.mul(parameter, keep), tf.mul(tf.div(m, denominator), rate)));
-    moments.m.assign(m);
-    moments.v.assign(v);
-  });
 }
 
 /** @param shape of the matrix */

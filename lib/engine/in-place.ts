@@ -3,8 +3,6 @@
  * JavaScript goes over them itself; elsewhere plain tfjs operations do.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type AdamWSettings, adamWInPlace } from './adamw';
-import * as composed from './composed';
 import { ortBackend } from './device';
 import type { OrtBackend } from './ort/backend';
 import { prepareZeros, zeros } from './zeros';
@@ -92,44 +90,14 @@ export function setRows(table: tf.Variable, values: tf.Variable, ids: readonly n
   backend?.flush();
 }
 
-/** One parameter's part in an update: its weights, the moments of their shape, and their gradient. */
-export interface AdamWUpdate {
-  parameter: tf.Variable;
-  moments: { m: tf.Variable; v: tf.Variable };
-  gradient: tf.Variable;
-  settings: AdamWSettings;
-}
-
-/**
- * One AdamW update of each parameter, in place (Loshchilov & Hutter 2019; arithmetic as in PyTorch's torch.optim.AdamW):
- * w ← w·(1 − lr·decay); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε).
- * It uses the gradients up: they are zero afterwards.
- */
-export function adamW(updates: readonly AdamWUpdate[]): void {
-  const backend = ortBackend();
-  if (backend?.worksOnHost) {
-    for (const { parameter, gradient, moments, settings } of updates) {
-      const [w, g, m, v] = [parameter, gradient, moments.m, moments.v].map((variable) => writableData(backend, variable));
-      adamWInPlace(w, g, m, v, settings);
-    }
-    return;
-  }
-  for (const { parameter, gradient, moments, settings } of updates) {
-    composed.adamW(parameter, gradient, moments, settings);
-    // One parameter at a time: together, old and new weights and moments of all of them would need memory at once.
-    backend?.flush();
-  }
-  setToZero(updates.map(({ gradient }) => gradient));
-}
-
 /** The tensor's data itself where that lies in main memory, valid as long as the tensor; else a copy. */
 export async function borrowData(tensor: tf.Tensor): Promise<Float32Array> {
   const backend = ortBackend();
   return (backend?.worksOnHost ? backend.hostData(tensor.dataId) : await tensor.data()) as Float32Array;
 }
 
-/** The variable's own data; shared data is copied first. */
-function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
+/** The variable's own data, to be changed; shared data is copied first. */
+export function writableData(backend: OrtBackend, variable: tf.Variable): Float32Array {
   if (!backend.ownsAlone(variable.dataId)) {
     const copy = tf.engine().makeTensorFromTensorInfo(backend.copy(variable));
     variable.assign(copy);

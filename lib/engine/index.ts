@@ -9,3 +9,4 @@ export * from './onnx-model';
 export * from './ops';
 export * from './repeated';
 export * from './segments';
+export * from './updates';

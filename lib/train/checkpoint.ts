@@ -1,5 +1,5 @@
 /**
- * Checkpoints: `output_dir/checkpoint-N`, a model in Hugging Face's layout with AdamW's moments (optimizer.safetensors)
+ * Checkpoints: `output_dir/checkpoint-N`, a model in Hugging Face's layout with the optimizer's state (optimizer.safetensors)
  * and the state of the run (trainer_state.json) beside it. A checkpoint is written under another name and renamed when it
  * is complete, so that one that carries its name is whole whatever happened.
  */
@@ -12,16 +12,13 @@ import { isObject } from '../json';
 import { type CausalLM, STAGING, saveModel } from '../model';
 import { tensorsOf, writeSafetensors } from '../model/safetensors';
 import { parseConfig, toSnakeCase } from './config';
-import type { AdamW } from './optimizer';
+import type { Optimizer } from './optimizer';
 import { isRunState, type RunState } from './run-state';
 
 const STATE_FILE = 'trainer_state.json';
 /** Before format 3, runs read their examples in an order of their own, or had no stream of random numbers. */
 const FORMAT = 3;
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
-/** torch's names of AdamW's moments. */
-export const MEAN = 'exp_avg.';
-export const SQUARE = 'exp_avg_sq.';
 const UNFINISHED = '.unfinished-';
 
 /** What must be the same for a run to be continued: the configuration under TRL's keys, and the data as tokens. */
@@ -103,7 +100,7 @@ export function removeUnfinished(outputDir: string): void {
 export async function writeCheckpoint(
   outputDir: string,
   model: CausalLM,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   state: RunState,
   identity: RunIdentity,
 ): Promise<string> {
@@ -112,7 +109,7 @@ export async function writeCheckpoint(
   try {
     remove(unfinished);
     await saveModel(model, unfinished);
-    await writeMoments(path.join(unfinished, OPTIMIZER_FILE), optimizer);
+    await writeState(path.join(unfinished, OPTIMIZER_FILE), optimizer);
     const content: StateFile = { format: FORMAT, state, identity };
     writeFileAtomic(path.join(unfinished, STATE_FILE), `${JSON.stringify(content, undefined, 1)}\n`);
     replaceFolder(unfinished, folder);
@@ -143,14 +140,16 @@ function setAside(folder: string): string {
   return old;
 }
 
-async function writeMoments(file: string, optimizer: AdamW): Promise<void> {
-  const moments = [...optimizer.moments].flatMap(
-    ([name, { m, v }]): Array<[string, tf.Variable]> => [
-      [MEAN + name, m],
-      [SQUARE + name, v],
-    ],
+/** What the state of a parameter is called in a checkpoint: `exp_avg.model.norm.weight`. */
+export function nameOfState(key: string, parameter: string): string {
+  return `${key}.${parameter}`;
+}
+
+async function writeState(file: string, { states }: Optimizer): Promise<void> {
+  const tensors = [...states].flatMap(([name, state]) =>
+    Object.entries(state).map(([key, variable]): [string, tf.Variable] => [nameOfState(key, name), variable]),
   );
-  await writeSafetensors(file, tensorsOf(new Map(moments)));
+  await writeSafetensors(file, tensorsOf(new Map(tensors)));
 }
 
 /**

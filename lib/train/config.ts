@@ -11,6 +11,7 @@ import { decidingMetric } from './best';
 import { choice, either, type FieldValue, flag, folder, integer, interval, number, optional, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
 import { EVAL_METRICS } from './metrics';
+import { checkOptimizer, optimArgsField, optimField, settleOptimizer } from './optimizer-settings';
 import { checkSchedule, LR_SCHEDULERS, lrSchedulerKwargsField, takesKwargs } from './schedule-settings';
 
 /** Tokens computed at once, unless somebody asks for more or fewer. */
@@ -60,8 +61,12 @@ export const FIELDS = {
   dataloaderDropLast: flag(false, 'Leave out the last micro-batch of an epoch, and the last batch of an evaluation, when it is not full.'),
 
   // the optimizer
-  /** Highest learning rate of AdamW. */
-  learningRate: number(2e-5, { min: 0 }, 'Highest learning rate of AdamW.'),
+  /** What updates the weights: AdamW, or adafactor or sgd, which need 8 bytes less for each that is trained. */
+  optim: optimField,
+  /** Of sgd its momentum, dampening and nesterov. */
+  optimArgs: optimArgsField,
+  /** Highest learning rate. */
+  learningRate: number(2e-5, { min: 0 }, 'Highest learning rate.'),
   /** Shape of the learning rate over the run. */
   lrSchedulerType: choice('linear', LR_SCHEDULERS, 'Shape of the learning rate over the run.'),
   /** What shapes a schedule further, such as {min_lr_rate: 0.1}, {num_cycles: 2} or {num_decay_steps: 100}. */
@@ -70,14 +75,18 @@ export const FIELDS = {
   warmupSteps: number(0, { min: 0 }, 'Steps in which the rate rises from 0; below 1, the share of all steps.'),
   /** Share of all steps in which the rate rises from 0; warmup_steps wins. */
   warmupRatio: number(0, { min: 0, max: 1 }, 'Share of all steps in which the rate rises from 0; warmup_steps wins.'),
-  /** Decoupled weight decay, on matrices and DoRA's lengths (not on biases and norms). */
-  weightDecay: number(0, { min: 0 }, "Decoupled weight decay, on matrices and DoRA's lengths (not on biases and norms)."),
-  /** Decay of the mean of gradients. */
-  adamBeta1: number(0.9, { min: 0, below: 1 }, 'Decay of the mean of gradients.'),
-  /** Decay of the mean of squared gradients. */
-  adamBeta2: number(0.999, { min: 0, below: 1 }, 'Decay of the mean of squared gradients.'),
-  /** Added to the denominator of the update. */
-  adamEpsilon: number(1e-8, { above: 0 }, 'Added to the denominator of the update.'),
+  /** Weight decay, on matrices and DoRA's lengths (not on biases and norms); of sgd a part of the gradient, else decoupled from it. */
+  weightDecay: number(
+    0,
+    { min: 0 },
+    "Weight decay, on matrices and DoRA's lengths (not on biases and norms); of sgd a part of the gradient, else decoupled from it.",
+  ),
+  /** Of AdamW, decay of the mean of gradients. */
+  adamBeta1: number(0.9, { min: 0, below: 1 }, 'Of AdamW, decay of the mean of gradients.'),
+  /** Of AdamW, decay of the mean of squared gradients. */
+  adamBeta2: number(0.999, { min: 0, below: 1 }, 'Of AdamW, decay of the mean of squared gradients.'),
+  /** Of AdamW, added to the denominator of the update. */
+  adamEpsilon: number(1e-8, { above: 0 }, 'Of AdamW, added to the denominator of the update.'),
   /** Loss of a token: nll (chunked_nll is the same), or dft, which weighs it by the token's own probability (Dynamic Fine-Tuning). */
   lossType: optional(
     choice(
@@ -101,8 +110,11 @@ export const FIELDS = {
       'Noise in the embeddings while training, of at most this over the root of (tokens of the micro-batch · features) (NEFTune); null: none.',
     ),
   ),
-  /** Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32. */
-  fp16: flag(false, 'Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and AdamW stay float32.'),
+  /** Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and the optimizer stay float32. */
+  fp16: flag(
+    false,
+    'Mixed precision: products of matrices in float16, on a GPU that can; weights, gradient sums and the optimizer stay float32.',
+  ),
   /** Gradients with a larger global norm are scaled down to it; 0 never scales. */
   maxGradNorm: number(1, { min: 0 }, 'Gradients with a larger global norm are scaled down to it; 0 never scales.'),
 
@@ -264,6 +276,7 @@ export function parseConfig(raw: unknown = {}, { otherKeys = [], onNote, place }
   checkTogether(config, typeof place === 'function' ? '' : whereIs(''));
   dropUnusedKwargs(config, onNote);
   settleLoss(config, onNote);
+  settleOptimizer(config, onNote);
   return config;
 }
 
@@ -295,6 +308,7 @@ function checkTogether(config: SFTConfig, where: string): void {
   }
   if (config.packing && config.maxLength === null) fail('packing needs a max_length, the length of a packed row; set it.');
   checkSchedule(config, fail);
+  checkOptimizer(config, fail);
   if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {
     fail('save_strategy is best, but eval_strategy is no, so nothing tells what is best; set eval_strategy to steps or epoch.');
   }
@@ -344,7 +358,7 @@ function isMultiple(interval: number, of: number): boolean {
   return interval < 1 === of < 1 && times > 0.5 && Math.abs(times - Math.round(times)) < 1e-9;
 }
 
-/** The settings as a help text, one per line: `--learning_rate  Highest learning rate of AdamW. (default 0.00002)`. */
+/** The settings as a help text, one per line: `--learning_rate  Highest learning rate. (default 0.00002)`. */
 export function configHelp(): string {
   const width = Math.max(...fieldList.map(({ key }) => key.length)) + 4;
   const line = ({ key, help, range, default: initial }: FieldInfo) =>

@@ -87,23 +87,8 @@ const HARMLESS: Record<string, string | undefined> = {
   router_aux_loss_coef: undefined,
 };
 
-/** AdamW by the names that transformers has or had for it: they differ by where and in how many calls it is computed. */
-const ADAMW = [
-  ...['adamw_torch', 'adamw_torch_fused', 'adamw_torch_xla', 'adamw_torch_npu_fused', 'adamw_apex_fused', 'adamw_hf', 'adamw'],
-  ...['adamw_anyprecision', 'paged_adamw_32bit'],
-];
-
-/** AdamW whose moments are rounded, to save memory. */
-const ROUNDED_ADAMW = ['adamw_bnb_8bit', 'adamw_8bit', 'paged_adamw_8bit', 'adamw_torch_8bit', 'adamw_torch_4bit'];
-
 /** Accepted at these values only, because any other would change what is learned or saved; and what to do instead. */
-const BOUND: Record<string, { values: readonly unknown[]; notes?: Readonly<Record<string, string>>; instead: string }> = {
-  optim: {
-    values: [...ADAMW, ...ROUNDED_ADAMW],
-    notes: Object.fromEntries(ROUNDED_ADAMW.map((name) => [name, 'moments are kept in float32'])),
-    instead: 'only AdamW is available; use adamw_torch',
-  },
-  optim_args: { values: [null, ''], instead: 'AdamW is set by adam_beta1, adam_beta2, adam_epsilon and weight_decay' },
+const BOUND: Record<string, { values: readonly unknown[]; instead: string }> = {
   optim_target_modules: { values: [null], instead: 'all parameters are trained alike; remove it' },
   truncation_mode: { values: ['keep_start'], instead: 'only keep_start is available' },
   eos_token: { values: [null], instead: 'give loadModel the token as eosToken' },
@@ -147,12 +132,10 @@ export function settleForeignKey(key: string, value: unknown): Verdict | undefin
   const other = key.replaceAll('-', '_');
   if (Object.hasOwn(ELSEWHERE, other)) return { refusal: `${key} is no setting here; write ${ELSEWHERE[other]}.` };
   if (Object.hasOwn(BOUND, key)) {
-    const { values, notes = {}, instead } = BOUND[key];
+    const { values, instead } = BOUND[key];
     const given = typeof value === 'string' ? word(value) : value;
     const empty = typeof given === 'object' && given !== null && Object.keys(given).length === 0;
-    if (values.some((allowed) => allowed === given) || (values.includes(null) && (given === undefined || empty))) {
-      return typeof given === 'string' && Object.hasOwn(notes, given) ? { note: `${key} is ${given}; here ${notes[given]}.` } : {};
-    }
+    if (values.some((allowed) => allowed === given) || (values.includes(null) && (given === undefined || empty))) return {};
     return { refusal: `${key} is ${showValue(value)}, which would change the result here: ${instead}.` };
   }
   if (!Object.hasOwn(HARMLESS, key)) return undefined;

@@ -1,29 +1,48 @@
-/** AdamW over the parameters of a model, with the numbers of torch.optim.AdamW; the arithmetic of one update is the engine's. */
+/** The optimizer of a run: which parameters are updated, by what, and what is kept for them; how is said by an update rule (update-rules.ts). */
 import * as tf from '@tensorflow/tfjs-core';
-import { type AdamWUpdate, adamW, ownedZeros } from '../engine';
+import { ownedZeros } from '../engine';
 
-/** Running means of a parameter's gradient (`m`, torch's exp_avg) and of its square (`v`, exp_avg_sq). */
-export interface Moments {
-  readonly m: tf.Variable;
-  readonly v: tf.Variable;
+/** What is kept for a parameter, under torch's names. */
+export type State = Readonly<Record<string, tf.Variable>>;
+
+/** One parameter's part in an update. */
+export interface ParameterUpdate {
+  parameter: tf.Variable;
+  gradient: tf.Variable;
+  state: State;
+  /** Whether the state is made for this update, and zero. */
+  isFirst: boolean;
+  weightDecay: number;
 }
 
-export interface AdamWOptions {
-  beta1?: number;
-  beta2?: number;
-  epsilon?: number;
-  weightDecay?: number;
+/** What an update of all parameters has in common. */
+export interface StepSettings {
+  learningRate: number;
+  /** Number of this update, from 1. */
+  step: number;
+  /** Factor on all gradients before anything else, see `clipFactor`. */
+  gradientScale: number;
 }
 
-/** The optimizer of a set of named parameters; its state is `step` and `moments`. */
-export class AdamW {
+/** How parameters are updated from their gradients. */
+export interface UpdateRule {
+  /** Shapes of what is kept for a parameter of a shape, under torch's names. */
+  stateOf(shape: number[]): Readonly<Record<string, number[]>>;
+  /** Updates parameters and their states in place; the gradients are zero afterwards. */
+  update(updates: readonly ParameterUpdate[], settings: StepSettings): void;
+}
+
+/** The optimizer of a set of named parameters; its state is `step` and `states`. */
+export class Optimizer {
   /** Updates made so far. */
   step = 0;
-  readonly moments = new Map<string, Moments>();
+  /** By parameter name. */
+  readonly states = new Map<string, State>();
 
   constructor(
-    private readonly parameters: ReadonlyMap<string, tf.Variable>,
-    private readonly options: AdamWOptions = {},
+    readonly parameters: ReadonlyMap<string, tf.Variable>,
+    readonly rule: UpdateRule,
+    private readonly weightDecay = 0,
   ) {}
 
   /**
@@ -32,38 +51,37 @@ export class AdamW {
    * @param clip factor on all gradients, see `clipFactor`
    */
   update(gradients: Iterable<[string, tf.Variable]>, learningRate: number, clip: number): void {
-    const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = this.options;
     this.step++;
-    const settings = { learningRate, beta1, beta2, epsilon, step: this.step, gradientScale: clip };
-    const updates = [...gradients].map(([name, gradient]): AdamWUpdate => {
+    const updates = [...gradients].map(([name, gradient]): ParameterUpdate => {
       const parameter = this.parameters.get(name);
       if (!parameter) throw new Error(`There is a gradient for ${name}, but no such parameter.`);
-      const own = decays(name, parameter.shape) ? weightDecay : 0;
-      return { parameter, moments: this.momentsOf(name, parameter), gradient, settings: { ...settings, weightDecay: own } };
+      const isFirst = !this.states.has(name);
+      const weightDecay = decays(name, parameter.shape) ? this.weightDecay : 0;
+      return { parameter, gradient, state: this.stateOf(name, parameter), isFirst, weightDecay };
     });
-    adamW(updates);
+    this.rule.update(updates, { learningRate, step: this.step, gradientScale: clip });
   }
 
-  /** The moments of a parameter, zero at first. */
-  momentsOf(name: string, parameter: tf.Variable): Moments {
-    let moments = this.moments.get(name);
-    if (!moments) {
-      moments = { m: ownedZeros(parameter.shape), v: ownedZeros(parameter.shape) };
-      this.moments.set(name, moments);
+  /** The state of a parameter, zero at first. */
+  stateOf(name: string, { shape }: tf.Variable): State {
+    let state = this.states.get(name);
+    if (!state) {
+      state = Object.fromEntries(Object.entries(this.rule.stateOf(shape)).map(([key, own]) => [key, ownedZeros(own)]));
+      this.states.set(name, state);
     }
-    return moments;
+    return state;
   }
 
   dispose(): void {
-    for (const { m, v } of this.moments.values()) tf.dispose([m, v]);
-    this.moments.clear();
+    for (const state of this.states.values()) tf.dispose(Object.values(state));
+    this.states.clear();
   }
 }
 
-/** Shapes of what a run keeps for the parameters that it trains, as it comes to need them: the sums of gradients, then the moments. */
-export function shapesOfState(parameters: ReadonlyMap<string, tf.Variable>): number[][] {
+/** Shapes of what a run keeps for the parameters that it trains, as it comes to need them: the sums of gradients, then the state. */
+export function shapesOfState({ parameters, rule }: Optimizer): number[][] {
   const shapes = [...parameters.values()].filter(({ trainable }) => trainable).map(({ shape }) => shape);
-  return [...shapes, ...shapes.flatMap((shape) => [shape, shape])];
+  return [...shapes, ...shapes.flatMap((shape) => Object.values(rule.stateOf(shape)))];
 }
 
 /** Factor that scales gradients of this global norm down to `maxGradNorm`, as torch's clip_grad_norm_; 1 where they are small enough or `maxGradNorm` is 0. */

@@ -5,29 +5,34 @@ import { UserError } from '../errors';
 import { namesIn } from '../files';
 import { type CausalLM, ownWeights } from '../model';
 import { openSafetensors, readInto, readTransposed, type SafetensorsFile } from '../model/safetensors';
-import { MEAN, OPTIMIZER_FILE, SQUARE } from './checkpoint';
-import type { AdamW } from './optimizer';
+import { nameOfState, OPTIMIZER_FILE } from './checkpoint';
+import type { Optimizer, UpdateRule } from './optimizer';
 
 /**
- * Makes sure that a checkpoint has the weights of a model, or those of its adapter, and moments that fit them. Nothing is changed.
+ * Makes sure that a checkpoint has the weights of a model, or those of its adapter, and a state of the optimizer that fits them. Nothing is changed.
  * @throws UserError when a file or a tensor is missing, or has another shape
  */
-export async function checkTensors(folder: string, model: CausalLM): Promise<void> {
+export async function checkTensors(folder: string, model: CausalLM, rule: UpdateRule): Promise<void> {
   const weights = ownWeights(model);
   await withWeightFiles(folder, model, async (files) => {
-    for (const [name, variable] of weights) checkShape(fileOf(name, files, folder), name, variable);
+    for (const [name, variable] of weights) checkShape(fileOf(name, files, folder), name, variable.shape);
   });
   await withFile(path.join(folder, OPTIMIZER_FILE), async (file) => {
-    for (const moment of file.tensors.keys()) {
-      const [prefix, other] = moment.startsWith(MEAN) ? [MEAN, SQUARE] : [SQUARE, MEAN];
-      const name = moment.slice(prefix.length);
-      const variable = moment.startsWith(prefix) ? weights.get(name) : undefined;
-      if (!variable)
-        throw new UserError(`${file.file} holds ${moment}, which this model does not have; the checkpoint belongs to another model.`);
-      if (!file.tensors.has(other + name))
-        throw new UserError(`${file.file} holds ${moment} but not ${other + name}; it is damaged: continue from another checkpoint.`);
-      checkShape(file, moment, variable);
+    const known = new Set<string>();
+    for (const [name, { shape }] of weights) {
+      const state = Object.entries(rule.stateOf(shape)).map(([key, own]) => ({ tensor: nameOfState(key, name), shape: own }));
+      const there = state.find(({ tensor }) => file.tensors.has(tensor));
+      const missing = there && state.find(({ tensor }) => !file.tensors.has(tensor));
+      if (missing)
+        throw new UserError(
+          `${file.file} holds ${there.tensor} but not ${missing.tensor}; it is damaged: continue from another checkpoint.`,
+        );
+      if (there) for (const { tensor, shape } of state) checkShape(file, tensor, shape);
+      for (const { tensor } of state) known.add(tensor);
     }
+    const foreign = [...file.tensors.keys()].find((tensor) => !known.has(tensor));
+    if (foreign !== undefined)
+      throw new UserError(`${file.file} holds ${foreign}, which this model does not have; the checkpoint belongs to another model.`);
   });
 }
 
@@ -38,19 +43,14 @@ export async function restoreWeights(folder: string, model: CausalLM): Promise<v
   });
 }
 
-/** Puts a checkpoint's moments into an optimizer. */
-export async function restoreOptimizer(
-  folder: string,
-  optimizer: AdamW,
-  parameters: ReadonlyMap<string, tf.Variable>,
-  step: number,
-): Promise<void> {
+/** Puts a checkpoint's state of the optimizer into one. @param step updates made so far */
+export async function restoreOptimizer(folder: string, optimizer: Optimizer, step: number): Promise<void> {
   await withFile(path.join(folder, OPTIMIZER_FILE), async (file) => {
-    for (const [name, parameter] of parameters) {
-      if (!file.tensors.has(MEAN + name)) continue;
-      const { m, v } = optimizer.momentsOf(name, parameter);
-      await assignFrom(file, MEAN + name, m);
-      await assignFrom(file, SQUARE + name, v);
+    for (const [name, parameter] of optimizer.parameters) {
+      const keys = Object.keys(optimizer.rule.stateOf(parameter.shape));
+      if (!keys.some((key) => file.tensors.has(nameOfState(key, name)))) continue;
+      for (const [key, variable] of Object.entries(optimizer.stateOf(name, parameter)))
+        await assignFrom(file, nameOfState(key, name), variable);
     }
     optimizer.step = step;
   });
@@ -86,15 +86,13 @@ function fileOf(name: string, files: readonly SafetensorsFile[], folder: string)
   return file;
 }
 
-function checkShape({ file, tensors }: SafetensorsFile, name: string, variable: tf.Variable): void {
+function checkShape({ file, tensors }: SafetensorsFile, name: string, expected: readonly number[]): void {
   const shape = tensors.get(name)?.shape ?? [];
-  if (shape.join() === variable.shape.join()) return;
-  throw new UserError(
-    `${file}: ${name} has shape [${shape}], but the model's is [${variable.shape}]; the checkpoint belongs to another model.`,
-  );
+  if (shape.join() === expected.join()) return;
+  throw new UserError(`${file}: ${name} has shape [${shape}], but the model's is [${expected}]; the checkpoint belongs to another model.`);
 }
 
 async function assignFrom(file: SafetensorsFile, name: string, variable: tf.Variable): Promise<void> {
-  checkShape(file, name, variable);
+  checkShape(file, name, variable.shape);
   await readInto(variable, file, name);
 }

@@ -2,7 +2,7 @@
  * Supervised fine-tuning: `SFTTrainer`, with the semantics of TRL's trainer of that name.
  *
  * A step of the run: take the examples of the step, cut them into rows, add up the rows' gradients, scale them down if
- * their norm is too large, let AdamW update the model. Everything else here is about when to log, evaluate and save.
+ * their norm is too large, let the optimizer update the model. Everything else here is about when to log, evaluate and save.
  */
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
@@ -38,7 +38,7 @@ import { addScores, addStep, type BatchSums, emptySums, emptyWindow, type LogRec
 import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
 import { dropoutNotes, targetNotes } from './notes';
-import { AdamW, clipFactor, shapesOfState } from './optimizer';
+import { clipFactor, Optimizer, shapesOfState } from './optimizer';
 import { checkedOptions, resumesFrom, type SFTTrainerOptions, type TrainOptions } from './options';
 import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
@@ -48,6 +48,7 @@ import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type Ru
 import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
 import { rowsOfStep } from './step-rows';
+import { ruleOf } from './update-rules';
 
 interface StepResult {
   loss: number;
@@ -157,11 +158,10 @@ export class SFTTrainer {
   }
 
   private async run(resume: boolean | string | null): Promise<TrainOutput> {
-    const { adamBeta1: beta1, adamBeta2: beta2, adamEpsilon: epsilon, weightDecay } = this.config;
-    const optimizer = new AdamW(ownWeights(this.model), { beta1, beta2, epsilon, weightDecay });
+    const optimizer = new Optimizer(ownWeights(this.model), ruleOf(this.config), this.config.weightDecay);
     const gradients = new GradientSums();
     const precision = currentPrecision();
-    const forgetZeros = expectZeros(shapesOfState(ownWeights(this.model)));
+    const forgetZeros = expectZeros(shapesOfState(optimizer));
     try {
       const started = performance.now();
       const schedule = makeSchedule(this.config, this.plan.maxSteps);
@@ -186,7 +186,7 @@ export class SFTTrainer {
   }
 
   /** The loop: epochs of steps, from wherever the run stands to its last step. */
-  private async runSteps(gradients: GradientSums, optimizer: AdamW, schedule: Schedule): Promise<void> {
+  private async runSteps(gradients: GradientSums, optimizer: Optimizer, schedule: Schedule): Promise<void> {
     if (this.owesEvaluation()) await this.evaluateAndSave(this.dueNow(), optimizer);
     while (!this.isOver()) {
       for (const batch of stepsLeft(this.trainItems, this.config, this.state, this.plan)) {
@@ -205,7 +205,7 @@ export class SFTTrainer {
   }
 
   /** One optimizer step. @throws Interrupted when it is stopped before its end; the weights are then as before */
-  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: AdamW, learningRate: number): Promise<StepResult> {
+  private async trainStep(batch: StepBatch, gradients: GradientSums, optimizer: Optimizer, learningRate: number): Promise<StepResult> {
     const { model, draws, config, state, interruption } = this;
     const started = performance.now();
     const targets = batch.flat(2).reduce((sum, sequence) => sum + countTargets(sequence), 0);
@@ -241,7 +241,7 @@ export class SFTTrainer {
   }
 
   /** Counts a step and does what is due after it. */
-  private async afterStep(batch: StepBatch, { loss, norm, sums }: StepResult, learningRate: number, optimizer: AdamW): Promise<void> {
+  private async afterStep(batch: StepBatch, { loss, norm, sums }: StepResult, learningRate: number, optimizer: Optimizer): Promise<void> {
     const { state } = this;
     const { stepsPerEpoch, microBatchesPerEpoch } = this.plan;
     const tokens = batch.flat().reduce((sum, item) => sum + countTokens(item), 0);
@@ -276,7 +276,7 @@ export class SFTTrainer {
   }
 
   /** Saving comes last, so that a checkpoint holds all that went before. */
-  private async evaluateAndSave({ evaluate, save }: DueBesideLog, optimizer: AdamW, beforeSaving?: () => Promise<void>): Promise<void> {
+  private async evaluateAndSave({ evaluate, save }: DueBesideLog, optimizer: Optimizer, beforeSaving?: () => Promise<void>): Promise<void> {
     const { state, config } = this;
     const metrics = evaluate ? await unlessInterrupted(this.evaluate()) : undefined;
     // what is due then is made up for when the run goes on
@@ -373,7 +373,7 @@ export class SFTTrainer {
 
   // ---- beginning and end -----------------------------------------------------------------------------------------
 
-  private async begin(optimizer: AdamW, resume: boolean | string | null): Promise<void> {
+  private async begin(optimizer: Optimizer, resume: boolean | string | null): Promise<void> {
     this.state = freshRun(this.config.seed);
     this.pace = { steps: 0, tokens: 0, examples: 0, seconds: 0 };
     const { mixed, notes } = await startMixedPrecision(this.config.fp16);
@@ -385,7 +385,7 @@ export class SFTTrainer {
       this.state = readCheckpoint(checkpoint, this.identity());
       const { folder, note } = findBest(this.state, checkpoint);
       this.state.bestCheckpoint = folder;
-      await checkTensors(checkpoint, this.model);
+      await checkTensors(checkpoint, this.model, optimizer.rule);
       await checkBase(checkpoint, this.model);
       if (note !== undefined && keepsBest(this.config)) notes.push(note);
     }
@@ -404,7 +404,7 @@ export class SFTTrainer {
     }
     if (checkpoint !== undefined) {
       await restoreWeights(checkpoint, this.model);
-      await restoreOptimizer(checkpoint, optimizer, ownWeights(this.model), updatesOf(this.state));
+      await restoreOptimizer(checkpoint, optimizer, updatesOf(this.state));
     }
     if (!this.model.adapter) this.model.weightsChanged = true;
     this.draws = drawsOf(this.model);
@@ -435,7 +435,7 @@ export class SFTTrainer {
 
   // ---- checkpoints -----------------------------------------------------------------------------------------------
 
-  private async save(optimizer: AdamW): Promise<void> {
+  private async save(optimizer: Optimizer): Promise<void> {
     const { outputDir } = this.config;
     if (outputDir === null) return;
     const folder = await writeCheckpoint(outputDir, this.model, optimizer, this.state, this.identity());
@@ -452,7 +452,7 @@ export class SFTTrainer {
   }
 
   /** A run that is stopped early can be continued from where it stood, whatever its saving strategy. */
-  private async saveStopped(optimizer: AdamW): Promise<void> {
+  private async saveStopped(optimizer: Optimizer): Promise<void> {
     const { outputDir } = this.config;
     const { step } = this.state;
     if (outputDir === null || step === 0 || !this.isUnfinished()) return;

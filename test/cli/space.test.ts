@@ -47,6 +47,14 @@ test('a first run writes all its checkpoints and its model', async (t) => {
   expect({ eval_strategy: 'steps', eval_steps: 1, save_strategy: 'best' }, 10 * C + M);
 });
 
+test('adafactor and sgd have next to nothing in their checkpoints, momentum one number for each', async (t) => {
+  const { M, expect, model } = await setUp(t);
+  expect({ optim: 'sgd' }, 6 * M);
+  expect({ optim: 'sgd', optim_args: 'momentum=0.9' }, 5 * 2 * M + M);
+  const sums = [...model.parameters.values()].map(({ shape }) => shape.reduce((sum, length) => sum + length, 0));
+  expect({ optim: 'adafactor' }, 6 * M + 5 * 4 * sums.reduce((sum, count) => sum + count, 0));
+});
+
 test('save_total_limit: a new checkpoint is written before an old one goes, the model after that', async (t) => {
   const { C, expect, M } = await setUp(t);
   expect({ save_total_limit: 2 }, 3 * C);

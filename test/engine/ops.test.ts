@@ -401,23 +401,6 @@ for (const window of [undefined, 60]) {
   });
 }
 
-test('adamW: in place equals plain operations, and leaves copies alone', () => {
-  tf.tidy(() => {
-    const settings = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, step: 3, gradientScale: 0.7 };
-    const start = [random([5, 4]), random([5, 4]), tf.abs(random([5, 4]))];
-    const gradient = random([5, 4]);
-    const [one, other] = [0, 1].map(() => start.map((x) => tf.variable(x)));
-    const copy = tf.clone(one[0]);
-    const used = tf.variable(gradient);
-    engine.adamW([{ parameter: one[0], moments: { m: one[1], v: one[2] }, gradient: used, settings }]);
-    composed.adamW(other[0], gradient, { m: other[1], v: other[2] }, settings);
-    for (const index of [0, 1, 2]) assertClose(one[index], other[index], 1e-6, 'parameter, m, v'.split(', ')[index]);
-    assertClose(copy, start[0], 0, 'a copy of the parameter');
-    assertClose(used, tf.zeros([5, 4]), 0, 'the gradient, used up');
-    for (const variable of [...one, ...other, used]) variable.dispose();
-  });
-});
-
 test('sums over millions of numbers keep their digits', () => {
   tf.tidy(() => {
     const x = tf.add(random([4000, 1000]), 1);

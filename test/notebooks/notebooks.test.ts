@@ -207,7 +207,7 @@ test("documentation says of settings what the command line's help does, and name
     { inspect: 'tokenNll' },
     { inspect: 'SFTTrainer' },
   ]);
-  assert.match(setting.text, /learningRate\?: number.*\n\nHighest learning rate of AdamW\.$/);
+  assert.match(setting.text, /learningRate\?: number.*\n\nHighest learning rate\.$/);
   assert.match(optional.text, /Optimizer steps between two evaluations; null: logging_steps\.$/);
   assert.match(call.text, /\n@param ids .*\n@returns .*\n@throws UserError /s);
   assert.match(trainer.text, /fine-tuning/i);

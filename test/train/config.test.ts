@@ -235,34 +235,57 @@ describe("keys of TRL's recipes that mean nothing here", () => {
       'activation_offloading has no effect here: gradient_checkpointing saves memory.',
     ]);
   });
-  test('are AdamW by any of its names, with a note where its moments would be rounded', () => {
-    const notesOf = (optim: string): string[] => {
-      const notes: string[] = [];
-      parseConfig({ optim }, { onNote: (line) => notes.push(line) });
-      return notes;
-    };
-    const exact = [
-      'adamw_torch',
-      'adamw_torch_fused',
-      'adamw_torch_xla',
-      'adamw_torch_npu_fused',
-      'adamw_anyprecision',
-      'paged_adamw_32bit',
-    ];
-    for (const name of [...exact, 'adamw_apex_fused', 'adamw_hf']) assert.deepEqual(notesOf(name), [], name);
-    for (const name of ['adamw_torch_4bit', 'adamw_torch_8bit', 'adamw_bnb_8bit', 'adamw_8bit', 'paged_adamw_8bit'])
-      assert.deepEqual(notesOf(name), [`optim is ${name}; here moments are kept in float32.`]);
-  });
-  const otherOptimizers = ['grokadamw', 'stable_adamw', 'galore_adamw', 'apollo_adamw', 'schedule_free_adamw', 'paged_lion_8bit'];
   for (const [key, value] of [
-    ['optim', 'adafactor'],
-    ...otherOptimizers.map((name) => ['optim', name] as const),
     ['deepspeed', 'z3.json'],
     ['push_to_hub', true],
   ] as const) {
     test(`are refused where they would change the result: ${key}`, () =>
       refuses({ [key]: value }, new RegExp(`^${key} is ${JSON.stringify(value)}, which would change the result here: `)));
   }
+});
+
+describe('the optimizer', () => {
+  test('is AdamW by any of its names, with a note where its moments would be rounded', () => {
+    const read = (optim: string): { optim: string; notes: string[] } => {
+      const notes: string[] = [];
+      return { optim: parseConfig({ optim }, { onNote: (line) => notes.push(line) }).optim, notes };
+    };
+    const [exact, rounded] = [
+      [
+        ...['adamw_torch', 'adamw_torch_fused', 'adamw_torch_xla', 'adamw_torch_npu_fused', 'adamw_anyprecision'],
+        ...['paged_adamw_32bit', 'adamw_apex_fused', 'adamw_hf', 'adamw'],
+      ],
+      ['adamw_torch_4bit', 'adamw_torch_8bit', 'adamw_bnb_8bit', 'adamw_8bit', 'paged_adamw_8bit'],
+    ];
+    for (const name of exact) assert.deepEqual(read(name), { optim: 'adamw_torch_fused', notes: [] });
+    for (const name of rounded)
+      assert.deepEqual(read(name), { optim: 'adamw_torch_fused', notes: [`optim is ${name}; here moments are kept in float32.`] });
+  });
+  test('may be another that is there, and none that is not', () => {
+    for (const optim of ['adafactor', 'sgd']) assert.equal(parseConfig({ optim }).optim, optim);
+    for (const optim of ['grokadamw', 'stable_adamw', 'galore_adafactor', 'apollo_adamw', 'schedule_free_sgd', 'paged_lion_8bit', null, ''])
+      refuses({ optim }, /^optim is .+, but must be one of adamw_torch_fused \(or another name of AdamW\), adafactor, sgd \(default/);
+  });
+  test('takes the arguments that Trainer hands on to it', () => {
+    const read = (optim_args: string | null) => parseConfig({ optim: 'sgd', optim_args }).optimArgs;
+    assert.equal(read('nesterov=True, momentum=0.90'), 'momentum=0.9,nesterov=true');
+    assert.equal(read('momentum=.5,dampening=1e-1,nesterov=no'), 'momentum=0.5,dampening=0.1');
+    for (const nothing of [null, '', 'none', 'momentum=0']) assert.equal(read(nothing), null);
+    for (const optim of ['adamw_torch', 'adafactor']) assert.equal(parseConfig({ optim, optim_args: '' }).optimArgs, null);
+  });
+  test('refuses arguments that it has not, or that contradict each other', () => {
+    for (const args of ['lr=1', 'weight_decay=0.1', 'momentum', 'momentum=x', 'momentum=0.9;nesterov=true', 0.9])
+      refuses(
+        { optim: 'sgd', optim_args: args },
+        /^optim_args is .+, but must be a text such as "momentum=0\.9,nesterov=true", or null\.$/,
+      );
+    refuses({ optim: 'sgd', optim_args: 'momentum=-1' }, /^optim_args has momentum -1, but it must be at least 0\.$/);
+    for (const args of ['nesterov=true', 'momentum=0.9,dampening=0.1,nesterov=true'])
+      refuses({ optim: 'sgd', optim_args: args }, /^optim_args has nesterov, which needs a momentum and a dampening of 0, as in torch\.$/);
+    const args = { optim_args: 'momentum=0.9' };
+    refuses(args, /^optim_args is "momentum=0\.9", which only optim sgd takes here: AdamW is set by adam_beta1, /);
+    refuses({ optim: 'adafactor', ...args }, /^optim_args is "momentum=0\.9", which only optim sgd takes here: remove it\.$/);
+  });
 });
 
 describe('the loss', () => {
@@ -295,7 +318,7 @@ test('NEFTune has no noise unless it is asked for, and none below 0', () => {
 test('the help has one line for every setting', () => {
   const lines = configHelp().split('\n');
   assert.equal(lines.length, fieldList.length);
-  assert.match(configHelp(), /--learning_rate +Highest learning rate of AdamW\. A number, at least 0; default 0\.00002\./);
+  assert.match(configHelp(), /--learning_rate +Highest learning rate\. A number, at least 0; default 0\.00002\./);
 });
 
 test('a message names the file that the setting came from', () => {

@@ -37,15 +37,19 @@ function takeSample(step: number): Sample {
 const least = (samples: Sample[], from: number, to: number): number =>
   Math.min(...samples.filter(({ step }) => step >= from && step <= to).map(({ bufferBytes }) => bufferBytes));
 
-for (const gradientCheckpointing of [false, true]) {
-  test(`200 steps hold memory flat after the third${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
+for (const [name, settings] of [
+  ['', {}],
+  [', with gradient checkpointing', { gradientCheckpointing: true }],
+  [', with Adafactor', { optim: 'adafactor' }],
+] as const) {
+  test(`200 steps hold memory flat after the third${name}`, async (t) => {
     const samples: Sample[] = [];
     const trainer = new SFTTrainer({
       model: await tinyModel(t),
       trainDataset: rows,
       evalDataset: rows.slice(0, 8),
       config: {
-        ...{ ...short, maxSteps: 200, perDeviceTrainBatchSize: 3, gradientAccumulationSteps: 1, gradientCheckpointing },
+        ...{ ...short, maxSteps: 200, perDeviceTrainBatchSize: 3, gradientAccumulationSteps: 1, ...settings },
         ...{ loggingSteps: 10, evalStrategy: 'steps', evalSteps: 50 },
       },
       callbacks: [{ onStepEnd: ({ step }) => void (step >= 3 && samples.push(takeSample(step))) }],

@@ -3,7 +3,8 @@ import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { GradientSums } from '../../lib/train/gradients';
-import { AdamW, clipFactor, decays } from '../../lib/train/optimizer';
+import { clipFactor, decays, Optimizer } from '../../lib/train/optimizer';
+import { adamWRule } from '../../lib/train/update-rules';
 import { fixtures, readJsonFile } from './support';
 
 interface AdamWFixture {
@@ -19,7 +20,7 @@ before(async () => {
 test("clipping, decay and update give torch's numbers", async () => {
   const { shapes, start, steps } = readJsonFile<AdamWFixture>(fixtures, 'adamw.json');
   const parameters = new Map(Object.keys(shapes).map((name) => [name, tf.variable(tf.tensor(start[name], shapes[name]))]));
-  const optimizer = new AdamW(parameters, { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weightDecay: 0.1 });
+  const optimizer = new Optimizer(parameters, adamWRule({ beta1: 0.8, beta2: 0.95, epsilon: 1e-6 }), 0.1);
   const sums = new GradientSums();
   // What a step that came to nothing leaves.
   for (const [name, shape] of Object.entries(shapes)) sums.add(name, tf.ones(shape));
