@@ -3,6 +3,7 @@
  * what crossed to and from the device, as JSON.
  */
 import { engineStatistics, useDevice } from '../../lib/engine';
+import type { SFTConfig } from '../../lib/train';
 import { type GoldenRun, goldenRun } from './golden-run';
 
 /** What the child found. */
@@ -17,20 +18,20 @@ export interface WebGpuRun extends GoldenRun {
 
 /** What is run otherwise than in the reference's first run. */
 interface Variant {
-  fp16?: boolean;
+  config?: Partial<SFTConfig>;
   adapter?: boolean;
   dropout?: number;
   loadIn4bit?: boolean;
 }
 
-async function main(family: string, steps: number, { fp16, ...variant }: Variant): Promise<void> {
+async function main(family: string, steps: number, { config, ...variant }: Variant): Promise<void> {
   const { float16 } = await useDevice('webgpu');
   const found: WebGpuRun = { nll: [], log: [], weightBytes: 0, memory: [], notes: [], float16 };
   const run = await goldenRun(family, {
     steps,
     ...variant,
     // short rows: a software driver computes their squares slowly
-    config: { fp16: fp16 ?? false, tokensPerMicroBatch: 256 },
+    config: { fp16: false, tokensPerMicroBatch: 256, ...config },
     onStep: (model) => {
       found.weightBytes = [...model.parameters.values()].reduce((sum, { size }) => sum + 4 * size, 0);
       const { uploadedBytes = 0, downloadedBytes = 0, deviceTensors = 0, deviceBytes = 0 } = engineStatistics() ?? {};
@@ -44,7 +45,9 @@ async function main(family: string, steps: number, { fp16, ...variant }: Variant
 const [family, steps, variant] = process.argv.slice(2);
 
 const variants: Record<string, Variant> = {
-  fp16: { fp16: true },
+  fp16: { config: { fp16: true } },
+  adafactor: { config: { optim: 'adafactor' } },
+  sgd: { config: { optim: 'sgd', optimArgs: 'momentum=0.9' } },
   adapter: { adapter: true },
   dropout: { adapter: true, dropout: 0.3 },
   'four-bits': { adapter: true, loadIn4bit: true },

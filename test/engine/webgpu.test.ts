@@ -61,6 +61,28 @@ for (const family of families) {
   });
 }
 
+for (const [variant, optimizer, config, most] of [
+  // weights and sums of gradients, and as much again of momentum
+  ['adafactor', 'Adafactor', { optim: 'adafactor' }, 2.4],
+  ['sgd', 'SGD with momentum', { optim: 'sgd', optimArgs: 'momentum=0.9' }, 3.4],
+] as const) {
+  test(`${optimizer} on WebGPU makes the steps of the CPU, its state staying there`, async (t) => {
+    const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '3', variant);
+    if (!found) return;
+    await useDevice('cpu');
+    const expected = await goldenRun('llama', { config: { ...config, tokensPerMicroBatch: 256 } });
+    assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
+    const [, second, third] = found.memory;
+    assert.ok(third.transferred - second.transferred < found.weightBytes / 10);
+    assert.equal(third.deviceTensors, second.deviceTensors);
+    assert.equal(third.deviceBytes, second.deviceBytes);
+    assert.ok(
+      third.deviceBytes < most * found.weightBytes,
+      `${third.deviceBytes} bytes on the device, with weights of ${found.weightBytes}`,
+    );
+  });
+}
+
 test("an adapter on WebGPU: the reference's first training steps, in the memory of the weights and little more", async (t) => {
   const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '3', 'adapter');
   if (!found) return;
