@@ -63,10 +63,14 @@ export function checkSeed(seed: unknown): void {
     throw new UserError(`The seed ${showValue(seed)} must be a whole number from 0 up.`);
 }
 
-/** @throws UserError for what is no row, such as a whole dataset, or a row that is not there */
-export function checkExample(of: string, example: unknown): void {
-  const isRow = isObject(example) && ['messages', 'prompt', 'instruction', 'text'].some((column) => column in example);
-  if (!isRow) throw new UserError(`The example of ${of} is ${shown(example)}; give a row, such as dataset.rows[0].`);
+/**
+ * @param template which makes rows of any columns readable, if there is one
+ * @throws UserError for what is no row, such as a whole dataset, or a row that is not there
+ */
+export function checkExample(of: string, example: unknown, template: unknown): void {
+  const columns = ['messages', 'prompt', 'instruction', 'text'];
+  if (!isObject(example) || !(template || columns.some((column) => column in example)))
+    throw new UserError(`The example of ${of} is ${shown(example)}; give a row, such as dataset.rows[0].`);
 }
 
 /** @throws UserError for a text that is the path of a file, whose rows were more likely meant */

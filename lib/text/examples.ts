@@ -34,9 +34,9 @@ const TOKENIZE_OPTIONS: OptionNames<TokenizeOptions> = {
  *   the template returns something else than two texts
  */
 export function formatExample(example: Example, tokenizer?: Tokenizer, options: FormatOptions = {}): FormattedExample {
-  checkExample('formatExample', example);
-  if (tokenizer !== undefined && tokenizer !== null) checkTokenizer('formatExample', tokenizer);
   checkOptions('formatExample', options, FORMAT_OPTIONS);
+  checkExample('formatExample', example, options.template);
+  if (tokenizer !== undefined && tokenizer !== null) checkTokenizer('formatExample', tokenizer);
   return format(example, tokenizer, options);
 }
 
@@ -62,9 +62,9 @@ function format(example: Example, tokenizer: Tokenizer | undefined, { template, 
  *   template hides what they are
  */
 export function tokenizeExample(example: Example, tokenizer: Tokenizer, options: TokenizeOptions = {}): TokenizedExample {
-  checkExample('tokenizeExample', example);
-  checkTokenizer('tokenizeExample', tokenizer);
   checkOptions('tokenizeExample', options, TOKENIZE_OPTIONS);
+  checkExample('tokenizeExample', example, options.template);
+  checkTokenizer('tokenizeExample', tokenizer);
   checkConversation(example, options, 'The example');
   return finish(tokenize(example, tokenizer, options), options.maxLength);
 }
