@@ -16,6 +16,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   const found = await perplexity(model, dataset, {
     maxLength: flags.max_length,
     completionOnlyLoss: flags.completion_only_loss,
+    assistantOnlyLoss: flags.assistant_only_loss,
     tokensPerMicroBatch: flags.tokens_per_micro_batch,
   });
   const { loss, perplexity: exponential, meanTokenAccuracy, numTokens, numTargets, entropy } = found;

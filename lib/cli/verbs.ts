@@ -47,6 +47,10 @@ export const evaluateFlags = {
       ),
     ),
   ),
+  assistant_only_loss: flag(
+    '',
+    onOff(false, 'Score what the assistant says in all turns of conversations, as a run with assistant_only_loss learns it.'),
+  ),
   tokens_per_micro_batch: flag(
     'N',
     integer(TOKENS_PER_MICRO_BATCH, { min: 1 }, 'Tokens computed at once; bounds memory, changes no result.'),

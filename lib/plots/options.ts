@@ -32,10 +32,11 @@ export function checkRun(run: unknown): void {
   throw new UserError(`The run of plotTraining is ${describe(run)}; give the trainer, or its records (trainer.log).`);
 }
 
-/** @throws UserError for what is no table of logs, such as trainers by name */
+/** @throws UserError for what is no table of trainers or logs */
 export function checkRuns(runs: unknown): void {
   if (typeof runs !== 'object' || runs === null)
-    throw new UserError(`The runs of plotComparison are ${describe(runs)}; give a table such as { first: trainer.log }.`);
-  const other = Object.entries(runs).find(([, log]) => !Array.isArray(log));
-  if (other) throw new UserError(`The run ${other[0]} of plotComparison is ${describe(other[1])}; give its records (trainer.log).`);
+    throw new UserError(`The runs of plotComparison are ${describe(runs)}; give a table such as { first: trainer }.`);
+  const other = Object.entries(runs).find(([, run]) => !Array.isArray(isObject(run) ? run.log : run));
+  if (other)
+    throw new UserError(`The run ${other[0]} of plotComparison is ${describe(other[1])}; give its trainer, or its records (trainer.log).`);
 }

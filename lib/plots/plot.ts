@@ -60,16 +60,20 @@ export async function savePlots(log: readonly CurveRecord[], folder: string, opt
 
 /**
  * Draws runs over each other, one colour a run.
- * @param runs the logs by the names that the legend shall show
+ * @param runs the trainers, or their records, by the names that the legend shall show
  * @throws UserError when there is no such option or curve, no log has anything to draw, or a file cannot be written
  */
-export async function plotComparison(runs: Readonly<Record<string, readonly CurveRecord[]>>, options: PlotOptions = {}): Promise<void> {
+export async function plotComparison(
+  runs: Readonly<Record<string, readonly CurveRecord[] | Pick<PlottedRun, 'log'>>>,
+  options: PlotOptions = {},
+): Promise<void> {
   checkRuns(runs);
+  const logs = Object.fromEntries(Object.entries(runs).map(([name, run]) => [name, 'log' in run ? run.log : run]));
   checkOptions('plotComparison', options, OPTIONS);
   checkCurves(options.curves);
-  const curves = curvesOf(Object.values(runs).flat(), options);
+  const curves = curvesOf(Object.values(logs).flat(), options);
   for (const name of options.curves ?? curves.filter((curve) => curve !== 'learningRate')) {
-    const svg = await renderSvg(comparisonSpec(runs, name, options));
+    const svg = await renderSvg(comparisonSpec(logs, name, options));
     if (inNotebook()) await showSvg(svg);
     if (options.saveTo !== undefined) await savePicture(svg, path.join(options.saveTo, `compare_${FILE_NAMES[name]}`));
   }

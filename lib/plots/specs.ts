@@ -150,18 +150,19 @@ export function comparisonSpec(
   const names = Object.keys(runs);
   const layers: VegaLiteSpec[] = [];
   const series: Array<readonly Point[]> = [];
-  let smoothed = false;
+  const styles = new Set<string>();
   for (const run of names) {
     const points = pointsOf(runs[run], curve.train);
     const evaluations = curve.evaluation ? pointsOf(runs[run], curve.evaluation) : [];
     series.push(points, evaluations);
     const smoothing = smoothingFor(curve, points, options);
-    smoothed ||= smoothing > 0;
+    if (smoothing > 0) styles.add('faint: as logged').add('bold: smoothed');
+    if (evaluations.length > 0) styles.add('dashed: evaluation');
     layers.push(...trainingLayers(points, run, smoothing), ...evaluationLayers(evaluations, run));
   }
   const scale = { domain: names, range: names.map((_, index) => COLORS.runs[index % COLORS.runs.length]) };
   return {
-    title: heading(options.title ?? curve.title, options.subtitle ?? (smoothed ? 'faint: as logged  ·  bold: smoothed' : undefined)),
+    title: heading(options.title ?? curve.title, options.subtitle ?? [...styles].join('  ·  ')),
     width: options.width ?? 640,
     height: options.height ?? 300,
     layer: [...layers, ...faultLayers(series)],
@@ -211,7 +212,7 @@ function titleOf({ title, titleOfEvaluations = title }: Curve, training: readonl
   return training.length > 0 ? title : titleOfEvaluations;
 }
 
-function heading(text: string, subtitle: string | undefined): VegaLiteSpec {
+function heading(text: string, subtitle: string): VegaLiteSpec {
   return subtitle ? { text, subtitle } : { text };
 }
 

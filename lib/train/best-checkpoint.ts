@@ -5,7 +5,10 @@
 import * as path from 'node:path';
 import { realPath } from '../files';
 import type { CausalLM } from '../model';
-import { isCheckpoint } from './checkpoint';
+import { decidingMetric } from './best';
+import { checkpointFolder, isCheckpoint } from './checkpoint';
+import type { SFTConfig } from './config';
+import { formatNumber } from './format';
 import { restoreWeights } from './restore';
 import type { RunState } from './run-state';
 
@@ -22,13 +25,17 @@ export function findBest({ bestCheckpoint }: RunState, checkpoint: string): { fo
 }
 
 /**
- * Ends a run with the weights of its best checkpoint.
- * @returns what to tell where there is none; the model then stays as it is
+ * Ends a run with the weights of its best checkpoint; where there is none, the model stays as it is.
+ * @returns what to tell: which weights the model has now
  */
-export async function loadBest({ bestCheckpoint }: RunState, model: CausalLM): Promise<string | undefined> {
+export async function loadBest({ bestCheckpoint, best }: RunState, config: SFTConfig, model: CausalLM): Promise<string> {
   const last = 'so load_best_model_at_end leaves the model with its last weights.';
   if (!bestCheckpoint) return `No checkpoint is that of a best evaluation, ${last}`;
   if (!isCheckpoint(bestCheckpoint)) return `The best checkpoint, ${bestCheckpoint}, is no longer there, ${last}`;
   await restoreWeights(bestCheckpoint, model);
-  return undefined;
+  const name = path.basename(bestCheckpoint);
+  // the best evaluation may have no checkpoint
+  const figure =
+    best && name === path.basename(checkpointFolder('', best.step)) ? ` (eval_${decidingMetric(config)} ${formatNumber(best.metric)})` : '';
+  return `The model has the weights of ${name}${figure}, as load_best_model_at_end says.`;
 }

@@ -30,6 +30,8 @@ export interface RunIdentity {
 
 /** Settings that may change between a run and its continuation, because they change neither weights nor log. */
 const FREE = new Set([
+  // which examples are left the run's tokens tell
+  'drop_fully_masked',
   'gradient_checkpointing',
   'output_dir',
   'overwrite_output_dir',

@@ -22,6 +22,8 @@ export type Item = readonly Sequence[];
 export interface PrepareOptions {
   /** Longest example in tokens; null: no limit. With packing, the length of a row. */
   maxLength?: number | null;
+  /** Whether examples without a target, but with packing, are left out; else they are refused. Default false. */
+  dropFullyMasked?: boolean;
   /** Null: where rows have a prompt, their completions only. */
   completionOnlyLoss?: boolean | null;
   assistantOnlyLoss?: boolean;
@@ -52,11 +54,11 @@ export type Examples = Dataset | readonly Example[];
 /**
  * Tokenizes every example and, with packing, lays them into rows of `maxLength`. Packed rows that are
  * left without a target are left out, and so are empty examples without packing, which is said.
- * @throws UserError when there is no example, when one has not the shape of a row, when one leaves nothing to learn (TRL drops it without a word),
+ * @throws UserError when there is no example, when one has not the shape of a row, when one leaves nothing to learn (unless `dropFullyMasked`),
  * when one is longer than the model can read, or when only assistant turns are to be learned and one is no conversation
  */
 export function prepareExamples(examples: Examples, tokenizer: Tokenizer, options: PrepareOptions = {}): PreparedDataset {
-  const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed } = options;
+  const { maxLength = null, packing = false, packingStrategy = 'bfd', shuffleSeed, dropFullyMasked = false } = options;
   const placeOf = placesOf(examples);
   const rows = checkedRows(examples, options.template);
   if (rows.length === 0) throw new UserError('The dataset has no examples; give at least one.');
@@ -78,13 +80,14 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
     return made;
   });
   tell(rows.length);
-  checkTargets(tokenized, placeOf, options);
+  if (!dropFullyMasked) checkTargets(tokenized, placeOf, options);
   checkLengths(tokenized, placeOf, splits ? maxLength : Number.POSITIVE_INFINITY, options);
   const notes = [...notesOf(tokenized, maxLength, placeOf), ...lastTurnNotes(rows, options), ...noTurnNotes(rows, placeOf, options)];
   // in a packed row they are a token among others; alone they could be all of a step
-  const kept = packing && maxLength !== null ? tokenized : tokenized.filter((made) => !isEmpty(made));
-  if (tokenized.every(isEmpty)) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
-  if (kept.length < tokenized.length) notes.push(emptyNote(tokenized, placeOf));
+  const kept = packing && maxLength !== null ? tokenized : tokenized.filter((made) => !isEmpty(made) && !isMasked(made));
+  if (tokenized.every((made) => isEmpty(made) || isMasked(made))) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
+  if (tokenized.some(isEmpty) && kept !== tokenized) notes.push(emptyNote(tokenized, placeOf));
+  if (tokenized.some(isMasked) && kept !== tokenized) notes.push(maskedNote(tokenized, placeOf));
   const inOrder = kept.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
   const sequences = shuffled(inOrder, shuffleSeed);
   if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
@@ -124,6 +127,17 @@ function isEmpty({ inputIds, lossMask, truncated }: TokenizedExample): boolean {
   return inputIds.length === 1 && lossMask[0] === 1 && !truncated;
 }
 
+/** Whether no token of an example with some is a target, as where `maxLength` has cut its completion away. */
+function isMasked(made: TokenizedExample): boolean {
+  return countTargets(made) === 0 && !isEmpty(made);
+}
+
+function maskedNote(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string): string {
+  const count = tokenized.filter(isMasked).length;
+  const which = count === 1 ? 'example has' : 'examples have';
+  return `${count} of ${tokenized.length} ${which} nothing left to learn within max_length (first: ${placeOf(tokenized.findIndex(isMasked))}) and ${count === 1 ? 'was' : 'were'} left out.`;
+}
+
 function emptyNote(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string): string {
   const count = tokenized.filter(isEmpty).length;
   const which = count === 1 ? '1 example has' : `${count} examples have`;
@@ -131,9 +145,17 @@ function emptyNote(tokenized: readonly TokenizedExample[], placeOf: (index: numb
 }
 
 /** @throws UserError when an example leaves nothing to learn; one without any text may be left out */
-function checkTargets(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string, { positionLimit }: PrepareOptions): void {
-  const without = [...tokenized.keys()].filter((index) => countTargets(tokenized[index]) === 0 && !isEmpty(tokenized[index]));
-  if (without.length > 0) throw new UserError(explainNoTarget(tokenized[without[0]], placesIn(without, placeOf), positionLimit));
+function checkTargets(
+  tokenized: readonly TokenizedExample[],
+  placeOf: (index: number) => string,
+  { positionLimit, dropFullyMasked }: PrepareOptions,
+): void {
+  const without = [...tokenized.keys()].filter((index) => isMasked(tokenized[index]));
+  if (without.length === 0) return;
+  const sentence = explainNoTarget(tokenized[without[0]], placesIn(without, placeOf), positionLimit).replace(/[.]$/, '');
+  // who has no such setting is not told of it
+  const remedy = dropFullyMasked === undefined ? '' : '; drop_fully_masked: true leaves such rows out, as TRL does';
+  throw new UserError(`${sentence}${remedy}.`);
 }
 
 /**

@@ -70,11 +70,11 @@ export class PreparedRun {
 
   private prepare(examples: Examples, packing: boolean): PreparedDataset {
     const { model, config, template, chatTemplate } = this.data;
-    const { maxLength, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = config;
+    const { maxLength, dropFullyMasked, completionOnlyLoss, assistantOnlyLoss, packingStrategy } = config;
     const shuffleSeed = config.shuffleDataset ? config.seed : undefined;
     const { positionLimit, vocabSize } = model.config;
     return prepareExamples(examples, tokenizerAt(model.tokenizer, new Date(this.began)), {
-      ...{ maxLength, completionOnlyLoss, assistantOnlyLoss, packing, packingStrategy, shuffleSeed },
+      ...{ maxLength, dropFullyMasked, completionOnlyLoss, assistantOnlyLoss, packing, packingStrategy, shuffleSeed },
       ...{ template, chatTemplate, positionLimit, vocabSize },
       showsProgress: !config.disableTqdm,
     });

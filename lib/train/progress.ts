@@ -95,7 +95,7 @@ function pace({ tokensPerSecond, secondsLeft }: TrainerState): string {
 }
 
 /** The figures of a record in reading order: `loss 1.234  accuracy 0.61  grad norm 2.1`. */
-export function describeRecord(record: LogRecord): string {
+export function describeRecord(record: LogRecord, between = '  '): string {
   const shown: Array<[string, number | undefined]> =
     record.eval_loss === undefined
       ? [
@@ -108,7 +108,7 @@ export function describeRecord(record: LogRecord): string {
           ['eval loss', record.eval_loss],
           ['eval accuracy', record.eval_mean_token_accuracy],
         ];
-  return shown.flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${formatNumber(value)}`])).join('  ');
+  return shown.flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${formatNumber(value)}`])).join(between);
 }
 
 /**
@@ -156,7 +156,7 @@ function notebookHtml(
 ): string {
   const left = state.secondsLeft === undefined ? '' : ` · ${Math.round(state.tokensPerSecond)} tokens/s`;
   const end = ending ?? (state.secondsLeft === undefined ? '' : `${formatSeconds(state.secondsLeft)} left`);
-  const figures = last ? `<div>step ${last.step}: ${escapeHtml(describeRecord(last))}</div>` : '';
+  const figures = last ? `<div>step ${last.step} · ${escapeHtml(describeRecord(last, ' · '))}</div>` : '';
   return (
     `<div style="font-family: sans-serif; font-size: 13px">${notes.map((note) => `<div>${escapeHtml(note)}</div>`).join('')}` +
     `<progress max="${state.maxSteps}" value="${state.step + state.stepShare}" style="width: 20em"></progress> ` +

@@ -26,6 +26,8 @@ export interface RunRecord {
   eval_dataset?: DatasetRecord;
   /** TRL's summary, once the run has ended. */
   summary?: object;
+  /** The checkpoint of the best evaluation, by TRL's name, once the run has ended; null where there is none. */
+  best_model_checkpoint?: string | null;
 }
 
 export interface DatasetRecord {

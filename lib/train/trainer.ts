@@ -420,7 +420,7 @@ export class SFTTrainer {
     const { outputDir, loadBestModelAtEnd } = this.config;
     const { step } = this.state;
     const stopped = this.isUnfinished();
-    const note = loadBestModelAtEnd && !stopped ? await loadBest(this.state, this.model) : undefined;
+    const note = loadBestModelAtEnd && !stopped ? await loadBest(this.state, this.config, this.model) : undefined;
     if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
     if (!stopped) this.prune({ atEnd: true });
     const metrics = summarize(this.state, this.pace, runtime);
@@ -428,7 +428,7 @@ export class SFTTrainer {
     await this.tell((callback) => callback.onTrainEnd?.(this.snapshot(), output));
     // last: the checkpoints of a run that has not finished are kept, and one of the listeners may save the model
     if (outputDir !== null && this.runRecord && !stopped) {
-      writeRunRecord(outputDir, { ...this.runRecord, finished: true, summary: metrics });
+      writeRunRecord(outputDir, { ...this.runRecord, finished: true, summary: metrics, best_model_checkpoint: this.state.bestCheckpoint });
     }
     return output;
   }

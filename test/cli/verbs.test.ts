@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { projectRoot } from '../../lib/project';
 import { families } from '../golden-families';
 import { golden, goldenModel, goldenRows, program, put, tunebook, tunebookJson, workFolder } from './support';
 
@@ -100,6 +101,20 @@ describe('evaluate', () => {
     const found = await evaluate(alpaca);
     assert.deepEqual(await evaluate(pair), found);
     assert.deepEqual(await evaluate(text), await evaluate(pair, '--completion_only_loss', 'false'));
+  });
+
+  test('scores all that the assistant says where it is asked to', async (t) => {
+    const turn = (role: string, content: string) => ({ role, content });
+    const [asked, answered] = [turn('user', 'Name a colour.'), turn('assistant', 'Red')];
+    const data = put(workFolder(t), 'chat.json', [
+      { messages: [asked, answered, turn('user', 'Another one.'), turn('assistant', 'Blue')] },
+    ]);
+    const model = path.join(projectRoot, 'data', 'base');
+    const targets = async (...more: string[]) =>
+      (await tunebookJson<{ num_target_tokens: number }>(['evaluate', '--model', model, '--data', data, ...more])).num_target_tokens;
+    const last = await targets('--completion_only_loss', 'true');
+    const both = await targets('--assistant_only_loss');
+    assert.ok(last >= 2 && both >= last + 2 && both < (await targets()), `${last}, ${both}`);
   });
 });
 

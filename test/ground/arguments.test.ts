@@ -314,7 +314,7 @@ test('what is no prompt, no token ids and no path is refused, with what was mean
     [() => trainerWith([{ on_log() {} }]), 'Callback 1 of SFTTrainer has on_log, which is no event; write onLog.'],
     [() => trainerWith([{ onstepend() {} }]), /^Callback 1 of SFTTrainer has none of the events onTrainBegin, /],
     [() => library.plotTraining('runs/metrics.jsonl'), /^The run of plotTraining is the text "runs\/metrics.jsonl"; give the trainer/],
-    [() => library.plotComparison({ a: { log: [] } }), /^The run a of plotComparison is an object; give its records/],
+    [() => library.plotComparison({ a: { lag: [] } }), /^The run a of plotComparison is an object; give its trainer, or its records/],
   ]);
   for (const save of ['saveModel', 'exportModel', 'exportGguf']) {
     const place = path.join(scratch, 'model.gguf');

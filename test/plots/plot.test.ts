@@ -85,7 +85,7 @@ test('a log without anything to plot is refused in one sentence', async () => {
 test(
   'two runs are overlaid, each with its name in the legend',
   inFolder(async (folder) => {
-    await plotComparison({ slow: run(30), fast: run(30, 10) }, { saveTo: folder, curves: ['loss'] });
+    await plotComparison({ slow: run(30), fast: { log: run(30, 10) } }, { saveTo: folder, curves: ['loss'] });
     const svg = readFileSync(path.join(folder, 'compare_train_loss.svg'), 'utf8');
     assert.ok(svg.includes('slow') && svg.includes('fast'));
   }),
@@ -113,6 +113,11 @@ test('where a smoothed line lies over the raw one, both are named', async () => 
   assert.ok(!(await renderSvg(curveSpec(run(20, 5), 'loss'))).includes('smoothed'));
   assert.ok((await renderSvg(comparisonSpec({ a: run(200) }, 'loss'))).includes('bold: smoothed'));
   assert.ok(!(await renderSvg(comparisonSpec({ a: run(20) }, 'loss'))).includes('smoothed'));
+  for (const steps of [20, 200]) {
+    const evaluated = [...run(steps), { step: steps, eval_loss: 1 }];
+    assert.ok((await renderSvg(comparisonSpec({ a: run(steps), evaluated }, 'loss'))).includes('dashed: evaluation'));
+  }
+  assert.ok(!(await renderSvg(comparisonSpec({ a: run(200) }, 'loss'))).includes('dashed'));
 });
 
 /** A loss that falls by a factor. */

@@ -50,10 +50,14 @@ async function assertWeights({ model }: SFTTrainer, folder: string): Promise<voi
 describe('load_best_model_at_end', () => {
   test('where the best evaluation has no checkpoint takes the last that was the best and has one, which stays', async (t) => {
     const outputDir = temporaryFolder(t);
-    const trainer = await makeTrainer(t, { outputDir, saveTotalLimit: 1 });
+    const notes: string[] = [];
+    const trainer = await makeTrainer(t, { outputDir, saveTotalLimit: 1 }, { callbacks: [noting(notes)] });
     await trainer.train();
     assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-2']);
     await assertWeights(trainer, path.join(outputDir, 'checkpoint-2'));
+    assert.equal(notes.at(-1), 'The model has the weights of checkpoint-2, as load_best_model_at_end says.');
+    const record = JSON.parse(fs.readFileSync(path.join(outputDir, 'run.json'), 'utf8'));
+    assert.equal(record.best_model_checkpoint, path.resolve(outputDir, 'checkpoint-2'));
   });
 
   test('never takes an evaluation that found no number, or an infinite loss', async (t) => {

@@ -79,6 +79,28 @@ test('an example whose completion is cut away is refused, however short max_leng
   }
 });
 
+test('examples with nothing left to learn are left out where that is asked for, as TRL leaves them out', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const [long, short] = [
+    { prompt: 'Tea. '.repeat(40), completion: 'Yes.' },
+    { prompt: 'What is it?', completion: 'Tea.' },
+  ];
+  const options = { maxLength: 32, dropFullyMasked: true };
+  const { items, notes } = prepareExamples([short, long, { text: '' }, short, long], tokenizer, options);
+  assert.deepEqual(items, prepareExamples([short, short], tokenizer, options).items);
+  assert.deepEqual(notes.slice(1), [
+    '1 example has no text (first: row 3), from which there is nothing to learn, and was left out.',
+    '2 of 5 examples have nothing left to learn within max_length (first: row 2) and were left out.',
+  ]);
+  assert.throws(() => prepareExamples([long, long], tokenizer, options), /^UserError: row 1: the prompt alone fills max_length 32/);
+  assert.throws(
+    () => prepareExamples([short, long], tokenizer, { ...options, dropFullyMasked: false }),
+    /remove the row; drop_fully_masked: true leaves such rows out, as TRL does\.$/,
+  );
+  // packed they may be tokens among others; a row of nothing else is left out
+  assert.equal(prepareExamples([short, long], tokenizer, { ...options, packing: true }).items.flat().length, 1);
+});
+
 test('rows that are longer than the model reads are counted, with the number to set', async (t) => {
   const { tokenizer } = await tinyModel(t);
   const long = { prompt: 'What is it?', completion: 'Tea. '.repeat(40) };

@@ -100,7 +100,7 @@ describe('progress in a notebook', () => {
     progress.onTrainEnd?.(state(40), output);
     assert.equal(shown.length, 2, 'what comes within a quarter of a second is not drawn');
     assert.match(shown[0], /2 &lt; 9.*<progress max="40" value="0"/);
-    assert.match(shown[shown.length - 1], /value="40".*1234 tokens\/s · done in 1:05, peak memory 1\.2 GB<div>step 12: loss 1\.235/);
+    assert.match(shown[shown.length - 1], /value="40".*1234 tokens\/s · done in 1:05, peak memory 1\.2 GB<div>step 12 · loss 1\.235/);
   });
 });
 
