@@ -124,7 +124,7 @@ export const FIELDS = {
     integer(1024, { min: 2 }, 'Longest example in tokens; longer ones lose their end. With packing, the length of a row.'),
     1024,
   ),
-  /** Leave out examples that have nothing left to learn within max_length, as TRL does; false: the run is refused, and the first of them named. */
+  /** Leave out examples that have nothing left to learn within max_length, as TRL does; false: the run is refused, and the first of them named (own key, not in TRL). */
   dropFullyMasked: flag(
     false,
     'Leave out examples that have nothing left to learn within max_length, as TRL does; false: the run is refused, and the first of them named (own key, not in TRL).',
