@@ -1,5 +1,5 @@
 /**
- * The notebooks' kernel: tslab, with nine of its faults (1.0.22) mended.
+ * The notebooks' kernel: tslab, with ten of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
@@ -9,6 +9,7 @@
  * - While a cell ran that had waited for another, or that one looked up documentation beside, the kernel was said to be idle.
  * - Interrupted by a message, as on systems without signals, it went on.
  * - Interrupted after a cell, or a package that it imports, had begun to listen to the signal, it died.
+ * - Of a server that was killed the kernel stayed behind, with all that it held in memory.
  * - Of a cell that printed some five hundred times in a row the rest was lost, and that the cell had ended: text is sent in few pieces.
  *
  * usage: kernel.cjs CONNECTION_FILE
@@ -188,6 +189,24 @@ function keepListening() {
   };
 }
 
+/** How often the kernel looks for its server, in milliseconds. */
+const LOOKS_EVERY = 1000;
+
+/** Ends the kernel when the server that started it (`JPY_PARENT_PID`) is no longer there, as Python's kernels do. */
+function endWithServer() {
+  if (!(Number(process.env.JPY_PARENT_PID) > 1)) return;
+  const server = process.ppid;
+  const isThere = () => {
+    try {
+      // on Windows a process keeps the number of a parent that has ended
+      return server !== 1 && process.ppid === server && process.kill(server, 0);
+    } catch (error) {
+      return error.code !== 'ESRCH';
+    }
+  };
+  setInterval(() => isThere() || process.exit(1), LOOKS_EVERY).unref();
+}
+
 const { createConverter } = converter;
 const { createExecutor } = executor;
 converter.createConverter = (options) => remember(createConverter(options), () => globalThis.__tslab__.exports);
@@ -197,5 +216,6 @@ stayBusy(jupyter.ZmqServer);
 interruptByMessage(jupyter.ZmqServer);
 gatherText(jupyter.JupyterHandlerImpl);
 keepListening();
+endWithServer();
 const { version } = fromTslab('./package.json');
 fromTslab('./dist/main.js').startKernel({ configPath: process.argv[2], enableFindLocal: false, globalVersion: version });

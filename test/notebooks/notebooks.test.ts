@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -118,6 +118,18 @@ test('a model tuned on other data is saved elsewhere, and where one notebook sav
   assert.equal(folders[0], folders[1]);
 });
 
+/** Runs the Python that has Jupyter, in the environment in which it finds the kernel; it ends as that does. */
+function withJupyter(words: string[], input = ''): SpawnSyncReturns<string> {
+  const setup = pathToFileURL(path.join(projectRoot, 'scripts/setup.mjs')).href;
+  const program = `
+    import { spawnSync } from 'node:child_process';
+    import { findJupyter, jupyterEnvironment } from ${JSON.stringify(setup)};
+    const done = spawnSync(findJupyter(), ${JSON.stringify(words)}, { stdio: 'inherit', env: jupyterEnvironment() });
+    if (done.signal) process.kill(process.pid, done.signal);
+    process.exit(done.status ?? 1);`;
+  return spawnSync(process.execPath, ['--input-type=module', '-e', program], { input, encoding: 'utf8' });
+}
+
 /**
  * Runs cells in one kernel, the later ones also where an earlier one failed; one is interrupted when its output has the given text.
  * Others are documented (`inspect`) or sent all at once (`together`): test/notebooks/run_cells.py says what they answer.
@@ -126,14 +138,8 @@ function runCells(
   cells: Array<{ code: string; interrupt?: string } | { inspect: string } | { together: string[] }>,
   interruptMode: 'signal' | 'message' = 'message',
 ): Array<{ status: string; text: string }> {
-  const setup = pathToFileURL(path.join(projectRoot, 'scripts/setup.mjs')).href;
   const script = path.join(projectRoot, 'test/notebooks/run_cells.py');
-  const program = `
-    import { spawnSync } from 'node:child_process';
-    import { findJupyter, jupyterEnvironment } from ${JSON.stringify(setup)};
-    const args = ${JSON.stringify([script, notebooks, interruptMode])};
-    process.exit(spawnSync(findJupyter(), args, { stdio: 'inherit', env: jupyterEnvironment() }).status ?? 1);`;
-  const done = spawnSync(process.execPath, ['--input-type=module', '-e', program], { input: JSON.stringify(cells), encoding: 'utf8' });
+  const done = withJupyter([script, notebooks, interruptMode], JSON.stringify(cells));
   assert.equal(done.status, 0, done.stderr);
   return JSON.parse(done.stdout.trim().split('\n').at(-1) as string);
 }
@@ -211,6 +217,33 @@ test("documentation says of settings what the command line's help does, and name
   assert.match(optional.text, /Optimizer steps between two evaluations; null: logging_steps\.$/);
   assert.match(call.text, /\n@param ids .*\n@returns .*\n@throws UserError /s);
   assert.match(trainer.text, /fine-tuning/i);
+});
+
+test('a kernel ends with its server, however that ended', { skip: process.platform === 'win32' && 'nothing kills so there' }, async () => {
+  const started = withJupyter([
+    '-c',
+    `import os, subprocess
+from jupyter_client.manager import KernelManager
+manager = KernelManager(kernel_name="tslab")
+manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+client = manager.client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+print(manager.provisioner.pid, flush=True)
+os.kill(os.getpid(), 9)`,
+  ]);
+  assert.equal(started.signal ?? started.status, 'SIGKILL', started.stderr);
+  const kernel = Number(started.stdout);
+  assert.ok(kernel > 1, started.stdout);
+  const isThere = (): boolean => {
+    try {
+      return process.kill(kernel, 0);
+    } catch {
+      return false;
+    }
+  };
+  for (let waited = 0; isThere() && waited < 10_000; waited += 100) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.ok(!isThere(), 'the kernel is still there');
 });
 
 function interruptsCells(interruptMode: 'signal' | 'message'): void {
