@@ -212,6 +212,8 @@ test('a file of another kind is named as what it is, with what makes rows of it'
     [bytes('ARROW1\0\0'), 'data.arrow', /is an Arrow file, /],
     [bytes('PK\x03\x04\x14'), 'data.xlsx', /is a ZIP archive \(or an Excel workbook/],
     ['version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n', 'lfs.jsonl', /is a pointer of Git LFS .*; run git lfs pull/],
+    ['version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n', 'lfs.csv', /is a pointer of Git LFS .*; run git lfs pull/],
+    ['prompt,completion\n', 'text.parquet', /is no Parquet file, whatever its name says/],
     ['\n<!DOCTYPE html><html></html>', 'page.json', /is a page of HTML, .*"resolve" in place of "blob"/],
     [Buffer.from(`\ufeff${lines([alpaca])}`, 'utf16le'), 'wide.txt', /is written in UTF-16, .*; save it as UTF-8/],
   ] as const) {

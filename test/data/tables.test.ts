@@ -191,6 +191,11 @@ test('columns of other names are made into rows that are known; of too many some
   );
 });
 
+test('columns of one name in a table are told apart as pandas does', async () => {
+  const { rows } = await loadDataset(fileWith('twice.csv', 'prompt,note,completion,note,note\nQ,1,A,2,3\n'));
+  assert.deepEqual(rows, [{ prompt: 'Q', completion: 'A', extras: { note: '1', 'note.1': '2', 'note.2': '3' } }]);
+});
+
 test('a part of a split does not depend on the rows outside of it', async () => {
   const file = fileWith('part.jsonl', '{"id": 1}\n{"text": "a"}\n{"text": "b"}\n{"text": ""}\n{"text": 7}\n');
   const dataset = await loadDataset(file, { split: 'train[1:3]' });
