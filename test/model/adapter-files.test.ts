@@ -137,7 +137,10 @@ test('an adapter that computes otherwise, or cannot be read, is refused with fil
   for (const [changes, why] of [
     [{ peft_type: 'IA3' }, /adapter_config\.json: peft_type is "IA3", but must be "LORA"/],
     [{ base_model_name_or_path: null }, /base_model_name_or_path is null, but must be the folder or the Hub id of the base model/],
-    [{ base_model_name_or_path: './nowhere' }, /adapter_config\.json names the base model of the adapter, base_model_name_or_path: There is no folder \.\/nowhere/],
+    [
+      { base_model_name_or_path: './nowhere' },
+      /adapter_config\.json names the base model of the adapter, base_model_name_or_path: There is no folder \.\/nowhere/,
+    ],
     [{ r: 0 }, /r is 0, but must be a whole number/],
     [{ lora_alpha: 'x' }, /lora_alpha is "x", but must be a number above 0/],
     [{ use_dora: true }, /lora_magnitude_vector" is missing/],
