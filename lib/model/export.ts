@@ -52,7 +52,7 @@ export async function exportModel(model: CausalLM, directory: string, options: E
     for (const dtype of dtypes) writeOnnx(model, dtype, folder);
     writeTokenizer(model, staging);
     for (const [name, content] of model.tokenizer.filesForTransformersJs()) fs.writeFileSync(path.join(staging, name), content);
-    writeConfigs(model, staging, 'float32', { [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
+    writeConfigs(model, staging, 'float32', { ...layersOf(model), [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
     fs.writeFileSync(path.join(staging, GENERATION_CONFIG), generationConfigOf(model));
   });
 }
@@ -96,6 +96,11 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
   const given = generationConfig && parseJson(new TextDecoder().decode(generationConfig), GENERATION_CONFIG);
   const ends = new Set([...tokenizer.stopIds, ...config.eosTokenIds]);
   return `${JSON.stringify({ ...(isObject(given) && given), eos_token_id: [...ends] }, null, 2)}\n`;
+}
+
+/** Layers of attention under the name by which transformers.js looks for their caches. */
+function layersOf({ family, config }: CausalLM): Record<string, unknown> {
+  return family === 'granitemoehybrid' ? { layer_types: new Array<string>(config.numHiddenLayers).fill('attention') } : {};
 }
 
 function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {

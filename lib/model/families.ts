@@ -7,6 +7,7 @@ import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
 import { Granite, readGraniteConfig } from './granite';
+import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { Llama, readLlamaConfig } from './llama';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
@@ -46,6 +47,11 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
+  granitemoehybrid: {
+    name: 'GraniteMoeHybridForCausalLM',
+    build: (reader, origin) => new Granite(readGraniteMoeHybridConfig(reader), origin),
+    prefix: 'model.',
+  },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };

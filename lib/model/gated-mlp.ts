@@ -28,7 +28,30 @@ export class GatedMlp {
   }
 }
 
+/** The same with gate and up in one matrix, one below the other. */
+export class FusedGatedMlp {
+  private readonly gateUpProj: Linear;
+  private readonly downProj: Linear;
+  private readonly act: Activation;
+
+  /** @param names of its two layers */
+  constructor(
+    parameters: ParameterList,
+    names: { gateUp: string; down: string },
+    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias'>,
+  ) {
+    this.gateUpProj = parameters.linear(names.gateUp, { in: hiddenSize, out: 2 * intermediateSize, bias: false });
+    this.downProj = parameters.linear(names.down, { in: intermediateSize, out: hiddenSize, bias: false });
+    this.act = hiddenAct;
+  }
+
+  apply(x: tf.Tensor2D): tf.Tensor2D {
+    const [gate, up] = tf.split<tf.Tensor2D>(this.gateUpProj.apply(x), 2, 1);
+    return this.downProj.apply(gated(this.act, gate, up));
+  }
+}
+
 /** act(gate) · up. */
-export function gated(act: Activation, gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
+function gated(act: Activation, gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
   return act === 'silu' ? swiglu(gate, up) : tf.mul(activation(act, gate), up);
 }

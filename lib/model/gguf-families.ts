@@ -21,6 +21,8 @@ export interface GgufLayout {
   names: Readonly<Record<string, string>>;
   /** Values as they lie in a file, where that is otherwise. @param name the checkpoint's */
   change?(name: string, values: Float32Array): Float32Array;
+  /** Of matrices that are several ones there, one below the other: llama.cpp's names of those. */
+  parts?: Readonly<Record<string, readonly string[]>>;
   /** Tensors that no checkpoint has. */
   more?: Readonly<Record<string, Float32Array>>;
   /** Whether the file has an output head even where it is the embedding. */
@@ -40,7 +42,18 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
 /** Each reads the configuration of its own family. */
 type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
 
-const LAYOUTS: Partial<Record<Family, Layout>> = { llama, smollm3, granite, phi3, olmo2, qwen3, gemma3, gpt2, gpt_neox: gptNeoX };
+const LAYOUTS: Partial<Record<Family, Layout>> = {
+  llama,
+  smollm3,
+  granite,
+  granitemoehybrid,
+  phi3,
+  olmo2,
+  qwen3,
+  gemma3,
+  gpt2,
+  gpt_neox: gptNeoX,
+};
 
 /** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
 function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
@@ -133,6 +146,18 @@ function granite(config: GraniteConfig, refuse: (what: string) => UserError): Gg
     logit_scale: float(config.logitsScaling),
   };
   return { ...layout, architecture: 'granite', keys: { ...keys, ...scales } };
+}
+
+/** A dense Granite 4.0 is one of the older ones, but that it may not turn with its positions. */
+function granitemoehybrid(config: GraniteConfig, refuse: (what: string) => UserError): GgufLayout {
+  const { keys, names, ...layout } = granite(config, refuse);
+  const turns = config.rotaryLayers.every(Boolean);
+  return {
+    ...layout,
+    keys: { ...keys, ...(!turns && { 'rope.scaling.finetuned': bool(false) }) },
+    names: { ...names, 'model.layers.#.shared_mlp.output_linear': 'blk.#.ffn_down' },
+    parts: { 'model.layers.#.shared_mlp.input_linear': ['blk.#.ffn_gate', 'blk.#.ffn_up'] },
+  };
 }
 
 /** By how much longer each wavelength is than without the stretching. */

@@ -82,15 +82,22 @@ function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: Ggu
 
 function tensorsFor(
   model: CausalLM,
-  { names, change = (_, values) => values, more = {}, repeatsHead }: GgufLayout,
+  { names, change = (_, values) => values, parts = {}, more = {}, repeatsHead }: GgufLayout,
   dtype: GgufDtype,
 ): GgufTensor[] {
-  const tensors = [...model.parameters].map(([name, variable]): GgufTensor => {
-    const { shape } = variable;
+  const tensors = [...model.parameters].flatMap(([name, variable]): GgufTensor[] => {
     const values = async () => change(name, (await variable.data()) as Float32Array);
-    const inFile = ggufName(name, names);
-    // llama.cpp adds positions up in float32
-    return { name: inFile, shape, dtype: inFile === 'position_embd.weight' ? 'f32' : formatOf(shape, dtype), values };
+    const namesInFile = ggufNames(name, names, parts);
+    const [rows, ...rest] = variable.shape;
+    const shape = [rows / namesInFile.length, ...rest];
+    const size = variable.size / namesInFile.length;
+    return namesInFile.map((inFile, i) => ({
+      name: inFile,
+      shape,
+      // llama.cpp adds positions up in float32
+      dtype: inFile === 'position_embd.weight' ? 'f32' : formatOf(shape, dtype),
+      values: async () => (await values()).subarray(i * size, (i + 1) * size),
+    }));
   });
   const embedding = tensors.find(({ name }) => name === 'token_embd.weight');
   if (repeatsHead && embedding && !tensors.some(({ name }) => name === 'output.weight'))
@@ -100,12 +107,13 @@ function tensorsFor(
   return tensors;
 }
 
-function ggufName(name: string, names: Readonly<Record<string, string>>): string {
+function ggufNames(name: string, names: GgufLayout['names'], parts: NonNullable<GgufLayout['parts']>): string[] {
   const [, module, kind] = /^(.*)\.(weight|bias)$/.exec(name) ?? [];
   const layer = /\.(\d+)\./.exec(module ?? '')?.[1] ?? '';
-  const found = names[(module ?? '').replace(`.${layer}.`, '.#.')];
-  if (found === undefined) throw new Error(`llama.cpp has no name for ${name}.`);
-  return `${found.replace('#', layer)}.${kind}`;
+  const anyLayer = (module ?? '').replace(`.${layer}.`, '.#.');
+  const found = parts[anyLayer] ?? [names[anyLayer]].filter((known) => known !== undefined);
+  if (found.length === 0) throw new Error(`llama.cpp has no name for ${name}.`);
+  return found.map((known) => `${known.replace('#', layer)}.${kind}`);
 }
 
 const aligned = (bytes: number): number => ALIGNMENT * Math.ceil(bytes / ALIGNMENT);

@@ -1,11 +1,12 @@
 /**
  * Granite (IBM 2024), the dense models: Llama, but that embeddings, scores, what each sublayer adds, and logits are scaled by numbers of the
- * configuration, as in µP (Yang et al. 2022, "Tensor Programs V").
+ * configuration, as in µP (Yang et al. 2022, "Tensor Programs V"). Those of Granite 4.0 (granite-moe-hybrid.ts reads their configuration) have the
+ * two factors of the gated MLP in one matrix.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import { Decoder, type Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
+import { FusedGatedMlp, GatedMlp } from './gated-mlp';
 import { type Embedding, type OutputHead, ParameterList, type RmsNorm } from './layers';
 import { Attention, type LlamaConfig } from './llama';
 import { type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
@@ -58,7 +59,7 @@ class Block {
   private readonly inputNorm: RmsNorm;
   private readonly attention: Attention;
   private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
+  private readonly mlp: GatedMlp | FusedGatedMlp;
 
   constructor(
     private readonly config: GraniteConfig,
@@ -67,9 +68,14 @@ class Block {
   ) {
     const name = `model.layers.${layer}`;
     this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
+    // declared where transformers' class has it, since adapters draw what they begin with in that order
+    const shared =
+      config.family === 'granitemoehybrid'
+        ? new FusedGatedMlp(parameters, { gateUp: `${name}.shared_mlp.input_linear`, down: `${name}.shared_mlp.output_linear` }, config)
+        : undefined;
     this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
+    this.mlp = shared ?? new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {

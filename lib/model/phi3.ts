@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import { Decoder, type Origin } from './decoder';
-import { gated } from './gated-mlp';
+import { FusedGatedMlp } from './gated-mlp';
 import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
@@ -76,31 +76,11 @@ class Attention {
   }
 }
 
-class Mlp {
-  private readonly gateUpProj: Linear;
-  private readonly downProj: Linear;
-
-  constructor(
-    private readonly config: Phi3Config,
-    parameters: ParameterList,
-    name: string,
-  ) {
-    const { hiddenSize, intermediateSize } = config;
-    this.gateUpProj = parameters.linear(`${name}.gate_up_proj`, { in: hiddenSize, out: 2 * intermediateSize, bias: false });
-    this.downProj = parameters.linear(`${name}.down_proj`, { in: intermediateSize, out: hiddenSize, bias: false });
-  }
-
-  apply(x: tf.Tensor2D): tf.Tensor2D {
-    const [gate, up] = tf.split<tf.Tensor2D>(this.gateUpProj.apply(x), 2, 1);
-    return this.downProj.apply(gated(this.config.hiddenAct, gate, up));
-  }
-}
-
 class Block {
   private readonly inputNorm: RmsNorm;
   private readonly attention: Attention;
   private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: Mlp;
+  private readonly mlp: FusedGatedMlp;
 
   constructor(
     private readonly config: Phi3Config,
@@ -111,7 +91,7 @@ class Block {
     this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
     this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = new Mlp(config, parameters, `${name}.mlp`);
+    this.mlp = new FusedGatedMlp(parameters, { gateUp: `${name}.mlp.gate_up_proj`, down: `${name}.mlp.down_proj` }, config);
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop }: ForwardPass): tf.Tensor2D {

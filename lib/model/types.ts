@@ -5,8 +5,21 @@ import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
-/** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3. */
-export type Family = 'llama' | 'smollm3' | 'olmo2' | 'granite' | 'phi3' | 'gpt_neox' | 'opt' | 'qwen3' | 'gemma3' | 'gpt2' | 'gpt_neo';
+/** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3, and Granite's computes
+ * Granite 4.0. */
+export type Family =
+  | 'llama'
+  | 'smollm3'
+  | 'olmo2'
+  | 'granite'
+  | 'granitemoehybrid'
+  | 'phi3'
+  | 'gpt_neox'
+  | 'opt'
+  | 'qwen3'
+  | 'gemma3'
+  | 'gpt2'
+  | 'gpt_neo';
 
 /** Tokens to read: examples laid end to end in one row, without padding. The caller disposes its tensors. */
 export interface TokenBatch {

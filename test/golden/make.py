@@ -14,6 +14,8 @@ sys.path.append(str(HERE.parent / "train" / "fixtures"))
 from make_fixtures import WITH, WITHOUT
 
 SMALL = dict(vocab_size=1024, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512, bos_token_id=0, eos_token_id=0, pad_token_id=1)
+# what makes a Granite 4.0 of the hybrid class one of attention and MLPs alone
+DENSE = dict(layer_types=["attention", "attention"], num_local_experts=0, position_embedding_type="rope", mamba_n_heads=4)
 FAMILIES = {
     # texts are longer than the window of the first layer
     "gemma3": ("gemma3_text", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
@@ -22,6 +24,7 @@ FAMILIES = {
     "olmo2": ("olmo2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True)),
     "olmo3": ("olmo3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     "granite": ("granite", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
+    "granitemoehybrid": ("granitemoehybrid", dict(SMALL, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, **DENSE, shared_intermediate_size=96, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
     "phi3": ("phi3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, original_max_position_embeddings=384, rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5], long_factor=[2.0, 3.0, 5.0, 8.0, 13.0, 21.0]))),
     "gpt_neo": ("gpt_neo", dict(vocab_size=1024, hidden_size=64, num_layers=2, num_heads=4, max_position_embeddings=512, attention_types=[[["local", "global"], 1]], window_size=24, bos_token_id=0, eos_token_id=0, pad_token_id=1, initializer_range=0.08)),
 }
@@ -84,7 +87,8 @@ def run(folder, config, ids):
     if hasattr(model.config, "logits_scaling"):
         # TRL multiplies hidden states with the head by itself, and knows the scale of logits by another name than Granite's
         model.config.logit_scale = 1 / model.config.logits_scaling
-    trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
+    # else TRL looks for experts in all models of a class that may have some
+    trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, router_aux_loss_coef=0.0, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
     # transformers 5.18 asks the class's name, which GPT-2's is not like, and counts first tokens, which nothing predicts, as predicted
     trainer._loss_shifts_labels = True
     trainer.train()

@@ -62,7 +62,19 @@ test('an adapter may lie in the folder of its base', async () => {
   model.dispose();
 });
 
-for (const variant of ['qwen2', 'qwen3', 'gemma3', 'smollm3', 'olmo2', 'granite', 'phi3', 'gpt2-untied', 'gpt-neox-old-keys', 'opt-350m']) {
+for (const variant of [
+  'qwen2',
+  'qwen3',
+  'gemma3',
+  'smollm3',
+  'olmo2',
+  'granite',
+  'granitemoehybrid',
+  'phi3',
+  'gpt2-untied',
+  'gpt-neox-old-keys',
+  'opt-350m',
+]) {
   test(`${variant}: an adapter that was saved loads with exactly its logits`, async () => {
     const model = await loadModel(path.join(fixtures, variant));
     const plain = (await logitsOf(model, ids)).flat();

@@ -280,6 +280,20 @@ test('a SmolLM3 model that does not say of each layer whether it turns is refuse
   }
 });
 
+test('a Granite 4.0 model that is more than attention and MLPs is refused by what is in it', async () => {
+  for (const [change, ...named] of [
+    [{ layer_types: ['mamba', 'attention'] }, 'the model has layers of Mamba, which are not supported', 'GraniteMoeHybridForCausalLM'],
+    [{ layer_types: ['full_attention', 'linear_attention'] }, 'the model has layers of Mamba, which'],
+    [{ num_local_experts: 64 }, 'the model has 64 experts, which'],
+    [{ layer_types: undefined, num_local_experts: undefined }, 'the model has layers of Mamba and 8 experts, which'],
+    [{ layer_types: ['attention'] }, '"layer_types" is ["attention"]', 'a kind for each of the 2 layers'],
+  ] as const) {
+    const folder = copyOf('granitemoehybrid');
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+});
+
 test('a Phi-3 model with another RoPE than those of Phi-3, or without its factors, is refused', async () => {
   for (const [change, ...named] of [
     [{ rope_type: 'linear', factor: 4 }, 'RoPE of type "linear" is not supported', 'default and longrope'],

@@ -431,12 +431,20 @@ describe('tokenizers', () => {
 describe('llama.cpp itself', () => {
   const skip = llamaCpp ? false : 'node-llama-cpp is not installed where Node looks for packages (NODE_PATH)';
   for (const [name, make] of [
-    ...['llama', 'qwen3', 'olmo2', 'granite', 'gpt2', 'gpt_neox'].map(
+    ...['llama', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'gpt2', 'gpt_neox'].map(
       (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
     ),
-    ...['llama-biases', 'llama-llama3', 'llama-linear', 'qwen2', 'granite', 'phi3-longrope', 'gpt-neox-serial'].map(
-      (fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const,
-    ),
+    ...[
+      'llama-biases',
+      'llama-llama3',
+      'llama-linear',
+      'qwen2',
+      'granite',
+      'granitemoehybrid',
+      'granitemoehybrid-nope',
+      'phi3-longrope',
+      'gpt-neox-serial',
+    ].map((fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,

@@ -25,6 +25,7 @@ for (const variant of [
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',
+  'granitemoehybrid-nope',
   'phi3-old-keys',
   'gpt2-bare',
   'gpt2-untied',

@@ -50,6 +50,7 @@ test('the variants cover every family', () => {
     'olmo2',
     'olmo3',
     'granite',
+    'granitemoehybrid',
     'phi3',
     'gpt2',
     'gpt-neo',
