@@ -11,7 +11,9 @@ export function readGraniteMoeHybridConfig(reader: ConfigReader): GraniteConfig 
   const config = readGraniteConfig(new ConfigReader({ ...reader.raw, intermediate_size, mlp_bias: false }, reader.place));
   checkDense(reader, config.numHiddenLayers);
   const turns = reader.get('position_embedding_type') === 'rope';
-  return { ...config, family: 'granitemoehybrid', raw: reader.raw, rotaryLayers: config.rotaryLayers.map(() => turns) };
+  // keys of the parts that the model does not have: transformers refuses their numbers where they are written without a point, as 0 for 0.0
+  const { time_step_limit: _limit, router_aux_loss_coef: _coefficient, ...raw } = reader.raw;
+  return { ...config, family: 'granitemoehybrid', raw, rotaryLayers: config.rotaryLayers.map(() => turns) };
 }
 
 /** @throws UserError when the model is more than attention and MLPs, by what is in it */
