@@ -5,26 +5,20 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Linear, ParameterList, RmsNorm } from './layers';
+import { type RopeConfig, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass, ModelConfig } from './types';
 
-export interface Gemma3Config extends ModelConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
+export interface Gemma3Config extends RotaryConfig {
   readonly hiddenAct: Activation;
-  readonly rmsNormEps: number;
   readonly attentionBias: boolean;
   /** What scores are multiplied by. */
   readonly attentionScale: number;
-  /** Of the layers that see everything before them. */
-  readonly rope: RopeConfig;
   /** Of those with a sliding window. */
   readonly slidingRope: RopeConfig;
-  /** Of each layer; undefined: the layer sees everything before it. */
-  readonly windows: ReadonlyArray<number | undefined>;
 }
 
 export function readGemma3Config(reader: ConfigReader): Gemma3Config {
@@ -46,6 +40,8 @@ export function readGemma3Config(reader: ConfigReader): Gemma3Config {
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_activation', 'gelu_pytorch_tanh'),
     rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
+    normsAroundOne: true,
+    embeddingScale: Math.sqrt(common.hiddenSize),
     attentionBias: reader.boolean('attention_bias', false),
     attentionScale: reader.positive('query_pre_attn_scalar', 256) ** -0.5,
     rope,
@@ -138,42 +134,8 @@ class Block {
   }
 }
 
-export class Gemma3 extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-  private readonly slidingRotaryEmbedding: RotaryEmbedding;
-  private readonly windows: Gemma3Config['windows'];
-
+export class Gemma3 extends RotaryDecoder<Gemma3Config> {
   constructor(config: Gemma3Config, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    const { vocabSize, hiddenSize, paddingIdx } = config;
-    this.windows = config.windows;
-    this.embedTokens = parameters.embedding('model.embed_tokens', vocabSize, hiddenSize, { paddingIdx, scale: Math.sqrt(hiddenSize) });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNormAroundOne('model.norm', hiddenSize, config.rmsNormEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-    this.slidingRotaryEmbedding = new RotaryEmbedding(config.slidingRope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    const slidingAngles = this.slidingRotaryEmbedding.angles(pass.positions, pass.length);
-    const anglesOf = (layer: number): RotaryAngles => (this.windows[layer] === undefined ? angles : slidingAngles);
-    return {
-      embed: () => this.embedTokens.apply(pass.ids),
-      layers: this.layers.map((block, layer) => (x) => block.apply(x, anglesOf(layer), pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
-    this.slidingRotaryEmbedding.dispose();
+    super(config, origin, Block);
   }
 }

@@ -252,14 +252,14 @@ function olmo2(config: Olmo2Config, refuse: (what: string) => UserError): GgufLa
 
 /** Its LongRoPE counts for texts as long as those of the pretraining; the file says that the model reads no longer ones. */
 function phi3(config: Phi3Config, refuse: (what: string) => UserError): GgufLayout {
-  const { rope, hiddenAct, window } = config;
+  const { rope, hiddenAct, windows } = config;
   if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
   const factors = Float32Array.from(rope.shortFactors);
   const isStretched = rope.type === 'longrope';
   return {
     architecture: 'phi3',
     keys: {
-      ...rotaryKeys(config, window),
+      ...rotaryKeys(config, shortest(windows)),
       'rope.scaling.original_context_length': whole(rope.originalMaxPositions),
       ...(isStretched && { 'rope.scaling.attn_factor': float(rope.attentionFactor) }),
     },

@@ -5,12 +5,13 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { FusedGatedMlp, GatedMlp } from './gated-mlp';
-import { type Embedding, type OutputHead, ParameterList, type RmsNorm } from './layers';
+import type { ParameterList, RmsNorm } from './layers';
 import { Attention, type LlamaConfig } from './llama';
-import { type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { ForwardPass, Stages } from './types';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { RotaryDecoder } from './rotary-decoder';
+import type { ForwardPass } from './types';
 
 export interface GraniteConfig extends LlamaConfig {
   /** What embeddings are multiplied by. */
@@ -86,39 +87,21 @@ class Block {
   }
 }
 
-export class Granite extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
+export class Granite extends RotaryDecoder<GraniteConfig> {
   private readonly scales: Pick<GraniteConfig, 'embeddingMultiplier' | 'logitsScaling'>;
 
   constructor(config: GraniteConfig, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
+    super(config, origin, Block);
     this.scales = config;
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
   }
 
-  stages(pass: ForwardPass): Stages {
-    const { embeddingMultiplier, logitsScaling } = this.scales;
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      // noise of the training (NEFTune) is in the embeddings already, and scaled with them
-      embed: () => times(this.embedTokens.apply(pass.ids), embeddingMultiplier),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
-      // logits are products with these states, and so are divided with them
-      finish: (x) => times(this.norm.apply(x), 1 / logitsScaling),
-    };
+  protected override embed(ids: tf.Tensor1D): tf.Tensor2D {
+    // noise of the training (NEFTune) is in the embeddings already, and scaled with them
+    return times(super.embed(ids), this.scales.embeddingMultiplier);
   }
 
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+  protected override finish(x: tf.Tensor2D): tf.Tensor2D {
+    // logits are products with these states, and so are divided with them
+    return times(super.finish(x), 1 / this.scales.logitsScaling);
   }
 }

@@ -5,18 +5,15 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Linear, ParameterList, RmsNorm } from './layers';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass } from './types';
 
-export interface LlamaConfig extends ModelConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
+export interface LlamaConfig extends RotaryConfig {
   readonly hiddenAct: Activation;
-  readonly rmsNormEps: number;
-  readonly rope: RopeConfig;
   /** Of each layer: whether its queries and keys turn with their positions. */
   readonly rotaryLayers: readonly boolean[];
   /** Biases on the projections of queries, keys and values. */
@@ -24,8 +21,6 @@ export interface LlamaConfig extends ModelConfig {
   /** Bias on the projection of the attention's output. */
   readonly outputBias: boolean;
   readonly mlpBias: boolean;
-  /** Of each layer; undefined: the layer sees everything before it. */
-  readonly windows: ReadonlyArray<number | undefined>;
   /** What scores are multiplied by. */
   readonly attentionScale: number;
 }
@@ -128,34 +123,8 @@ class Block {
   }
 }
 
-export class Llama extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-
+export class Llama extends RotaryDecoder<LlamaConfig> {
   constructor(config: LlamaConfig, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      embed: () => this.embedTokens.apply(pass.ids),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+    super(config, origin, Block);
   }
 }

@@ -6,24 +6,18 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Linear, ParameterList, RmsNorm } from './layers';
+import { type RopeConfig, type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass, ModelConfig } from './types';
 
-export interface Olmo2Config extends ModelConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
+export interface Olmo2Config extends RotaryConfig {
   readonly hiddenAct: Activation;
-  readonly rmsNormEps: number;
   readonly attentionBias: boolean;
-  /** Of the layers that see everything before them. */
-  readonly rope: RopeConfig;
   /** Of those with a sliding window, in OLMo 3. */
   readonly slidingRope?: RopeConfig;
-  /** Of each layer; undefined: the layer sees everything before it. */
-  readonly windows: ReadonlyArray<number | undefined>;
 }
 
 export function readOlmo2Config(reader: ConfigReader): Olmo2Config {
@@ -125,41 +119,8 @@ class Block {
   }
 }
 
-export class Olmo2 extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-  private readonly slidingRotaryEmbedding?: RotaryEmbedding;
-  private readonly windows: Olmo2Config['windows'];
-
+export class Olmo2 extends RotaryDecoder<Olmo2Config> {
   constructor(config: Olmo2Config, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    this.windows = config.windows;
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-    this.slidingRotaryEmbedding = config.slidingRope && new RotaryEmbedding(config.slidingRope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    const slidingAngles = this.slidingRotaryEmbedding?.angles(pass.positions, pass.length) ?? angles;
-    const anglesOf = (layer: number): RotaryAngles => (this.windows[layer] === undefined ? angles : slidingAngles);
-    return {
-      embed: () => this.embedTokens.apply(pass.ids),
-      layers: this.layers.map((block, layer) => (x) => block.apply(x, anglesOf(layer), pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
-    this.slidingRotaryEmbedding?.dispose();
+    super(config, origin, Block);
   }
 }

@@ -5,20 +5,15 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { FusedGatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Linear, ParameterList, RmsNorm } from './layers';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass } from './types';
 
-export interface Phi3Config extends ModelConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
+export interface Phi3Config extends RotaryConfig {
   readonly hiddenAct: Activation;
-  readonly rmsNormEps: number;
-  readonly rope: RopeConfig;
-  /** Of all layers; undefined: they see everything before them. */
-  readonly window?: number;
 }
 
 export function readPhi3Config(reader: ConfigReader): Phi3Config {
@@ -35,6 +30,7 @@ export function readPhi3Config(reader: ConfigReader): Phi3Config {
     // what the first Phi-3 models call it
     olderTypes: { su: 'longrope', yarn: 'longrope' },
   });
+  const window = reader.get('sliding_window') === undefined ? undefined : reader.count('sliding_window');
   return {
     ...common,
     raw: reader.raw,
@@ -43,7 +39,7 @@ export function readPhi3Config(reader: ConfigReader): Phi3Config {
     hiddenAct: reader.activation('hidden_act', 'silu'),
     rmsNormEps: reader.notNegative('rms_norm_eps', 1e-5),
     rope,
-    window: reader.get('sliding_window') === undefined ? undefined : reader.count('sliding_window'),
+    windows: new Array<number | undefined>(common.numHiddenLayers).fill(window),
   };
 }
 
@@ -69,10 +65,12 @@ class Attention {
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, window, attentionDropout: dropout } = this.config;
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
     const [q, k, v] = tf.split<tf.Tensor2D>(this.qkvProj.apply(x), this.sizes, 1);
     const [turnedQ, turnedK] = [rotary(q, cos, sin, heads), rotary(k, cos, sin, kvHeads)];
-    return this.oProj.apply(attend(this.layer, turnedQ, turnedK, v, { heads, kvHeads, scale: headDim ** -0.5, window, dropout }));
+    return this.oProj.apply(
+      attend(this.layer, turnedQ, turnedK, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout }),
+    );
   }
 }
 
@@ -102,34 +100,8 @@ class Block {
   }
 }
 
-export class Phi3 extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-
+export class Phi3 extends RotaryDecoder<Phi3Config> {
   constructor(config: Phi3Config, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      embed: () => this.embedTokens.apply(pass.ids),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+    super(config, origin, Block);
   }
 }

@@ -2,21 +2,16 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type OutputHead, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Linear, ParameterList, RmsNorm } from './layers';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass } from './types';
 
-export interface Qwen3Config extends ModelConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
+export interface Qwen3Config extends RotaryConfig {
   readonly hiddenAct: Activation;
-  readonly rmsNormEps: number;
-  readonly rope: RopeConfig;
   readonly attentionBias: boolean;
-  /** Of each layer; undefined: the layer sees everything before it. */
-  readonly windows: ReadonlyArray<number | undefined>;
 }
 
 export function readQwen3Config(reader: ConfigReader): Qwen3Config {
@@ -99,34 +94,8 @@ class Block {
   }
 }
 
-export class Qwen3 extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-
+export class Qwen3 extends RotaryDecoder<Qwen3Config> {
   constructor(config: Qwen3Config, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNorm('model.norm', config.hiddenSize, config.rmsNormEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      embed: () => this.embedTokens.apply(pass.ids),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+    super(config, origin, Block);
   }
 }
