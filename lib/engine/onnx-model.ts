@@ -9,7 +9,16 @@ import type { OrtBackend } from './ort/backend';
 import { toFloat16 } from './ort/float16-graph';
 import { fitsFourBits } from './ort/four-bit-products';
 import type { Attrs, OrtKernel } from './ort/kernel';
-import { byteEmbedding, byteMatMul, fourBitEmbedding, fourBitMatMul, lastRows, modelInput } from './ort/kernels/exported';
+import {
+  byteEmbedding,
+  byteMatMul,
+  fourBitEmbedding,
+  fourBitMatMul,
+  lastRows,
+  modelInput,
+  rowsBetween,
+  rowsWhere,
+} from './ort/kernels/exported';
 import { type Dim, GraphBuilder, type Precision } from './ort/onnx';
 import { type Cut, Emitter } from './ort/program';
 import { type Constant, type DataPlace, writeModel } from './ort/protobuf';
@@ -76,6 +85,27 @@ export class OnnxProgram {
    */
   lastRows(x: tf.Tensor3D, count: tf.Scalar, size: string): tf.Tensor3D {
     return this.record(lastRows, [x, count], { count: this.standIns[size] }) as tf.Tensor3D;
+  }
+
+  /**
+   * Some rows of each sequence, from one place up to, but without, another; a place below zero is counted from the end.
+   * @param x [batch, rows, features]
+   * @param behind default: the end
+   * @param count how many those are, or the name of how many
+   * @returns [batch, count, features]
+   */
+  rowsBetween(x: tf.Tensor3D, { first, behind, count }: { first: number; behind?: number; count: number | string }): tf.Tensor3D {
+    const rows = typeof count === 'string' ? this.standIns[count] : count;
+    return this.record(rowsBetween, [x], { first, behind, count: rows }) as tf.Tensor3D;
+  }
+
+  /**
+   * The rows for which a condition is true, zeros in the place of the others.
+   * @param condition bool [batch, rows, 1]
+   * @param x [batch, rows, features]
+   */
+  rowsWhere(condition: tf.Tensor3D, x: tf.Tensor3D): tf.Tensor3D {
+    return this.record(rowsWhere, [condition, x], {}) as tf.Tensor3D;
   }
 
   /** About x Wᵀ, with the weight [out, in] in 8 bits. x: [..., in] */

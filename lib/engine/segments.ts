@@ -31,6 +31,8 @@ export interface Segments {
   readonly list: readonly Segment[];
   /** How attention goes through the row. */
   readonly tables: AttentionTables;
+  /** int32 [tokens]: where in the row is what comes so many tokens before each in its own sequence, what it borrows included; −1 for nothing. */
+  before(tokens: number): tf.Tensor1D;
   dispose(): void;
 }
 
@@ -92,7 +94,25 @@ export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray
     list[index].prefix = { start: list[prefix.segment].start, tokens: prefix.tokens };
   }
   const tables = tablesOf(groupsOf(list));
-  return { list, tables, dispose: () => tf.dispose(tables) };
+  // made when first asked for: few models do
+  const known = new Map<number, tf.Tensor1D>();
+  const before = (tokens: number): tf.Tensor1D => {
+    const found = known.get(tokens) ?? tf.keep(tf.tensor1d(predecessorsIn(list, tokens), 'int32'));
+    known.set(tokens, found);
+    return found;
+  };
+  return { list, tables, before, dispose: () => tf.dispose([...Object.values(tables), ...known.values()]) };
+}
+
+function predecessorsIn(segments: readonly Segment[], tokens: number): number[] {
+  return segments.flatMap(({ start, length, prefix }) =>
+    Array.from({ length }, (_, i) => {
+      // in its sequence
+      const token = prefix.tokens + i - tokens;
+      if (token < 0) return -1;
+      return token < prefix.tokens ? prefix.start + token : start + token - prefix.tokens;
+    }),
+  );
 }
 
 function groupsOf(segments: readonly Segment[]): Block[][] {

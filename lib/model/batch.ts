@@ -66,9 +66,17 @@ export function packedPass({ ids, positions, segments, length, dropout, attentio
     length,
     attend: (layer, q, k, v, { dropout: share, ...options }) =>
       carry(layer, attention(q, k, v, segments, options, attentionDropout?.weightsAt(layer, share))),
+    before: (_layer, x, count) => Array.from({ length: count }, (_, i) => earlier(x, segments.before(i + 1))),
     carry,
     drop: dropout ? (x, place, share) => dropout.apply(x, place, share) : dropNothing,
   };
+}
+
+/** The rows at some places, zeros where a place is below zero. */
+function earlier(x: tf.Tensor2D, places: tf.Tensor1D): tf.Tensor2D {
+  const zero = tf.scalar(0, 'int32');
+  const exists = tf.expandDims(tf.cast(tf.greaterEqual(places, zero), 'float32'), 1);
+  return tf.mul(embedding(x, tf.maximum(places, zero)), exists);
 }
 
 /** @throws UserError when an id is none of the model's */

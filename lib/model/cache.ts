@@ -1,10 +1,16 @@
-/** The key/value cache of a generation: what each layer has computed of the tokens so far. */
+/** The cache of a generation: what each layer has computed of the tokens so far and will read again. */
 import * as tf from '@tensorflow/tfjs-core';
 import { borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
 import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
-import type { Attend, CausalLM, TokenBatch } from './types';
+import type { Attend, Before, CausalLM, TokenBatch } from './types';
+
+/**
+ * What a layer keeps: keys and values, [batch, heads, capacity, headDim] each, or, where it does not attend, what later tokens read of those
+ * before them, [batch, capacity, features]. All of it lies by the tokens' places in their sequences, so that what is forgotten is beyond a length.
+ */
+type LayerTensors = readonly tf.Tensor[];
 
 /** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
 export class DecodingState {
@@ -17,8 +23,8 @@ export class DecodingState {
     /** Tokens in each sequence's cache. */
     private readonly lengths: Int32Array,
     private readonly capacity: number,
-    /** Keys and values of each layer in turn. */
-    private caches: readonly tf.Tensor4D[],
+    /** Of each layer. */
+    private caches: readonly LayerTensors[],
     private logits: tf.Tensor2D,
   ) {}
 
@@ -31,7 +37,7 @@ export class DecodingState {
     const lengths = Int32Array.from(prompts, ({ length }) => length);
     const batch = makeBatch(prompts, sharedPrefixes(prompts));
     varyingSizes({ tokens: batch.ids.size, batch: prompts.length, capacity });
-    const caches: tf.Tensor4D[] = [];
+    const caches = Array.from({ length: model.config.numHiddenLayers }, (): LayerTensors => []);
     try {
       const logits = tf.tidy(() => {
         const places = tf.tensor2d(cachePlaces(batch, lengths, capacity), [prompts.length, capacity], 'int32');
@@ -42,15 +48,19 @@ export class DecodingState {
         const pass = packedPass(batch, carryOnly(last, model.config));
         const attend: Attend = (layer, q, k, v, options) => {
           const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-          [caches[2 * layer], caches[2 * layer + 1]] = [store(k), store(v)];
+          caches[layer] = [store(k), store(v)];
           return pass.attend(layer, q, k, v, options);
         };
-        return tf.matMul(model.forward({ ...pass, attend }), model.outputHead, false, true) as tf.Tensor2D;
+        const before: Before = (layer, x, count) => {
+          caches[layer] = [tf.keep(tf.gather(x, places) as unknown as tf.Tensor3D)];
+          return pass.before(layer, x, count);
+        };
+        return tf.matMul(model.forward({ ...pass, attend, before }), model.outputHead, false, true) as tf.Tensor2D;
       });
       readWeights(model);
       return new DecodingState(model, lengths, capacity, caches, logits);
     } catch (error) {
-      tf.dispose(caches);
+      tf.dispose(caches.flat());
       throw error;
     } finally {
       disposeBatch(batch);
@@ -81,9 +91,10 @@ export class DecodingState {
     try {
       // Kept: a scope that somebody opens and closes around a token must not take them along.
       const outputs = this.stepTo(Math.max(...places) + 1, weights)
-        .run(inputs, this.caches)
+        .run(inputs, this.caches.flat())
         .map(tf.keep);
-      [this.logits, ...this.caches] = outputs as [tf.Tensor2D, ...tf.Tensor4D[]];
+      this.logits = outputs[0] as tf.Tensor2D;
+      this.caches = this.byLayer(outputs.slice(1));
     } finally {
       tf.dispose(inputs);
     }
@@ -105,25 +116,36 @@ export class DecodingState {
   private stepFor(length: number, weights: Weights): Repeated {
     const { model } = this;
     const step = ([ids, positions, lengths, ...cached]: tf.Tensor[]): tf.Tensor[] => {
-      const caches: tf.Tensor4D[] = [];
+      const caches = this.byLayer(cached);
       const attend: Attend = (layer, q, k, v, options) => {
-        const [keys, values] = cached.slice(2 * layer, 2 * layer + 2) as tf.Tensor4D[];
+        const [keys, values] = caches[layer] as tf.Tensor4D[];
         const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options);
-        [caches[2 * layer], caches[2 * layer + 1]] = [cache.keys, cache.values];
+        caches[layer] = [cache.keys, cache.values];
         return output;
+      };
+      const before: Before = (layer, x, count) => {
+        const { rows, cache } = cachedBefore(x, caches[layer][0] as tf.Tensor3D, positions as tf.Tensor1D, count);
+        caches[layer] = [cache];
+        return rows;
       };
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
-        const hidden = model.forward({ ...tokens, attend, carry: carryAll, drop: dropNothing });
+        const hidden = model.forward({ ...tokens, attend, before, carry: carryAll, drop: dropNothing });
         return weights === 'exact'
           ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
           : quantizedProduct(hidden, model.outputHead);
       };
       const logits = weights === 'exact' ? pass() : withQuantizedWeights(model, pass);
       readWeights(model);
-      return [logits, ...caches];
+      return [logits, ...caches.flat()];
     };
     return new Repeated(step, 1);
+  }
+
+  /** A list of the tensors of all caches, layer by layer. */
+  private byLayer(tensors: readonly tf.Tensor[]): LayerTensors[] {
+    const left = [...tensors];
+    return this.caches.map(({ length }) => left.splice(0, length));
   }
 
   /** Takes back the last tokens of each sequence. */
@@ -133,7 +155,7 @@ export class DecodingState {
 
   dispose(): void {
     this.logits.dispose();
-    tf.dispose([...this.caches]);
+    tf.dispose(this.caches.flat());
   }
 }
 
@@ -158,6 +180,35 @@ function readWeights({ linears, outputHead }: CausalLM): void {
 function intoCache(x: tf.Tensor2D, places: tf.Tensor2D, heads: number): tf.Tensor4D {
   const [batch, capacity] = places.shape;
   return tf.transpose(tf.reshape(tf.gather(x, places), [batch, capacity, heads, x.shape[1] / heads]), [0, 2, 1, 3]);
+}
+
+/**
+ * What the tokens right before the new ones have.
+ * @param x [batch·tokens, features], the new tokens of the first sequence first; as many for each
+ * @param cache [batch, capacity, features]
+ * @param positions int32 [batch·tokens]: where in its sequence each new token is
+ * @returns as `Before`, and the cache with the new tokens in it
+ */
+function cachedBefore(
+  x: tf.Tensor2D,
+  cache: tf.Tensor3D,
+  positions: tf.Tensor1D,
+  count: number,
+): { rows: tf.Tensor2D[]; cache: tf.Tensor3D } {
+  const tokens = positions.size / cache.shape[0];
+  const sequences = tf.tensor1d(
+    Int32Array.from({ length: positions.size }, (_, i) => Math.floor(i / tokens)),
+    'int32',
+  );
+  const at = (places: tf.Tensor1D): tf.Tensor2D => tf.stack([sequences, places], 1) as tf.Tensor2D;
+  const filled = tf.tensorScatterUpdate(cache, at(positions), x) as tf.Tensor3D;
+  const rows = Array.from({ length: count }, (_, i) => {
+    const places = tf.sub(positions, tf.scalar(i + 1, 'int32')) as tf.Tensor1D;
+    const exists = tf.cast(tf.greaterEqual(places, tf.scalar(0, 'int32')), 'float32');
+    const found = tf.gatherND(filled, at(tf.maximum(places, tf.scalar(0, 'int32')))) as tf.Tensor2D;
+    return tf.mul(found, tf.expandDims(exists, 1)) as tf.Tensor2D;
+  });
+  return { rows, cache: filled };
 }
 
 /** For each place of each cache the packed token that goes there; places beyond a prompt repeat a token, unseen and later overwritten. */

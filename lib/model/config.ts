@@ -162,6 +162,12 @@ export function readModelConfig(
   };
 }
 
+/** The same configuration for a model whose output head is a matrix of its own. */
+export function withoutTie(raw: ModelConfig['raw']): ModelConfig['raw'] {
+  // LFM2's older name of it counts before the usual one
+  return { ...raw, tie_word_embeddings: false, ...('tie_embedding' in raw && { tie_embedding: false }) };
+}
+
 /** @throws UserError when the heads are not equally wide */
 export function headDimOf(
   reader: ConfigReader,

@@ -4,6 +4,7 @@ import { printed } from '../display';
 import { UserError } from '../errors';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
+import { withoutTie } from './config';
 import { isInFourBits } from './four-bits';
 import type { Embedding, Linear, OutputHead, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
@@ -72,7 +73,7 @@ export abstract class Decoder implements CausalLM {
   untie(): void {
     if (!this.config.tieWordEmbeddings) return;
     this.head.untie();
-    this.config = { ...this.config, tieWordEmbeddings: false, raw: { ...this.config.raw, tie_word_embeddings: false } };
+    this.config = { ...this.config, tieWordEmbeddings: false, raw: withoutTie(this.config.raw) };
     this.variables = undefined;
   }
 

@@ -7,6 +7,7 @@ import { namesIn, writeFileAtomic } from '../files';
 import { describe, isObject, parseJson } from '../json';
 import { GENERATION_CONFIG } from './config';
 import { refuseFourBits } from './four-bits';
+import type { Lfm2Config } from './lfm2';
 import { onnxModelOf } from './onnx';
 import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
@@ -98,8 +99,9 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
   return `${JSON.stringify({ ...(isObject(given) && given), eos_token_id: [...ends] }, null, 2)}\n`;
 }
 
-/** Layers of attention under the name by which transformers.js looks for their caches. */
+/** Kinds of layers under the names by which transformers.js looks for their caches. */
 function layersOf({ family, config }: CausalLM): Record<string, unknown> {
+  if (family === 'lfm2') return { layer_types: (config as Lfm2Config).layerTypes };
   return family === 'granitemoehybrid' ? { layer_types: new Array<string>(config.numHiddenLayers).fill('attention') } : {};
 }
 

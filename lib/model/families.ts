@@ -8,6 +8,7 @@ import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
 import { Granite, readGraniteConfig } from './granite';
 import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
+import { Lfm2, readLfm2Config } from './lfm2';
 import { Llama, readLlamaConfig } from './llama';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
@@ -53,6 +54,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'model.',
   },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
+  lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

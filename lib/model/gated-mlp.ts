@@ -8,7 +8,11 @@ export interface GatedMlpOptions {
   intermediateSize: number;
   hiddenAct: Activation;
   bias: boolean;
+  /** Of its three layers. */
+  names?: { gate: string; up: string; down: string };
 }
+
+const USUAL_NAMES = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
 
 export class GatedMlp {
   private readonly gateProj: Linear;
@@ -16,10 +20,14 @@ export class GatedMlp {
   private readonly downProj: Linear;
   private readonly act: Activation;
 
-  constructor(parameters: ParameterList, name: string, { hiddenSize, intermediateSize, hiddenAct, bias }: GatedMlpOptions) {
-    this.gateProj = parameters.linear(`${name}.gate_proj`, { in: hiddenSize, out: intermediateSize, bias });
-    this.upProj = parameters.linear(`${name}.up_proj`, { in: hiddenSize, out: intermediateSize, bias });
-    this.downProj = parameters.linear(`${name}.down_proj`, { in: intermediateSize, out: hiddenSize, bias });
+  constructor(
+    parameters: ParameterList,
+    name: string,
+    { hiddenSize, intermediateSize, hiddenAct, bias, names = USUAL_NAMES }: GatedMlpOptions,
+  ) {
+    this.gateProj = parameters.linear(`${name}.${names.gate}`, { in: hiddenSize, out: intermediateSize, bias });
+    this.upProj = parameters.linear(`${name}.${names.up}`, { in: hiddenSize, out: intermediateSize, bias });
+    this.downProj = parameters.linear(`${name}.${names.down}`, { in: intermediateSize, out: hiddenSize, bias });
     this.act = hiddenAct;
   }
 
@@ -38,7 +46,7 @@ export class FusedGatedMlp {
   constructor(
     parameters: ParameterList,
     names: { gateUp: string; down: string },
-    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias'>,
+    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias' | 'names'>,
   ) {
     this.gateUpProj = parameters.linear(names.gateUp, { in: hiddenSize, out: 2 * intermediateSize, bias: false });
     this.downProj = parameters.linear(names.down, { in: intermediateSize, out: hiddenSize, bias: false });

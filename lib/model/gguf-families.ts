@@ -1,10 +1,11 @@
 /** What llama.cpp calls the parts of a model, of each family that it computes: architecture, keys, tensors, and how they lie in a file. */
 import { UserError } from '../errors';
 import type { Gemma3Config } from './gemma3';
-import { bool, float, type GgufKeys, text, whole } from './gguf-keys';
+import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
+import type { Lfm2Config } from './lfm2';
 import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
 import type { Phi3Config } from './phi3';
@@ -48,6 +49,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   granite,
   granitemoehybrid,
   phi3,
+  lfm2,
   olmo2,
   qwen3,
   gemma3,
@@ -269,6 +271,43 @@ function phi3(config: Phi3Config, refuse: (what: string) => UserError): GgufLayo
       'model.layers.#.mlp.gate_up_proj': 'blk.#.ffn_up',
     },
     more: isStretched ? { 'rope_factors_short.weight': factors, 'rope_factors_long.weight': factors } : undefined,
+  };
+}
+
+/** Layers without heads of keys and values are those with a convolution. */
+function lfm2(config: Lfm2Config, refuse: (what: string) => UserError): GgufLayout {
+  const { layerTypes, numAttentionHeads, numKeyValueHeads, headDim, hiddenSize, taps } = config;
+  if (new Set(layerTypes).size === 1) throw refuse(`has no layers in a model of LFM2 but those of the kind ${layerTypes[0]}`);
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of LFM2');
+  if (taps === 1) throw refuse('has convolutions of one token');
+  if (config.convBias) throw refuse('has biases in its convolutions');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of LFM2');
+  return {
+    architecture: 'lfm2',
+    keys: {
+      ...rotaryKeys({ ...config, rmsNormEps: config.normEps }),
+      'attention.head_count_kv': wholes(layerTypes.map((type) => (type === 'conv' ? 0 : numKeyValueHeads))),
+      'shortconv.l_cache': whole(taps),
+    },
+    names: {
+      'model.embed_tokens': 'token_embd',
+      'model.embedding_norm': 'token_embd_norm',
+      lm_head: 'output',
+      'model.layers.#.operator_norm': 'blk.#.attn_norm',
+      'model.layers.#.self_attn.q_proj': 'blk.#.attn_q',
+      'model.layers.#.self_attn.k_proj': 'blk.#.attn_k',
+      'model.layers.#.self_attn.v_proj': 'blk.#.attn_v',
+      'model.layers.#.self_attn.out_proj': 'blk.#.attn_output',
+      'model.layers.#.self_attn.q_layernorm': 'blk.#.attn_q_norm',
+      'model.layers.#.self_attn.k_layernorm': 'blk.#.attn_k_norm',
+      'model.layers.#.conv.in_proj': 'blk.#.shortconv.in_proj',
+      'model.layers.#.conv.conv': 'blk.#.shortconv.conv',
+      'model.layers.#.conv.out_proj': 'blk.#.shortconv.out_proj',
+      'model.layers.#.ffn_norm': 'blk.#.ffn_norm',
+      'model.layers.#.feed_forward.w1': 'blk.#.ffn_gate',
+      'model.layers.#.feed_forward.w3': 'blk.#.ffn_up',
+      'model.layers.#.feed_forward.w2': 'blk.#.ffn_down',
+    },
   };
 }
 

@@ -88,14 +88,16 @@ function tensorsFor(
   const tensors = [...model.parameters].flatMap(([name, variable]): GgufTensor[] => {
     const values = async () => change(name, (await variable.data()) as Float32Array);
     const namesInFile = ggufNames(name, names, parts);
-    const [rows, ...rest] = variable.shape;
+    // weights of a convolution for each feature by itself are a matrix there, in float32
+    const isConvolution = variable.shape.length === 3;
+    const [rows, ...rest] = isConvolution ? [variable.shape[0], variable.shape[2]] : variable.shape;
     const shape = [rows / namesInFile.length, ...rest];
     const size = variable.size / namesInFile.length;
     return namesInFile.map((inFile, i) => ({
       name: inFile,
       shape,
       // llama.cpp adds positions up in float32
-      dtype: inFile === 'position_embd.weight' ? 'f32' : formatOf(shape, dtype),
+      dtype: isConvolution || inFile === 'position_embd.weight' ? 'f32' : formatOf(shape, dtype),
       values: async () => (await values()).subarray(i * size, (i + 1) * size),
     }));
   });

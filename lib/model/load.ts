@@ -10,7 +10,7 @@ import { describe, isObject, showValue } from '../json';
 import { createRandom } from '../random';
 import { loadTokenizer, type Tokenizer } from '../text';
 import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig, rowsFor } from './adapter-files';
-import { ConfigReader, GENERATION_CONFIG } from './config';
+import { ConfigReader, GENERATION_CONFIG, withoutTie } from './config';
 import type { Decoder } from './decoder';
 import { type Architecture, architectureOf, buildModel, namesOf } from './families';
 import type { Parameter } from './layers';
@@ -196,7 +196,7 @@ function findByName(pattern: RegExp, files: readonly SafetensorsFile[]): { file:
 
 /** The configuration of the same model with a head of its own. */
 function untied(reader: ConfigReader): ConfigReader {
-  return new ConfigReader({ ...reader.raw, tie_word_embeddings: false }, reader.place);
+  return new ConfigReader(withoutTie(reader.raw), reader.place);
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * A model as an ONNX graph that reads tokens and a key/value cache, and returns logits and the longer cache. Inputs and outputs have the
- * names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
+ * A model as an ONNX graph that reads tokens and a cache of keys, values and what convolutions read, and returns logits and the longer cache.
+ * Inputs and outputs have the names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type AttentionOptions, type OnnxModel, OnnxProgram } from '../engine';
@@ -8,7 +8,7 @@ import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
-import type { Attend, CausalLM } from './types';
+import type { Attend, Before, CausalLM } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
 const PRIMES = [10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139, 10141];
@@ -37,8 +37,8 @@ const HIDDEN = -1e30;
 
 /**
  * @param file name of the file beside the graph that its weights will be in
- * @throws UserError when positions of the model stretch with the text (dynamic RoPE), a weight is beyond the number format's range, or the
- *   device has no main memory to read from
+ * @throws UserError when positions of the model stretch with the text (dynamic RoPE), no layer attends, a weight is beyond the number format's
+ *   range, or the device has no main memory to read from
  */
 export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): OnnxModel {
   const { config, parameters } = model;
@@ -112,15 +112,19 @@ function inFewBits<T>({ linears, embeddings }: CausalLM, { fits, product, rows }
 }
 
 function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: FewBits | undefined): Record<string, tf.Tensor> {
-  const { config, outputHead } = model;
-  const { batch_size: batch, sequence_length: sequence, num_logits: kept } = sizes;
+  const { config, outputHead, source } = model;
+  const { batch_size: batch, sequence_length: sequence, total_sequence_length: total, num_logits: kept } = sizes;
   const input = (name: string, shape: string[]): tf.Tensor => program.input(name, 'int64', shape);
   const ids = input('input_ids', ['batch_size', 'sequence_length']);
   const mask = input('attention_mask', ['batch_size', 'total_sequence_length']) as tf.Tensor2D;
   const positions = input('position_ids', ['batch_size', 'sequence_length']) as tf.Tensor2D;
   const count = input('num_logits_to_keep', []) as tf.Scalar;
   const cache: Record<string, tf.Tensor> = {};
-  const hiddenBehind = maskOf(mask, ids as tf.Tensor2D, program, sizes);
+  // counted, because the sequence's length is known only when the graph runs
+  const length = tf.max(tf.sum(tf.cast(tf.equal(ids, ids), 'int32'), 1)) as tf.Scalar;
+  /** Of numbers of all tokens, those of the new ones; [batch, sequence, 1]. */
+  const newOnes = (x: tf.Tensor): tf.Tensor3D => program.lastRows(tf.reshape(x, [batch, total, 1]), length, 'sequence_length');
+  const hiddenBehind = maskOf(mask, newOnes, sizes);
 
   const attend: Attend = (layer, q, k, v, options) => {
     const withPast = (name: 'key' | 'value', x: tf.Tensor2D): tf.Tensor4D => {
@@ -136,9 +140,12 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
     return mixed(q, withPast('key', k), withPast('value', v), hiddenBehind(options.window), sizes, options);
   };
 
+  const before = beforeIn(cache, newOnes(mask), program, sizes);
   const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [sizes.tokens]);
-  const length = config.positionLimit;
-  const states = model.forward({ ids: flat(ids), positions: flat(positions), length, attend, carry: carryAll, drop: dropNothing });
+  const tokens = { ids: flat(ids), positions: flat(positions), length: config.positionLimit };
+  const states = model.forward({ ...tokens, attend, before, carry: carryAll, drop: dropNothing });
+  if (!Object.keys(cache).some((name) => name.endsWith('.key')))
+    throw new UserError(`No layer of ${source} attends, so that transformers.js would not know how long a text is; it cannot be exported.`);
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
   const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;
@@ -147,20 +154,37 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
 }
 
 /**
+ * How convolutions read: of the last tokens, as many as one reads, their rows are kept, [batch, features, tokens], the oldest first. Padding has
+ * zeros.
+ * @param cache gets what they return of it
+ * @param mask of the new tokens, [batch, sequence, 1]
+ */
+function beforeIn(cache: Record<string, tf.Tensor>, mask: tf.Tensor3D, program: OnnxProgram, sizes: Sizes): Before {
+  const { batch_size: batch, sequence_length: sequence, tokens } = sizes;
+  const isShown = tf.equal<tf.Tensor3D>(mask, tf.scalar(1, 'int32'));
+  return (layer, x, count) => {
+    const features = x.shape[1];
+    const past = program.input<tf.Tensor3D>(`past_conv.${layer}`, 'float32', ['batch_size', features, count + 1]);
+    const now = program.rowsWhere(isShown, tf.reshape(x, [batch, sequence, features]));
+    const all = tf.concat([tf.transpose(past, [0, 2, 1]), now], 1);
+    cache[`present_conv.${layer}`] = tf.transpose(program.rowsBetween(all, { first: -count - 1, count: count + 1 }), [0, 2, 1]);
+    const earlier = (by: number) => program.rowsBetween(all, { first: count + 1 - by, behind: -by, count: 'sequence_length' });
+    return Array.from({ length: count }, (_, i) => tf.reshape(earlier(i + 1), [tokens, features]));
+  };
+}
+
+/**
  * What is added to scores, by sliding window: nothing where a token sees another, HIDDEN elsewhere; [batch, 1, 1, sequence, total].
  * A token's place is the number of tokens before it that the mask shows, as where a prompt is padded on the left; its position in the input
  * may be another: transformers.js counts those of Gemma 3 from 1.
  */
-function maskOf(mask: tf.Tensor2D, ids: tf.Tensor2D, program: OnnxProgram, sizes: Sizes): (window?: number) => tf.Tensor {
+function maskOf(mask: tf.Tensor2D, newOnes: (x: tf.Tensor) => tf.Tensor3D, sizes: Sizes): (window?: number) => tf.Tensor {
   const { batch_size: batch, sequence_length: sequence, total_sequence_length: total } = sizes;
   const one = tf.scalar(1, 'int32');
   const places = tf.sub(tf.cumsum(mask, 1), one);
   const keys = tf.reshape(places, [batch, 1, 1, 1, total]);
   const shown = tf.reshape(tf.equal(mask, one), keys.shape);
-  // counted, because the sequence's length is known only when the graph runs
-  const length = tf.max(tf.sum(tf.cast(tf.equal(ids, ids), 'int32'), 1)) as tf.Scalar;
-  const own = program.lastRows(tf.reshape(places, [batch, total, 1]), length, 'sequence_length');
-  const queries = tf.reshape(own, [batch, 1, 1, sequence, 1]);
+  const queries = tf.reshape(newOnes(places), [batch, 1, 1, sequence, 1]);
   const known = new Map<number | undefined, tf.Tensor>();
   const make = (window?: number): tf.Tensor => {
     const before = tf.logicalAnd(shown, tf.lessEqual(keys, queries));

@@ -5,8 +5,10 @@ import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
-/** The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3, and Granite's computes
- * Granite 4.0. */
+/**
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3, and
+ * Granite's computes Granite 4.0.
+ */
 export type Family =
   | 'llama'
   | 'smollm3'
@@ -14,6 +16,7 @@ export type Family =
   | 'granite'
   | 'granitemoehybrid'
   | 'phi3'
+  | 'lfm2'
   | 'gpt_neox'
   | 'opt'
   | 'qwen3'
@@ -82,8 +85,16 @@ export interface AttendOptions extends AttentionOptions {
 export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttendOptions) => tf.Tensor2D;
 
 /**
- * What of a layer's tokens goes on past its attention: all of them, but in the last layer perhaps only those whose final states are
- * read, since from there on no token looks at another.
+ * Lets a layer's tokens read their nearest neighbours, where it does not attend (a short convolution); once for each such layer.
+ * @param x [tokens, features]
+ * @param count how many before each it reads, at least 1
+ * @returns for each token the row of the one right before it in its text, that of the one before that, and so on; zeros where there is none
+ */
+export type Before = (layer: number, x: tf.Tensor2D, count: number) => tf.Tensor2D[];
+
+/**
+ * What of a layer's tokens goes on past its attention or convolution: all of them, but in the last layer perhaps only those whose final states
+ * are read, since from there on no token looks at another.
  * @param x [tokens, features]
  */
 export type Carry = (layer: number, x: tf.Tensor2D) => tf.Tensor2D;
@@ -106,6 +117,8 @@ export interface ForwardPass {
   length: number;
   /** Returns what the tokens that `carry` takes on have seen. */
   attend: Attend;
+  /** Returns rows of all tokens. */
+  before: Before;
   carry: Carry;
   drop: Drop;
 }

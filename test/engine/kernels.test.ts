@@ -131,6 +131,15 @@ const cases: Record<string, Case> = {
     shapes: [a],
   },
   GatherV2: { run: (x) => tf.gather(x, tf.tensor2d([0, 2, 2, 1], [2, 2], 'int32'), 1), shapes: [[2, 3, 4]] },
+  GatherNd: { run: (x) => tf.gatherND(x, tf.tensor2d([1, 2, 0, 0, 1, 2], [3, 2], 'int32')), shapes: [[2, 3, 4]], constant: true },
+  TensorScatterUpdate: {
+    run: (x, rows) => tf.tensorScatterUpdate(x, tf.tensor2d([1, 2, 0, 0], [2, 2], 'int32'), rows),
+    shapes: [
+      [2, 3, 4],
+      [2, 4],
+    ],
+    constant: true,
+  },
   OneHot: { run: (x) => tf.mul(x, tf.oneHot(tf.tensor1d([1, 0, 3], 'int32'), 4)), shapes: [a] },
   UnsortedSegmentSum: { run: (x) => tf.unsortedSegmentSum(x, tf.tensor1d([1, 0, 1], 'int32'), 2), shapes: [a] },
   Sum: { run: (x) => tf.sum(x, [0, 2]), shapes: [[2, 3, 4]] },

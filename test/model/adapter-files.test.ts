@@ -71,6 +71,7 @@ for (const variant of [
   'granite',
   'granitemoehybrid',
   'phi3',
+  'lfm2',
   'gpt2-untied',
   'gpt-neox-old-keys',
   'opt-350m',

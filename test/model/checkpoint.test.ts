@@ -294,6 +294,14 @@ test('a Granite 4.0 model that is more than attention and MLPs is refused by wha
   }
 });
 
+test('an LFM2 model that does not say of each layer whether it attends or reads its neighbours is refused', async () => {
+  for (const layer_types of [['conv'], ['conv', 'full_attention', 'sliding_attention'], 'conv']) {
+    const folder = copyOf('lfm2');
+    changeConfig(folder, (json) => Object.assign(json, { layer_types }));
+    await refused(folder, `"layer_types" is ${JSON.stringify(layer_types)}`, '"full_attention" or "conv" for each of the 3 layers');
+  }
+});
+
 test('a Phi-3 model with another RoPE than those of Phi-3, or without its factors, is refused', async () => {
   for (const [change, ...named] of [
     [{ rope_type: 'linear', factor: 4 }, 'RoPE of type "linear" is not supported', 'default and longrope'],

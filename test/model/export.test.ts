@@ -172,6 +172,16 @@ test('without a generation_config.json a model opens by its path, and a text end
   model.dispose();
 });
 
+test('a model of convolutions alone, from whose cache transformers.js could not tell how long a text is, is refused', async () => {
+  const tokenizer = await loadTokenizer(path.join(golden, 'llama/model'));
+  const sizes = { vocab_size: 1024, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1 };
+  const config = { ...sizes, model_type: 'lfm2', intermediate_size: 24, block_multiple_of: 8, full_attn_idxs: [] };
+  const model = createModel(config, { seed: 1, tokenizer });
+  const folder = path.join(scratch, 'convolutions');
+  await assert.rejects(exportModel(model, folder), { name: 'UserError', message: /^No layer of new weights, seed 1 attends, so that/ });
+  model.dispose();
+});
+
 test('of the last tokens alone logits are computed where only those are wanted', async () => {
   await exported(path.join(golden, 'llama/model'), async ({ open }) => {
     const ids = [[5, 9, 12, 30, 41, 7]];

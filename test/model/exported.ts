@@ -18,14 +18,15 @@ export interface Step {
 
 export type Outputs = Record<string, Tensor>;
 
-const PAST = 'past_key_values.';
+/** What an input of the cache is called as an output. */
+const presentOf = (past: string): string => past.replace('past_key_values', 'present').replace('past_conv', 'present_conv');
 
 /** An open exported model. */
 export class Exported {
   private constructor(
     private readonly session: InferenceSession,
     private readonly tensor: typeof Tensor,
-    private readonly cache: ReadonlyArray<{ name: string; type: 'float32' | 'float16'; shape: number[] }>,
+    private readonly cache: ReadonlyArray<{ name: string; type: 'float32' | 'float16'; shape: ReadonlyArray<number | string> }>,
   ) {}
 
   /** @param runtime what to import; of onnxruntime-web the data has to be handed over */
@@ -37,11 +38,8 @@ export class Exported {
       runtime === 'onnxruntime-node'
         ? await InferenceSession.create(graph)
         : await InferenceSession.create(new Uint8Array(readFileSync(graph)), { externalData: [weights] });
-    const past = session.inputMetadata.filter(({ name }) => name.startsWith(PAST)) as InferenceSession.TensorValueMetadata[];
-    const cache = past.map(({ name, shape, type }) => {
-      const [, heads, , headDim] = shape as number[];
-      return { name: name.slice(PAST.length), type: type as 'float32' | 'float16', shape: [heads, headDim] };
-    });
+    const past = session.inputMetadata.filter(({ name }) => name.startsWith('past_')) as InferenceSession.TensorValueMetadata[];
+    const cache = past.map(({ name, shape, type }) => ({ name, shape, type: type as 'float32' | 'float16' }));
     return new Exported(session, Tensor, cache);
   }
 
@@ -50,7 +48,8 @@ export class Exported {
   }
 
   run({ ids, before, keep = 0, mask }: Step): Promise<Outputs> {
-    const past = before ? before[`present.${this.cache[0].name}`].dims[2] : 0;
+    const keys = this.cache.find(({ name }) => name.endsWith('.key'))?.name as string;
+    const past = before ? before[presentOf(keys)].dims[2] : 0;
     const shown = mask ?? ids.map((row) => new Array<number>(past + row.length).fill(1));
     const positions = shown.map((row) => positionsOf(row).slice(past));
     const feeds: Record<string, Tensor> = {
@@ -60,10 +59,12 @@ export class Exported {
       num_logits_to_keep: new this.tensor('int64', BigInt64Array.of(BigInt(keep)), []),
     };
     for (const { name, type, shape } of this.cache) {
-      const dims = [ids.length, shape[0], 0, shape[1]];
+      // as transformers.js begins: nothing of what grows, zeros for the rest
+      const dims = shape.map((size) => (typeof size === 'number' ? size : size === 'batch_size' ? ids.length : 0));
+      const size = dims.reduce((product, n) => product * n, 1);
       const empty = () =>
-        type === 'float16' ? new this.tensor(type, new Uint16Array(0), dims) : new this.tensor(type, new Float32Array(0), dims);
-      feeds[PAST + name] = before ? withBits(before[`present.${name}`]) : empty();
+        type === 'float16' ? new this.tensor(type, new Uint16Array(size), dims) : new this.tensor(type, new Float32Array(size), dims);
+      feeds[name] = before ? withBits(before[presentOf(name)]) : empty();
     }
     return this.session.run(feeds) as Promise<Outputs>;
   }

@@ -153,6 +153,12 @@ const OLMO3 = {
   rope_scaling: { rope_type: 'yarn', factor: 4, attention_factor: 1.3, original_max_position_embeddings: 16 },
 };
 
+/** A model of LFM2's build that ends with a convolution, and has a head of its own. */
+const LFM2 = {
+  ...{ ...GATED, model_type: 'lfm2', num_hidden_layers: 4, full_attn_idxs: [0, 2], conv_L_cache: 5, tie_embedding: false },
+  ...{ block_multiple_of: 8, rope_scaling: { rope_type: 'linear', factor: 4 }, rope_theta: 500 },
+};
+
 async function created(t: TestContext, config: Record<string, unknown>): Promise<CausalLM> {
   const model = createModel(config, { seed: 1, tokenizer: await loadTokenizer(golden('llama')) });
   t.after(() => model.dispose());
@@ -198,6 +204,9 @@ describe('refused in one sentence, with nothing written:', () => {
   for (const [folder, pattern] of [
     [golden('opt'), /is of the family opt, which llama\.cpp does not compute/],
     [golden('gpt_neo'), /is of the family gpt_neo/],
+    [path.join(fixtures, 'lfm2'), /has biases in its convolutions/],
+    [path.join(fixtures, 'lfm2-old-keys'), /has heads of another width in a model of LFM2/],
+    [path.join(fixtures, 'lfm2-defaults'), /has no layers in a model of LFM2 but those of the kind full_attention/],
     [path.join(fixtures, 'llama-dynamic'), /dynamic RoPE/],
     [path.join(fixtures, 'llama-gelu'), /has the activation gelu/],
     [path.join(fixtures, 'gpt-neox-odd'), /turns 3 features of a head/],
@@ -431,7 +440,7 @@ describe('tokenizers', () => {
 describe('llama.cpp itself', () => {
   const skip = llamaCpp ? false : 'node-llama-cpp is not installed where Node looks for packages (NODE_PATH)';
   for (const [name, make] of [
-    ...['llama', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'gpt2', 'gpt_neox'].map(
+    ...['llama', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'lfm2', 'gpt2', 'gpt_neox'].map(
       (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
     ),
     ...[
@@ -447,6 +456,7 @@ describe('llama.cpp itself', () => {
     ].map((fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
+    ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip }, async (t) => {

@@ -27,6 +27,7 @@ for (const variant of [
   'granite-defaults',
   'granitemoehybrid-nope',
   'phi3-old-keys',
+  'lfm2-old-keys',
   'gpt2-bare',
   'gpt2-untied',
   'gpt-neox-old-keys',
@@ -72,6 +73,20 @@ test('a head of its own stays one although the configuration says that it is the
   model.dispose();
   assert.match(readFileSync(path.join(folder, 'config.json'), 'utf8'), /"tie_word_embeddings": false/);
   const again = await loadModel(folder);
+  assert.deepEqual(await logitsOf(again, ids), logits);
+  again.dispose();
+});
+
+test("an LFM2's head that has become a matrix of its own stays one, although an older name says that it is the embedding", async () => {
+  const folder = path.join(scratch, 'untied-lfm2');
+  const model = await loadModel(path.join(fixtures, 'lfm2-old-keys'));
+  const logits = await logitsOf(model, ids);
+  model.untie();
+  await saveModel(model, folder);
+  model.dispose();
+  const again = await loadModel(folder);
+  assert.equal(again.config.tieWordEmbeddings, false);
+  assert.ok(again.parameters.has('lm_head.weight'));
   assert.deepEqual(await logitsOf(again, ids), logits);
   again.dispose();
 });

@@ -52,6 +52,7 @@ test('the variants cover every family', () => {
     'granite',
     'granitemoehybrid',
     'phi3',
+    'lfm2',
     'gpt2',
     'gpt-neo',
     'gpt-neox',

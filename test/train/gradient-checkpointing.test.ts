@@ -71,7 +71,7 @@ async function gradientsOf(model: CausalLM, gradientCheckpointing: boolean): Pro
   return hashes;
 }
 
-for (const family of ['llama', 'qwen3', 'gemma3', 'smollm3', 'olmo2', 'olmo3', 'granite', 'granitemoehybrid', 'phi3', 'opt']) {
+for (const family of ['llama', 'qwen3', 'gemma3', 'smollm3', 'olmo2', 'olmo3', 'granite', 'granitemoehybrid', 'phi3', 'lfm2', 'opt']) {
   test(`${family}: gradients of a text that contains the pad token are the same bits`, async (t) => {
     const model = await tinyModel(t, family);
     assert.equal(model.config.raw.pad_token_id, 1);

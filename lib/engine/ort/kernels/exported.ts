@@ -28,6 +28,24 @@ export const lastRows: OrtKernel = {
   },
 };
 
+/** Of the second axis what is between two places, which may be counted from the end (below zero). Attributes: those, and how many are recorded. */
+export const rowsBetween: OrtKernel = {
+  name: 'RowsBetween',
+  inputs: ['x'],
+  infer: ([x], { count }) => ({ shape: [x.shape[0], count, ...x.shape.slice(2)], dtype: x.dtype as NumericType }),
+  key: ({ first, behind }) => `${first},${behind}`,
+  emit: ({ graph, inputs: [x], attrs: { first, behind = 2 ** 31 - 1 } }) =>
+    graph.op('Slice', [x.name, graph.ints([first]), graph.ints([behind]), graph.ints([1])]),
+};
+
+/** Zeros in the place of the rows for which a condition is false; a kernel of its own, since tfjs would repeat the condition for each number. */
+export const rowsWhere: OrtKernel = {
+  name: 'RowsWhere',
+  inputs: ['condition', 'x'],
+  infer: ([, x]) => ({ shape: x.shape, dtype: 'float32' }),
+  emit: ({ graph, inputs: [condition, x] }) => graph.op('Where', [condition.name, x.name, graph.scalar('float32', 0)]),
+};
+
 /** About x·Wᵀ. */
 export const byteMatMul: OrtKernel = {
   name: 'ByteMatMul',

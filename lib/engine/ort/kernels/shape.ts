@@ -1,7 +1,8 @@
 /** Operations that move elements without computing on them. */
 import { backend_util, slice_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { Attrs, NumericType, OrtKernel } from '../kernel';
-import { ELEMENT_TYPES } from '../onnx';
+import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
+import type { HostArray } from '../value';
 import { sumsOfRows } from './row-sums';
 
 const ofOneType = (inputs: TensorInfo[]): boolean => inputs.every(({ dtype }) => dtype === inputs[0].dtype);
@@ -23,6 +24,29 @@ const axisOf = (shape: readonly number[], axis: number): number => util.parseAxi
 function splitOf(shape: readonly number[], { axis, numOrSizeSplits }: Attrs): { axis: number; sizes: number[] } {
   const at = util.parseAxisParam(axis, shape as number[])[0];
   return { axis: at, sizes: backend_util.prepareSplitSize({ shape } as never, numOrSizeSplits, at) };
+}
+
+const int64 = (graph: GraphBuilder, x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.int64 });
+
+/** Whether the second tensor may name entries of the first by their indices along its first axes. */
+const areEntries = ([x, indices]: TensorInfo[]): boolean =>
+  indices.dtype === 'int32' && indices.shape.length > 0 && [...x.shape, ...indices.shape].every((size) => size > 0);
+
+/** Along how many axes. */
+function depthOf(x: TensorInfo, indices: TensorInfo): number {
+  const depth = indices.shape[indices.shape.length - 1];
+  util.assert(depth <= x.shape.length, () => `Indices along ${depth} axes name no entry of a tensor of ${x.shape.length}.`);
+  return depth;
+}
+
+/** The indices of the first entry that is none, where they are known. */
+function wrongEntry(x: TensorInfo, indices: TensorInfo, values: HostArray | undefined): HostArray | undefined {
+  const depth = depthOf(x, indices);
+  for (let at = 0; values && at < values.length; at += depth) {
+    const entry = values.slice(at, at + depth);
+    if (entry.some((index, axis) => index < 0 || index >= x.shape[axis])) return entry;
+  }
+  return undefined;
 }
 
 export const shapeKernels: OrtKernel[] = [
@@ -174,6 +198,34 @@ export const shapeKernels: OrtKernel[] = [
       const wrong = indices?.find((index) => index < 0 || index >= size);
       util.assert(wrong === undefined, () => `GatherV2: the index value ${wrong} is not in [0, ${size - 1}]`);
       return indices !== undefined;
+    },
+  },
+  {
+    name: 'GatherNd',
+    inputs: ['params', 'indices'],
+    infer: ([x, indices]) => ({
+      shape: [...indices.shape.slice(0, -1), ...x.shape.slice(depthOf(x, indices))],
+      dtype: typeOf(x),
+    }),
+    emit: ({ graph, inputs: [x, indices] }) => graph.op('GatherND', [x.name, int64(graph, indices.name)]),
+    supports: (inputs) => areEntries(inputs),
+    check: ([x, indices], _, [, values]) => {
+      const wrong = wrongEntry(x, indices, values);
+      util.assert(wrong === undefined, () => `GatherNd: the indices ${wrong} are not in the shape [${x.shape}]`);
+      return values !== undefined;
+    },
+  },
+  {
+    name: 'TensorScatterUpdate',
+    inputs: ['tensor', 'indices', 'updates'],
+    infer: ([x]) => ({ shape: [...x.shape], dtype: typeOf(x) }),
+    inPlace: [[0, 0]],
+    emit: ({ graph, inputs: [x, indices, updates] }) => graph.op('ScatterND', [x.name, int64(graph, indices.name), updates.name]),
+    supports: (inputs) => areEntries(inputs) && inputs[2].dtype === inputs[0].dtype,
+    check: ([x, indices], _, [, values]) => {
+      const wrong = wrongEntry(x, indices, values);
+      util.assert(wrong === undefined, () => `TensorScatterUpdate: the indices ${wrong} are not in the shape [${x.shape}]`);
+      return values !== undefined;
     },
   },
   {

@@ -1,0 +1,217 @@
+/**
+ * LFM2 (Liquid AI 2025): in some layers tokens attend, with normalized queries and keys; in the others each reads its nearest neighbours by a
+ * short convolution between two gates.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { rotary } from '../engine';
+import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { Decoder, type Origin } from './decoder';
+import { GatedMlp } from './gated-mlp';
+import { type Embedding, type Linear, type OutputHead, type Parameter, ParameterList, type RmsNorm } from './layers';
+import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
+import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+
+export type Lfm2LayerType = 'full_attention' | 'conv';
+
+export interface Lfm2Config extends ModelConfig {
+  /** The token whose embedding learns nothing from being read. */
+  readonly paddingIdx?: number;
+  readonly normEps: number;
+  readonly rope: RopeConfig;
+  readonly layerTypes: readonly Lfm2LayerType[];
+  /** How many tokens a convolution reads, the own one included. */
+  readonly taps: number;
+  /** Biases on convolutions, and on the projections around them. */
+  readonly convBias: boolean;
+}
+
+export function readLfm2Config(reader: ConfigReader): Lfm2Config {
+  const { raw, place } = reader;
+  const filled = {
+    ...{ intermediate_size: 12288, num_key_value_heads: 8, eos_token_id: 2 },
+    ...raw,
+    // older names count before the usual ones
+    ...('block_ff_dim' in raw && { intermediate_size: raw.block_ff_dim }),
+    ...('tie_embedding' in raw && { tie_word_embeddings: raw.tie_embedding }),
+    // the class has none
+    attention_dropout: 0,
+  };
+  const common = readModelConfig(new ConfigReader(filled, place), 'lfm2', {
+    tieWordEmbeddings: true,
+    maxPositionEmbeddings: 128000,
+    dropout: { attention: { key: 'attention_dropout', missing: 0 } },
+  });
+  const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, { theta: 1e6 });
+  return {
+    ...common,
+    raw,
+    intermediateSize: readWidth(reader, common.intermediateSize),
+    paddingIdx: readPaddingIdx(reader, common.vocabSize, 0),
+    positionLimit: ropePositionLimit(rope),
+    normEps: reader.notNegative('norm_eps', 1e-5),
+    rope,
+    layerTypes: readLayerTypes(reader, common.numHiddenLayers),
+    taps: reader.count('conv_L_cache', 3),
+    convBias: reader.boolean('conv_bias', false),
+  };
+}
+
+/** Of the MLP: two thirds of what the configuration says, times a factor, up to a multiple. */
+function readWidth(reader: ConfigReader, size: number): number {
+  if (!reader.boolean('block_auto_adjust_ff_dim', true)) return size;
+  const width = Math.trunc(reader.positive('block_ffn_dim_multiplier', 1) * Math.trunc((2 * size) / 3));
+  const multiple = reader.count('block_multiple_of', 256);
+  return multiple * Math.ceil(width / multiple);
+}
+
+function readLayerTypes(reader: ConfigReader, layers: number): Lfm2LayerType[] {
+  const types = reader.get('layer_types') ?? typesOf(reader.get('full_attn_idxs'), layers);
+  const isType = (type: unknown): type is Lfm2LayerType => type === 'full_attention' || type === 'conv';
+  if (!Array.isArray(types) || types.length !== layers || !types.every(isType))
+    throw reader.wrong('layer_types', types, `"full_attention" or "conv" for each of the ${layers} layers`);
+  return types;
+}
+
+/** @param attending the layers whose tokens attend; default: all */
+function typesOf(attending: unknown, layers: number): unknown {
+  const isNamed = (layer: number): boolean => !Array.isArray(attending) || attending.includes(layer);
+  return Array.from({ length: layers }, (_, layer) => (isNamed(layer) ? 'full_attention' : 'conv'));
+}
+
+class Attention {
+  private readonly qProj: Linear;
+  private readonly kProj: Linear;
+  private readonly vProj: Linear;
+  private readonly outProj: Linear;
+  private readonly qNorm: RmsNorm;
+  private readonly kNorm: RmsNorm;
+
+  constructor(
+    private readonly config: Lfm2Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, headDim, normEps } = config;
+    const queries = config.numAttentionHeads * headDim;
+    const keys = config.numKeyValueHeads * headDim;
+    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias: false });
+    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias: false });
+    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias: false });
+    this.outProj = parameters.linear(`${name}.out_proj`, { in: queries, out: hiddenSize, bias: false });
+    this.qNorm = parameters.rmsNorm(`${name}.q_layernorm`, headDim, normEps);
+    this.kNorm = parameters.rmsNorm(`${name}.k_layernorm`, headDim, normEps);
+  }
+
+  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, attentionDropout: dropout } = this.config;
+    const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
+    const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
+    return this.outProj.apply(attend(this.layer, q, k, this.vProj.apply(x), { heads, kvHeads, scale: headDim ** -0.5, dropout }));
+  }
+}
+
+/** out(c · Σₙ wₙ (b · x)₋ₙ), where b, c and x are projections, −n is n tokens before, and each feature has weights of its own. */
+class ShortConvolution {
+  private readonly weight: Parameter<tf.Rank.R3>;
+  private readonly bias?: Parameter<tf.Rank.R1>;
+  private readonly inProj: Linear;
+  private readonly outProj: Linear;
+
+  constructor(
+    private readonly config: Lfm2Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, taps, convBias: bias } = config;
+    this.weight = parameters.declare<tf.Rank.R3>(`${name}.conv.weight`, [hiddenSize, 1, taps], 'normal');
+    this.bias = bias ? parameters.declare<tf.Rank.R1>(`${name}.conv.bias`, [hiddenSize], 'zeros') : undefined;
+    this.inProj = parameters.linear(`${name}.in_proj`, { in: hiddenSize, out: 3 * hiddenSize, bias });
+    this.outProj = parameters.linear(`${name}.out_proj`, { in: hiddenSize, out: hiddenSize, bias });
+  }
+
+  apply(x: tf.Tensor2D, { before, carry }: ForwardPass): tf.Tensor2D {
+    const { layer } = this;
+    const [b, c, own] = tf.split<tf.Tensor2D>(this.inProj.apply(x), 3, 1);
+    const gated: tf.Tensor2D = tf.mul(b, own);
+    const earlier = this.config.taps > 1 ? before(layer, gated, this.config.taps - 1) : [];
+    const weights = this.weights();
+    const weighted = [gated, ...earlier].map((rows, n) => tf.mul<tf.Tensor2D>(rows, weights[n]));
+    const mixed = weighted.reduce((sum, rows) => tf.add(sum, rows));
+    const biased: tf.Tensor2D = this.bias ? tf.add(mixed, this.bias.tensor) : mixed;
+    return this.outProj.apply(tf.mul(carry(layer, c), carry(layer, biased)));
+  }
+
+  /** [1, features] for the own token, for the one before it, and so on; in checkpoints the own token comes last. */
+  private weights(): tf.Tensor2D[] {
+    const { hiddenSize, taps } = this.config;
+    const rows = tf.transpose(tf.reshape(this.weight.tensor, [hiddenSize, taps]));
+    return Array.from({ length: taps }, (_, n) => tf.slice(rows, [taps - 1 - n, 0], [1, hiddenSize]) as tf.Tensor2D);
+  }
+}
+
+class Block {
+  private readonly attention?: Attention;
+  private readonly convolution?: ShortConvolution;
+  private readonly mlp: GatedMlp;
+  private readonly operatorNorm: RmsNorm;
+  private readonly ffnNorm: RmsNorm;
+
+  constructor(
+    config: Lfm2Config,
+    private readonly layer: number,
+    parameters: ParameterList,
+  ) {
+    const { hiddenSize, intermediateSize, normEps } = config;
+    const name = `model.layers.${layer}`;
+    if (config.layerTypes[layer] === 'full_attention') this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    else this.convolution = new ShortConvolution(config, layer, parameters, `${name}.conv`);
+    const names = { gate: 'w1', up: 'w3', down: 'w2' };
+    this.mlp = new GatedMlp(parameters, `${name}.feed_forward`, { hiddenSize, intermediateSize, hiddenAct: 'silu', bias: false, names });
+    this.operatorNorm = parameters.rmsNorm(`${name}.operator_norm`, hiddenSize, normEps);
+    this.ffnNorm = parameters.rmsNorm(`${name}.ffn_norm`, hiddenSize, normEps);
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
+    const mixed = this.mixed(this.operatorNorm.apply(x), angles, pass);
+    const summed: tf.Tensor2D = tf.add(pass.carry(this.layer, x), mixed);
+    return tf.add(summed, this.mlp.apply(this.ffnNorm.apply(summed)));
+  }
+
+  private mixed(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
+    return this.attention ? this.attention.apply(x, angles, pass.attend) : (this.convolution as ShortConvolution).apply(x, pass);
+  }
+}
+
+export class Lfm2 extends Decoder {
+  private readonly embedTokens: Embedding;
+  private readonly layers: readonly Block[];
+  private readonly norm: RmsNorm;
+  protected readonly head: OutputHead;
+  private readonly rotaryEmbedding: RotaryEmbedding;
+
+  constructor(config: Lfm2Config, origin: Origin) {
+    const parameters = new ParameterList();
+    super(config, parameters, origin);
+    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
+    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
+    this.norm = parameters.rmsNorm('model.embedding_norm', config.hiddenSize, config.normEps);
+    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
+    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
+  }
+
+  stages(pass: ForwardPass): Stages {
+    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
+    return {
+      embed: () => this.embedTokens.apply(pass.ids),
+      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
+      finish: (x) => this.norm.apply(x),
+    };
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.rotaryEmbedding.dispose();
+  }
+}
