@@ -285,7 +285,7 @@ function lfm2(config: Lfm2Config, refuse: (what: string) => UserError): GgufLayo
   return {
     architecture: 'lfm2',
     keys: {
-      ...rotaryKeys({ ...config, rmsNormEps: config.normEps }),
+      ...rotaryKeys(config),
       'attention.head_count_kv': wholes(layerTypes.map((type) => (type === 'conv' ? 0 : numKeyValueHeads))),
       'shortconv.l_cache': whole(taps),
     },

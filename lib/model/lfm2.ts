@@ -5,19 +5,16 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import { Decoder, type Origin } from './decoder';
+import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import { type Embedding, type Linear, type OutputHead, type Parameter, ParameterList, type RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import type { Linear, Parameter, ParameterList, RmsNorm } from './layers';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass } from './types';
 
 export type Lfm2LayerType = 'full_attention' | 'conv';
 
-export interface Lfm2Config extends ModelConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
-  readonly normEps: number;
-  readonly rope: RopeConfig;
+export interface Lfm2Config extends RotaryConfig {
   readonly layerTypes: readonly Lfm2LayerType[];
   /** How many tokens a convolution reads, the own one included. */
   readonly taps: number;
@@ -48,8 +45,9 @@ export function readLfm2Config(reader: ConfigReader): Lfm2Config {
     intermediateSize: readWidth(reader, common.intermediateSize),
     paddingIdx: readPaddingIdx(reader, common.vocabSize, 0),
     positionLimit: ropePositionLimit(rope),
-    normEps: reader.notNegative('norm_eps', 1e-5),
+    rmsNormEps: reader.notNegative('norm_eps', 1e-5),
     rope,
+    windows: new Array<undefined>(common.numHiddenLayers).fill(undefined),
     layerTypes: readLayerTypes(reader, common.numHiddenLayers),
     taps: reader.count('conv_L_cache', 3),
     convBias: reader.boolean('conv_bias', false),
@@ -92,15 +90,15 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, normEps } = config;
+    const { hiddenSize, headDim, rmsNormEps } = config;
     const queries = config.numAttentionHeads * headDim;
     const keys = config.numKeyValueHeads * headDim;
     this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias: false });
     this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias: false });
     this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias: false });
     this.outProj = parameters.linear(`${name}.out_proj`, { in: queries, out: hiddenSize, bias: false });
-    this.qNorm = parameters.rmsNorm(`${name}.q_layernorm`, headDim, normEps);
-    this.kNorm = parameters.rmsNorm(`${name}.k_layernorm`, headDim, normEps);
+    this.qNorm = parameters.rmsNorm(`${name}.q_layernorm`, headDim, rmsNormEps);
+    this.kNorm = parameters.rmsNorm(`${name}.k_layernorm`, headDim, rmsNormEps);
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
@@ -163,14 +161,14 @@ class Block {
     private readonly layer: number,
     parameters: ParameterList,
   ) {
-    const { hiddenSize, intermediateSize, normEps } = config;
+    const { hiddenSize, intermediateSize, rmsNormEps } = config;
     const name = `model.layers.${layer}`;
     if (config.layerTypes[layer] === 'full_attention') this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
     else this.convolution = new ShortConvolution(config, layer, parameters, `${name}.conv`);
     const names = { gate: 'w1', up: 'w3', down: 'w2' };
     this.mlp = new GatedMlp(parameters, `${name}.feed_forward`, { hiddenSize, intermediateSize, hiddenAct: 'silu', bias: false, names });
-    this.operatorNorm = parameters.rmsNorm(`${name}.operator_norm`, hiddenSize, normEps);
-    this.ffnNorm = parameters.rmsNorm(`${name}.ffn_norm`, hiddenSize, normEps);
+    this.operatorNorm = parameters.rmsNorm(`${name}.operator_norm`, hiddenSize, rmsNormEps);
+    this.ffnNorm = parameters.rmsNorm(`${name}.ffn_norm`, hiddenSize, rmsNormEps);
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
@@ -184,34 +182,8 @@ class Block {
   }
 }
 
-export class Lfm2 extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly norm: RmsNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-
+export class Lfm2 extends RotaryDecoder<Lfm2Config> {
   constructor(config: Lfm2Config, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    this.embedTokens = parameters.embedding('model.embed_tokens', config.vocabSize, config.hiddenSize, { paddingIdx: config.paddingIdx });
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.rmsNorm('model.embedding_norm', config.hiddenSize, config.normEps);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      embed: () => this.embedTokens.apply(pass.ids),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+    super(config, origin, Block, { norm: 'model.embedding_norm' });
   }
 }

@@ -23,7 +23,7 @@ export interface RotaryConfig extends ModelConfig {
   readonly windows: ReadonlyArray<number | undefined>;
 }
 
-/** One layer: attention and MLP with their norms. */
+/** One layer: attention, or what is in its place, and MLP with their norms. */
 export interface RotaryBlock {
   /** @param x [tokens, features] */
   apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D;
@@ -41,13 +41,14 @@ export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
   private readonly slidingRotaryEmbedding?: RotaryEmbedding;
   private readonly windows: RotaryConfig['windows'];
 
-  constructor(config: C, origin: Origin, Block: RotaryBlocks<C>) {
+  /** @param names of checkpoints, where they are others than Llama's */
+  constructor(config: C, origin: Origin, Block: RotaryBlocks<C>, { norm = 'model.norm' } = {}) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
     const { vocabSize, hiddenSize, paddingIdx, embeddingScale: scale, rmsNormEps, rope, slidingRope } = config;
     this.embedTokens = parameters.embedding('model.embed_tokens', vocabSize, hiddenSize, { paddingIdx, scale });
     this.blocks = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters[config.normsAroundOne ? 'rmsNormAroundOne' : 'rmsNorm']('model.norm', hiddenSize, rmsNormEps);
+    this.norm = parameters[config.normsAroundOne ? 'rmsNormAroundOne' : 'rmsNorm'](norm, hiddenSize, rmsNormEps);
     this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
     this.rotaryEmbedding = new RotaryEmbedding(rope);
     this.slidingRotaryEmbedding = slidingRope && new RotaryEmbedding(slidingRope);
