@@ -46,8 +46,12 @@ export function anyText(help: string): Field<string | null> {
 /** Some of a few words, such as `q8,q4`; none twice. */
 export function someOf<W extends string>(words: readonly W[], help: string): Field<W[]> {
   const parse = (value: unknown) => {
-    const given = [...new Set(String(value).split(','))];
-    const read = given.map((word) => words.find((known) => known === word.trim()));
+    const given = new Set(
+      String(value)
+        .split(',')
+        .map((word) => word.trim()),
+    );
+    const read = [...given].map((word) => words.find((known) => known === word));
     return read.every((word) => word !== undefined) ? { value: read } : undefined;
   };
   return { default: [], help, range: `one of ${words.join(', ')}, or several of them separated by commas`, parse };

@@ -104,13 +104,16 @@ export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray
   return { list, tables, before, dispose: () => tf.dispose([...Object.values(tables), ...known.values()]) };
 }
 
+/** Where in the row a token of a segment's sequence is, counted from 0 where the sequence begins, what it borrows included. */
+export function placeIn({ start, prefix }: Segment, token: number): number {
+  return token < prefix.tokens ? prefix.start + token : start + token - prefix.tokens;
+}
+
 function predecessorsIn(segments: readonly Segment[], tokens: number): number[] {
-  return segments.flatMap(({ start, length, prefix }) =>
-    Array.from({ length }, (_, i) => {
-      // in its sequence
-      const token = prefix.tokens + i - tokens;
-      if (token < 0) return -1;
-      return token < prefix.tokens ? prefix.start + token : start + token - prefix.tokens;
+  return segments.flatMap((segment) =>
+    Array.from({ length: segment.length }, (_, i) => {
+      const token = segment.prefix.tokens + i - tokens;
+      return token < 0 ? -1 : placeIn(segment, token);
     }),
   );
 }

@@ -1,6 +1,6 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, embedding, makeSegments, type SharedPrefix } from '../engine';
+import { attention, embedding, makeSegments, placeIn, type SharedPrefix } from '../engine';
 import { UserError } from '../errors';
 import type { Carry, Drop, ForwardPass, ModelConfig, TokenBatch } from './types';
 
@@ -38,8 +38,7 @@ export function makeBatch(
 
 /** Where a token of a sequence, counted from 0, is in the row. */
 export function placeOf({ segments }: TokenBatch, sequence: number, token: number): number {
-  const { start, prefix } = segments.list[sequence];
-  return token < prefix.tokens ? prefix.start + token : start + token - prefix.tokens;
+  return placeIn(segments.list[sequence], token);
 }
 
 export function disposeBatch({ ids, positions, segments }: TokenBatch): void {

@@ -19,7 +19,7 @@ test('export writes a folder for transformers.js, and says how it is opened', as
   const result = await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'small', '--dtype', 'q8'], { cwd: folder });
   assert.deepEqual(result, { output_dir: 'small' });
   assert.deepEqual(graphs('small'), quantized);
-  await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'two', '--dtype', 'q8,q4'], { cwd: folder });
+  await tunebookJson(['export', '--model', goldenModel, '--output_dir', 'two', '--dtype', 'q8, q4, q8'], { cwd: folder });
   assert.deepEqual(graphs('two'), ['model_q4.onnx', 'model_q4.onnx_data', ...quantized]);
 });
 
