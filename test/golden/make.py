@@ -28,6 +28,7 @@ FAMILIES = {
     "phi3": ("phi3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, original_max_position_embeddings=384, rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5], long_factor=[2.0, 3.0, 5.0, 8.0, 13.0, 21.0]))),
     # the width of its MLP is two thirds, up to a multiple of 32
     "lfm2": ("lfm2", dict(SMALL, intermediate_size=130, num_key_value_heads=2, initializer_range=0.08, layer_types=["conv", "full_attention"], block_multiple_of=32)),
+    "qwen3_5": ("qwen3_5_text", dict(SMALL, num_hidden_layers=3, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, tie_word_embeddings=True, layer_types=["linear_attention", "linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=24, linear_conv_kernel_dim=4, rope_parameters=dict(rope_type="default", rope_theta=10000000.0, partial_rotary_factor=0.25, mrope_section=[2, 1, 1], mrope_interleaved=True))),
     "gpt_neo": ("gpt_neo", dict(vocab_size=1024, hidden_size=64, num_layers=2, num_heads=4, max_position_embeddings=512, attention_types=[[["local", "global"], 1]], window_size=24, bos_token_id=0, eos_token_id=0, pad_token_id=1, initializer_range=0.08)),
 }
 RUN = dict(per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=0.001, max_steps=8, logging_steps=1, report_to="none", save_strategy="no", max_length=256, completion_only_loss=True, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, train_sampling_strategy="sequential", lr_scheduler_type="linear", seed=0)
@@ -47,7 +48,9 @@ def make_model(family, folder):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config)).float()
     with torch.no_grad():
-        for parameter in model.parameters():  # norms, too: their defaults would hide mistakes
+        for name, parameter in model.named_parameters():  # norms, too: their defaults would hide mistakes
+            if name.endswith("A_log"):  # by chance nearly all heads would forget within a few tokens
+                parameter.copy_(torch.linspace(-6, 1, len(parameter)))
             if parameter.ndim == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder / "model")
