@@ -173,6 +173,18 @@ export function cachedAttention(
   return { output, cache: { keys, values } };
 }
 
+export function recurrence(steps: tf.Tensor4D, added: tf.Tensor4D, goesOn: tf.Tensor1D): tf.Tensor4D {
+  return tf.tidy(() => {
+    const [eachStep, eachAdded, eachGoesOn] = [steps, added, goesOn].map((x) => tf.unstack(x));
+    const before: tf.Tensor[] = [tf.zerosLike(eachAdded[0])];
+    for (let i = 1; i < eachStep.length; i++) {
+      const behind = tf.add(tf.matMul(eachStep[i - 1], before[i - 1]), eachAdded[i - 1]);
+      before.push(tf.mul(behind, eachGoesOn[i]));
+    }
+    return tf.stack(before) as tf.Tensor4D;
+  });
+}
+
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
   const [nll, argmax, entropy] = tf.tidy(() => {
     const logits = tf.matMul(hidden, weight, false, true);

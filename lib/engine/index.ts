@@ -2,6 +2,7 @@
 
 export * from './device';
 export * from './dropout';
+export * from './gated-delta';
 export * from './gradient-checkpointing';
 export * from './in-place';
 export * from './normal-float';

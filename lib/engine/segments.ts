@@ -6,6 +6,7 @@
  * once, in the segment where it lies, and the others see it as if it lay before their own tokens.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { Chunks } from './chunks';
 import { ortBackend } from './device';
 
 /** The tokens that one segment borrows from another as its own beginning. */
@@ -33,6 +34,8 @@ export interface Segments {
   readonly tables: AttentionTables;
   /** int32 [tokens]: where in the row is what comes so many tokens before each in its own sequence, what it borrows included; −1 for nothing. */
   before(tokens: number): tf.Tensor1D;
+  /** The chunks in which a recurrence goes through the row, whose segments borrow nothing. */
+  chunks(): Chunks;
   dispose(): void;
 }
 
@@ -101,7 +104,16 @@ export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray
     known.set(tokens, found);
     return found;
   };
-  return { list, tables, before, dispose: () => tf.dispose([...Object.values(tables), ...known.values()]) };
+  let cut: Chunks | undefined;
+  const chunks = (): Chunks => {
+    cut ??= new Chunks(list);
+    return cut;
+  };
+  const dispose = (): void => {
+    tf.dispose([...Object.values(tables), ...known.values()]);
+    cut?.dispose();
+  };
+  return { list, tables, before, chunks, dispose };
 }
 
 /** Where in the row a token of a segment's sequence is, counted from 0 where the sequence begins, what it borrows included. */

@@ -1,14 +1,25 @@
 /** The cache of a generation: what each layer has computed of the tokens so far and will read again. */
 import * as tf from '@tensorflow/tfjs-core';
-import { borrowData, cachedAttention, onlyReads, quantizedProduct, Repeated, varyingSizes } from '../engine';
-import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
+import {
+  borrowData,
+  cachedAttention,
+  gatedDeltaStates,
+  gatedDeltaStep,
+  onlyReads,
+  quantizedProduct,
+  Repeated,
+  varyingSizes,
+} from '../engine';
+import { carryAll, carryOnly, disposeBatch, dropNothing, earlier, makeBatch, packedPass, placeOf } from './batch';
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
-import type { Attend, Before, CausalLM, TokenBatch } from './types';
+import type { Attend, Before, CausalLM, DeltaRule, TokenBatch } from './types';
 
 /**
  * What a layer keeps: keys and values, [batch, heads, capacity, headDim] each, or, where it does not attend, what later tokens read of those
  * before them, [batch, capacity, features]. All of it lies by the tokens' places in their sequences, so that what is forgotten is beyond a length.
+ * A layer with a state keeps that, [batch, heads, keyDim, valueDim], and of its nearest tokens only those that the next one reads,
+ * [batch, count, features], the last first: there nothing can be forgotten.
  */
 type LayerTensors = readonly tf.Tensor[];
 
@@ -35,7 +46,7 @@ export class DecodingState {
    */
   static prefill(model: CausalLM, prompts: ReadonlyArray<ArrayLike<number>>, capacity: number): DecodingState {
     const lengths = Int32Array.from(prompts, ({ length }) => length);
-    const batch = makeBatch(prompts, sharedPrefixes(prompts));
+    const batch = makeBatch(prompts, model.config.keepsState ? [] : sharedPrefixes(prompts));
     varyingSizes({ tokens: batch.ids.size, batch: prompts.length, capacity });
     const caches = Array.from({ length: model.config.numHiddenLayers }, (): LayerTensors => []);
     try {
@@ -52,10 +63,16 @@ export class DecodingState {
           return pass.attend(layer, q, k, v, options);
         };
         const before: Before = (layer, x, count) => {
-          caches[layer] = [tf.keep(tf.gather(x, places) as unknown as tf.Tensor3D)];
+          const rows = model.config.keepsState ? lastRows(x, batch, lengths, count) : tf.gather(x, places);
+          caches[layer] = [tf.keep(rows)];
           return pass.before(layer, x, count);
         };
-        return tf.matMul(model.forward({ ...pass, attend, before }), model.outputHead, false, true) as tf.Tensor2D;
+        const deltaRule: DeltaRule = (layer, operands, heads) => {
+          const { output, states } = gatedDeltaStates(operands, batch.segments, heads);
+          caches[layer] = [...caches[layer], tf.keep(states)];
+          return pass.carry(layer, output);
+        };
+        return tf.matMul(model.forward({ ...pass, attend, before, deltaRule }), model.outputHead, false, true) as tf.Tensor2D;
       });
       readWeights(model);
       return new DecodingState(model, lengths, capacity, caches, logits);
@@ -77,7 +94,7 @@ export class DecodingState {
 
   /**
    * Adds tokens.
-   * @param tokens those of each sequence; as many for each
+   * @param tokens those of each sequence; as many for each, and one where layers keep a state
    * @param weights with weights `quantized` to 8 bits the logits, and what the cache keeps of the tokens, are approximations
    */
   append(tokens: ReadonlyArray<readonly number[]>, weights: Weights = 'exact'): void {
@@ -124,13 +141,20 @@ export class DecodingState {
         return output;
       };
       const before: Before = (layer, x, count) => {
-        const { rows, cache } = cachedBefore(x, caches[layer][0] as tf.Tensor3D, positions as tf.Tensor1D, count);
-        caches[layer] = [cache];
+        const [kept, ...others] = caches[layer] as tf.Tensor3D[];
+        const { rows, cache } = model.config.keepsState ? nearestBefore(x, kept) : cachedBefore(x, kept, positions as tf.Tensor1D, count);
+        caches[layer] = [cache, ...others];
         return rows;
+      };
+      const deltaRule: DeltaRule = (layer, operands, heads) => {
+        const [rows, kept] = caches[layer];
+        const { output, state } = gatedDeltaStep(operands, kept as tf.Tensor4D, heads);
+        caches[layer] = [rows, state];
+        return output;
       };
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
-        const hidden = model.forward({ ...tokens, attend, before, carry: carryAll, drop: dropNothing });
+        const hidden = model.forward({ ...tokens, attend, before, deltaRule, carry: carryAll, drop: dropNothing });
         return weights === 'exact'
           ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
           : quantizedProduct(hidden, model.outputHead);
@@ -148,7 +172,7 @@ export class DecodingState {
     return this.caches.map(({ length }) => left.splice(0, length));
   }
 
-  /** Takes back the last tokens of each sequence. */
+  /** Takes back the last tokens of each sequence; not where layers keep a state. */
   forget(tokens: number): void {
     for (let i = 0; i < this.lengths.length; i++) this.lengths[i] -= tokens;
   }
@@ -209,6 +233,20 @@ function cachedBefore(
     return tf.mul(found, tf.expandDims(exists, 1)) as tf.Tensor2D;
   });
   return { rows, cache: filled };
+}
+
+/** The last rows of each sequence, the last first, zeros where it has fewer: [batch, count, features]. */
+function lastRows(x: tf.Tensor2D, batch: TokenBatch, lengths: Int32Array, count: number): tf.Tensor3D {
+  const places = Array.from(lengths, (length, sequence) =>
+    Array.from({ length: count }, (_, i) => (i < length ? placeOf(batch, sequence, length - 1 - i) : -1)),
+  );
+  return tf.reshape(earlier(x, tf.tensor1d(places.flat(), 'int32')), [lengths.length, count, x.shape[1]]);
+}
+
+/** What the tokens right before a new one of each sequence have. @param x [batch, features] @param cache as `lastRows` */
+function nearestBefore(x: tf.Tensor2D, cache: tf.Tensor3D): { rows: tf.Tensor2D[]; cache: tf.Tensor3D } {
+  const rows = tf.unstack(cache, 1) as tf.Tensor2D[];
+  return { rows, cache: tf.stack([x, ...rows.slice(0, -1)], 1) as tf.Tensor3D };
 }
 
 /** For each place of each cache the packed token that goes there; places beyond a prompt repeat a token, unseen and later overwritten. */

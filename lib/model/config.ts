@@ -150,6 +150,7 @@ export function readModelConfig(
       reader.get('head_dim') === undefined ? headDimOf(reader, hiddenSize, numAttentionHeads, defaults.keys) : reader.count('head_dim'),
     maxPositionEmbeddings,
     positionLimit: maxPositionEmbeddings,
+    keepsState: false,
     tieWordEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
     initializerRange: reader.notNegative(key('initializer_range'), 0.02),
     hiddenDropout: share(dropout.hidden),

@@ -14,6 +14,7 @@ import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
 import { Phi3, readPhi3Config } from './phi3';
 import { Qwen3, readQwen3Config } from './qwen3';
+import { Qwen35, readQwen35Config } from './qwen3-5';
 import { readSmolLm3Config } from './smollm3';
 
 export interface Architecture {
@@ -36,6 +37,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
   smollm3: { name: 'SmolLM3ForCausalLM', build: (reader, origin) => new Llama(readSmolLm3Config(reader), origin), prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
+  qwen3_5_text: { name: 'Qwen3_5ForCausalLM', build: (reader, origin) => new Qwen35(readQwen35Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
   gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },
   gpt_neox: {

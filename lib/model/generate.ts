@@ -196,7 +196,9 @@ class Run {
     });
     this.maxNewTokens = roomFor(model, this.longest(), options.maxNewTokens);
     // Where positions stretch with the length of the text (dynamic RoPE), wrong guesses would stretch them too.
-    if (prompts.length !== 1 || model.config.positionLimit === Infinity) return;
+    // And where layers keep a state, they could not be taken back.
+    const { positionLimit, keepsState } = model.config;
+    if (prompts.length !== 1 || positionLimit === Infinity || keepsState) return;
     if (options.promptLookup ?? true) this.lookup = new PromptLookup();
     if (options.draft ?? true) this.drafter = Drafter.for(model, options.draft);
   }

@@ -13,8 +13,11 @@ import {
   rmsNorm,
 } from '../engine';
 
-/** How a parameter starts in a fresh model: normal with the configuration's deviation, or a constant. */
-export type Initializer = 'normal' | 'zeros' | 'ones';
+/** How a parameter starts in a fresh model: normal with the configuration's deviation, a constant, or as decays do (`DECAYS`). */
+export type Initializer = 'normal' | 'zeros' | 'ones' | 'decay';
+
+/** A decay starts as the logarithm of an even number from the first to the second of these (as in Mamba 2; Dao & Gu 2024). */
+export const DECAYS = [0.01, 16] as const;
 
 /** A named tensor that is trained. Declared with its shape when the model is built, filled when the weights arrive. */
 export class Parameter<R extends tf.Rank = tf.Rank> {

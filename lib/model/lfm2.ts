@@ -7,9 +7,10 @@ import { rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import type { Linear, Parameter, ParameterList, RmsNorm } from './layers';
+import type { Linear, ParameterList, RmsNorm } from './layers';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import { ShortConvolution } from './short-convolution';
 import type { Attend, ForwardPass } from './types';
 
 export type Lfm2LayerType = 'full_attention' | 'conv';
@@ -109,22 +110,19 @@ class Attention {
   }
 }
 
-/** out(c · Σₙ wₙ (b · x)₋ₙ), where b, c and x are projections, −n is n tokens before, and each feature has weights of its own. */
-class ShortConvolution {
-  private readonly weight: Parameter<tf.Rank.R3>;
-  private readonly bias?: Parameter<tf.Rank.R1>;
+/** out(c · conv(b · x)), where b, c and x are projections. */
+class GatedConvolution {
+  private readonly convolution: ShortConvolution;
   private readonly inProj: Linear;
   private readonly outProj: Linear;
 
   constructor(
-    private readonly config: Lfm2Config,
+    { hiddenSize, taps, convBias: bias }: Lfm2Config,
     private readonly layer: number,
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, taps, convBias: bias } = config;
-    this.weight = parameters.declare<tf.Rank.R3>(`${name}.conv.weight`, [hiddenSize, 1, taps], 'normal');
-    this.bias = bias ? parameters.declare<tf.Rank.R1>(`${name}.conv.bias`, [hiddenSize], 'zeros') : undefined;
+    this.convolution = new ShortConvolution(parameters, `${name}.conv`, { features: hiddenSize, taps, bias });
     this.inProj = parameters.linear(`${name}.in_proj`, { in: hiddenSize, out: 3 * hiddenSize, bias });
     this.outProj = parameters.linear(`${name}.out_proj`, { in: hiddenSize, out: hiddenSize, bias });
   }
@@ -132,26 +130,14 @@ class ShortConvolution {
   apply(x: tf.Tensor2D, { before, carry }: ForwardPass): tf.Tensor2D {
     const { layer } = this;
     const [b, c, own] = tf.split<tf.Tensor2D>(this.inProj.apply(x), 3, 1);
-    const gated: tf.Tensor2D = tf.mul(b, own);
-    const earlier = this.config.taps > 1 ? before(layer, gated, this.config.taps - 1) : [];
-    const weights = this.weights();
-    const weighted = [gated, ...earlier].map((rows, n) => tf.mul<tf.Tensor2D>(rows, weights[n]));
-    const mixed = weighted.reduce((sum, rows) => tf.add(sum, rows));
-    const biased: tf.Tensor2D = this.bias ? tf.add(mixed, this.bias.tensor) : mixed;
-    return this.outProj.apply(tf.mul(carry(layer, c), carry(layer, biased)));
-  }
-
-  /** [1, features] for the own token, for the one before it, and so on; in checkpoints the own token comes last. */
-  private weights(): tf.Tensor2D[] {
-    const { hiddenSize, taps } = this.config;
-    const rows = tf.transpose(tf.reshape(this.weight.tensor, [hiddenSize, taps]));
-    return Array.from({ length: taps }, (_, n) => tf.slice(rows, [taps - 1 - n, 0], [1, hiddenSize]) as tf.Tensor2D);
+    const mixed = this.convolution.apply(tf.mul(b, own), (rows, count) => before(layer, rows, count));
+    return this.outProj.apply(tf.mul(carry(layer, c), carry(layer, mixed)));
   }
 }
 
 class Block {
   private readonly attention?: Attention;
-  private readonly convolution?: ShortConvolution;
+  private readonly convolution?: GatedConvolution;
   private readonly mlp: GatedMlp;
   private readonly operatorNorm: RmsNorm;
   private readonly ffnNorm: RmsNorm;
@@ -164,7 +150,7 @@ class Block {
     const { hiddenSize, intermediateSize, rmsNormEps } = config;
     const name = `model.layers.${layer}`;
     if (config.layerTypes[layer] === 'full_attention') this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    else this.convolution = new ShortConvolution(config, layer, parameters, `${name}.conv`);
+    else this.convolution = new GatedConvolution(config, layer, parameters, `${name}.conv`);
     const names = { gate: 'w1', up: 'w3', down: 'w2' };
     this.mlp = new GatedMlp(parameters, `${name}.feed_forward`, { hiddenSize, intermediateSize, hiddenAct: 'silu', bias: false, names });
     this.operatorNorm = parameters.rmsNorm(`${name}.operator_norm`, hiddenSize, rmsNormEps);
@@ -178,7 +164,7 @@ class Block {
   }
 
   private mixed(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
-    return this.attention ? this.attention.apply(x, angles, pass.attend) : (this.convolution as ShortConvolution).apply(x, pass);
+    return this.attention ? this.attention.apply(x, angles, pass.attend) : (this.convolution as GatedConvolution).apply(x, pass);
   }
 }
 

@@ -13,7 +13,7 @@ import { ADAPTER_CONFIG, type AdapterConfig, attachAdapter, readAdapterConfig, r
 import { ConfigReader, GENERATION_CONFIG, withoutTie } from './config';
 import type { Decoder } from './decoder';
 import { type Architecture, architectureOf, buildModel, namesOf } from './families';
-import type { Parameter } from './layers';
+import { DECAYS, type Parameter } from './layers';
 import { EMBEDDING_NAME, HEAD_NAME, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, readTransposed, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
@@ -218,6 +218,8 @@ export function createModel(config: Record<string, unknown>, options: CreateOpti
     if (parameter.initializer === 'ones') values.fill(1);
     if (parameter.initializer === 'normal')
       for (let i = 0; i < values.length; i++) values[i] = model.config.initializerRange * random.normal();
+    if (parameter.initializer === 'decay')
+      for (let i = 0; i < values.length; i++) values[i] = Math.log(DECAYS[0] + (DECAYS[1] - DECAYS[0]) * random.next());
     parameter.fill(values);
   }
   return model;

@@ -8,7 +8,7 @@ import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
-import type { Attend, Before, CausalLM } from './types';
+import type { Attend, Before, CausalLM, DeltaRule } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
 const PRIMES = [10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139, 10141];
@@ -143,7 +143,10 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const before = beforeIn(cache, newOnes(mask), program, sizes);
   const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [sizes.tokens]);
   const tokens = { ids: flat(ids), positions: flat(positions), length: config.positionLimit };
-  const states = model.forward({ ...tokens, attend, before, carry: carryAll, drop: dropNothing });
+  const deltaRule: DeltaRule = () => {
+    throw new UserError(`${source} keeps a state of its text, which is not exported yet; save it, and open it in transformers.`);
+  };
+  const states = model.forward({ ...tokens, attend, before, deltaRule, carry: carryAll, drop: dropNothing });
   if (!Object.keys(cache).some((name) => name.endsWith('.key')))
     throw new UserError(`No layer of ${source} attends, so that transformers.js would not know how long a text is; it cannot be exported.`);
   const features = states.shape[1];

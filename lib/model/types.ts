@@ -1,6 +1,6 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, Dropping, DroppingWeights, Segments } from '../engine';
+import type { AttentionOptions, DeltaHeads, DeltaOperands, Dropping, DroppingWeights, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
@@ -20,6 +20,7 @@ export type Family =
   | 'gpt_neox'
   | 'opt'
   | 'qwen3'
+  | 'qwen3_5'
   | 'gemma3'
   | 'gpt2'
   | 'gpt_neo';
@@ -55,6 +56,10 @@ export interface ModelConfig {
   readonly maxPositionEmbeddings: number;
   /** The longest sequence the model can read; Infinity where its positions stretch (dynamic RoPE). */
   readonly positionLimit: number;
+  /**
+   * Whether layers keep a state of their text: then no text can go on from another's beginning, and no token can be taken back.
+   */
+  readonly keepsState: boolean;
   /** Whether the output head is the embedding table itself. */
   readonly tieWordEmbeddings: boolean;
   /** Standard deviation of fresh weights. */
@@ -93,6 +98,12 @@ export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tenso
 export type Before = (layer: number, x: tf.Tensor2D, count: number) => tf.Tensor2D[];
 
 /**
+ * Lets a layer's tokens read and change the state of their text, where it keeps one (the gated delta rule); once for each such layer, after `before`.
+ * @returns what the tokens that `carry` takes on have read, [tokens, valueHeads·valueDim]
+ */
+export type DeltaRule = (layer: number, operands: DeltaOperands, heads: DeltaHeads) => tf.Tensor2D;
+
+/**
  * What of a layer's tokens goes on past its attention or convolution: all of them, but in the last layer perhaps only those whose final states
  * are read, since from there on no token looks at another.
  * @param x [tokens, features]
@@ -119,6 +130,7 @@ export interface ForwardPass {
   attend: Attend;
   /** Returns rows of all tokens. */
   before: Before;
+  deltaRule: DeltaRule;
   carry: Carry;
   drop: Drop;
 }

@@ -85,7 +85,10 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
   const scored: ScoredBatch[] = [];
   for (const [done, part] of parts.entries()) {
     const sums = emptySums(part.length);
-    const rows = cutIntoRows(part, tokensPerMicroBatch, { unstretched: unstretchedLength(model.config) }).filter(hasTargets);
+    const rows = cutIntoRows(part, tokensPerMicroBatch, {
+      unstretched: unstretchedLength(model.config),
+      sharesPrefixes: !model.config.keepsState,
+    }).filter(hasTargets);
     for (const [index, row] of rows.entries()) {
       addScores(sums, await scoreRow(model, row, settings));
       await onProgress?.((done + (index + 1) / rows.length) / parts.length);

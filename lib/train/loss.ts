@@ -97,7 +97,7 @@ export function sizeOfRow(parts: readonly RowPart[], model: CausalLM): RowSize {
  */
 function placeRow(parts: readonly RowPart[], model: CausalLM, sharesPrefixes: boolean): DeviceRow {
   const examples = parts.map(({ sequence }) => sequence.inputIds);
-  const prefixes = sharesPrefixes ? sharedPrefixes(examples) : [];
+  const prefixes = sharesPrefixes && !model.config.keepsState ? sharedPrefixes(examples) : [];
   const own = examples.map(({ length }, i) => length - (prefixes[i]?.tokens ?? 0));
   const batch = makeBatch([...examples, ...fillerOf(own, model)], prefixes, parts[0].stretchedTo);
   const places: number[] = [];

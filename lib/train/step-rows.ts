@@ -38,7 +38,7 @@ export async function* rowsOfStep(batch: StepBatch, { model, draws, config, stre
   // What micro-batches draw, they draw one after the other.
   const groups = isLeftToChance ? groupsWithin(batch, budget) : [[...batch.keys()]];
   // Sequences that drop different numbers have nothing in common.
-  const options = { unstretched: unstretchedLength(model.config), sharesPrefixes: !isLeftToChance };
+  const options = { unstretched: unstretchedLength(model.config), sharesPrefixes: !isLeftToChance && !model.config.keepsState };
   for (const group of groups) {
     // the others are empty, so that each keeps its index
     const microBatches = batch.map((items, index) => (group.includes(index) ? items : []));

@@ -89,6 +89,11 @@ export class OrtBackend extends KernelBackend {
     this.sizes = announcedSizes(sizes);
   }
 
+  /** Sizes that vary beside those that were announced; of equal ones those count. */
+  addVaryingSizes(sizes: Record<string, VaryingSize>): void {
+    this.sizes = new Map([...announcedSizes(sizes), ...this.sizes]);
+  }
+
   // ---- recording -------------------------------------------------------------------------------------------------
 
   /** Records a call of a kernel; the tensors that it returns have no data yet. */

@@ -26,6 +26,7 @@ import { elementwiseKernels } from './kernels/elementwise';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
 import { normalFloatKernels } from './kernels/normal-float';
+import { recurrenceKernels } from './kernels/recurrence';
 import { reduceKernels } from './kernels/reduce';
 import { shapeKernels } from './kernels/shape';
 import { transformerKernels } from './kernels/transformer';
@@ -42,6 +43,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   dropout,
   ...attentionKernels,
   cachedAttention,
+  ...recurrenceKernels,
   ...lossKernels,
 ];
 

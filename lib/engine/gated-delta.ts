@@ -1,0 +1,194 @@
+/**
+ * The gated delta rule (Yang et al. 2024, "Gated Delta Networks", arXiv:2412.06464): in the place of keys and values of all tokens before, a head
+ * keeps one matrix, its state S, [keyDim, valueDim]. A token decays it, corrects the value that it has under the token's key, and reads it:
+ *
+ *   S ← eᵍ·S,   S ← S + k·(β·(v − Sᵀk))ᵀ,   o = Sᵀq.
+ *
+ * Here a whole chunk of tokens is taken at once (sections 3.2 and 3.3 there; transformers' `torch_chunk_gated_delta_rule`). With Γ the sum of g
+ * from the chunk's beginning, and A = β·(k·kᵀ)∘e^(Γᵢ−Γⱼ) below the diagonal, the corrections of a chunk's tokens are U − W·S, where
+ * U = (I+A)⁻¹·βv, W = (I+A)⁻¹·βe^Γ·k, and S is the state before the chunk. The state behind it is
+ *
+ *   (e^Γₙ·I − Kᵀ·W)·S + Kᵀ·U,   K = e^(Γₙ−Γ)·k:
+ *
+ * a linear recurrence from chunk to chunk, the only part that is not computed for all chunks side by side.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { CHUNK, type Chunks, fromChunks, toChunks } from './chunks';
+import { recurrence } from './ops';
+import type { Segments } from './segments';
+
+/** What the tokens bring, a row each. */
+export interface DeltaOperands {
+  /** [tokens, keyHeads·keyDim], scaled as they are to be read. */
+  q: tf.Tensor2D;
+  /** [tokens, keyHeads·keyDim], each head's of length 1. */
+  k: tf.Tensor2D;
+  /** [tokens, valueHeads·valueDim] */
+  v: tf.Tensor2D;
+  /** The logarithm of what is left of the state, at most 0: [tokens, valueHeads]. */
+  g: tf.Tensor2D;
+  /** How much of the correction is made, from 0 to 1: [tokens, valueHeads]. */
+  beta: tf.Tensor2D;
+}
+
+export interface DeltaHeads {
+  /** Heads of queries and keys. */
+  keyHeads: number;
+  /** Heads of values, and states; a multiple of `keyHeads`, of which as many in a row share one. */
+  valueHeads: number;
+}
+
+/**
+ * The rule along the segments of a row, each from a state of zeros on. Differentiable.
+ * @returns [tokens, valueHeads·valueDim]
+ */
+export function gatedDelta(operands: DeltaOperands, segments: Segments, heads: DeltaHeads): tf.Tensor2D {
+  const chunks = segments.chunks();
+  return throughChunks(operands, chunks, heads).output;
+}
+
+/**
+ * The same, and the states behind the segments' ends, from which `gatedDeltaStep` goes on.
+ * @returns `states`: [segments, valueHeads, keyDim, valueDim]
+ */
+export function gatedDeltaStates(
+  operands: DeltaOperands,
+  segments: Segments,
+  heads: DeltaHeads,
+): { output: tf.Tensor2D; states: tf.Tensor4D } {
+  const chunks = segments.chunks();
+  const { output, steps, added, before } = throughChunks(operands, chunks, heads);
+  const [step, plus, state] = [steps, added, before].map((x) => tf.gather(x, chunks.last));
+  return { output, states: tf.add(tf.matMul(step, state), plus) as tf.Tensor4D };
+}
+
+/**
+ * The next token of each sequence. Not for gradients.
+ * @param operands as of `gatedDelta`, a token of each sequence
+ * @param state [sequences, valueHeads, keyDim, valueDim]
+ */
+export function gatedDeltaStep(
+  { q, k, v, g, beta }: DeltaOperands,
+  state: tf.Tensor4D,
+  { keyHeads, valueHeads }: DeltaHeads,
+): { output: tf.Tensor2D; state: tf.Tensor4D } {
+  const [sequences, , keyDim, valueDim] = state.shape;
+  const perHead = (x: tf.Tensor2D): tf.Tensor4D => tf.reshape(x, [sequences, valueHeads, 1, 1]);
+  const shared = (x: tf.Tensor2D): tf.Tensor4D => {
+    const ones = tf.ones([1, 1, valueHeads / keyHeads, 1]);
+    return tf.reshape(tf.mul(tf.reshape(x, [sequences, keyHeads, 1, keyDim]), ones), [sequences, valueHeads, 1, keyDim]);
+  };
+  const key = shared(k);
+  const decayed = tf.mul(state, tf.exp(perHead(g)));
+  const values = tf.reshape(v, [sequences, valueHeads, 1, valueDim]);
+  const correction = tf.mul(tf.sub(values, tf.matMul(key, decayed)), perHead(beta));
+  const next = tf.add(decayed, tf.matMul(key, correction, true, false)) as tf.Tensor4D;
+  return { output: tf.reshape(tf.matMul(shared(q), next), [sequences, valueHeads * valueDim]), state: next };
+}
+
+/** Matrices of all chunks and heads of values. */
+interface Passed {
+  output: tf.Tensor2D;
+  /** The recurrence from chunk to chunk: state · step + added. */
+  steps: tf.Tensor4D;
+  added: tf.Tensor4D;
+  /** The state before each chunk. */
+  before: tf.Tensor4D;
+}
+
+function throughChunks({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, heads: DeltaHeads): Passed {
+  const { keyHeads, valueHeads } = heads;
+  const inChunks = (x: tf.Tensor2D, count: number): tf.Tensor4D => byHead(toChunks(x, chunks), count);
+  const [queries, keys] = [q, k].map((x) => inChunks(x, keyHeads));
+  const values = inChunks(v, valueHeads);
+  const [decay, weight] = [g, beta].map((x) => inChunks(x, valueHeads));
+  // along the last axis: tfjs's gradient knows no other
+  const summed = tf.expandDims(tf.cumsum(tf.squeeze(decay, [3]), 2), 3);
+  const total = tf.sum(decay, 2, true);
+  const fromStart = tf.exp(summed);
+
+  const between = decaysBetween(summed, upTo(chunks));
+  const scores = (x: tf.Tensor4D): tf.Tensor => tf.matMul(x, keys, false, true);
+  const overlap = tf.mul(spread(scores(keys), tf.mul(between, weight), heads), below(chunks));
+  const solved = inverseOfUnitLower(overlap as tf.Tensor4D, chunks);
+  const corrections = tf.matMul(solved, tf.mul(values, weight));
+  const reading = tf.matMul(solved, spread(keys, tf.mul(weight, fromStart), heads));
+
+  const toEnd = spread(keys, tf.exp(tf.sub(total, summed)), heads);
+  const kept = tf.mul(tf.exp(total), identity(chunks, keys.shape[3]));
+  const steps = tf.sub(kept, tf.matMul(toEnd, reading, true, false)) as tf.Tensor4D;
+  const added = tf.matMul(toEnd, corrections, true, false) as tf.Tensor4D;
+  const before = recurrence(steps, added, chunks.goesOn, chunks.goesBack);
+
+  const made = tf.sub(corrections, tf.matMul(reading, before));
+  const fromBefore = tf.matMul(spread(queries, fromStart, heads), before);
+  const fromChunk = tf.matMul(spread(scores(queries), between, heads), made);
+  const output = tf.add(fromBefore, fromChunk) as tf.Tensor4D;
+  return { output: fromChunks(byToken(output), chunks), steps, added, before };
+}
+
+/** [chunks · CHUNK, heads·dim] as [chunks, heads, CHUNK, dim]. */
+function byHead(x: tf.Tensor2D, heads: number): tf.Tensor4D {
+  const [places, features] = x.shape;
+  return tf.transpose(tf.reshape(x, [places / CHUNK, CHUNK, heads, features / heads]), [0, 2, 1, 3]);
+}
+
+/** The reverse of it. */
+function byToken(x: tf.Tensor4D): tf.Tensor2D {
+  const [chunks, heads, , dim] = x.shape;
+  return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [chunks * CHUNK, heads * dim]);
+}
+
+/** e^(Γᵢ−Γⱼ) for tokens i and those j up to them, 0 for those after. @param summed Γ, [chunks, heads, CHUNK, 1] */
+function decaysBetween(summed: tf.Tensor, seen: tf.Tensor2D): tf.Tensor {
+  // masked before, too: what comes after would grow beyond all numbers
+  const differences = tf.mul(tf.sub(summed, tf.transpose(summed, [0, 1, 3, 2])), seen);
+  return tf.mul(tf.exp(differences), seen);
+}
+
+/** What heads of keys have, for each of the heads of values that share it, times a factor of that head: [chunks, valueHeads, …]. */
+function spread(x: tf.Tensor, factors: tf.Tensor, { keyHeads, valueHeads }: DeltaHeads): tf.Tensor4D {
+  const [chunks, , rows, columns] = x.shape;
+  if (keyHeads === valueHeads) return tf.mul(x, factors) as tf.Tensor4D;
+  const perGroup = tf.reshape(factors, [chunks, keyHeads, valueHeads / keyHeads, ...factors.shape.slice(2)]);
+  return tf.reshape(tf.mul(tf.expandDims(x, 2), perGroup), [chunks, valueHeads, rows, columns]);
+}
+
+/** Ones below the diagonal. */
+const below = (chunks: Chunks): tf.Tensor2D => chunks.pattern('below', (row, column) => column < row);
+
+const identity = (chunks: Chunks, size = CHUNK): tf.Tensor2D => chunks.pattern('diagonal', (row, column) => row === column, size);
+
+/** And on the diagonal. */
+const upTo = (chunks: Chunks): tf.Tensor2D => chunks.pattern('up to', (row, column) => column <= row);
+
+/** (I + A)⁻¹ of matrices with nothing on and above the diagonal: [chunks, heads, CHUNK, CHUNK]. */
+function inverseOfUnitLower(a: tf.Tensor4D, chunks: Chunks): tf.Tensor4D {
+  const inverse = tf.customGrad((given, save) => {
+    const x = inverted(given as tf.Tensor4D, chunks);
+    (save as tf.GradSaveFunc)([x]);
+    // from d(X⁻¹) = −X⁻¹·dX·X⁻¹
+    const gradFunc = (dy: tf.Tensor4D, [x]: tf.Tensor[]): tf.Tensor => tf.neg(tf.matMul(tf.matMul(x, dy, true, false), x, false, true));
+    return { value: x, gradFunc };
+  });
+  return inverse(a) as tf.Tensor4D;
+}
+
+/**
+ * By halves: if D has the inverses of the blocks on the diagonal, and E is what lies below them inside of blocks of twice the size, those have the
+ * inverses D − D·E·D. Errors do not grow as in the series I − A + A² − …, whose terms may be large and cancel each other.
+ */
+function inverted(a: tf.Tensor4D, chunks: Chunks): tf.Tensor4D {
+  let found: tf.Tensor = tf.sub(identity(chunks), tf.mul(a, belowBlocks(1, chunks)));
+  for (let size = 2; size < CHUNK; size *= 2)
+    found = tf.sub(found, tf.matMul(tf.matMul(found, tf.mul(a, belowBlocks(size, chunks))), found));
+  return found as tf.Tensor4D;
+}
+
+/** Ones where, of the two blocks of a size that make up one of twice that, the rows are of the second and the columns of the first. */
+function belowBlocks(size: number, chunks: Chunks): tf.Tensor2D {
+  return chunks.pattern(`below blocks of ${size}`, (row, column) => {
+    const [own, other] = [row, column].map((place) => Math.floor(place / size));
+    return own % 2 === 1 && other === own - 1;
+  });
+}
