@@ -237,10 +237,10 @@ function cachedBefore(
 
 /** The last rows of each sequence, the last first, zeros where it has fewer: [batch, count, features]. */
 function lastRows(x: tf.Tensor2D, batch: TokenBatch, lengths: Int32Array, count: number): tf.Tensor3D {
-  const places = Array.from(lengths, (length, sequence) =>
-    Array.from({ length: count }, (_, i) => (i < length ? placeOf(batch, sequence, length - 1 - i) : -1)),
-  );
-  return tf.reshape(earlier(x, tf.tensor1d(places.flat(), 'int32')), [lengths.length, count, x.shape[1]]);
+  const placesOf = (by: number): Int32Array =>
+    lengths.map((length, sequence) => (by < length ? placeOf(batch, sequence, length - 1 - by) : -1));
+  const rows = Array.from({ length: count }, (_, by) => earlier(x, tf.tensor1d(placesOf(by), 'int32')));
+  return tf.stack(rows, 1) as tf.Tensor3D;
 }
 
 /** What the tokens right before a new one of each sequence have. @param x [batch, features] @param cache as `lastRows` */
