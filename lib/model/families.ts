@@ -10,6 +10,7 @@ import { Granite, readGraniteConfig } from './granite';
 import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { Lfm2, readLfm2Config } from './lfm2';
 import { Llama, readLlamaConfig } from './llama';
+import { multimodalArchitectures } from './multimodal';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
 import { Phi3, readPhi3Config } from './phi3';
@@ -61,7 +62,10 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
 };
 
 /** The architectures that can be loaded, by their names in transformers. */
-export const supportedArchitectures: readonly string[] = Object.values(ARCHITECTURES).map(({ name }) => name);
+export const supportedArchitectures: readonly string[] = [
+  ...Object.values(ARCHITECTURES).map(({ name }) => name),
+  ...multimodalArchitectures,
+];
 
 /**
  * Builds the modules of the model that a configuration describes, without weights.

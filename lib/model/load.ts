@@ -14,6 +14,7 @@ import { ConfigReader, GENERATION_CONFIG, withoutTie } from './config';
 import type { Decoder } from './decoder';
 import { type Architecture, architectureOf, buildModel, namesOf } from './families';
 import { DECAYS, type Parameter } from './layers';
+import { languageModelOf, ofLanguageModel } from './multimodal';
 import { EMBEDDING_NAME, HEAD_NAME, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, readTransposed, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
@@ -21,8 +22,11 @@ import type { CausalLM, CreateOptions, LoadOptions } from './types';
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 
-/** Buffers that old versions of transformers saved beside the weights; they hold nothing that the configuration does not. */
-const HARMLESS = /(?:rotary_emb\.inv_freq|\.att(?:ention|n)\.(?:bias|masked_bias))$/;
+/**
+ * Buffers that old versions of transformers saved beside the weights, which hold nothing that the configuration does not; and heads that guess
+ * several tokens ahead, which transformers leaves aside, too.
+ */
+const HARMLESS = /^mtp\.|(?:rotary_emb\.inv_freq|\.att(?:ention|n)\.(?:bias|masked_bias))$/;
 
 const OPTIONS: OptionNames<LoadOptions> = {
   dtype: true,
@@ -131,7 +135,8 @@ async function loadWhole(
   { source, revision, tokenizer: place, rows }: Names,
   { onProgress, eosToken, chatTemplateFrom, loadIn4bit = false }: LoadOptions,
 ): Promise<Decoder> {
-  const written = readConfigFile(directory);
+  const whole = readConfigFile(directory);
+  const written = languageModelOf(whole);
   architectureOf(written);
   const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom, modelFolder: directory });
   // an adapter may have been trained to end its texts otherwise than its base model does
@@ -146,7 +151,7 @@ async function loadWhole(
   let model = buildModel(reader, origin);
   try {
     const transposed = namesOfTransposed(model, architectureOf(written));
-    for (const file of weightFiles(directory)) files.push(readTransposed(await openSafetensors(file), transposed));
+    for (const file of weightFiles(directory)) files.push(readTransposed(ofLanguageModel(await openSafetensors(file), whole), transposed));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const rounded = loadIn4bit ? [...model.linears.values()].map(({ weight }) => weight).filter(({ shape }) => fitsNormalFloat(shape)) : [];
     await fill(placeParameters(model, files, directory, written), new Set<unknown>(rounded), onProgress);

@@ -1,0 +1,82 @@
+/**
+ * Checkpoints of models that read pictures too: of those the language model is taken, which is a model by itself. What reads pictures, and heads that
+ * guess several tokens ahead, are left aside.
+ */
+import { ConfigReader } from './config';
+import type { SafetensorsFile, TensorEntry } from './safetensors';
+
+/** How a checkpoint holds a language model among other parts. */
+interface Multimodal {
+  /** Class of the language model in transformers. */
+  readonly name: string;
+  /** How names of its tensors begin, and how they begin in a checkpoint of the language model alone. */
+  readonly prefixes: ReadonlyArray<readonly [within: string, alone: string]>;
+  /** What its configuration has where it does not say. */
+  readonly defaults: Readonly<Record<string, unknown>>;
+}
+
+const HEAD = 'lm_head.';
+
+/** By class in transformers. */
+const MULTIMODAL: Readonly<Record<string, Multimodal>> = {
+  Qwen3_5ForConditionalGeneration: {
+    name: 'Qwen3_5ForCausalLM',
+    prefixes: [
+      ['model.language_model.', 'model.'],
+      [HEAD, HEAD],
+    ],
+    defaults: { model_type: 'qwen3_5_text' },
+  },
+  Gemma3ForConditionalGeneration: {
+    name: 'Gemma3ForCausalLM',
+    prefixes: [
+      ['language_model.model.', 'model.'],
+      [`language_model.${HEAD}`, HEAD],
+      // as transformers 5 names them
+      ['model.language_model.', 'model.'],
+      [HEAD, HEAD],
+    ],
+    defaults: { model_type: 'gemma3_text', vocab_size: 262208, num_attention_heads: 8, tie_word_embeddings: true },
+  },
+};
+
+/** Their names. */
+export const multimodalArchitectures: readonly string[] = Object.keys(MULTIMODAL);
+
+/** Keys that count for the language model, although they may stand beside its configuration. */
+const SHARED_KEYS = ['tie_word_embeddings', 'eos_token_id', 'bos_token_id', 'pad_token_id', 'dtype', 'torch_dtype', 'transformers_version'];
+
+function multimodalOf(reader: ConfigReader): Multimodal | undefined {
+  const [name] = [reader.get('architectures')].flat();
+  return typeof name === 'string' && Object.hasOwn(MULTIMODAL, name) ? MULTIMODAL[name] : undefined;
+}
+
+/**
+ * The configuration of the language model; one of a language model is returned as it is.
+ * @throws UserError when it has none
+ */
+export function languageModelOf(reader: ConfigReader): ConfigReader {
+  const multimodal = multimodalOf(reader);
+  if (!multimodal) return reader;
+  const own = reader.object('text_config');
+  if (!own) throw reader.wrong('text_config', undefined, 'the configuration of the language model');
+  const shared = SHARED_KEYS.filter((key) => reader.get(key) !== undefined).map((key) => [key, reader.get(key)]);
+  const { name, defaults } = multimodal;
+  return new ConfigReader({ ...defaults, ...own.raw, ...Object.fromEntries(shared), architectures: [name] }, own.place);
+}
+
+/** A file as if it held the language model alone. @param reader the configuration of all parts */
+export function ofLanguageModel(file: SafetensorsFile, reader: ConfigReader): SafetensorsFile {
+  const multimodal = multimodalOf(reader);
+  if (!multimodal) return file;
+  const names = new Map<string, string>();
+  const tensors = new Map<string, TensorEntry>();
+  for (const [name, entry] of file.tensors) {
+    const prefix = multimodal.prefixes.find(([within]) => name.startsWith(within));
+    if (!prefix) continue;
+    const alone = prefix[1] + name.slice(prefix[0].length);
+    names.set(alone, name);
+    tensors.set(alone, entry);
+  }
+  return { ...file, tensors, read: (name, onBytes) => file.read(names.get(name) ?? name, onBytes) };
+}
