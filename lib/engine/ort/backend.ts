@@ -89,9 +89,10 @@ export class OrtBackend extends KernelBackend {
     this.sizes = announcedSizes(sizes);
   }
 
-  /** Sizes that vary beside those that were announced; of equal ones those count. */
-  addVaryingSizes(sizes: Record<string, VaryingSize>): void {
-    this.sizes = new Map([...announcedSizes(sizes), ...this.sizes]);
+  /** Sizes that vary beside those that were announced, which count where they are equal. */
+  addVaryingSizes(sizes: Record<string, number>): void {
+    const others = [...this.sizes].filter(([, name]) => !Object.hasOwn(sizes, name));
+    this.sizes = new Map([...announcedSizes(sizes), ...others]);
   }
 
   // ---- recording -------------------------------------------------------------------------------------------------

@@ -1,0 +1,204 @@
+/** The gated delta rule, chunk by chunk, against the same token by token in float64. */
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import * as engine from '../../lib/engine';
+import * as composed from '../../lib/engine/composed';
+import { recurrence } from '../../lib/engine/ops';
+import { createRandom } from '../../lib/random';
+
+before(() => engine.useDevice('cpu'));
+
+/** Numbers of what tokens bring, by name, and the widths of their rows. */
+type Numbers = Record<keyof engine.DeltaOperands, Float64Array>;
+
+interface Sizes extends engine.DeltaHeads {
+  keyDim: number;
+  valueDim: number;
+}
+
+const NAMES = ['q', 'k', 'v', 'g', 'beta'] as const;
+
+const widthsOf = ({ keyHeads, valueHeads, keyDim, valueDim }: Sizes) => ({
+  q: keyHeads * keyDim,
+  k: keyHeads * keyDim,
+  v: valueHeads * valueDim,
+  g: valueHeads,
+  beta: valueHeads,
+});
+
+const LENGTHS = [130, 5, 64, 70, 1, 128];
+const tokensOf = (lengths: readonly number[]): number => lengths.reduce((sum, length) => sum + length, 0);
+
+function numbersBy(seed: number, tokens: number, sizes: Sizes): Numbers {
+  const random = createRandom(seed);
+  const widths = widthsOf(sizes);
+  const make = (name: keyof Numbers, next: () => number): Float64Array => Float64Array.from({ length: tokens * widths[name] }, next);
+  const k = make('k', () => 0.5 + 0.3 * random.normal());
+  for (let at = 0; at < k.length; at += sizes.keyDim) {
+    const head = k.subarray(at, at + sizes.keyDim);
+    const length = Math.hypot(...head);
+    for (let i = 0; i < head.length; i++) head[i] /= length;
+  }
+  return {
+    ...{ q: make('q', () => random.normal()), k, v: make('v', () => random.normal()) },
+    ...{ g: make('g', () => -0.3 * random.next()), beta: make('beta', () => random.next()) },
+  };
+}
+
+/** The rule as it is written: S ← eᵍ·S, S ← S + k·(β·(v − Sᵀk))ᵀ, o = Sᵀq. */
+function tokenByToken({ q, k, v, g, beta }: Numbers, lengths: readonly number[], sizes: Sizes): Float64Array {
+  const { keyHeads, valueHeads, keyDim, valueDim } = sizes;
+  const read = new Float64Array(v.length);
+  let start = 0;
+  for (const length of lengths) {
+    for (let head = 0; head < valueHeads; head++) {
+      const keyHead = Math.floor(head / (valueHeads / keyHeads));
+      const state = Array.from({ length: keyDim }, () => new Float64Array(valueDim));
+      for (let token = start; token < start + length; token++) {
+        const place = (token * keyHeads + keyHead) * keyDim;
+        const [key, query] = [k, q].map((x) => x.subarray(place, place + keyDim));
+        const at = token * valueHeads + head;
+        const along = (vector: Float64Array, column: number): number => state.reduce((sum, row, i) => sum + row[column] * vector[i], 0);
+        for (const row of state) for (let column = 0; column < valueDim; column++) row[column] *= Math.exp(g[at]);
+        for (let column = 0; column < valueDim; column++) {
+          const correction = beta[at] * (v[at * valueDim + column] - along(key, column));
+          for (const [i, row] of state.entries()) row[column] += key[i] * correction;
+          read[at * valueDim + column] = along(query, column);
+        }
+      }
+    }
+    start += length;
+  }
+  return read;
+}
+
+function tensorsOf(numbers: Numbers, sizes: Sizes): tf.Tensor2D[] {
+  const widths = widthsOf(sizes);
+  return NAMES.map((name) => tf.tensor2d(Float32Array.from(numbers[name]), [numbers[name].length / widths[name], widths[name]]));
+}
+
+const operandsOf = (tensors: readonly tf.Tensor[]): engine.DeltaOperands =>
+  Object.fromEntries(NAMES.map((name, i) => [name, tensors[i]])) as unknown as engine.DeltaOperands;
+
+function closeTo(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  assert.equal(found.length, expected.length);
+  const largest = Math.max(...Array.from(expected, Math.abs));
+  for (let i = 0; i < found.length; i++)
+    assert.ok(Math.abs(found[i] - expected[i]) <= tolerance * largest, `at ${i}: ${found[i]} instead of ${expected[i]}`);
+}
+
+const SHARED: Sizes = { keyHeads: 2, valueHeads: 4, keyDim: 8, valueDim: 12 };
+const OWN: Sizes = { keyHeads: 3, valueHeads: 3, keyDim: 16, valueDim: 16 };
+
+for (const [name, sizes] of Object.entries({ 'heads of values that share keys': SHARED, 'keys of their own': OWN })) {
+  test(`${name}: segments of a row come out as token by token`, () => {
+    const numbers = numbersBy(1, tokensOf(LENGTHS), sizes);
+    const segments = engine.makeSegments(LENGTHS);
+    const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
+    closeTo(read, tokenByToken(numbers, LENGTHS, sizes), 1e-6);
+    segments.dispose();
+  });
+
+  test(`${name}: gradients are those of finite differences`, () => {
+    const lengths = [70, 3, 65];
+    const numbers = numbersBy(2, tokensOf(lengths), sizes);
+    const random = createRandom(3);
+    const factors = Float32Array.from({ length: numbers.v.length }, () => random.normal());
+    const segments = engine.makeSegments(lengths);
+    const gradients = tf.tidy(() => {
+      const rule = (...tensors: tf.Tensor[]): tf.Tensor => engine.gatedDelta(operandsOf(tensors), segments, sizes);
+      const dy = tf.tensor2d(factors, [tokensOf(lengths), sizes.valueHeads * sizes.valueDim]);
+      return tf
+        .grads(rule)(tensorsOf(numbers, sizes), dy)
+        .map((gradient) => gradient.dataSync());
+    });
+    const total = (changed: Numbers): number => tokenByToken(changed, lengths, sizes).reduce((sum, x, i) => sum + x * factors[i], 0);
+    for (const [which, operand] of NAMES.entries()) {
+      const direction = numbers[operand].map(() => random.normal());
+      const moved = (by: number): Numbers => ({ ...numbers, [operand]: numbers[operand].map((x, i) => x + by * direction[i]) });
+      const slope = (total(moved(1e-5)) - total(moved(-1e-5))) / 2e-5;
+      const found = (gradients[which] as Float32Array).reduce((sum, x, i) => sum + x * direction[i], 0);
+      const size = Math.hypot(...gradients[which]) * Math.hypot(...direction);
+      assert.ok(Math.abs(found - slope) <= 1e-6 * size, `${operand}: ${found} instead of ${slope}`);
+    }
+    segments.dispose();
+  });
+}
+
+test('keys that are all alike, of which nothing decays, lose no digits', () => {
+  const sizes = { keyHeads: 1, valueHeads: 1, keyDim: 4, valueDim: 4 };
+  const lengths = [128];
+  const numbers = { ...numbersBy(4, 128, sizes), k: new Float64Array(4 * 128).fill(0.5), g: new Float64Array(128) };
+  for (const learned of [1, 0.97]) {
+    numbers.beta.fill(learned);
+    const segments = engine.makeSegments(lengths);
+    const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
+    closeTo(read, tokenByToken(numbers, lengths, sizes), 1e-6);
+    segments.dispose();
+  }
+});
+
+test('from the states behind segments it goes on token by token', () => {
+  const lengths = [64, 3, 66];
+  const more = 2;
+  const whole = lengths.map((length) => length + more);
+  const numbers = numbersBy(5, tokensOf(whole), SHARED);
+  const expected = tokenByToken(numbers, whole, SHARED);
+  const widths = widthsOf(SHARED);
+  const starts = whole.map((_, i) => tokensOf(whole.slice(0, i)));
+  const rowsOf = (places: number[]): Numbers => {
+    const pick = (name: keyof Numbers) =>
+      Float64Array.from(places.flatMap((place) => [...numbers[name].subarray(place * widths[name], (place + 1) * widths[name])]));
+    return Object.fromEntries(NAMES.map((name) => [name, pick(name)])) as Numbers;
+  };
+  const segments = engine.makeSegments(lengths);
+  tf.tidy(() => {
+    const first = rowsOf(lengths.flatMap((length, i) => Array.from({ length }, (_, token) => starts[i] + token)));
+    let { states } = engine.gatedDeltaStates(operandsOf(tensorsOf(first, SHARED)), segments, SHARED);
+    for (let token = 0; token < more; token++) {
+      const places = lengths.map((length, i) => starts[i] + length + token);
+      const { output, state } = engine.gatedDeltaStep(operandsOf(tensorsOf(rowsOf(places), SHARED)), states, SHARED);
+      states = state;
+      closeTo(
+        output.dataSync(),
+        places.flatMap((place) => [...expected.subarray(place * widths.v, (place + 1) * widths.v)]),
+        5e-6,
+      );
+    }
+  });
+  segments.dispose();
+});
+
+test('a recurrence is on ONNX Runtime what it is step by step, and so are its gradients', () => {
+  tf.tidy(() => {
+    const [steps, added, dy] = [
+      [5, 2, 3, 3],
+      [5, 2, 3, 4],
+      [5, 2, 3, 4],
+    ].map((shape, seed) => tf.randomNormal(shape, 0, 1, 'float32', seed + 1));
+    const goesOn = tf.tensor1d([0, 1, 1, 0, 1]);
+    const goesBack = tf.tensor1d([1, 1, 0, 1, 0]);
+    const fused = (...[a, b]: tf.Tensor[]) => recurrence(a as tf.Tensor4D, b as tf.Tensor4D, goesOn, goesBack);
+    const plain = (...[a, b]: tf.Tensor[]) => composed.recurrence(a as tf.Tensor4D, b as tf.Tensor4D, goesOn);
+    closeTo(fused(steps, added).dataSync(), plain(steps, added).dataSync(), 1e-6);
+    const [found, expected] = [fused, plain].map((way) =>
+      tf
+        .grads(way)([steps, added], dy)
+        .map((gradient) => gradient.dataSync()),
+    );
+    for (const [i, gradient] of found.entries()) closeTo(gradient, expected[i], 1e-6);
+  });
+});
+
+test('chunks are let go of with the row, and segments that begin in others are refused', () => {
+  const held = tf.memory().numTensors;
+  const segments = engine.makeSegments([70, 4]);
+  assert.equal(segments.chunks(), segments.chunks());
+  tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbersBy(6, 74, OWN), OWN)), segments, OWN).dataSync());
+  segments.dispose();
+  assert.equal(tf.memory().numTensors, held);
+  const borrowing = engine.makeSegments([3, 4], [undefined, { segment: 0, tokens: 2 }]);
+  assert.throws(() => borrowing.chunks(), /begins with its segment/);
+  borrowing.dispose();
+});
