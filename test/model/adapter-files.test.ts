@@ -72,6 +72,7 @@ for (const variant of [
   'granitemoehybrid',
   'phi3',
   'lfm2',
+  'qwen3_5',
   'gpt2-untied',
   'gpt-neox-old-keys',
   'opt-350m',

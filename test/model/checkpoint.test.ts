@@ -302,6 +302,15 @@ test('an LFM2 model that does not say of each layer whether it attends or reads 
   }
 });
 
+test('a Qwen3.5 model that does not say of each layer whether it attends to all tokens or keeps a state is refused', async () => {
+  for (const layer_types of [['linear_attention'], ['linear_attention', 'full_attention', 'sliding_attention'], 'linear_attention']) {
+    const folder = copyOf('qwen3_5');
+    changeConfig(folder, (json) => Object.assign(json, { layer_types }));
+    const named = '"full_attention" or "linear_attention" for each of the 3 layers';
+    await refused(folder, `"layer_types" is ${JSON.stringify(layer_types)}`, named);
+  }
+});
+
 test('a Phi-3 model with another RoPE than those of Phi-3, or without its factors, is refused', async () => {
   for (const [change, ...named] of [
     [{ rope_type: 'linear', factor: 4 }, 'RoPE of type "linear" is not supported', 'default and longrope'],

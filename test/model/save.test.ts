@@ -28,6 +28,7 @@ for (const variant of [
   'granitemoehybrid-nope',
   'phi3-old-keys',
   'lfm2-old-keys',
+  'qwen3_5-defaults',
   'gpt2-bare',
   'gpt2-untied',
   'gpt-neox-old-keys',

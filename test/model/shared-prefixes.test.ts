@@ -90,7 +90,7 @@ describe('sequences that begin alike are a family', () => {
 
 const models = [
   ...families.map((family) => path.join(projectRoot, 'test', 'golden', family, 'model')),
-  ...['mistral', 'qwen2-window', 'opt-350m', 'lfm2'].map((variant) => path.join(fixtures, variant)),
+  ...['mistral', 'qwen2-window', 'opt-350m', 'lfm2', 'qwen3_5'].map((variant) => path.join(fixtures, variant)),
 ];
 for (const folder of models) {
   test(`${path.relative(projectRoot, folder)}: with a shared prefix, sequences have the logits that each has alone`, async (t) => {

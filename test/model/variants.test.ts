@@ -53,6 +53,7 @@ test('the variants cover every family', () => {
     'granitemoehybrid',
     'phi3',
     'lfm2',
+    'qwen3_5',
     'gpt2',
     'gpt-neo',
     'gpt-neox',

@@ -71,7 +71,20 @@ async function gradientsOf(model: CausalLM, gradientCheckpointing: boolean): Pro
   return hashes;
 }
 
-for (const family of ['llama', 'qwen3', 'gemma3', 'smollm3', 'olmo2', 'olmo3', 'granite', 'granitemoehybrid', 'phi3', 'lfm2', 'opt']) {
+for (const family of [
+  'llama',
+  'qwen3',
+  'gemma3',
+  'smollm3',
+  'olmo2',
+  'olmo3',
+  'granite',
+  'granitemoehybrid',
+  'phi3',
+  'lfm2',
+  'qwen3_5',
+  'opt',
+]) {
   test(`${family}: gradients of a text that contains the pad token are the same bits`, async (t) => {
     const model = await tinyModel(t, family);
     assert.equal(model.config.raw.pad_token_id, 1);
