@@ -175,13 +175,13 @@ export function cachedAttention(
 
 export function recurrence(steps: tf.Tensor4D, added: tf.Tensor4D, goesOn: tf.Tensor1D): tf.Tensor4D {
   return tf.tidy(() => {
-    const [eachStep, eachAdded, eachGoesOn] = [steps, added, goesOn].map((x) => tf.unstack(x));
-    const before: tf.Tensor[] = [tf.zerosLike(eachAdded[0])];
-    for (let i = 1; i < eachStep.length; i++) {
-      const behind = tf.add(tf.matMul(eachStep[i - 1], before[i - 1]), eachAdded[i - 1]);
-      before.push(tf.mul(behind, eachGoesOn[i]));
+    const at = (x: tf.Tensor, i: number): tf.Tensor => tf.slice(x, i, 1);
+    const before: tf.Tensor[] = [tf.zerosLike(at(added, 0))];
+    for (let i = 1; i < steps.shape[0]; i++) {
+      const behind = tf.add(tf.matMul(at(steps, i - 1), before[i - 1]), at(added, i - 1));
+      before.push(tf.mul(behind, at(goesOn, i)));
     }
-    return tf.stack(before) as tf.Tensor4D;
+    return tf.concat(before, 0) as tf.Tensor4D;
   });
 }
 

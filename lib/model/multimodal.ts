@@ -17,27 +17,31 @@ interface Multimodal {
 
 const HEAD = 'lm_head.';
 
+const QWEN35: Multimodal = {
+  name: 'Qwen3_5ForCausalLM',
+  prefixes: [
+    ['model.language_model.', 'model.'],
+    [HEAD, HEAD],
+  ],
+  defaults: { model_type: 'qwen3_5_text' },
+};
+
+const GEMMA3: Multimodal = {
+  name: 'Gemma3ForCausalLM',
+  prefixes: [
+    ['language_model.model.', 'model.'],
+    [`language_model.${HEAD}`, HEAD],
+    // as some programs write them
+    ['model.language_model.', 'model.'],
+    [HEAD, HEAD],
+  ],
+  defaults: { model_type: 'gemma3_text', vocab_size: 262208, num_attention_heads: 8, tie_word_embeddings: true },
+};
+
 /** By class in transformers. */
 const MULTIMODAL: Readonly<Record<string, Multimodal>> = {
-  Qwen3_5ForConditionalGeneration: {
-    name: 'Qwen3_5ForCausalLM',
-    prefixes: [
-      ['model.language_model.', 'model.'],
-      [HEAD, HEAD],
-    ],
-    defaults: { model_type: 'qwen3_5_text' },
-  },
-  Gemma3ForConditionalGeneration: {
-    name: 'Gemma3ForCausalLM',
-    prefixes: [
-      ['language_model.model.', 'model.'],
-      [`language_model.${HEAD}`, HEAD],
-      // as transformers 5 names them
-      ['model.language_model.', 'model.'],
-      [HEAD, HEAD],
-    ],
-    defaults: { model_type: 'gemma3_text', vocab_size: 262208, num_attention_heads: 8, tie_word_embeddings: true },
-  },
+  Qwen3_5ForConditionalGeneration: QWEN35,
+  Gemma3ForConditionalGeneration: GEMMA3,
 };
 
 /** Their names. */
@@ -65,9 +69,13 @@ export function languageModelOf(reader: ConfigReader): ConfigReader {
   return new ConfigReader({ ...defaults, ...own.raw, ...Object.fromEntries(shared), architectures: [name] }, own.place);
 }
 
-/** A file as if it held the language model alone. @param reader the configuration of all parts */
+/**
+ * A file as if it held the language model alone.
+ * @param reader the configuration of all parts, or of the language model, whose weights may still have their names among other parts (transformers
+ *   saves Qwen3.5's so)
+ */
 export function ofLanguageModel(file: SafetensorsFile, reader: ConfigReader): SafetensorsFile {
-  const multimodal = multimodalOf(reader);
+  const multimodal = multimodalOf(reader) ?? (holdsOthersNames(file, QWEN35) ? QWEN35 : undefined);
   if (!multimodal) return file;
   const names = new Map<string, string>();
   const tensors = new Map<string, TensorEntry>();
@@ -79,4 +87,8 @@ export function ofLanguageModel(file: SafetensorsFile, reader: ConfigReader): Sa
     tensors.set(alone, entry);
   }
   return { ...file, tensors, read: (name, onBytes) => file.read(names.get(name) ?? name, onBytes) };
+}
+
+function holdsOthersNames({ tensors }: SafetensorsFile, { prefixes: [[within]] }: Multimodal): boolean {
+  return [...tensors.keys()].some((name) => name.startsWith(within));
 }

@@ -3,8 +3,8 @@
  * tokens attend, with normalized queries and keys, and a gate on what they have seen.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type Activation, activation, rmsNorm, rotary } from '../engine';
-import { type ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { type Activation, activation, rmsNorm, rotary, swiglu } from '../engine';
+import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import type { Linear, Parameter, ParameterList, RmsNorm } from './layers';
@@ -31,7 +31,8 @@ export interface Qwen35Config extends RotaryConfig {
 }
 
 export function readQwen35Config(reader: ConfigReader): Qwen35Config {
-  const common = readModelConfig(reader, 'qwen3_5', {
+  const { raw, place } = reader;
+  const common = readModelConfig(new ConfigReader({ num_key_value_heads: 4, ...raw }, place), 'qwen3_5', {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: 32768,
     dropout: { attention: { key: 'attention_dropout', missing: 0 } },
@@ -44,6 +45,7 @@ export function readQwen35Config(reader: ConfigReader): Qwen35Config {
     throw reader.wrong('linear_num_value_heads', valueHeads, `a multiple of linear_num_key_heads, which is ${keyHeads}`);
   return {
     ...common,
+    raw,
     headDim,
     paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
@@ -166,8 +168,8 @@ class GatedDeltaNet {
       beta: tf.sigmoid(this.inProjB.apply(x)),
     };
     const read = deltaRule(layer, operands, { keyHeads, valueHeads });
-    const gate = activation(config.hiddenAct, this.inProjZ.apply(carry(layer, x)));
-    return this.outProj.apply(tf.mul(this.norm.applyToHeads(read, valueHeads), gate));
+    // silu, whatever hidden_act is
+    return this.outProj.apply(swiglu(this.inProjZ.apply(carry(layer, x)), this.norm.applyToHeads(read, valueHeads)));
   }
 
   /** −e^A · softplus(a + bias), [tokens, heads]. */

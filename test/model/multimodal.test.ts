@@ -37,6 +37,14 @@ for (const [fixture, { type, name }] of Object.entries(CLASSES)) {
       for (const opened of [model, again]) opened.dispose();
     });
 
+    test('with the configuration of its language model alone opens where transformers saves that', async () => {
+      const alone = path.join(scratch, `${fixture}-alone`);
+      cpSync(folder, alone, { recursive: true });
+      cpSync(path.join(scratch, fixture, 'config.json'), path.join(alone, 'config.json'));
+      if (fixture.startsWith('gemma')) return assert.rejects(loadModel(alone), /the tensor "model.embed_tokens.weight" is missing/);
+      (await loadModel(alone)).dispose();
+    });
+
     test('is refused without the configuration of its language model', async () => {
       const broken = path.join(scratch, `${fixture}-broken`);
       cpSync(folder, broken, { recursive: true });
