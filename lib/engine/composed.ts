@@ -173,18 +173,6 @@ export function cachedAttention(
   return { output, cache: { keys, values } };
 }
 
-export function recurrence(steps: tf.Tensor4D, added: tf.Tensor4D, goesOn: tf.Tensor1D): tf.Tensor4D {
-  return tf.tidy(() => {
-    const at = (x: tf.Tensor, i: number): tf.Tensor => tf.slice(x, i, 1);
-    const before: tf.Tensor[] = [tf.zerosLike(at(added, 0))];
-    for (let i = 1; i < steps.shape[0]; i++) {
-      const behind = tf.add(tf.matMul(at(steps, i - 1), before[i - 1]), at(added, i - 1));
-      before.push(tf.mul(behind, at(goesOn, i)));
-    }
-    return tf.concat(before, 0) as tf.Tensor4D;
-  });
-}
-
 export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
   const [nll, argmax, entropy] = tf.tidy(() => {
     const logits = tf.matMul(hidden, weight, false, true);

@@ -14,7 +14,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { CHUNK, type Chunks, fromChunks, toChunks } from './chunks';
-import { recurrence } from './ops';
+import { ortBackend } from './device';
 import type { Segments } from './segments';
 
 /** What the tokens bring, a row each. */
@@ -43,12 +43,11 @@ export interface DeltaHeads {
  * @returns [tokens, valueHeads·valueDim]
  */
 export function gatedDelta(operands: DeltaOperands, segments: Segments, heads: DeltaHeads): tf.Tensor2D {
-  const chunks = segments.chunks();
-  return throughChunks(operands, chunks, heads).output;
+  return passed(operands, segments.chunks(), heads).output;
 }
 
 /**
- * The same, and the states behind the segments' ends, from which `gatedDeltaStep` goes on.
+ * The same, and the states behind the segments' ends, from which `gatedDeltaStep` goes on. Not differentiable.
  * @returns `states`: [segments, valueHeads, keyDim, valueDim]
  */
 export function gatedDeltaStates(
@@ -57,9 +56,38 @@ export function gatedDeltaStates(
   heads: DeltaHeads,
 ): { output: tf.Tensor2D; states: tf.Tensor4D } {
   const chunks = segments.chunks();
-  const { output, steps, added, before } = throughChunks(operands, chunks, heads);
-  const [step, plus, state] = [steps, added, before].map((x) => tf.gather(x, chunks.last));
-  return { output, states: tf.add(tf.matMul(step, state), plus) as tf.Tensor4D };
+  const { output, states } = passed(operands, chunks, heads, { states: true });
+  return { output, states: tf.gather(states, chunks.last) };
+}
+
+/** What has been read, and with `states` the state behind each chunk. */
+interface Passed {
+  output: tf.Tensor2D;
+  states: tf.Tensor4D;
+}
+
+function passed(operands: DeltaOperands, chunks: Chunks, heads: DeltaHeads, options: { states?: boolean } = {}): Passed {
+  const inChunks = mapOperands(operands, (x) => toChunks(x, chunks));
+  const way = ortBackend()?.worksOnHost ? fused : composed;
+  const { output, states } = way(inChunks, chunks, { ...heads, ...options });
+  return { output: fromChunks(output, chunks), states };
+}
+
+function mapOperands({ q, k, v, g, beta }: DeltaOperands, change: (x: tf.Tensor2D) => tf.Tensor2D): DeltaOperands {
+  return { q: change(q), k: change(k), v: change(v), g: change(g), beta: change(beta) };
+}
+
+/** The kernel of the ONNX Runtime backend; operands chunk after chunk. */
+function fused(operands: DeltaOperands, { goesOn, goesBack }: Chunks, heads: DeltaHeads & { states?: boolean }): Passed {
+  const { keyHeads, valueHeads, states = false } = heads;
+  const inputs = { ...operands, goesOn, goesBack };
+  const outputs = tf.engine().runKernel('GatedDelta', inputs, { keyHeads, valueHeads, states }) as unknown as [
+    tf.Tensor2D,
+    tf.Tensor4D,
+    tf.Tensor,
+  ];
+  outputs[2].dispose();
+  return { output: outputs[0], states: outputs[1] };
 }
 
 /**
@@ -86,22 +114,11 @@ export function gatedDeltaStep(
   return { output: tf.reshape(tf.matMul(shared(q), next), [sequences, valueHeads * valueDim]), state: next };
 }
 
-/** Matrices of all chunks and heads of values. */
-interface Passed {
-  output: tf.Tensor2D;
-  /** The recurrence from chunk to chunk: state · step + added. */
-  steps: tf.Tensor4D;
-  added: tf.Tensor4D;
-  /** The state before each chunk. */
-  before: tf.Tensor4D;
-}
-
-function throughChunks({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, heads: DeltaHeads): Passed {
+/** The same of plain tfjs operations: what is not the recurrence for all chunks side by side. */
+function composed({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, heads: DeltaHeads): Passed {
   const { keyHeads, valueHeads } = heads;
-  const inChunks = (x: tf.Tensor2D, count: number): tf.Tensor4D => byHead(toChunks(x, chunks), count);
-  const [queries, keys] = [q, k].map((x) => inChunks(x, keyHeads));
-  const values = inChunks(v, valueHeads);
-  const [decay, weight] = [g, beta].map((x) => inChunks(x, valueHeads));
+  const [queries, keys] = [q, k].map((x) => byHead(x, keyHeads));
+  const [values, decay, weight] = [v, g, beta].map((x) => byHead(x, valueHeads));
   // along the last axis: tfjs's gradient knows no other
   const summed = tf.expandDims(tf.cumsum(tf.squeeze(decay, [3]), 2), 3);
   const total = tf.sum(decay, 2, true);
@@ -116,15 +133,25 @@ function throughChunks({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, head
 
   const toEnd = spread(keys, tf.exp(tf.sub(total, summed)), heads);
   const kept = tf.mul(tf.exp(total), identity(chunks, keys.shape[3]));
-  const steps = tf.sub(kept, tf.matMul(toEnd, reading, true, false)) as tf.Tensor4D;
-  const added = tf.matMul(toEnd, corrections, true, false) as tf.Tensor4D;
-  const before = recurrence(steps, added, chunks.goesOn, chunks.goesBack);
+  const steps = tf.sub(kept, tf.matMul(toEnd, reading, true, false));
+  const { before, behind } = recurrence(steps, tf.matMul(toEnd, corrections, true, false), chunks);
 
   const made = tf.sub(corrections, tf.matMul(reading, before));
   const fromBefore = tf.matMul(spread(queries, fromStart, heads), before);
   const fromChunk = tf.matMul(spread(scores(queries), between, heads), made);
-  const output = tf.add(fromBefore, fromChunk) as tf.Tensor4D;
-  return { output: fromChunks(byToken(output), chunks), steps, added, before };
+  return { output: byToken(tf.add(fromBefore, fromChunk) as tf.Tensor4D), states: behind };
+}
+
+/** The states before and behind each chunk: step · state + added, from zeros on where a segment begins. */
+function recurrence(steps: tf.Tensor, added: tf.Tensor, { goesOn }: Chunks): { before: tf.Tensor; behind: tf.Tensor4D } {
+  const at = (x: tf.Tensor, i: number): tf.Tensor => tf.slice(x, i, 1);
+  const before: tf.Tensor[] = [];
+  const behind: tf.Tensor[] = [];
+  for (let i = 0; i < steps.shape[0]; i++) {
+    before.push(i === 0 ? tf.zerosLike(at(added, 0)) : tf.mul(behind[i - 1], at(goesOn, i)));
+    behind.push(tf.add(tf.matMul(at(steps, i), before[i]), at(added, i)));
+  }
+  return { before: tf.concat(before, 0), behind: tf.concat(behind, 0) as tf.Tensor4D };
 }
 
 /** [chunks · CHUNK, heads·dim] as [chunks, heads, CHUNK, dim]. */

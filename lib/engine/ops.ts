@@ -197,18 +197,6 @@ export function cachedAttention(
 }
 
 /**
- * The states of a linear recurrence: before the first step zeros, and then what is behind the step before, step · state + added, times `goesOn`.
- * @param steps [count, heads, rows, rows]
- * @param added [count, heads, rows, columns]
- * @param goesOn [count]: 0 where a step begins with zeros again, else 1; not differentiable
- * @param goesBack [count]: 0 where the next step does, and at the end
- * @returns the state before each step, [count, heads, rows, columns]
- */
-export function recurrence(steps: tf.Tensor4D, added: tf.Tensor4D, goesOn: tf.Tensor1D, goesBack: tf.Tensor1D): tf.Tensor4D {
-  return ortBackend() ? fused('Recurrence', { steps, added, goesOn, goesBack }) : composed.recurrence(steps, added, goesOn);
-}
-
-/**
  * Cross-entropy of each target under softmax(hidden · weightᵀ), without keeping the logits.
  * @param hidden [targets, features], the final hidden states at the positions that predict
  * @param weight [vocabulary, features], the output head

@@ -3,8 +3,6 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import * as engine from '../../lib/engine';
-import * as composed from '../../lib/engine/composed';
-import { recurrence } from '../../lib/engine/ops';
 import { createRandom } from '../../lib/random';
 
 before(() => engine.useDevice('cpu'));
@@ -168,27 +166,6 @@ test('from the states behind segments it goes on token by token', () => {
     }
   });
   segments.dispose();
-});
-
-test('a recurrence is on ONNX Runtime what it is step by step, and so are its gradients', () => {
-  tf.tidy(() => {
-    const [steps, added, dy] = [
-      [5, 2, 3, 3],
-      [5, 2, 3, 4],
-      [5, 2, 3, 4],
-    ].map((shape, seed) => tf.randomNormal(shape, 0, 1, 'float32', seed + 1));
-    const goesOn = tf.tensor1d([0, 1, 1, 0, 1]);
-    const goesBack = tf.tensor1d([1, 1, 0, 1, 0]);
-    const fused = (...[a, b]: tf.Tensor[]) => recurrence(a as tf.Tensor4D, b as tf.Tensor4D, goesOn, goesBack);
-    const plain = (...[a, b]: tf.Tensor[]) => composed.recurrence(a as tf.Tensor4D, b as tf.Tensor4D, goesOn);
-    closeTo(fused(steps, added).dataSync(), plain(steps, added).dataSync(), 1e-6);
-    const [found, expected] = [fused, plain].map((way) =>
-      tf
-        .grads(way)([steps, added], dy)
-        .map((gradient) => gradient.dataSync()),
-    );
-    for (const [i, gradient] of found.entries()) closeTo(gradient, expected[i], 1e-6);
-  });
 });
 
 test('chunks are let go of with the row, and segments that begin in others are refused', () => {

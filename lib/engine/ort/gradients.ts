@@ -74,14 +74,14 @@ export function registerFusedGradients(): void {
         return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
       },
     });
-  // What is behind a step flows into what was before the next one: with G its gradient, that of the step is G·stateᵀ, that of what is added G.
   tf.registerGradient({
-    kernelName: 'Recurrence',
-    inputsToSave: ['steps', 'goesBack'],
-    outputsToSave: [true],
-    gradFunc: (dy, [steps, goesBack, before]) => {
-      const behind = run<tf.Tensor>('Recurrence', { steps, added: firstOf(dy), goesOn: goesBack }, { back: true });
-      return { steps: () => tf.matMul(behind, before, false, true), added: () => tf.clone(behind) };
+    kernelName: 'GatedDelta',
+    inputsToSave: ['q', 'k', 'v', 'g', 'beta', 'goesBack'],
+    outputsToSave: [false, true, true],
+    gradFunc: (dy, [q, k, v, g, beta, goesBack, before, solved], attrs) => {
+      const inputs = { dy: firstOf(dy), q, k, v, g, beta, goesBack, before, solved };
+      const gradients = run<tf.Tensor[]>('GatedDeltaGrad', inputs, attrs);
+      return Object.fromEntries(['q', 'k', 'v', 'g', 'beta'].map((name, i) => [name, () => gradients[i]]));
     },
   });
   tf.registerGradient({

@@ -23,10 +23,10 @@ import { attentionKernels } from './kernels/attention';
 import { cachedAttention } from './kernels/cached-attention';
 import { dropout } from './kernels/dropout';
 import { elementwiseKernels } from './kernels/elementwise';
+import { gatedDeltaKernels } from './kernels/gated-delta';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
 import { normalFloatKernels } from './kernels/normal-float';
-import { recurrenceKernels } from './kernels/recurrence';
 import { reduceKernels } from './kernels/reduce';
 import { shapeKernels } from './kernels/shape';
 import { transformerKernels } from './kernels/transformer';
@@ -43,7 +43,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   dropout,
   ...attentionKernels,
   cachedAttention,
-  ...recurrenceKernels,
+  ...gatedDeltaKernels,
   ...lossKernels,
 ];
 

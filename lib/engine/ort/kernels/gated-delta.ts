@@ -1,0 +1,144 @@
+/**
+ * The gated delta rule (gated-delta.ts) and its gradient: ONNX's Scan takes one chunk after the other, so that what a chunk needs stays in the
+ * processor's cache, and nothing of it but (I+A)⁻¹ and the state before it is kept for the gradient.
+ */
+import { CHUNK } from '../../chunks';
+import type { Attrs, Operand, OrtKernel } from '../kernel';
+import type { GraphBuilder } from '../onnx';
+import { type ChunkOperands, DeltaStep, deltaStepGradient } from './delta-step';
+
+/** Shapes of what a chunk has; see ChunkOperands. */
+type Shapes = ReturnType<typeof shapesOf>;
+
+function shapesOf({ keyHeads, valueHeads }: Attrs, q: readonly number[], v: readonly number[]) {
+  const [group, keyDim, valueDim] = [valueHeads / keyHeads, q[1] / keyHeads, v[1] / valueHeads] as number[];
+  const [keys, values, gates] = [
+    [1, keyDim],
+    [group, valueDim],
+    [group, 1],
+  ].map(([heads, width]): number[] => [keyHeads, heads, CHUNK, width]);
+  return {
+    operands: { q: keys, k: keys, v: values, g: gates, beta: gates },
+    state: [keyHeads, group, keyDim, valueDim] as number[],
+    solved: [keyHeads, group, CHUNK, CHUNK] as number[],
+  };
+}
+
+const OPERANDS = ['q', 'k', 'v', 'g', 'beta'] as const;
+
+const keyOf = ({ keyHeads, valueHeads, states }: Attrs): string => `${keyHeads},${valueHeads},${states === true}`;
+
+/**
+ * Of operands chunk after chunk, [chunks · CHUNK, …]. Outputs: what is read, so too; before each chunk the state, or with `states` behind it,
+ * [chunks, valueHeads, keyDim, valueDim]; and (I+A)⁻¹, [chunks, valueHeads, CHUNK, CHUNK].
+ */
+const gatedDelta: OrtKernel = {
+  name: 'GatedDelta',
+  inputs: [...OPERANDS, 'goesOn'],
+  infer: ([q, , v, , , goesOn], attrs) => {
+    const { state, solved } = shapesOf(attrs, q.shape, v.shape);
+    const each = ([, , ...matrix]: number[]) => ({ shape: [goesOn.shape[0], attrs.valueHeads, ...matrix], dtype: 'float32' as const });
+    return [{ shape: v.shape, dtype: 'float32' }, each(state), each(solved)];
+  },
+  key: keyOf,
+  emit: ({ graph, inputs: [q, k, v, g, beta, goesOn], attrs, concrete }) => {
+    const shapes = shapesOf(attrs, concrete[0], concrete[2]);
+    const body = graph.subgraph();
+    const state = bodyInput(body, shapes.state);
+    const before = body.op('Mul', [state, bodyInput(body, [])]);
+    const step = new DeltaStep(graph, body, operandInputs(body, shapes), before);
+    const solved = step.inverse();
+    const made = step.corrections(solved);
+    const behind = step.behind(made);
+    const kept = attrs.states ? behind : before;
+    const scanned = [goesOn.name, ...chunksOf(graph, [q, k, v, g, beta], shapes)];
+    const outputs = [
+      [step.read(made), shapes.operands.v],
+      [body.op('Identity', [kept]), shapes.state],
+      [solved, shapes.solved],
+    ] as const;
+    const [read, states, inverses] = scan(graph, { body, state: [behind, shapes.state], scanned, outputs });
+    const byHead = (x: string, [, , ...matrix]: number[]): string =>
+      graph.op('Reshape', [x, graph.ints([-1, attrs.valueHeads, ...matrix])]);
+    return [byPlace(graph, read, shapes.operands.v), byHead(states, shapes.state), byHead(inverses, shapes.solved)];
+  },
+};
+
+/** The gradients of the operands. */
+const gatedDeltaGrad: OrtKernel = {
+  name: 'GatedDeltaGrad',
+  inputs: ['dy', ...OPERANDS, 'goesBack', 'before', 'solved'],
+  infer: ([, ...inputs]) => inputs.slice(0, OPERANDS.length).map(({ shape }) => ({ shape, dtype: 'float32' as const })),
+  key: keyOf,
+  emit: ({ graph, inputs: [dy, q, k, v, g, beta, goesBack, before, solved], attrs, concrete }) => {
+    const shapes = shapesOf(attrs, concrete[1], concrete[3]);
+    const body = graph.subgraph();
+    const state = bodyInput(body, shapes.state);
+    const dBehind = body.op('Mul', [state, bodyInput(body, [])]);
+    const [dRead, stateBefore, inverse] = [shapes.operands.v, shapes.state, shapes.solved].map((shape) => bodyInput(body, shape));
+    const step = new DeltaStep(graph, body, operandInputs(body, shapes), stateBefore);
+    const gradients = deltaStepGradient(step, { solved: inverse, dRead, dBehind });
+    const perChunk = ({ name }: Operand, shape: number[]): string => graph.op('Reshape', [name, graph.ints([-1, ...shape])]);
+    const scanned = [
+      goesBack.name,
+      inChunks(graph, dy.name, shapes.operands.v),
+      ...[perChunk(before, shapes.state), perChunk(solved, shapes.solved)],
+      ...chunksOf(graph, [q, k, v, g, beta], shapes),
+    ];
+    const outputs = OPERANDS.map((name) => [gradients[name], shapes.operands[name]] as const);
+    const results = scan(graph, { body, state: [gradients.dBefore, shapes.state], scanned, outputs, back: true });
+    return OPERANDS.map((name, i) => byPlace(graph, results[i], shapes.operands[name]));
+  },
+};
+
+const bodyInput = (body: GraphBuilder, shape: number[]): string => body.input(body.freshName(), 'float32', shape);
+
+function operandInputs(body: GraphBuilder, { operands }: Shapes): ChunkOperands {
+  return Object.fromEntries(OPERANDS.map((name) => [name, bodyInput(body, operands[name])])) as unknown as ChunkOperands;
+}
+
+const chunksOf = (graph: GraphBuilder, operands: readonly Operand[], shapes: Shapes): string[] =>
+  operands.map(({ name }, i) => inChunks(graph, name, shapes.operands[OPERANDS[i]]));
+
+/** [chunks · CHUNK, heads·width] as [chunks, keyHeads, group, CHUNK, width]. */
+function inChunks(graph: GraphBuilder, x: string, [keyHeads, group, , width]: number[]): string {
+  const byToken = graph.op('Reshape', [x, graph.ints([-1, CHUNK, keyHeads * group, width])]);
+  const byHead = graph.op('Transpose', [byToken], { perm: [0, 2, 1, 3] });
+  return graph.op('Reshape', [byHead, graph.ints([-1, keyHeads, group, CHUNK, width])]);
+}
+
+/** The reverse of it. */
+function byPlace(graph: GraphBuilder, x: string, [keyHeads, group, , width]: number[]): string {
+  const byHead = graph.op('Reshape', [x, graph.ints([-1, keyHeads * group, CHUNK, width])]);
+  const byToken = graph.op('Transpose', [byHead], { perm: [0, 2, 1, 3] });
+  return graph.op('Reshape', [byToken, graph.ints([-1, keyHeads * group * width])]);
+}
+
+interface ScanPlan {
+  /** Its inputs are the state, and then a step of what is scanned. */
+  body: GraphBuilder;
+  /** What the body makes of the state, which is zeros at first. */
+  state: readonly [name: string, shape: number[]];
+  scanned: string[];
+  /** What the body gives in each step. */
+  outputs: ReadonlyArray<readonly [name: string, shape: number[]]>;
+  /** From the last step to the first. */
+  back?: boolean;
+}
+
+/** Writes a Scan. @returns what its steps have given, one after the other */
+function scan(graph: GraphBuilder, { body, state: [state, shape], scanned, outputs, back = false }: ScanPlan): string[] {
+  body.output(state, 'float32', shape);
+  for (const [name, shape] of outputs) body.output(name, 'float32', shape);
+  const zeros = graph.op('Expand', [graph.scalar('float32', 0), graph.ints(shape)]);
+  const directions = (count: number): number[] => new Array<number>(count).fill(back ? 1 : 0);
+  const results = graph.ops('Scan', [zeros, ...scanned], 1 + outputs.length, {
+    body,
+    num_scan_inputs: scanned.length,
+    scan_input_directions: directions(scanned.length),
+    scan_output_directions: directions(outputs.length),
+  });
+  return results.slice(1);
+}
+
+export const gatedDeltaKernels = [gatedDelta, gatedDeltaGrad];
