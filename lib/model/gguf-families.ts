@@ -2,6 +2,7 @@
 import { UserError } from '../errors';
 import type { Gemma3Config } from './gemma3';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
+import { behind, byKind, groupsInTurn, inEachRow, inPairs } from './gguf-order';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
@@ -10,6 +11,7 @@ import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
 import type { Phi3Config } from './phi3';
 import type { Qwen3Config } from './qwen3';
+import type { Qwen35Config } from './qwen3-5';
 import { type RopeConfig, ropeFrequencies } from './rope';
 import type { CausalLM, Family, ModelConfig } from './types';
 
@@ -18,7 +20,7 @@ export interface GgufLayout {
   architecture: string;
   /** Keys of the architecture, without its name before them. */
   keys: GgufKeys;
-  /** llama.cpp's names of tensors, by those of checkpoints without `.weight` and `.bias`; `#` is the number of a layer. */
+  /** llama.cpp's names of tensors, by those of checkpoints, both without `.weight` and `.bias`; `#` is the number of a layer. */
   names: Readonly<Record<string, string>>;
   /** Values as they lie in a file, where that is otherwise. @param name the checkpoint's */
   change?(name: string, values: Float32Array): Float32Array;
@@ -52,6 +54,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   lfm2,
   olmo2,
   qwen3,
+  qwen3_5: qwen35,
   gemma3,
   gpt2,
   gpt_neox: gptNeoX,
@@ -168,28 +171,87 @@ function stretches(rope: RopeConfig): Float32Array {
   return ropeFrequencies({ ...rope, type: 'default' }, 0).map((frequency, i) => frequency / stretched[i]);
 }
 
-/**
- * llama.cpp turns the features 2i and 2i+1 of a head by one angle, where checkpoints have them half a head apart.
- * @param values [heads · headDim, …]
- */
-function inPairs(values: Float32Array, heads: number, headDim: number): Float32Array {
-  const width = values.length / (heads * headDim);
-  const paired = new Float32Array(values.length);
-  const half = headDim / 2;
-  for (let head = 0; head < heads; head++)
-    for (let i = 0; i < headDim; i++) {
-      const [from, to] = [head * headDim + i, head * headDim + (i < half ? 2 * i : 2 * (i - half) + 1)];
-      paired.set(values.subarray(from * width, (from + 1) * width), to * width);
-    }
-  return paired;
-}
-
 function qwen3(config: Qwen3Config, refuse: (what: string) => UserError): GgufLayout {
   if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
   if (config.attentionBias) throw refuse('has biases in a model of Qwen3');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen3');
   return { architecture: 'qwen3', keys: rotaryKeys(config, shortest(config.windows)), names: { ...ROTARY_NAMES, ...NORMS_OF_HEADS } };
 }
+
+/** In llama.cpp a state is as wide as it is high, and its heads of values take the heads of keys in turn. */
+function qwen35(config: Qwen35Config, refuse: (what: string) => UserError): GgufLayout {
+  const { hiddenAct, rope, rmsNormEps, layerTypes, hiddenSize, linear } = config;
+  const { keyHeads, valueHeads, keyDim, valueDim, taps } = linear;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  if (config.attentionBias) throw refuse('has biases in a model of Qwen3.5');
+  if (new Set(layerTypes).size === 1) throw refuse(`has no layers in a model of Qwen3.5 but those of the kind ${layerTypes[0]}`);
+  if (keyDim !== valueDim) throw refuse(`keeps states of ${keyDim} by ${valueDim} (linear_key_head_dim, linear_value_head_dim)`);
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen3.5');
+  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
+  // it brings queries and keys to one length with the epsilon of the norms, where that makes no difference yet
+  if (rmsNormEps > 1e-4) throw refuse(`has norms with the epsilon ${rmsNormEps} (rms_norm_eps) in a model of Qwen3.5`);
+  const inTurn = (values: Float32Array): Float32Array => groupsInTurn(values, keyHeads, valueHeads);
+  return {
+    architecture: 'qwen35',
+    keys: {
+      ...rotaryKeys(config),
+      ...attendingKeys(layerTypes.map((type) => type === 'full_attention')),
+      'rope.dimension_sections': wholes(sectionsOf(rope.rotaryDim / 2)),
+      'ssm.conv_kernel': whole(taps),
+      'ssm.state_size': whole(keyDim),
+      'ssm.group_count': whole(keyHeads),
+      'ssm.time_step_rank': whole(valueHeads),
+      'ssm.inner_size': whole(valueHeads * valueDim),
+    },
+    names: {
+      ...ROTARY_NAMES,
+      ...NORMS_OF_HEADS,
+      'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
+      'model.layers.#.linear_attn.in_proj_qkv': 'blk.#.attn_qkv',
+      'model.layers.#.linear_attn.in_proj_z': 'blk.#.attn_gate',
+      'model.layers.#.linear_attn.in_proj_a': 'blk.#.ssm_alpha',
+      'model.layers.#.linear_attn.in_proj_b': 'blk.#.ssm_beta',
+      'model.layers.#.linear_attn.conv1d': 'blk.#.ssm_conv1d',
+      'model.layers.#.linear_attn.dt_bias': 'blk.#.ssm_dt.bias',
+      'model.layers.#.linear_attn.A_log': 'blk.#.ssm_a',
+      'model.layers.#.linear_attn.norm': 'blk.#.ssm_norm',
+      'model.layers.#.linear_attn.out_proj': 'blk.#.ssm_out',
+    },
+    change: (name, values) => {
+      const [module, part] = name
+        .replace(/\.weight$/, '')
+        .split('.')
+        .slice(-2);
+      // checkpoints have what the weights of the other norms differ from 1 by
+      if (module !== 'linear_attn') return /norm$/.test(part) ? values.map((value) => value + 1) : values;
+      switch (part) {
+        case 'norm':
+          return values;
+        case 'A_log':
+          return inTurn(values).map((value) => -Math.exp(value));
+        case 'in_proj_qkv':
+        case 'conv1d':
+          return behind(values, 2 * keyHeads * keyDim * (part === 'conv1d' ? taps : hiddenSize), inTurn);
+        case 'out_proj':
+          return inEachRow(values, valueHeads * valueDim, inTurn);
+        default:
+          return inTurn(values);
+      }
+    },
+  };
+}
+
+/** Which layers attend: every so many, or else what each of them does. */
+function attendingKeys(attends: readonly boolean[]): GgufKeys {
+  const interval = attends.indexOf(true) + 1;
+  const isRegular = attends.every((does, layer) => does === ((layer + 1) % interval === 0));
+  return isRegular
+    ? { full_attention_interval: whole(interval) }
+    : { 'attention.recurrent_layers': wholes(attends.map((does) => (does ? 0 : 1))) };
+}
+
+/** llama.cpp gives the pairs of features that turn to three positions in turn, which are one in a text; it wants to know how many each gets. */
+const sectionsOf = (pairs: number): number[] => [0, 1, 2].map((place) => Math.ceil((pairs - place) / 3)).concat(0);
 
 /**
  * In llama.cpp every sixth layer of a Gemma 3 sees everything, and the others turn by a base of their own; scores are scaled by the width of a head, of
@@ -377,14 +439,4 @@ function gptNeoX(config: GptNeoXConfig, refuse: (what: string) => UserError): Gg
     change: (name, values) => (name.includes('query_key_value') ? byKind(values, heads) : values),
     repeatsHead: true,
   };
-}
-
-/** All queries, then all keys, then all values, where checkpoints have those of one head after the other. @param values [heads · 3 · …] */
-function byKind(values: Float32Array, heads: number): Float32Array {
-  const size = values.length / (3 * heads);
-  const sorted = new Float32Array(values.length);
-  for (let head = 0; head < heads; head++)
-    for (let kind = 0; kind < 3; kind++)
-      sorted.set(values.subarray((3 * head + kind) * size, (3 * head + kind + 1) * size), (kind * heads + head) * size);
-  return sorted;
 }

@@ -110,12 +110,13 @@ function tensorsFor(
 }
 
 function ggufNames(name: string, names: GgufLayout['names'], parts: NonNullable<GgufLayout['parts']>): string[] {
-  const [, module, kind] = /^(.*)\.(weight|bias)$/.exec(name) ?? [];
-  const layer = /\.(\d+)\./.exec(module ?? '')?.[1] ?? '';
-  const anyLayer = (module ?? '').replace(`.${layer}.`, '.#.');
+  // a parameter of another kind has a name of its own
+  const [, module, kind] = /^(.*)(\.weight|\.bias)$/.exec(name) ?? [name, name, ''];
+  const layer = /\.(\d+)\./.exec(module)?.[1] ?? '';
+  const anyLayer = module.replace(`.${layer}.`, '.#.');
   const found = parts[anyLayer] ?? [names[anyLayer]].filter((known) => known !== undefined);
   if (found.length === 0) throw new Error(`llama.cpp has no name for ${name}.`);
-  return found.map((known) => `${known.replace('#', layer)}.${kind}`);
+  return found.map((known) => `${known.replace('#', layer)}${kind}`);
 }
 
 const aligned = (bytes: number): number => ALIGNMENT * Math.ceil(bytes / ALIGNMENT);

@@ -1,66 +1,20 @@
 /** GGUF files: their numbers, names, keys and tokens are those that llama.cpp computes with. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
-import { type GGUFParseOutput, gguf } from '@huggingface/gguf';
 import { useDevice } from '../../lib/engine';
-import { UserError } from '../../lib/errors';
 import { readJson } from '../../lib/files';
-import {
-  addAdapter,
-  type CausalLM,
-  createModel,
-  exportGguf,
-  GGUF_DTYPES,
-  type GgufDtype,
-  loadModel,
-  mergeAdapter,
-  tokenNll,
-} from '../../lib/model';
+import { addAdapter, exportGguf, GGUF_DTYPES, type GgufDtype, mergeAdapter } from '../../lib/model';
 import { GGUF_FORMATS } from '../../lib/model/gguf-dtypes';
 import { ggufVocabulary } from '../../lib/model/gguf-vocabulary';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer, type Tokenizer } from '../../lib/text';
-import { askLlamaCpp, llamaCpp } from './llama-cpp';
+import { created, golden, loaded, open, refuses, temporaryFile, valuesOf, weightOf } from './gguf-files';
+import { computesTheSame, withoutLlamaCpp } from './llama-cpp';
 import { fixtures } from './support';
 
 before(() => useDevice('cpu'));
-
-const golden = (family: string): string => path.join(projectRoot, 'test', 'golden', family, 'model');
-
-function temporaryFile(t: TestContext): string {
-  const folder = mkdtempSync(path.join(tmpdir(), 'tunebook-gguf-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  return path.join(folder, 'model.gguf');
-}
-
-async function loaded(t: TestContext, folder: string): Promise<CausalLM> {
-  const model = await loadModel(folder);
-  t.after(() => model.dispose());
-  return model;
-}
-
-const open = (file: string): Promise<GGUFParseOutput<{ strict: false }>> =>
-  gguf(file, { allowLocalFile: true }) as unknown as Promise<GGUFParseOutput<{ strict: false }>>;
-
-/** Values of a tensor in float32, as they lie in the file. */
-function valuesOf(
-  file: string,
-  { tensorInfos, tensorDataOffset }: Pick<GGUFParseOutput, 'tensorInfos' | 'tensorDataOffset'>,
-  name: string,
-) {
-  const info = tensorInfos.find((tensor) => tensor.name === name);
-  assert.ok(info, `no tensor ${name}`);
-  const values = new Float32Array(Number(info.shape.reduce((product, n) => product * n, 1n)));
-  const descriptor = openSync(file, 'r');
-  readSync(descriptor, new Uint8Array(values.buffer), 0, values.byteLength, Number(tensorDataOffset + info.offset));
-  closeSync(descriptor);
-  return values;
-}
-
-const weightOf = (model: CausalLM, name: string): Float32Array => model.parameters.get(name)?.dataSync() as Float32Array;
 
 test("numbers are encoded as ggml's own package does it", () => {
   const { values, bytes } = readJson(path.join(fixtures, 'gguf.json')) as { values: number[]; bytes: Record<GgufDtype, string> };
@@ -159,12 +113,6 @@ const LFM2 = {
   ...{ block_multiple_of: 8, rope_scaling: { rope_type: 'linear', factor: 4 }, rope_theta: 500 },
 };
 
-async function created(t: TestContext, config: Record<string, unknown>): Promise<CausalLM> {
-  const model = createModel(config, { seed: 1, tokenizer: await loadTokenizer(golden('llama')) });
-  t.after(() => model.dispose());
-  return model;
-}
-
 test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
   const [file, model] = [temporaryFile(t), await created(t, GEMMA)];
   await exportGguf(model, file, { dtype: 'bf16' });
@@ -196,11 +144,6 @@ test('what an adapter adds is merged first', async (t) => {
 });
 
 describe('refused in one sentence, with nothing written:', () => {
-  const refuses = async (t: TestContext, model: CausalLM, pattern: RegExp, options?: { dtype: GgufDtype }) => {
-    const file = temporaryFile(t);
-    await assert.rejects(exportGguf(model, file, options), (error: unknown) => error instanceof UserError && pattern.test(error.message));
-    assert.ok(!existsSync(file));
-  };
   for (const [folder, pattern] of [
     [golden('opt'), /is of the family opt, which llama\.cpp does not compute/],
     [golden('gpt_neo'), /is of the family gpt_neo/],
@@ -438,7 +381,6 @@ describe('tokenizers', () => {
 });
 
 describe('llama.cpp itself', () => {
-  const skip = llamaCpp ? false : 'node-llama-cpp is not installed where Node looks for packages (NODE_PATH)';
   for (const [name, make] of [
     ...['llama', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'lfm2', 'gpt2', 'gpt_neox'].map(
       (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
@@ -459,21 +401,7 @@ describe('llama.cpp itself', () => {
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
-    test(`computes the same tokens and probabilities: ${name}`, { skip }, async (t) => {
-      const [file, model] = [temporaryFile(t), await make(t)];
-      await exportGguf(model, file, { dtype: 'f32' });
-      const text = "Hello world's 12345 tests,\n\n  and more: déjà vu!";
-      const count = Math.min(model.config.positionLimit, 40);
-      const ids = Array.from({ length: count - 1 }, (_, i) => (37 * i + 11) % model.tokenizer.vocabSize);
-      const { tokens, probabilities } = await askLlamaCpp(file, text, ids);
-      if (model.tokenizer.vocabSize > 256) assert.deepEqual(tokens, model.tokenizer.encode(text));
-      for (const [id, probability] of probabilities) {
-        const { nll } = await tokenNll(model, [...ids, id]);
-        // its cache of keys and values is in float16
-        assert.ok(
-          Math.abs(Math.exp(-nll[nll.length - 1]) / probability - 1) < 0.02,
-          `${id}: ${Math.exp(-nll[nll.length - 1])}, there ${probability}`,
-        );
-      }
-    });
+    test(`computes the same tokens and probabilities: ${name}`, { skip: withoutLlamaCpp }, async (t) =>
+      computesTheSame(await make(t), temporaryFile(t)),
+    );
 });
