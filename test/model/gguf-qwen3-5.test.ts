@@ -1,10 +1,14 @@
 /** GGUF files of Qwen3.5: llama.cpp keeps the same states, and takes the heads of keys in turn. */
 import assert from 'node:assert/strict';
+import { cpSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
-import { type CausalLM, exportGguf } from '../../lib/model';
+import { readJson } from '../../lib/files';
+import { type CausalLM, createModel, exportGguf } from '../../lib/model';
+import { ggufVocabulary } from '../../lib/model/gguf-vocabulary';
+import { loadTokenizer, type Tokenizer } from '../../lib/text';
 import { created, golden, loaded, open, refuses, temporaryFile, valuesOf, weightOf } from './gguf-files';
 import { computesTheSame, withoutLlamaCpp } from './llama-cpp';
 import { fixtures } from './support';
@@ -124,4 +128,38 @@ describe('llama.cpp itself computes the same probabilities over several chunks:'
     ['q8_0', 0.2],
   ] as const)
     test(dtype, async (t) => computesTheSame(await varied(t, {}), temporaryFile(t), { dtype, length: 150, tolerance }));
+});
+
+/** By which the published models cut a text into words: accents that are characters of their own belong to their letter. */
+const WORDS =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/** Cuts texts into such words, and has a token of a letter and the first byte of an accent. */
+async function wordsTokenizer(folder: string): Promise<Tokenizer> {
+  cpSync(golden('llama'), folder, { recursive: true });
+  const json = readJson(path.join(folder, 'tokenizer.json')) as { model: { vocab: Record<string, number>; merges: [string, string][] } };
+  const { vocab, merges } = json.model;
+  const replaced = (merges.pop() as [string, string]).join('');
+  merges.push(['a', '\u00cc']);
+  vocab['a\u00cc'] = vocab[replaced];
+  delete vocab[replaced];
+  const pretokenizers = [
+    { type: 'Split', pattern: { Regex: WORDS }, behavior: 'Isolated', invert: false },
+    { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
+  ];
+  const changed = { ...json, normalizer: null, pre_tokenizer: { type: 'Sequence', pretokenizers } };
+  writeFileSync(path.join(folder, 'tokenizer.json'), JSON.stringify(changed));
+  return loadTokenizer(folder);
+}
+
+test('accents of their own stay with their letter', async (t) => {
+  const file = temporaryFile(t);
+  const tokenizer = await wordsTokenizer(path.join(path.dirname(file), 'tokenizer'));
+  const text = "1a\u03012 don'T \u0928\u092e\u0938\u094d\u0924\u0947, \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35!\n\n  12345";
+  assert.ok(tokenizer.encode(text).some((id) => tokenizer.decode([id]).startsWith('a') && tokenizer.decode([id]) !== 'a'));
+  assert.equal(ggufVocabulary(tokenizer, 1024)['tokenizer.ggml.pre'].value, 'qwen35');
+  if (withoutLlamaCpp) return;
+  const model = createModel(QWEN35, { seed: 1, tokenizer });
+  t.after(() => model.dispose());
+  await computesTheSame(model, file, { text });
 });

@@ -48,20 +48,26 @@ async function askLlamaCpp(file: string, text: string, ids: readonly number[]): 
 const TEXT = "Hello world's 12345 tests,\n\n  and more: déjà vu!";
 
 /**
- * Asserts that it finds the model's tokens of a text, and its probabilities of the next token.
+ * Asserts that it finds the model's tokens of a text, and its probabilities of the next token after others.
  * @param file where the model is exported to
+ * @param length of what those probabilities are of, in tokens, and the next one
  * @param tolerance of probabilities, as a share of them. Default: 0.02; its cache of keys and values is in float16
  */
 export async function computesTheSame(
   model: CausalLM,
   file: string,
-  { dtype = 'f32', length = 40, tolerance = 0.02 }: { dtype?: GgufDtype; length?: number; tolerance?: number } = {},
+  {
+    dtype = 'f32',
+    text = TEXT,
+    length = 40,
+    tolerance = 0.02,
+  }: { dtype?: GgufDtype; text?: string; length?: number; tolerance?: number } = {},
 ): Promise<void> {
   await exportGguf(model, file, { dtype });
   const count = Math.min(model.config.positionLimit, length);
   const ids = Array.from({ length: count - 1 }, (_, i) => (37 * i + 11) % model.tokenizer.vocabSize);
-  const { tokens, probabilities } = await askLlamaCpp(file, TEXT, ids);
-  if (model.tokenizer.vocabSize > 256) assert.deepEqual(tokens, model.tokenizer.encode(TEXT));
+  const { tokens, probabilities } = await askLlamaCpp(file, text, ids);
+  if (model.tokenizer.vocabSize > 256) assert.deepEqual(tokens, model.tokenizer.encode(text));
   for (const [id, there] of probabilities) {
     const { nll } = await tokenNll(model, [...ids, id]);
     const found = Math.exp(-nll[nll.length - 1]);
