@@ -1,5 +1,6 @@
 /** The compute engine: tfjs, the fused operations, and the device they run on. Knows nothing of language models. */
 
+export { rowsAt } from './chunks';
 export * from './device';
 export * from './dropout';
 export * from './gated-delta';
@@ -10,4 +11,5 @@ export * from './onnx-model';
 export * from './ops';
 export * from './repeated';
 export * from './segments';
+export * from './short-convolution';
 export * from './updates';

@@ -34,6 +34,8 @@ export interface Segments {
   readonly tables: AttentionTables;
   /** int32 [tokens]: where in the row is what comes so many tokens before each in its own sequence, what it borrows included; −1 for nothing. */
   before(tokens: number): tf.Tensor1D;
+  /** The same of what comes so many tokens behind each, where segments borrow nothing. */
+  behind(tokens: number): tf.Tensor1D;
   /** The chunks in which a recurrence goes through the row, whose segments borrow nothing. */
   chunks(): Chunks;
   dispose(): void;
@@ -99,11 +101,13 @@ export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray
   const tables = tablesOf(groupsOf(list));
   // made when first asked for: few models do
   const known = new Map<number, tf.Tensor1D>();
-  const before = (tokens: number): tf.Tensor1D => {
-    const found = known.get(tokens) ?? tf.keep(tf.tensor1d(predecessorsIn(list, tokens), 'int32'));
+  const neighbours = (tokens: number, places: (list: readonly Segment[], tokens: number) => number[]): tf.Tensor1D => {
+    const found = known.get(tokens) ?? tf.keep(tf.tensor1d(places(list, Math.abs(tokens)), 'int32'));
     known.set(tokens, found);
     return found;
   };
+  const before = (tokens: number): tf.Tensor1D => neighbours(-tokens, predecessorsIn);
+  const behind = (tokens: number): tf.Tensor1D => neighbours(tokens, successorsIn);
   let cut: Chunks | undefined;
   const chunks = (): Chunks => {
     cut ??= new Chunks(list);
@@ -113,7 +117,7 @@ export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray
     tf.dispose([...Object.values(tables), ...known.values()]);
     cut?.dispose();
   };
-  return { list, tables, before, chunks, dispose };
+  return { list, tables, before, behind, chunks, dispose };
 }
 
 /** Where in the row a token of a segment's sequence is, counted from 0 where the sequence begins, what it borrows included. */
@@ -128,6 +132,10 @@ function predecessorsIn(segments: readonly Segment[], tokens: number): number[] 
       return token < 0 ? -1 : placeIn(segment, token);
     }),
   );
+}
+
+function successorsIn(segments: readonly Segment[], tokens: number): number[] {
+  return segments.flatMap(({ start, length }) => Array.from({ length }, (_, i) => (i + tokens < length ? start + i + tokens : -1)));
 }
 
 function groupsOf(segments: readonly Segment[]): Block[][] {

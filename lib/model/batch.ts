@@ -1,6 +1,6 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, embedding, gatedDelta, makeSegments, placeIn, type SharedPrefix } from '../engine';
+import { attention, embedding, gatedDelta, makeSegments, placeIn, type SharedPrefix, shortConvolution } from '../engine';
 import { UserError } from '../errors';
 import type { Carry, Drop, ForwardPass, ModelConfig, TokenBatch } from './types';
 
@@ -65,18 +65,11 @@ export function packedPass({ ids, positions, segments, length, dropout, attentio
     length,
     attend: (layer, q, k, v, { dropout: share, ...options }) =>
       carry(layer, attention(q, k, v, segments, options, attentionDropout?.weightsAt(layer, share))),
-    before: (_layer, x, count) => Array.from({ length: count }, (_, i) => earlier(x, segments.before(i + 1))),
+    convolve: (_layer, x, weights) => shortConvolution(x, weights, segments),
     deltaRule: (layer, operands, heads) => carry(layer, gatedDelta(operands, segments, heads)),
     carry,
     drop: dropout ? (x, place, share) => dropout.apply(x, place, share) : dropNothing,
   };
-}
-
-/** The rows at some places, zeros where a place is below zero. */
-export function earlier(x: tf.Tensor2D, places: tf.Tensor1D): tf.Tensor2D {
-  const zero = tf.scalar(0, 'int32');
-  const exists = tf.expandDims(tf.cast(tf.greaterEqual(places, zero), 'float32'), 1);
-  return tf.mul(embedding(x, tf.maximum(places, zero)), exists);
 }
 
 /** @throws UserError when an id is none of the model's */

@@ -8,12 +8,14 @@ import {
   onlyReads,
   quantizedProduct,
   Repeated,
+  rowsAt,
   varyingSizes,
 } from '../engine';
-import { carryAll, carryOnly, disposeBatch, dropNothing, earlier, makeBatch, packedPass, placeOf } from './batch';
+import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
-import type { Attend, Before, CausalLM, DeltaRule, TokenBatch } from './types';
+import { convolveBy } from './short-convolution';
+import type { Attend, Before, CausalLM, Convolve, DeltaRule, TokenBatch } from './types';
 
 /**
  * What a layer keeps: keys and values, [batch, heads, capacity, headDim] each, or, where it does not attend, what later tokens read of those
@@ -62,17 +64,18 @@ export class DecodingState {
           caches[layer] = [store(k), store(v)];
           return pass.attend(layer, q, k, v, options);
         };
-        const before: Before = (layer, x, count) => {
-          const rows = model.config.keepsState ? lastRows(x, batch, lengths, count) : tf.gather(x, places);
-          caches[layer] = [tf.keep(rows)];
-          return pass.before(layer, x, count);
+        const convolve: Convolve = (layer, x, weights) => {
+          const read = weights.shape[0] - 1;
+          const rows = model.config.keepsState ? lastRows(x, batch, lengths, read) : tf.gather(x, places);
+          if (read > 0) caches[layer] = [tf.keep(rows)];
+          return pass.convolve(layer, x, weights);
         };
         const deltaRule: DeltaRule = (layer, operands, heads) => {
           const { output, states } = gatedDeltaStates(operands, batch.segments, heads);
           caches[layer] = [...caches[layer], tf.keep(states)];
           return pass.carry(layer, output);
         };
-        return tf.matMul(model.forward({ ...pass, attend, before, deltaRule }), model.outputHead, false, true) as tf.Tensor2D;
+        return tf.matMul(model.forward({ ...pass, attend, convolve, deltaRule }), model.outputHead, false, true) as tf.Tensor2D;
       });
       readWeights(model);
       return new DecodingState(model, lengths, capacity, caches, logits);
@@ -147,14 +150,14 @@ export class DecodingState {
         return rows;
       };
       const deltaRule: DeltaRule = (layer, operands, heads) => {
-        const [rows, kept] = caches[layer];
-        const { output, state } = gatedDeltaStep(operands, kept as tf.Tensor4D, heads);
-        caches[layer] = [rows, state];
+        const rows = caches[layer].slice(0, -1);
+        const { output, state } = gatedDeltaStep(operands, caches[layer][rows.length] as tf.Tensor4D, heads);
+        caches[layer] = [...rows, state];
         return output;
       };
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
-        const hidden = model.forward({ ...tokens, attend, before, deltaRule, carry: carryAll, drop: dropNothing });
+        const hidden = model.forward({ ...tokens, attend, convolve: convolveBy(before), deltaRule, carry: carryAll, drop: dropNothing });
         return weights === 'exact'
           ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
           : quantizedProduct(hidden, model.outputHead);
@@ -239,7 +242,7 @@ function cachedBefore(
 function lastRows(x: tf.Tensor2D, batch: TokenBatch, lengths: Int32Array, count: number): tf.Tensor3D {
   const placesOf = (by: number): Int32Array =>
     lengths.map((length, sequence) => (by < length ? placeOf(batch, sequence, length - 1 - by) : -1));
-  const rows = Array.from({ length: count }, (_, by) => earlier(x, tf.tensor1d(placesOf(by), 'int32')));
+  const rows = Array.from({ length: count }, (_, by) => rowsAt(x, tf.tensor1d(placesOf(by), 'int32')));
   return tf.stack(rows, 1) as tf.Tensor3D;
 }
 

@@ -127,10 +127,10 @@ class GatedConvolution {
     this.outProj = parameters.linear(`${name}.out_proj`, { in: hiddenSize, out: hiddenSize, bias });
   }
 
-  apply(x: tf.Tensor2D, { before, carry }: ForwardPass): tf.Tensor2D {
+  apply(x: tf.Tensor2D, { convolve, carry }: ForwardPass): tf.Tensor2D {
     const { layer } = this;
     const [b, c, own] = tf.split<tf.Tensor2D>(this.inProj.apply(x), 3, 1);
-    const mixed = this.convolution.apply(tf.mul(b, own), (rows, count) => before(layer, rows, count));
+    const mixed = this.convolution.apply(layer, tf.mul(b, own), convolve);
     return this.outProj.apply(tf.mul(carry(layer, c), carry(layer, mixed)));
   }
 }

@@ -8,6 +8,7 @@ import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
+import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, DeltaRule } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
@@ -146,7 +147,7 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const deltaRule: DeltaRule = () => {
     throw new UserError(`${source} keeps a state of its text, which is not exported yet; save it, and open it in transformers.`);
   };
-  const states = model.forward({ ...tokens, attend, before, deltaRule, carry: carryAll, drop: dropNothing });
+  const states = model.forward({ ...tokens, attend, convolve: convolveBy(before), deltaRule, carry: carryAll, drop: dropNothing });
   if (!Object.keys(cache).some((name) => name.endsWith('.key')))
     throw new UserError(`No layer of ${source} attends, so that transformers.js would not know how long a text is; it cannot be exported.`);
   const features = states.shape[1];

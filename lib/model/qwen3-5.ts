@@ -152,13 +152,10 @@ class GatedDeltaNet {
     this.inProjA = parameters.linear(`${name}.in_proj_a`, { in: hiddenSize, out: valueHeads, bias: false });
   }
 
-  apply(x: tf.Tensor2D, { before, deltaRule, carry }: ForwardPass): tf.Tensor2D {
+  apply(x: tf.Tensor2D, { convolve, deltaRule, carry }: ForwardPass): tf.Tensor2D {
     const { config, layer } = this;
     const { keyHeads, valueHeads, keyDim, valueDim } = config.linear;
-    const mixed = activation(
-      config.hiddenAct,
-      this.convolution.apply(this.inProjQkv.apply(x), (rows, count) => before(layer, rows, count)),
-    );
+    const mixed = activation(config.hiddenAct, this.convolution.apply(layer, this.inProjQkv.apply(x), convolve));
     const [q, k, v] = tf.split<tf.Tensor2D>(mixed, [keyHeads * keyDim, keyHeads * keyDim, valueHeads * valueDim], 1);
     const operands = {
       q: ofLength(keyDim ** -0.5, q, keyDim),

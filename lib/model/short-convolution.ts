@@ -1,6 +1,8 @@
 /** A short convolution: each feature of a token is a weighted sum of that feature in the token and its nearest neighbours before it. */
 import * as tf from '@tensorflow/tfjs-core';
+import { weightedSum } from '../engine';
 import type { Parameter, ParameterList } from './layers';
+import type { Before, Convolve } from './types';
 
 export interface ShortConvolutionOptions {
   features: number;
@@ -24,23 +26,23 @@ export class ShortConvolution {
     this.bias = bias ? parameters.declare<tf.Rank.R1>(`${name}.bias`, [features], 'zeros') : undefined;
   }
 
-  /**
-   * @param x [tokens, features]
-   * @param before gives for each token the rows of so many before it, the nearest first
-   */
-  apply(x: tf.Tensor2D, before: (x: tf.Tensor2D, count: number) => tf.Tensor2D[]): tf.Tensor2D {
-    const { taps } = this.options;
-    const earlier = taps > 1 ? before(x, taps - 1) : [];
-    const weights = this.weights();
-    const weighted = [x, ...earlier].map((rows, n) => tf.mul<tf.Tensor2D>(rows, weights[n]));
-    const mixed = weighted.reduce((sum, rows) => tf.add(sum, rows));
+  /** @param x [tokens, features] */
+  apply(layer: number, x: tf.Tensor2D, convolve: Convolve): tf.Tensor2D {
+    const mixed = convolve(layer, x, this.weights());
     return this.bias ? tf.add(mixed, this.bias.tensor) : mixed;
   }
 
-  /** [1, features] for the own token, for the one before it, and so on; in checkpoints the own token comes last. */
-  private weights(): tf.Tensor2D[] {
+  /** [taps, features]: for the own token, for the one before it, and so on; in checkpoints the own token comes last. */
+  private weights(): tf.Tensor2D {
     const { features, taps } = this.options;
-    const rows = tf.transpose(tf.reshape(this.weight.tensor, [features, taps]));
-    return Array.from({ length: taps }, (_, n) => tf.slice(rows, [taps - 1 - n, 0], [1, features]) as tf.Tensor2D);
+    return tf.reverse(tf.transpose(tf.reshape(this.weight.tensor, [features, taps])), 0) as tf.Tensor2D;
   }
+}
+
+/** Convolves by the rows of the tokens before each. */
+export function convolveBy(before: Before): Convolve {
+  return (layer, x, weights) => {
+    const count = weights.shape[0] - 1;
+    return weightedSum([x, ...(count > 0 ? before(layer, x, count) : [])], weights);
+  };
 }

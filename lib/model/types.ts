@@ -90,7 +90,15 @@ export interface AttendOptions extends AttentionOptions {
 export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, options: AttendOptions) => tf.Tensor2D;
 
 /**
- * Lets a layer's tokens read their nearest neighbours, where it does not attend (a short convolution); once for each such layer.
+ * Mixes each of a layer's tokens with its nearest before it, feature by feature (a short convolution); once for each layer that does.
+ * @param x [tokens, features]
+ * @param weights [taps, features]: for the own token, for the one before it, and so on
+ * @returns rows of all tokens
+ */
+export type Convolve = (layer: number, x: tf.Tensor2D, weights: tf.Tensor2D) => tf.Tensor2D;
+
+/**
+ * What a short convolution reads, where it is taken out of a cache.
  * @param x [tokens, features]
  * @param count how many before each it reads, at least 1
  * @returns for each token the row of the one right before it in its text, that of the one before that, and so on; zeros where there is none
@@ -98,7 +106,7 @@ export type Attend = (layer: number, q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tenso
 export type Before = (layer: number, x: tf.Tensor2D, count: number) => tf.Tensor2D[];
 
 /**
- * Lets a layer's tokens read and change the state of their text, where it keeps one (the gated delta rule); once for each such layer, after `before`.
+ * Lets a layer's tokens read and change the state of their text, where it keeps one (the gated delta rule); once for each such layer, after `convolve`.
  * @returns what the tokens that `carry` takes on have read, [tokens, valueHeads·valueDim]
  */
 export type DeltaRule = (layer: number, operands: DeltaOperands, heads: DeltaHeads) => tf.Tensor2D;
@@ -128,8 +136,7 @@ export interface ForwardPass {
   length: number;
   /** Returns what the tokens that `carry` takes on have seen. */
   attend: Attend;
-  /** Returns rows of all tokens. */
-  before: Before;
+  convolve: Convolve;
   deltaRule: DeltaRule;
   carry: Carry;
   drop: Drop;
