@@ -5,10 +5,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { ortBackend } from './device';
+import type { DeltaOperands } from './gated-delta';
 import type { OrtBackend } from './ort/backend';
 import { toFloat16 } from './ort/float16-graph';
 import { fitsFourBits } from './ort/four-bit-products';
 import type { Attrs, OrtKernel } from './ort/kernel';
+import { deltaRule } from './ort/kernels/delta-rule';
 import {
   byteEmbedding,
   byteMatMul,
@@ -35,7 +37,7 @@ export interface OnnxModel {
 export interface FinishOptions {
   /** What the model computes in, and what its inputs, outputs and weights are. Default: float32. */
   precision?: Precision;
-  /** Outputs that are float32 in any case. */
+  /** Inputs and outputs that are float32 in any case. */
   inFloat32?: readonly string[];
 }
 
@@ -108,6 +110,27 @@ export class OnnxProgram {
     return this.record(rowsWhere, [condition, x], {}) as tf.Tensor3D;
   }
 
+  /**
+   * The gated delta rule (gated-delta.ts) along each sequence.
+   * @param operands [batch · tokens, …]: a row for each token, the first sequence's first
+   * @param state before the first tokens: [batch, heads, keyDim, valueDim]
+   * @param keyHeads as many heads of values in a row share one of these
+   * @returns what the tokens have read, [batch · tokens, heads·valueDim], and the state behind the last ones
+   */
+  deltaRule({ q, k, v, g, beta }: DeltaOperands, state: tf.Tensor4D, keyHeads: number): { output: tf.Tensor2D; state: tf.Tensor4D } {
+    const [batch, heads, keyDim, valueDim] = state.shape;
+    const tokens = v.shape[0] / batch;
+    const shared = (x: tf.Tensor2D): tf.Tensor => {
+      const ones = tf.ones([1, 1, heads / keyHeads, 1]);
+      const forEach = keyHeads === heads ? x : tf.mul(tf.reshape(x, [batch * tokens, keyHeads, 1, keyDim]), ones);
+      return tf.reshape(forEach, [batch, tokens, heads, keyDim]);
+    };
+    const values = tf.reshape(v, [batch, tokens, heads, valueDim]);
+    const [decay, weight] = [g, beta].map((x) => tf.reshape(x, [batch, tokens, heads]));
+    const [output, behind] = this.recordAll(deltaRule, [shared(q), shared(k), values, decay, weight, state], {});
+    return { output: tf.reshape(output, v.shape), state: behind as tf.Tensor4D };
+  }
+
   /** About x Wᵀ, with the weight [out, in] in 8 bits. x: [..., in] */
   byteProduct<T extends tf.Tensor>(x: T, weight: tf.Tensor2D): T {
     return this.record(byteMatMul, [x], { weight: this.backend.knownValue(weight.dataId) }) as T;
@@ -154,8 +177,11 @@ export class OnnxProgram {
   }
 
   private record(kernel: OrtKernel, inputs: tf.Tensor[], attrs: Attrs): tf.Tensor {
-    const [output] = this.backend.record(kernel, inputs, attrs);
-    return tf.engine().makeTensorFromTensorInfo(output);
+    return this.recordAll(kernel, inputs, attrs)[0];
+  }
+
+  private recordAll(kernel: OrtKernel, inputs: tf.Tensor[], attrs: Attrs): tf.Tensor[] {
+    return this.backend.record(kernel, inputs, attrs).map((output) => tf.engine().makeTensorFromTensorInfo(output));
   }
 }
 

@@ -10,6 +10,7 @@ import { refuseFourBits } from './four-bits';
 import type { Lfm2Config } from './lfm2';
 import { onnxModelOf } from './onnx';
 import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
+import type { Qwen35Config } from './qwen3-5';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
 import type { CausalLM } from './types';
 
@@ -101,7 +102,7 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
 
 /** Kinds of layers under the names by which transformers.js looks for their caches. */
 function layersOf({ family, config }: CausalLM): Record<string, unknown> {
-  if (family === 'lfm2') return { layer_types: (config as Lfm2Config).layerTypes };
+  if (family === 'lfm2' || family === 'qwen3_5') return { layer_types: (config as Lfm2Config | Qwen35Config).layerTypes };
   return family === 'granitemoehybrid' ? { layer_types: new Array<string>(config.numHiddenLayers).fill('attention') } : {};
 }
 

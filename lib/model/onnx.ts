@@ -1,5 +1,5 @@
 /**
- * A model as an ONNX graph that reads tokens and a cache of keys, values and what convolutions read, and returns logits and the longer cache.
+ * A model as an ONNX graph that reads tokens and a cache of keys, values, what convolutions read, and states, and returns logits and the cache behind.
  * Inputs and outputs have the names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
  */
 import * as tf from '@tensorflow/tfjs-core';
@@ -9,7 +9,7 @@ import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import { convolveBy } from './short-convolution';
-import type { Attend, Before, CausalLM, DeltaRule } from './types';
+import type { Attend, Before, CausalLM, DeltaRule, Family } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
 const PRIMES = [10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139, 10141];
@@ -32,6 +32,16 @@ function sizesFor({ parameters }: CausalLM) {
     tokens_with_logits: batch * kept,
   };
 }
+
+/** How the cache names the states of a layer that keeps one, of the tokens before and of those up to now. */
+const PAST_STATE = 'past_recurrent.';
+const PRESENT_STATE = 'present_recurrent.';
+
+/**
+ * Families whose graph counts positions off the mask. transformers.js 4 would give those of Qwen3.5 as for pictures, which their class reads too:
+ * it looks for the model of the pictures first, and counts on from three times the prompt's length.
+ */
+const COUNTS_POSITIONS: ReadonlySet<Family> = new Set(['qwen3_5']);
 
 /** Added to the score of a token that is not seen; finite, so that a row that sees nothing is no NaN. */
 const HIDDEN = -1e30;
@@ -57,8 +67,10 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
   const outputs = tf.tidy(() => (bits ? inFewBits(model, bits, record) : record()));
   try {
     const names = new Map<tf.Tensor, string>([...parameters].map(([name, variable]) => [variable, name]));
-    // logits in float32 can be read wherever the model runs
-    return program.finish(outputs, names, file, { precision: isHalf(dtype) ? 'float16' : 'float32', inFloat32: ['logits'] });
+    // logits in float32 can be read wherever the model runs; a state would be rounded with each token
+    const states = Object.keys(outputs).filter((name) => name.startsWith(PRESENT_STATE));
+    const inFloat32 = ['logits', ...states, ...states.map((name) => name.replace(PRESENT_STATE, PAST_STATE))];
+    return program.finish(outputs, names, file, { precision: isHalf(dtype) ? 'float16' : 'float32', inFloat32 });
   } finally {
     tf.dispose(outputs);
   }
@@ -113,19 +125,20 @@ function inFewBits<T>({ linears, embeddings }: CausalLM, { fits, product, rows }
 }
 
 function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: FewBits | undefined): Record<string, tf.Tensor> {
-  const { config, outputHead, source } = model;
+  const { config, family, outputHead, source } = model;
   const { batch_size: batch, sequence_length: sequence, total_sequence_length: total, num_logits: kept } = sizes;
   const input = (name: string, shape: string[]): tf.Tensor => program.input(name, 'int64', shape);
   const ids = input('input_ids', ['batch_size', 'sequence_length']);
   const mask = input('attention_mask', ['batch_size', 'total_sequence_length']) as tf.Tensor2D;
-  const positions = input('position_ids', ['batch_size', 'sequence_length']) as tf.Tensor2D;
+  const given = COUNTS_POSITIONS.has(family) ? undefined : input('position_ids', ['batch_size', 'sequence_length']);
   const count = input('num_logits_to_keep', []) as tf.Scalar;
   const cache: Record<string, tf.Tensor> = {};
   // counted, because the sequence's length is known only when the graph runs
   const length = tf.max(tf.sum(tf.cast(tf.equal(ids, ids), 'int32'), 1)) as tf.Scalar;
   /** Of numbers of all tokens, those of the new ones; [batch, sequence, 1]. */
   const newOnes = (x: tf.Tensor): tf.Tensor3D => program.lastRows(tf.reshape(x, [batch, total, 1]), length, 'sequence_length');
-  const hiddenBehind = maskOf(mask, newOnes, sizes);
+  const places = placesIn(mask);
+  const hiddenBehind = maskOf(mask, places, newOnes, sizes);
 
   const attend: Attend = (layer, q, k, v, options) => {
     const withPast = (name: 'key' | 'value', x: tf.Tensor2D): tf.Tensor4D => {
@@ -143,10 +156,10 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
 
   const before = beforeIn(cache, newOnes(mask), program, sizes);
   const flat = (x: tf.Tensor): tf.Tensor1D => tf.reshape(x, [sizes.tokens]);
-  const tokens = { ids: flat(ids), positions: flat(positions), length: config.positionLimit };
-  const deltaRule: DeltaRule = () => {
-    throw new UserError(`${source} keeps a state of its text, which is not exported yet; save it, and open it in transformers.`);
-  };
+  // a token of the padding has no place; any will do
+  const positions = flat(given ?? tf.maximum(newOnes(places), tf.scalar(0, 'int32')));
+  const tokens = { ids: flat(ids), positions, length: config.positionLimit };
+  const deltaRule = deltaRuleIn(cache, newOnes(mask), program, sizes);
   const states = model.forward({ ...tokens, attend, convolve: convolveBy(before), deltaRule, carry: carryAll, drop: dropNothing });
   if (!Object.keys(cache).some((name) => name.endsWith('.key')))
     throw new UserError(`No layer of ${source} attends, so that transformers.js would not know how long a text is; it cannot be exported.`);
@@ -178,14 +191,39 @@ function beforeIn(cache: Record<string, tf.Tensor>, mask: tf.Tensor3D, program: 
 }
 
 /**
- * What is added to scores, by sliding window: nothing where a token sees another, HIDDEN elsewhere; [batch, 1, 1, sequence, total].
+ * How layers change the state of their text. A token of the padding corrects nothing in it, so that the zeros stay with which it begins.
+ * @param cache gets the states behind the last tokens
+ * @param mask of the new tokens, [batch, sequence, 1]
+ */
+function deltaRuleIn(cache: Record<string, tf.Tensor>, mask: tf.Tensor3D, program: OnnxProgram, sizes: Sizes): DeltaRule {
+  const { batch_size: batch, sequence_length: sequence } = sizes;
+  const isShown = tf.equal<tf.Tensor3D>(mask, tf.scalar(1, 'int32'));
+  return (layer, operands, { keyHeads, valueHeads }) => {
+    const { k, v, beta } = operands;
+    const shape = ['batch_size', valueHeads, k.shape[1] / keyHeads, v.shape[1] / valueHeads];
+    const past = program.input<tf.Tensor4D>(`${PAST_STATE}${layer}`, 'float32', shape);
+    const shown = program.rowsWhere(isShown, tf.reshape(beta, [batch, sequence, valueHeads]));
+    const { output, state } = program.deltaRule({ ...operands, beta: tf.reshape(shown, beta.shape) }, past, keyHeads);
+    cache[`${PRESENT_STATE}${layer}`] = state;
+    return output;
+  };
+}
+
+/**
  * A token's place is the number of tokens before it that the mask shows, as where a prompt is padded on the left; its position in the input
  * may be another: transformers.js counts those of Gemma 3 from 1.
  */
-function maskOf(mask: tf.Tensor2D, newOnes: (x: tf.Tensor) => tf.Tensor3D, sizes: Sizes): (window?: number) => tf.Tensor {
+const placesIn = (mask: tf.Tensor2D): tf.Tensor2D => tf.sub(tf.cumsum(mask, 1), tf.scalar(1, 'int32'));
+
+/** What is added to scores, by sliding window: nothing where a token sees another, HIDDEN elsewhere; [batch, 1, 1, sequence, total]. */
+function maskOf(
+  mask: tf.Tensor2D,
+  places: tf.Tensor2D,
+  newOnes: (x: tf.Tensor) => tf.Tensor3D,
+  sizes: Sizes,
+): (window?: number) => tf.Tensor {
   const { batch_size: batch, sequence_length: sequence, total_sequence_length: total } = sizes;
   const one = tf.scalar(1, 'int32');
-  const places = tf.sub(tf.cumsum(mask, 1), one);
   const keys = tf.reshape(places, [batch, 1, 1, 1, total]);
   const shown = tf.reshape(tf.equal(mask, one), keys.shape);
   const queries = tf.reshape(newOnes(places), [batch, 1, 1, sequence, 1]);

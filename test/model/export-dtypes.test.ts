@@ -4,7 +4,6 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
-import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { readJson } from '../../lib/files';
@@ -12,7 +11,7 @@ import { createModel, exportModel, loadModel, ONNX_DTYPES } from '../../lib/mode
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
 import { families } from '../golden-families';
-import { Exported, exported, graphFiles, rowsOf } from './exported';
+import { Exported, exported, graphFiles, onnxRuntimeWeb, rowsOf } from './exported';
 import { closeTo, fixtures, logitsOf } from './support';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-export-dtypes-'));
@@ -82,7 +81,8 @@ for (const family of families) {
           const { AutoModelForCausalLM, Tensor } = await import('@huggingface/transformers');
           const there = await AutoModelForCausalLM.from_pretrained(folder, { dtype, device: 'cpu', local_files_only: true });
           const input_ids = new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]);
-          const settings = { input_ids, max_new_tokens: 8, min_new_tokens: 8, eos_token_id: -1, do_sample: false };
+          const attention_mask = new Tensor('int64', new BigInt64Array(ids.length).fill(1n), [1, ids.length]);
+          const settings = { input_ids, attention_mask, max_new_tokens: 8, min_new_tokens: 8, eos_token_id: -1, do_sample: false };
           const output = (await there.generate(settings as never)) as { tolist(): bigint[][] };
           assert.deepEqual(output.tolist()[0].map(Number), expected);
           await there.dispose();
@@ -152,10 +152,4 @@ for (const dtype of ONNX_DTYPES) {
       dtype,
     );
   });
-}
-
-/** The one that transformers.js brings, in its build for Node.js: in a browser there is no 4-bit table without WebGPU. */
-function onnxRuntimeWeb(): string {
-  const paths = [path.dirname(require.resolve('@huggingface/transformers'))];
-  return pathToFileURL(require.resolve('onnxruntime-web', { paths })).href;
 }

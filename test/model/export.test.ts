@@ -74,7 +74,9 @@ for (const family of families) {
       const { AutoModelForCausalLM, AutoTokenizer, Tensor } = await import('@huggingface/transformers');
       const there = await AutoModelForCausalLM.from_pretrained(folder, { device: 'cpu', local_files_only: true });
       const input_ids = new Tensor('int64', BigInt64Array.from(prompt, BigInt), [1, prompt.length]);
-      const output = (await there.generate({ input_ids, max_new_tokens: 24, do_sample: false } as never)) as { tolist(): bigint[][] };
+      const attention_mask = new Tensor('int64', new BigInt64Array(prompt.length).fill(1n), [1, prompt.length]);
+      const settings = { input_ids, attention_mask, max_new_tokens: 24, do_sample: false };
+      const output = (await there.generate(settings as never)) as { tolist(): bigint[][] };
       assert.deepEqual(output.tolist()[0].map(Number), greedy.output_ids);
       await there.dispose();
       const tokenizer = await AutoTokenizer.from_pretrained(folder, { local_files_only: true });

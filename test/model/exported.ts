@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { type CausalLM, exportModel, loadModel, type OnnxDtype } from '../../lib/model';
 
@@ -19,7 +20,7 @@ export interface Step {
 export type Outputs = Record<string, Tensor>;
 
 /** What an input of the cache is called as an output. */
-const presentOf = (past: string): string => past.replace('past_key_values', 'present').replace('past_conv', 'present_conv');
+const presentOf = (past: string): string => past.replace('past_key_values', 'present').replace(/^past_/, 'present_');
 
 /** An open exported model. */
 export class Exported {
@@ -55,7 +56,7 @@ export class Exported {
     const feeds: Record<string, Tensor> = {
       input_ids: this.longs(ids),
       attention_mask: this.longs(shown),
-      position_ids: this.longs(positions),
+      ...(this.inputNames.includes('position_ids') && { position_ids: this.longs(positions) }),
       num_logits_to_keep: new this.tensor('int64', BigInt64Array.of(BigInt(keep)), []),
     };
     for (const { name, type, shape } of this.cache) {
@@ -111,6 +112,12 @@ export const graphFiles: Readonly<Record<OnnxDtype, string>> = {
   q4: 'model_q4.onnx',
   q4f16: 'model_q4f16.onnx',
 };
+
+/** The one that transformers.js brings, in its build for Node.js: in a browser there is no 4-bit table without WebGPU. */
+export function onnxRuntimeWeb(): string {
+  const paths = [path.dirname(require.resolve('@huggingface/transformers'))];
+  return pathToFileURL(require.resolve('onnxruntime-web', { paths })).href;
+}
 
 export interface ExportedModel {
   model: CausalLM;

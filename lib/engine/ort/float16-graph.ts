@@ -1,7 +1,7 @@
 /**
  * From a graph in float32 to one in float16, for models that other programs run: weights, inputs, products and nearly all between them get that
- * type. In float32 stays, as in transformers, the softmax, with the mask that is added to its scores. Normalizations read and write float16;
- * their operators compute in float32 by themselves.
+ * type. In float32 stays, as in transformers, the softmax, with the mask that is added to its scores, and a state that goes from token to token, with
+ * what it decays by. Normalizations read and write float16; their operators compute in float32 by themselves.
  */
 import { float32ToFloat16 } from '../../number-formats';
 import { type Constant, ELEMENT_TYPES, type ElementType, type GraphParts, type NodeRecord, type ValueInfo } from './protobuf';
@@ -10,6 +10,9 @@ type FloatType = 'float16' | 'float32';
 
 /** Products of matrices, which are in float16 whatever their operands are. */
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits']);
+
+/** In float32 in any case. The body of a loop is, as it was written. */
+const IN_FLOAT32: ReadonlySet<string> = new Set(['Softmax', 'Softplus', 'Scan']);
 
 /** Operators whose result is no number, whatever their operands are. */
 const CONDITIONS: ReadonlySet<string> = new Set([
@@ -30,8 +33,8 @@ const TYPE_OF_NUMBER: ReadonlyMap<unknown, ElementType> = new Map(
 );
 
 /**
- * The same graph in float16. It must have no loops.
- * @param inFloat32 outputs that stay in float32
+ * The same graph in float16. Bodies of loops must not read values around them.
+ * @param inFloat32 inputs and outputs that stay in float32
  */
 export function toFloat16(parts: GraphParts, inFloat32: readonly string[]): GraphParts {
   return new Float16Graph(parts).run(inFloat32);
@@ -54,7 +57,8 @@ class Float16Graph {
   }
 
   run(inFloat32: readonly string[]): GraphParts {
-    const inputs = this.parts.inputs.map((info): ValueInfo => (info.type === 'float32' ? { ...info, type: 'float16' } : info));
+    const becomesHalf = ({ name, type }: ValueInfo): boolean => type === 'float32' && !inFloat32.includes(name);
+    const inputs = this.parts.inputs.map((info): ValueInfo => (becomesHalf(info) ? { ...info, type: 'float16' } : info));
     for (const { name, type } of inputs) this.types.set(name, type as ElementType);
     for (const node of this.parts.nodes) this.write(node);
     const renamed = new Map(this.parts.renamed);
@@ -75,7 +79,7 @@ class Float16Graph {
 
   /** What is no product goes on in float32 where an operand is. */
   private computedIn({ op, inputs }: NodeRecord): FloatType {
-    if (op === 'Softmax') return 'float32';
+    if (IN_FLOAT32.has(op)) return 'float32';
     return !PRODUCTS.has(op) && inputs.some((name) => this.types.get(name) === 'float32') ? 'float32' : 'float16';
   }
 
