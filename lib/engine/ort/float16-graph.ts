@@ -11,8 +11,8 @@ type FloatType = 'float16' | 'float32';
 /** Products of matrices, which are in float16 whatever their operands are. */
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits']);
 
-/** In float32 in any case. The body of a loop is, as it was written. */
-const IN_FLOAT32: ReadonlySet<string> = new Set(['Softmax', 'Softplus', 'Scan']);
+/** In float32 in any case. The branches of a condition are, as they were written. */
+const IN_FLOAT32: ReadonlySet<string> = new Set(['Softmax', 'Softplus', 'If']);
 
 /** Operators whose result is no number, whatever their operands are. */
 const CONDITIONS: ReadonlySet<string> = new Set([
@@ -33,7 +33,7 @@ const TYPE_OF_NUMBER: ReadonlyMap<unknown, ElementType> = new Map(
 );
 
 /**
- * The same graph in float16. Bodies of loops must not read values around them.
+ * The same graph in float16. The branches of a condition compute in float32, and must read nothing from around them but what is cast to it.
  * @param inFloat32 inputs and outputs that stay in float32
  */
 export function toFloat16(parts: GraphParts, inFloat32: readonly string[]): GraphParts {
@@ -142,6 +142,7 @@ class Float16Graph {
 /** The type of a node's result where its operands do not say it. */
 function resultOf({ op, attributes }: NodeRecord): ElementType | undefined {
   if (op === 'Cast') return TYPE_OF_NUMBER.get(attributes.to);
+  if (op === 'If') return 'float32';
   if (op === 'Shape') return 'int64';
   return CONDITIONS.has(op) ? 'bool' : undefined;
 }
