@@ -126,7 +126,7 @@ export class OnnxProgram {
       return tf.reshape(forEach, [batch, tokens, heads, keyDim]);
     };
     const values = tf.reshape(v, [batch, tokens, heads, valueDim]);
-    const [decay, weight] = [g, beta].map((x) => tf.reshape(x, [batch, tokens, heads]));
+    const [decay, weight] = [g, beta].map((x) => tf.reshape(x, [batch, tokens, heads, 1]));
     const [output, behind] = this.recordAll(deltaRule, [shared(q), shared(k), values, decay, weight, state], {});
     return { output: tf.reshape(output, v.shape), state: behind as tf.Tensor4D };
   }
