@@ -23,8 +23,11 @@ export class Chunks {
   readonly last: tf.Tensor1D;
   private readonly patterns = new Map<string, tf.Tensor2D>();
 
-  /** @throws if a segment begins in another one */
-  constructor(segments: readonly Segment[]) {
+  /**
+   * @param taken sizes that the number of chunks, and that of places, had better not be, as one graph is to serve rows of all lengths
+   * @throws if a segment begins in another one
+   */
+  constructor(segments: readonly Segment[], taken: ReadonlySet<number> = new Set()) {
     const places: number[] = [];
     const slots: number[] = [];
     const lengths: number[] = [];
@@ -37,9 +40,13 @@ export class Chunks {
       }
       lengths.push(count);
     }
+    while (taken.has(places.length / CHUNK) || taken.has(places.length)) {
+      places.push(...new Array<number>(CHUNK).fill(-1));
+      lengths.push(1);
+    }
     const goesOn = lengths.flatMap((count) => Array.from({ length: count }, (_, i) => Number(i > 0)));
-    const behind = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((sum, count) => sum + count));
-    ortBackend()?.addVaryingSizes({ chunks: goesOn.length, places: places.length, segments: lengths.length });
+    const behind = segments.map((_, i) => lengths.slice(0, i + 1).reduce((sum, count) => sum + count));
+    ortBackend()?.addVaryingSizes({ chunks: goesOn.length, places: places.length });
     this.places = kept(Int32Array.from(places));
     this.slots = kept(Int32Array.from(slots));
     this.goesOn = kept(Float32Array.from(goesOn));

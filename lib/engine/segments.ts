@@ -36,8 +36,8 @@ export interface Segments {
   before(tokens: number): tf.Tensor1D;
   /** The same of what comes so many tokens behind each, where segments borrow nothing. */
   behind(tokens: number): tf.Tensor1D;
-  /** The chunks in which a recurrence goes through the row, whose segments borrow nothing. */
-  chunks(): Chunks;
+  /** The chunks in which a recurrence goes through the row, whose segments borrow nothing. @param taken as of `Chunks`; of the first call */
+  chunks(taken?: ReadonlySet<number>): Chunks;
   dispose(): void;
 }
 
@@ -109,8 +109,8 @@ export function makeSegments(lengths: readonly number[], prefixes: ReadonlyArray
   const before = (tokens: number): tf.Tensor1D => neighbours(-tokens, predecessorsIn);
   const behind = (tokens: number): tf.Tensor1D => neighbours(tokens, successorsIn);
   let cut: Chunks | undefined;
-  const chunks = (): Chunks => {
-    cut ??= new Chunks(list);
+  const chunks = (taken?: ReadonlySet<number>): Chunks => {
+    cut ??= new Chunks(list, taken);
     return cut;
   };
   const dispose = (): void => {

@@ -35,7 +35,8 @@ export class ShortConvolution {
   /** [taps, features]: for the own token, for the one before it, and so on; in checkpoints the own token comes last. */
   private weights(): tf.Tensor2D {
     const { features, taps } = this.options;
-    return tf.reverse(tf.transpose(tf.reshape(this.weight.tensor, [features, taps])), 0) as tf.Tensor2D;
+    const lastFirst = tf.reverse(tf.transpose(this.weight.tensor, [2, 1, 0]), 0);
+    return tf.reshape(lastFirst, [taps, features]);
   }
 }
 

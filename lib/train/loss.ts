@@ -113,6 +113,7 @@ function placeRow(parts: readonly RowPart[], model: CausalLM, sharesPrefixes: bo
   const filled = filledUp(targets.length, sizesOf(model).add(batch.ids.size));
   const fill = (list: readonly number[]): number[] => [...list, ...new Array<number>(filled - list.length).fill(list[0])];
   varyingSizes({ tokens: { size: batch.ids.size, multipleOf: ROW_MULTIPLE }, targets: { size: filled, multipleOf: ROW_MULTIPLE } });
+  if (model.config.keepsState) batch.segments.chunks(sizesOf(model).add(batch.ids.size).add(filled));
   return {
     batch,
     predictors: tf.tensor1d(fill(places), 'int32'),
