@@ -21,7 +21,6 @@ export class Chunks {
   readonly goesBack: tf.Tensor1D;
   /** The last chunk of each segment: int32 [segments]. */
   readonly last: tf.Tensor1D;
-  private readonly patterns = new Map<string, tf.Tensor2D>();
 
   /**
    * @param taken sizes that the number of chunks, and that of places, had better not be, as one graph is to serve rows of all lengths
@@ -54,18 +53,9 @@ export class Chunks {
     this.last = kept(Int32Array.from(behind, (count) => count - 1));
   }
 
-  /** A square matrix of zeros and ones, made when first asked for under its name. */
-  pattern(name: string, isOne: (row: number, column: number) => boolean, size = CHUNK): tf.Tensor2D {
-    const key = `${name} ${size}`;
-    const ones = (): Float32Array => Float32Array.from({ length: size * size }, (_, i) => Number(isOne(Math.floor(i / size), i % size)));
-    const found = this.patterns.get(key) ?? tf.keep(tf.tensor2d(ones(), [size, size]));
-    this.patterns.set(key, found);
-    return found;
-  }
-
   dispose(): void {
-    const { places, slots, goesOn, goesBack, last, patterns } = this;
-    tf.dispose([places, slots, goesOn, goesBack, last, ...patterns.values()]);
+    const { places, slots, goesOn, goesBack, last } = this;
+    tf.dispose([places, slots, goesOn, goesBack, last]);
   }
 }
 

@@ -124,15 +124,15 @@ function composed({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, heads: De
   const total = tf.sum(decay, 2, true);
   const fromStart = tf.exp(summed);
 
-  const between = decaysBetween(summed, upTo(chunks));
+  const between = decaysBetween(summed);
   const scores = (x: tf.Tensor4D): tf.Tensor => tf.matMul(x, keys, false, true);
-  const overlap = tf.mul(spread(scores(keys), tf.mul(between, weight), heads), below(chunks));
-  const solved = inverseOfUnitLower(overlap as tf.Tensor4D, chunks);
+  const overlap = tf.mul(spread(scores(keys), tf.mul(between, weight), heads), pattern(CHUNK, tf.less));
+  const solved = inverseOfUnitLower(overlap as tf.Tensor4D);
   const corrections = tf.matMul(solved, tf.mul(values, weight));
   const reading = tf.matMul(solved, spread(keys, tf.mul(weight, fromStart), heads));
 
   const toEnd = spread(keys, tf.exp(tf.sub(total, summed)), heads);
-  const kept = tf.mul(tf.exp(total), identity(chunks, keys.shape[3]));
+  const kept = tf.mul(tf.exp(total), pattern(keys.shape[3], tf.equal));
   const steps = tf.sub(kept, tf.matMul(toEnd, reading, true, false));
   const { before, behind } = recurrence(steps, tf.matMul(toEnd, corrections, true, false), chunks);
 
@@ -167,7 +167,8 @@ function byToken(x: tf.Tensor4D): tf.Tensor2D {
 }
 
 /** e^(Γᵢ−Γⱼ) for tokens i and those j up to them, 0 for those after. @param summed Γ, [chunks, heads, CHUNK, 1] */
-function decaysBetween(summed: tf.Tensor, seen: tf.Tensor2D): tf.Tensor {
+function decaysBetween(summed: tf.Tensor): tf.Tensor {
+  const seen = pattern(CHUNK, tf.lessEqual);
   // masked before, too: what comes after would grow beyond all numbers
   const differences = tf.mul(tf.sub(summed, tf.transpose(summed, [0, 1, 3, 2])), seen);
   return tf.mul(tf.exp(differences), seen);
@@ -181,18 +182,22 @@ function spread(x: tf.Tensor, factors: tf.Tensor, { keyHeads, valueHeads }: Delt
   return tf.reshape(tf.mul(tf.expandDims(x, 2), perGroup), [chunks, valueHeads, rows, columns]);
 }
 
-/** Ones below the diagonal. */
-const below = (chunks: Chunks): tf.Tensor2D => chunks.pattern('below', (row, column) => column < row);
+/** Ones where column and row are in a relation, [size, size]. */
+function pattern(size: number, relation: (column: tf.Tensor, row: tf.Tensor) => tf.Tensor): tf.Tensor {
+  const [column, row] = columnAndRow(size);
+  return tf.cast(relation(column, row), 'float32');
+}
 
-const identity = (chunks: Chunks, size = CHUNK): tf.Tensor2D => chunks.pattern('diagonal', (row, column) => row === column, size);
-
-/** And on the diagonal. */
-const upTo = (chunks: Chunks): tf.Tensor2D => chunks.pattern('up to', (row, column) => column <= row);
+/** The whole numbers below a size, made on the device: in a row, and in a column. */
+function columnAndRow(size: number): [column: tf.Tensor, row: tf.Tensor] {
+  const numbers = tf.sub(tf.cumsum(tf.fill([size], 1)), 1);
+  return [tf.expandDims(numbers, 0), tf.expandDims(numbers, 1)];
+}
 
 /** (I + A)⁻¹ of matrices with nothing on and above the diagonal: [chunks, heads, CHUNK, CHUNK]. */
-function inverseOfUnitLower(a: tf.Tensor4D, chunks: Chunks): tf.Tensor4D {
+function inverseOfUnitLower(a: tf.Tensor4D): tf.Tensor4D {
   const inverse = tf.customGrad((given, save) => {
-    const x = inverted(given as tf.Tensor4D, chunks);
+    const x = inverted(given as tf.Tensor4D);
     (save as tf.GradSaveFunc)([x]);
     // from d(X⁻¹) = −X⁻¹·dX·X⁻¹
     const gradFunc = (dy: tf.Tensor4D, [x]: tf.Tensor[]): tf.Tensor => tf.neg(tf.matMul(tf.matMul(x, dy, true, false), x, false, true));
@@ -205,17 +210,19 @@ function inverseOfUnitLower(a: tf.Tensor4D, chunks: Chunks): tf.Tensor4D {
  * By halves: if D has the inverses of the blocks on the diagonal, and E is what lies below them inside of blocks of twice the size, those have the
  * inverses D − D·E·D. Errors do not grow as in the series I − A + A² − …, whose terms may be large and cancel each other.
  */
-function inverted(a: tf.Tensor4D, chunks: Chunks): tf.Tensor4D {
-  let found: tf.Tensor = tf.sub(identity(chunks), tf.mul(a, belowBlocks(1, chunks)));
-  for (let size = 2; size < CHUNK; size *= 2)
-    found = tf.sub(found, tf.matMul(tf.matMul(found, tf.mul(a, belowBlocks(size, chunks))), found));
+function inverted(a: tf.Tensor4D): tf.Tensor4D {
+  let found: tf.Tensor = tf.sub(pattern(CHUNK, tf.equal), tf.mul(a, belowBlocks(1)));
+  for (let size = 2; size < CHUNK; size *= 2) found = tf.sub(found, tf.matMul(tf.matMul(found, tf.mul(a, belowBlocks(size))), found));
   return found as tf.Tensor4D;
 }
 
 /** Ones where, of the two blocks of a size that make up one of twice that, the rows are of the second and the columns of the first. */
-function belowBlocks(size: number, chunks: Chunks): tf.Tensor2D {
-  return chunks.pattern(`below blocks of ${size}`, (row, column) => {
-    const [own, other] = [row, column].map((place) => Math.floor(place / size));
-    return own % 2 === 1 && other === own - 1;
-  });
+function belowBlocks(size: number): tf.Tensor {
+  const inBlocks = (of: number) => (x: tf.Tensor) => tf.floor(tf.div(x, of));
+  const [columns, rows] = columnAndRow(CHUNK);
+  const [isBelow, isBeside] = [
+    tf.less(inBlocks(size)(columns), inBlocks(size)(rows)),
+    tf.equal(inBlocks(2 * size)(columns), inBlocks(2 * size)(rows)),
+  ];
+  return tf.cast(tf.logicalAnd(isBelow, isBeside), 'float32');
 }

@@ -35,13 +35,15 @@ export interface GenerateOptions {
   ignoreEos?: boolean;
   /**
    * A single prompt's text often repeats words of itself: guesses a few tokens by that and lets the model check them together, for
-   * the same text (but for ties that rounding decides), sooner. Default true.
+   * the same text (but for ties that rounding decides), sooner. Default true; not where layers keep a state (Qwen3.5), which no guess can be
+   * taken back from.
    */
   promptLookup?: boolean;
   /**
    * Guesses a single prompt's next tokens with the weights rounded to 8 bits, which takes up to half as much memory again, and lets the
    * model check them together, for the same text (but for ties that rounding decides), sooner. By default where it pays: for a model of
-   * more than 67 million weights on a CPU that writes some hundred tokens, here and in calls before, with the same weights.
+   * more than 67 million weights on a CPU that writes some hundred tokens, here and in calls before, with the same weights. Not where layers keep a
+   * state, either.
    */
   draft?: boolean;
   /** Called with each new piece of text; pieces are whole characters. */

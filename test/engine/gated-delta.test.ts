@@ -1,11 +1,9 @@
 /** The gated delta rule, chunk by chunk, against the same token by token in float64. */
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import * as engine from '../../lib/engine';
 import { createRandom } from '../../lib/random';
-
-before(() => engine.useDevice('cpu'));
 
 /** Numbers of what tokens bring, by name, and the widths of their rows. */
 type Numbers = Record<keyof engine.DeltaOperands, Float64Array>;
@@ -89,8 +87,22 @@ function closeTo(found: ArrayLike<number>, expected: ArrayLike<number>, toleranc
 const SHARED: Sizes = { keyHeads: 2, valueHeads: 4, keyDim: 8, valueDim: 12 };
 const OWN: Sizes = { keyHeads: 3, valueHeads: 3, keyDim: 16, valueDim: 16 };
 
-for (const [name, sizes] of Object.entries({ 'heads of values that share keys': SHARED, 'keys of their own': OWN })) {
-  test(`${name}: segments of a row come out as token by token`, () => {
+/** As one kernel, and as plain operations, of which it is composed elsewhere. */
+const BACKENDS = ['onnxruntime', "tfjs's own"];
+
+async function use(backend: string): Promise<void> {
+  await engine.useDevice('cpu');
+  if (backend !== 'onnxruntime') await tf.setBackend('cpu');
+}
+
+const CASES = BACKENDS.flatMap((backend) => [
+  { backend, name: `heads of values that share keys, on ${backend}`, sizes: SHARED },
+  { backend, name: `keys of their own, on ${backend}`, sizes: OWN },
+]);
+
+for (const { backend, name, sizes } of CASES) {
+  test(`${name}: segments of a row come out as token by token`, async () => {
+    await use(backend);
     const numbers = numbersBy(1, tokensOf(LENGTHS), sizes);
     const segments = engine.makeSegments(LENGTHS);
     const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
@@ -98,7 +110,8 @@ for (const [name, sizes] of Object.entries({ 'heads of values that share keys': 
     segments.dispose();
   });
 
-  test(`${name}: gradients are those of finite differences`, () => {
+  test(`${name}: gradients are those of finite differences`, async () => {
+    await use(backend);
     const lengths = [70, 3, 65];
     const numbers = numbersBy(2, tokensOf(lengths), sizes);
     const random = createRandom(3);
@@ -124,51 +137,56 @@ for (const [name, sizes] of Object.entries({ 'heads of values that share keys': 
   });
 }
 
-test('keys that are all alike, of which nothing decays, lose no digits', () => {
-  const sizes = { keyHeads: 1, valueHeads: 1, keyDim: 4, valueDim: 4 };
-  const lengths = [128];
-  const numbers = { ...numbersBy(4, 128, sizes), k: new Float64Array(4 * 128).fill(0.5), g: new Float64Array(128) };
-  for (const learned of [1, 0.97]) {
-    numbers.beta.fill(learned);
-    const segments = engine.makeSegments(lengths);
-    const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
-    closeTo(read, tokenByToken(numbers, lengths, sizes), 1e-6);
-    segments.dispose();
-  }
-});
-
-test('from the states behind segments it goes on token by token', () => {
-  const lengths = [64, 3, 66];
-  const more = 2;
-  const whole = lengths.map((length) => length + more);
-  const numbers = numbersBy(5, tokensOf(whole), SHARED);
-  const expected = tokenByToken(numbers, whole, SHARED);
-  const widths = widthsOf(SHARED);
-  const starts = whole.map((_, i) => tokensOf(whole.slice(0, i)));
-  const rowsOf = (places: number[]): Numbers => {
-    const pick = (name: keyof Numbers) =>
-      Float64Array.from(places.flatMap((place) => [...numbers[name].subarray(place * widths[name], (place + 1) * widths[name])]));
-    return Object.fromEntries(NAMES.map((name) => [name, pick(name)])) as Numbers;
-  };
-  const segments = engine.makeSegments(lengths);
-  tf.tidy(() => {
-    const first = rowsOf(lengths.flatMap((length, i) => Array.from({ length }, (_, token) => starts[i] + token)));
-    let { states } = engine.gatedDeltaStates(operandsOf(tensorsOf(first, SHARED)), segments, SHARED);
-    for (let token = 0; token < more; token++) {
-      const places = lengths.map((length, i) => starts[i] + length + token);
-      const { output, state } = engine.gatedDeltaStep(operandsOf(tensorsOf(rowsOf(places), SHARED)), states, SHARED);
-      states = state;
-      closeTo(
-        output.dataSync(),
-        places.flatMap((place) => [...expected.subarray(place * widths.v, (place + 1) * widths.v)]),
-        5e-6,
-      );
+for (const backend of BACKENDS) {
+  test(`keys that are all alike, of which nothing decays, lose no digits on ${backend}`, async () => {
+    await use(backend);
+    const sizes = { keyHeads: 1, valueHeads: 1, keyDim: 4, valueDim: 4 };
+    const lengths = [128];
+    const numbers = { ...numbersBy(4, 128, sizes), k: new Float64Array(4 * 128).fill(0.5), g: new Float64Array(128) };
+    for (const learned of [1, 0.97]) {
+      numbers.beta.fill(learned);
+      const segments = engine.makeSegments(lengths);
+      const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
+      closeTo(read, tokenByToken(numbers, lengths, sizes), 1e-6);
+      segments.dispose();
     }
   });
-  segments.dispose();
-});
 
-test('chunks are let go of with the row, and segments that begin in others are refused', () => {
+  test(`from the states behind segments it goes on token by token on ${backend}`, async () => {
+    await use(backend);
+    const lengths = [64, 3, 66];
+    const more = 2;
+    const whole = lengths.map((length) => length + more);
+    const numbers = numbersBy(5, tokensOf(whole), SHARED);
+    const expected = tokenByToken(numbers, whole, SHARED);
+    const widths = widthsOf(SHARED);
+    const starts = whole.map((_, i) => tokensOf(whole.slice(0, i)));
+    const rowsOf = (places: number[]): Numbers => {
+      const pick = (name: keyof Numbers) =>
+        Float64Array.from(places.flatMap((place) => [...numbers[name].subarray(place * widths[name], (place + 1) * widths[name])]));
+      return Object.fromEntries(NAMES.map((name) => [name, pick(name)])) as Numbers;
+    };
+    const segments = engine.makeSegments(lengths);
+    tf.tidy(() => {
+      const first = rowsOf(lengths.flatMap((length, i) => Array.from({ length }, (_, token) => starts[i] + token)));
+      let { states } = engine.gatedDeltaStates(operandsOf(tensorsOf(first, SHARED)), segments, SHARED);
+      for (let token = 0; token < more; token++) {
+        const places = lengths.map((length, i) => starts[i] + length + token);
+        const { output, state } = engine.gatedDeltaStep(operandsOf(tensorsOf(rowsOf(places), SHARED)), states, SHARED);
+        states = state;
+        closeTo(
+          output.dataSync(),
+          places.flatMap((place) => [...expected.subarray(place * widths.v, (place + 1) * widths.v)]),
+          5e-6,
+        );
+      }
+    });
+    segments.dispose();
+  });
+}
+
+test('chunks are let go of with the row, and segments that begin in others are refused', async () => {
+  await use('onnxruntime');
   const held = tf.memory().numTensors;
   const segments = engine.makeSegments([70, 4]);
   assert.equal(segments.chunks(), segments.chunks());

@@ -62,7 +62,9 @@ for (const family of families) {
       const drafted = await answer(model, { ...options, draft: true });
       assert.equal(tf.memory().numTensors, tensors);
       assert.deepEqual(drafted.ids, plain.ids);
-      assert.ok(drafted.exact <= 20 && drafted.quantized > 0, JSON.stringify(drafted));
+      // no guess can be taken back from a state
+      if (model.config.keepsState) assert.deepEqual([drafted.exact, drafted.quantized], [39, 0]);
+      else assert.ok(drafted.exact <= 20 && drafted.quantized > 0, JSON.stringify(drafted));
       model.dispose();
     });
   }

@@ -25,19 +25,20 @@ export interface ProductOptions {
  */
 export function matrixProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
   const { device, precision } = graph.target;
-  if (precision === 'float32') return plainProduct(graph, a, b, options);
+  if (precision === 'float32') return fullProduct(graph, a, b, options);
   const half = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.float16 });
   const single = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.float32 });
   const { base, bias, alpha, ...bare } = options;
   const scaled = device === 'webgpu' ? times(graph, a, alpha) : a;
   const product =
     device === 'webgpu'
-      ? plainProduct(graph, half(scaled), half(b), bare)
-      : half(plainProduct(graph, single(half(a)), single(half(b)), { ...bare, alpha }));
+      ? fullProduct(graph, half(scaled), half(b), bare)
+      : half(fullProduct(graph, single(half(a)), single(half(b)), { ...bare, alpha }));
   return plus(graph, single(product), base ?? bias);
 }
 
-function plainProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
+/** Writes a product in float32, whatever the graph's precision. */
+export function fullProduct(graph: GraphBuilder, a: string, b: string, options: ProductOptions): string {
   const { ranks, transA = false, transB = false, alpha = 1, base, bias, sizes } = options;
   const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
   const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias, base });

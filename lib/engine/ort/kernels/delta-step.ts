@@ -1,8 +1,12 @@
 /** One chunk of the gated delta rule (gated-delta.ts), and its gradient, inside the body of a Scan. */
 import { CHUNK } from '../../chunks';
-import { float, type GraphBuilder } from '../onnx';
+import type { GraphBuilder } from '../onnx';
+import { fullProduct } from '../products';
 
-/** What a chunk brings. Heads of keys are the first axis, the heads of values that share one the second. */
+/**
+ * What a chunk brings. Heads of keys are the first axis, the heads of values that share one the second; or both axes are of anything else that
+ * q and k have, too.
+ */
 export interface ChunkOperands {
   /** [keyHeads, 1, CHUNK, keyDim] */
   q: string;
@@ -142,9 +146,8 @@ export class DeltaStep {
     return this.pattern((row, column) => column <= row);
   }
 
-  product(a: string, b: string, { transA = false, transB = false, negative = false }: Turned = {}): string {
-    if (!transA && !transB && !negative) return this.graph.op('MatMul', [a, b]);
-    return this.graph.op('FusedMatMul', [a, b], { transA: Number(transA), transB: Number(transB), alpha: float(negative ? -1 : 1) });
+  product(a: string, b: string, { transA, transB, negative }: Turned = {}): string {
+    return fullProduct(this.graph, a, b, { ranks: [4, 4], transA, transB, alpha: negative ? -1 : 1 });
   }
 
   times(a: string, b: string): string {
