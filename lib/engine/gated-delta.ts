@@ -121,7 +121,7 @@ function composed({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, heads: De
   const [values, decay, weight] = [v, g, beta].map((x) => byHead(x, valueHeads));
   // along the last axis: tfjs's gradient knows no other
   const summed = tf.expandDims(tf.cumsum(tf.squeeze(decay, [3]), 2), 3);
-  const total = tf.sum(decay, 2, true);
+  const total = sumOfChunk(decay);
   const fromStart = tf.exp(summed);
 
   const between = decaysBetween(summed);
@@ -164,6 +164,15 @@ function byHead(x: tf.Tensor2D, heads: number): tf.Tensor4D {
 function byToken(x: tf.Tensor4D): tf.Tensor2D {
   const [chunks, heads, , dim] = x.shape;
   return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [chunks * CHUNK, heads * dim]);
+}
+
+/** [chunks, heads, 1, 1] of [chunks, heads, CHUNK, 1]. In the gradient tfjs would multiply by ones of that size, as data from JavaScript. */
+function sumOfChunk(x: tf.Tensor): tf.Tensor {
+  const sum = tf.customGrad((x) => ({
+    value: tf.sum(x as tf.Tensor, 2, true),
+    gradFunc: (dy: tf.Tensor) => tf.mul(dy, tf.fill([1, 1, CHUNK, 1], 1)),
+  }));
+  return sum(x);
 }
 
 /** e^(Γᵢ−Γⱼ) for tokens i and those j up to them, 0 for those after. @param summed Γ, [chunks, heads, CHUNK, 1] */

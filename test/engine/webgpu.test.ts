@@ -56,7 +56,12 @@ for (const family of families.filter((name) => !COMPUTED_BY_OTHERS.includes(name
     assertGolden(family, found);
     const [, second, third] = found.memory;
     const transferred = third.transferred - second.transferred;
-    assert.ok(transferred < found.weightBytes / 10, `${transferred} bytes crossed in a step, with weights of ${found.weightBytes} bytes`);
+    // tables of places for its convolutions and chunks are some 90 bytes a token beside
+    const share = family === 'qwen3_5' ? 6 : 10;
+    assert.ok(
+      transferred < found.weightBytes / share,
+      `${transferred} bytes crossed in a step, with weights of ${found.weightBytes} bytes`,
+    );
     assert.equal(third.deviceTensors, second.deviceTensors);
     assert.equal(third.deviceBytes, second.deviceBytes);
     // weights, gradients and two moments
