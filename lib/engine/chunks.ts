@@ -45,7 +45,7 @@ export class Chunks {
     }
     const goesOn = lengths.flatMap((count) => Array.from({ length: count }, (_, i) => Number(i > 0)));
     const behind = segments.map((_, i) => lengths.slice(0, i + 1).reduce((sum, count) => sum + count));
-    ortBackend()?.addVaryingSizes({ chunks: goesOn.length, places: places.length });
+    ortBackend()?.setVaryingSizes({ chunks: goesOn.length, places: places.length }, true);
     this.places = kept(Int32Array.from(places));
     this.slots = kept(Int32Array.from(slots));
     this.goesOn = kept(Float32Array.from(goesOn));

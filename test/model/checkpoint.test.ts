@@ -311,6 +311,12 @@ test('a Qwen3.5 model that does not say of each layer whether it attends to all 
   }
 });
 
+test('a Qwen3.5 model whose heads of values do not share keys evenly is refused', async () => {
+  const folder = copyOf('qwen3_5');
+  changeConfig(folder, (json) => Object.assign(json, { linear_num_key_heads: 2, linear_num_value_heads: 3 }));
+  await refused(folder, '"linear_num_value_heads" is 3', 'a multiple of linear_num_key_heads, which is 2');
+});
+
 test('a Phi-3 model with another RoPE than those of Phi-3, or without its factors, is refused', async () => {
   for (const [change, ...named] of [
     [{ rope_type: 'linear', factor: 4 }, 'RoPE of type "linear" is not supported', 'default and longrope'],

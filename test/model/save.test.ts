@@ -228,6 +228,19 @@ test('a created model has the weights that its seed says, distributed as Hugging
   (await loadModel(path.join(scratch, 'created'))).dispose();
 });
 
+test('states of a created Qwen3.5 decay as those of transformers do at first', async () => {
+  const { tokenizer, config } = await loadModel(path.join(fixtures, 'qwen3_5'));
+  const heads = 512;
+  const linear = { linear_num_key_heads: heads, linear_num_value_heads: heads, linear_key_head_dim: 1, linear_value_head_dim: 1 };
+  const created = createModel({ ...config.raw, ...linear }, { seed: 1, tokenizer });
+  const weights = (name: string) => created.parameters.get(`model.layers.0.linear_attn.${name}`)?.dataSync() as Float32Array;
+  const decays = weights('A_log').map(Math.exp);
+  assert.ok(decays.every((decay) => decay > 0.0099 && decay < 16.001));
+  assert.ok(Math.abs(decays.reduce((sum, decay) => sum + decay, 0) / heads - 8) < 0.8, 'evenly from 0.01 to 16');
+  assert.ok(weights('dt_bias').every((x) => x === 1));
+  created.dispose();
+});
+
 test('a disposed model leaves no tensor behind, and loading tells its progress to the last byte', async () => {
   const tensors = tf.memory().numTensors;
   const seen: [number, number][] = [];

@@ -84,15 +84,9 @@ export class OrtBackend extends KernelBackend {
     this.settings = { ...this.settings, threads };
   }
 
-  /** See device.ts. */
-  setVaryingSizes(sizes: Record<string, VaryingSize>): void {
-    this.sizes = announcedSizes(sizes);
-  }
-
-  /** Sizes that vary beside those that were announced, which count where they are equal. */
-  addVaryingSizes(sizes: Record<string, number>): void {
-    const others = [...this.sizes].filter(([, name]) => !Object.hasOwn(sizes, name));
-    this.sizes = new Map([...announcedSizes(sizes), ...others]);
+  /** See device.ts. @param beside leaves those announced before, which count where they are equal */
+  setVaryingSizes(sizes: Record<string, VaryingSize>, beside = false): void {
+    this.sizes = announcedSizes(sizes, beside ? this.sizes : undefined);
   }
 
   // ---- recording -------------------------------------------------------------------------------------------------

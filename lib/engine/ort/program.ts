@@ -48,15 +48,16 @@ export type VaryingSizes = ReadonlyMap<number, string>;
 /** A size that varies from run to run, and what all its values are multiples of. */
 export type VaryingSize = number | { size: number; multipleOf: number };
 
-/** The sizes by value. Those of 1 are never varying: they mean broadcasting. */
-export function announcedSizes(sizes: Record<string, VaryingSize>): VaryingSizes {
+/** The sizes by value. Those of 1 are never varying: they mean broadcasting. @param before others, which count where they are equal */
+export function announcedSizes(sizes: Record<string, VaryingSize>, before: VaryingSizes = new Map()): VaryingSizes {
   const announced = new Map<number, string>();
   for (const [name, given] of Object.entries(sizes)) {
     const { size, multipleOf } = typeof given === 'number' ? { size: given, multipleOf: 1 } : given;
     if (size % multipleOf > 0) throw new Error(`The size ${name} is ${size}, which is not a multiple of ${multipleOf}.`);
     if (size > 1) announced.set(size, multipleOf > 1 ? multipleName(name, multipleOf) : name);
   }
-  return announced;
+  const others = [...before].filter(([, name]) => !Object.hasOwn(sizes, name));
+  return new Map([...announced, ...others]);
 }
 
 /** Those of the announced sizes that a feed has: a graph can learn no other size when it runs. */

@@ -113,8 +113,8 @@ function readClocks(): { now: number; runMs: number; compileMs: number } {
   return { now: performance.now(), runMs, compileMs };
 }
 
-/** Linear layers that come before attention. */
-const BEFORE_ATTENTION = /\.(q_proj|k_proj|v_proj|query_key_value)$/;
+/** Linear layers that come before attention, or what is in its place. */
+const BEFORE_ATTENTION = /\.(q_proj|k_proj|v_proj|query_key_value|in_proj_(qkv|a|b))$/;
 
 function sizesOf({ linears, outputHead, config }: CausalLM): ModelSizes {
   const inLastLayer = new RegExp(`\\.layers\\.${config.numHiddenLayers - 1}\\.`);
