@@ -10,7 +10,8 @@
  *
  *   (e^Γₙ·I − Kᵀ·W)·S + Kᵀ·U,   K = e^(Γₙ−Γ)·k:
  *
- * a linear recurrence from chunk to chunk, the only part that is not computed for all chunks side by side.
+ * a linear recurrence from chunk to chunk. On ONNX Runtime's CPU a kernel goes from chunk to chunk with all of it (ort/kernels/gated-delta.ts);
+ * elsewhere everything but the recurrence is computed for all chunks side by side (`composed`).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { CHUNK, type Chunks, fromChunks, toChunks } from './chunks';
@@ -103,8 +104,9 @@ export function gatedDeltaStep(
   const [sequences, , keyDim, valueDim] = state.shape;
   const perHead = (x: tf.Tensor2D): tf.Tensor4D => tf.reshape(x, [sequences, valueHeads, 1, 1]);
   const shared = (x: tf.Tensor2D): tf.Tensor4D => {
-    const ones = tf.ones([1, 1, valueHeads / keyHeads, 1]);
-    return tf.reshape(tf.mul(tf.reshape(x, [sequences, keyHeads, 1, keyDim]), ones), [sequences, valueHeads, 1, keyDim]);
+    const perKey = tf.reshape(x, [sequences, keyHeads, 1, keyDim]);
+    const perValue = keyHeads === valueHeads ? perKey : tf.mul(perKey, tf.fill([1, 1, valueHeads / keyHeads, 1], 1));
+    return tf.reshape(perValue, [sequences, valueHeads, 1, keyDim]);
   };
   const key = shared(k);
   const decayed = tf.mul(state, tf.exp(perHead(g)));
@@ -114,7 +116,7 @@ export function gatedDeltaStep(
   return { output: tf.reshape(tf.matMul(shared(q), next), [sequences, valueHeads * valueDim]), state: next };
 }
 
-/** The same of plain tfjs operations: what is not the recurrence for all chunks side by side. */
+/** The kernel, of plain tfjs operations: all but the recurrence for all chunks side by side. */
 function composed({ q, k, v, g, beta }: DeltaOperands, chunks: Chunks, heads: DeltaHeads): Passed {
   const { keyHeads, valueHeads } = heads;
   const [queries, keys] = [q, k].map((x) => byHead(x, keyHeads));
