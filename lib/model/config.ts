@@ -158,6 +158,7 @@ export function readModelConfig(
     attentionDropout: share(dropout.attention),
     layerdrop: 0,
     wordsPerLayer: 0,
+    wordsOfLoading: 0,
     eosTokenIds: [reader.get('eos_token_id') ?? []].flat().filter((id): id is number => Number.isInteger(id)),
     raw: reader.raw,
   };

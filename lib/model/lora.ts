@@ -250,6 +250,8 @@ export function addAdapter(model: CausalLM, config: LoraConfig, { seed }: { seed
     targets.map(({ name }) => name),
   );
   const random = createTorchRandom(seed);
+  // in Python a seed is set before the model is loaded
+  for (let unused = model.config.wordsOfLoading; unused > 0; unused--) random.word();
   const layers = targets.map((target) => {
     const layer = declareLayer(target, settings);
     layer.a.fill(startOfA(layer, random));

@@ -43,9 +43,12 @@ export function readQwen35Config(reader: ConfigReader): Qwen35Config {
   const valueHeads = reader.count('linear_num_value_heads', 32);
   if (valueHeads % keyHeads !== 0)
     throw reader.wrong('linear_num_value_heads', valueHeads, `a multiple of linear_num_key_heads, which is ${keyHeads}`);
+  const layerTypes = readLayerTypes(reader, common.numHiddenLayers);
   return {
     ...common,
     raw,
+    // a decay for each state
+    wordsOfLoading: valueHeads * layerTypes.filter((type) => type === 'linear_attention').length,
     headDim,
     paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
@@ -56,7 +59,7 @@ export function readQwen35Config(reader: ConfigReader): Qwen35Config {
     rope,
     windows: new Array<undefined>(common.numHiddenLayers).fill(undefined),
     attentionBias: reader.boolean('attention_bias', false),
-    layerTypes: readLayerTypes(reader, common.numHiddenLayers),
+    layerTypes,
     linear: {
       taps: reader.count('linear_conv_kernel_dim', 4),
       keyHeads,

@@ -74,6 +74,8 @@ export interface ModelConfig {
   readonly layerdrop: number;
   /** Words of random numbers that each layer draws in training before it computes, and that change nothing (OPT's). */
   readonly wordsPerLayer: number;
+  /** Words that transformers draws as it loads the model, and that change nothing, as the checkpoint has what they were drawn for (Qwen3.5's). */
+  readonly wordsOfLoading: number;
   /** Ids that end a text, as the configuration has them; may be empty. */
   readonly eosTokenIds: readonly number[];
   /** The JSON as it was read; written back by `saveModel`. */
