@@ -66,8 +66,8 @@ export class DecodingState {
         };
         const convolve: Convolve = (layer, x, weights) => {
           const read = weights.shape[0] - 1;
-          const rows = model.config.keepsState ? lastRows(x, batch, lengths, read) : tf.gather(x, places);
-          if (read > 0) caches[layer] = [tf.keep(rows)];
+          const rows = () => (model.config.keepsState ? lastRows(x, batch, lengths, read) : tf.gather(x, places));
+          if (read > 0) caches[layer] = [tf.keep(rows())];
           return pass.convolve(layer, x, weights);
         };
         const deltaRule: DeltaRule = (layer, operands, heads) => {

@@ -3,12 +3,13 @@ import * as path from 'node:path';
 import { after, before, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
-import { type CausalLM, type GenerateOptions, generate, generateBatch, loadModel, streamText } from '../../lib/model';
+import { type CausalLM, createModel, type GenerateOptions, generate, generateBatch, loadModel, streamText } from '../../lib/model';
 import { DecodingState } from '../../lib/model/cache';
 import type { Linear } from '../../lib/model/layers';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
 import { families } from '../golden-families';
+import { fixtures, logitsOf } from './support';
 
 let model: CausalLM;
 before(async () => {
@@ -33,6 +34,24 @@ for (const family of families) {
     assert.equal(ids.length, 12);
     assert.equal(passes, 2, 'one for the prompt, one for all tokens');
     counted.dispose();
+  });
+}
+
+for (const [variant, change] of [
+  ['qwen3_5', { linear_conv_kernel_dim: 1 }],
+  ['lfm2', { conv_L_cache: 1 }],
+] as const) {
+  test(`${variant}, whose convolutions read no other token: the text is the one that is read whole each time`, async () => {
+    const { config, tokenizer } = await loadModel(path.join(fixtures, variant));
+    const model = createModel({ ...config.raw, ...change }, { seed: 1, tokenizer });
+    const ids = [5, 9, 30];
+    const [found] = await generateBatch(model, [ids], { maxNewTokens: 5, ignoreEos: true });
+    for (const id of found.ids) {
+      const last = (await logitsOf(model, ids))[ids.length - 1];
+      assert.equal(id, last.indexOf(Math.max(...last)));
+      ids.push(id);
+    }
+    model.dispose();
   });
 }
 
