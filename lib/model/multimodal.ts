@@ -2,6 +2,7 @@
  * Checkpoints of models that read pictures too: of those the language model is taken, which is a model by itself. What reads pictures, and heads that
  * guess several tokens ahead, are left aside.
  */
+import { UserError } from '../errors';
 import { ConfigReader } from './config';
 import type { SafetensorsFile, TensorEntry } from './safetensors';
 
@@ -63,7 +64,7 @@ export function languageModelOf(reader: ConfigReader): ConfigReader {
   const multimodal = multimodalOf(reader);
   if (!multimodal) return reader;
   const own = reader.object('text_config');
-  if (!own) throw reader.wrong('text_config', undefined, 'the configuration of the language model');
+  if (!own) throw new UserError(`${reader.place}: "text_config" is missing; expected the configuration of the language model.`);
   const shared = SHARED_KEYS.filter((key) => reader.get(key) !== undefined).map((key) => [key, reader.get(key)]);
   const { name, defaults } = multimodal;
   return new ConfigReader({ ...defaults, ...own.raw, ...Object.fromEntries(shared), architectures: [name] }, own.place);

@@ -50,7 +50,7 @@ for (const [fixture, { type, name }] of Object.entries(CLASSES)) {
       cpSync(folder, broken, { recursive: true });
       const { text_config, ...config } = readJson(path.join(folder, 'config.json')) as Record<string, unknown>;
       writeFileSync(path.join(broken, 'config.json'), JSON.stringify(config));
-      await assert.rejects(loadModel(broken), /config\.json: "text_config" is undefined; expected the configuration of the language model/);
+      await assert.rejects(loadModel(broken), /config\.json: "text_config" is missing; expected the configuration of the language model/);
     });
   });
 }
