@@ -1,6 +1,7 @@
 /** The segments of a row cut into chunks of one length, as recurrences go through them. */
 import * as tf from '@tensorflow/tfjs-core';
 import { ortBackend } from './device';
+import { embedding } from './ops';
 import type { Segment } from './segments';
 
 /**
@@ -29,28 +30,27 @@ export class Chunks {
   constructor(segments: readonly Segment[], taken: ReadonlySet<number> = new Set()) {
     const places: number[] = [];
     const slots: number[] = [];
-    const lengths: number[] = [];
+    const goesOn: number[] = [];
+    const last: number[] = [];
     for (const { start, length, prefix } of segments) {
       if (prefix.tokens > 0) throw new Error('A recurrence begins with its segment, which here begins in another one.');
-      const count = Math.ceil(length / CHUNK);
-      for (let token = 0; token < count * CHUNK; token++) {
+      for (let token = 0; token < CHUNK * Math.ceil(length / CHUNK); token++) {
+        if (token % CHUNK === 0) goesOn.push(token === 0 ? 0 : 1);
         if (token < length) slots[start + token] = places.length;
         places.push(token < length ? start + token : -1);
       }
-      lengths.push(count);
+      last.push(goesOn.length - 1);
     }
-    while (taken.has(places.length / CHUNK) || taken.has(places.length)) {
+    while (taken.has(goesOn.length) || taken.has(places.length)) {
+      goesOn.push(0);
       places.push(...new Array<number>(CHUNK).fill(-1));
-      lengths.push(1);
     }
-    const goesOn = lengths.flatMap((count) => Array.from({ length: count }, (_, i) => Number(i > 0)));
-    const behind = segments.map((_, i) => lengths.slice(0, i + 1).reduce((sum, count) => sum + count));
     ortBackend()?.setVaryingSizes({ chunks: goesOn.length, places: places.length }, true);
     this.places = kept(Int32Array.from(places));
     this.slots = kept(Int32Array.from(slots));
     this.goesOn = kept(Float32Array.from(goesOn));
     this.goesBack = kept(Float32Array.from([...goesOn.slice(1), 0]));
-    this.last = kept(Int32Array.from(behind, (count) => count - 1));
+    this.last = kept(Int32Array.from(last));
   }
 
   dispose(): void {
@@ -83,9 +83,9 @@ function rearranged(x: tf.Tensor2D, places: tf.Tensor1D, back: tf.Tensor1D): tf.
   return rows(x) as tf.Tensor2D;
 }
 
-/** The rows at some places, zeros where a place is below zero. */
+/** The rows at some places, zeros where a place is below zero. Differentiable: what is read several times gets the sum. */
 export function rowsAt(x: tf.Tensor2D, places: tf.Tensor1D): tf.Tensor2D {
   const zero = tf.scalar(0, 'int32');
   const exists = tf.expandDims(tf.cast(tf.greaterEqual(places, zero), 'float32'), 1);
-  return tf.mul(tf.gather(x, tf.maximum(places, zero)), exists);
+  return tf.mul(embedding(x, tf.maximum(places, zero)), exists);
 }

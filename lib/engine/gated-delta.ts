@@ -99,21 +99,27 @@ function fused(operands: DeltaOperands, { goesOn, goesBack }: Chunks, heads: Del
 export function gatedDeltaStep(
   { q, k, v, g, beta }: DeltaOperands,
   state: tf.Tensor4D,
-  { keyHeads, valueHeads }: DeltaHeads,
+  heads: DeltaHeads,
 ): { output: tf.Tensor2D; state: tf.Tensor4D } {
+  const { valueHeads } = heads;
   const [sequences, , keyDim, valueDim] = state.shape;
   const perHead = (x: tf.Tensor2D): tf.Tensor4D => tf.reshape(x, [sequences, valueHeads, 1, 1]);
-  const shared = (x: tf.Tensor2D): tf.Tensor4D => {
-    const perKey = tf.reshape(x, [sequences, keyHeads, 1, keyDim]);
-    const perValue = keyHeads === valueHeads ? perKey : tf.mul(perKey, tf.fill([1, 1, valueHeads / keyHeads, 1], 1));
-    return tf.reshape(perValue, [sequences, valueHeads, 1, keyDim]);
-  };
-  const key = shared(k);
+  const inRow = (x: tf.Tensor2D): tf.Tensor4D => tf.reshape(forEachValue(x, heads), [sequences, valueHeads, 1, keyDim]);
+  const key = inRow(k);
   const decayed = tf.mul(state, tf.exp(perHead(g)));
   const values = tf.reshape(v, [sequences, valueHeads, 1, valueDim]);
   const correction = tf.mul(tf.sub(values, tf.matMul(key, decayed)), perHead(beta));
   const next = tf.add(decayed, tf.matMul(key, correction, true, false)) as tf.Tensor4D;
-  return { output: tf.reshape(tf.matMul(shared(q), next), [sequences, valueHeads * valueDim]), state: next };
+  return { output: tf.reshape(tf.matMul(inRow(q), next), [sequences, valueHeads * valueDim]), state: next };
+}
+
+/** Queries or keys, a head for each of the heads of values that share it: [rows, valueHeads·keyDim]. @param x [rows, keyHeads·keyDim] */
+export function forEachValue(x: tf.Tensor2D, { keyHeads, valueHeads }: DeltaHeads): tf.Tensor2D {
+  if (keyHeads === valueHeads) return x;
+  const [rows, features] = x.shape;
+  const group = valueHeads / keyHeads;
+  const heads = tf.reshape(x, [rows, keyHeads, 1, features / keyHeads]);
+  return tf.reshape(tf.mul(heads, tf.fill([1, 1, group, 1], 1)), [rows, group * features]);
 }
 
 /** The kernel, of plain tfjs operations: all but the recurrence for all chunks side by side. */

@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { ortBackend } from './device';
-import type { DeltaOperands } from './gated-delta';
+import { type DeltaOperands, forEachValue } from './gated-delta';
 import type { OrtBackend } from './ort/backend';
 import { toFloat16 } from './ort/float16-graph';
 import { fitsFourBits } from './ort/four-bit-products';
@@ -120,11 +120,8 @@ export class OnnxProgram {
   deltaRule({ q, k, v, g, beta }: DeltaOperands, state: tf.Tensor4D, keyHeads: number): { output: tf.Tensor2D; state: tf.Tensor4D } {
     const [batch, heads, keyDim, valueDim] = state.shape;
     const tokens = v.shape[0] / batch;
-    const shared = (x: tf.Tensor2D): tf.Tensor => {
-      const ones = tf.ones([1, 1, heads / keyHeads, 1]);
-      const forEach = keyHeads === heads ? x : tf.mul(tf.reshape(x, [batch * tokens, keyHeads, 1, keyDim]), ones);
-      return tf.reshape(forEach, [batch, tokens, heads, keyDim]);
-    };
+    const shared = (x: tf.Tensor2D): tf.Tensor =>
+      tf.reshape(forEachValue(x, { keyHeads, valueHeads: heads }), [batch, tokens, heads, keyDim]);
     const values = tf.reshape(v, [batch, tokens, heads, valueDim]);
     const [decay, weight] = [g, beta].map((x) => tf.reshape(x, [batch, tokens, heads, 1]));
     const [output, behind] = this.recordAll(deltaRule, [shared(q), shared(k), values, decay, weight, state], {});

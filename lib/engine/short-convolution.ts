@@ -1,7 +1,6 @@
 /** A short convolution along the segments of a row: each feature of a token is a weighted sum of that feature in it and its nearest tokens before it. */
 import * as tf from '@tensorflow/tfjs-core';
 import { rowsAt } from './chunks';
-import { embedding } from './ops';
 import type { Segments } from './segments';
 
 /**
@@ -12,9 +11,11 @@ import type { Segments } from './segments';
  */
 export function shortConvolution(x: tf.Tensor2D, weights: tf.Tensor2D, segments: Segments): tf.Tensor2D {
   const borrows = segments.list.some(({ prefix }) => prefix.tokens > 0);
+  const forward = (): tf.Tensor2D => {
+    const earlier = placesOf(weights, segments.before).map((places) => rowsAt(x, places));
+    return weightedSum([x, ...earlier], weights);
+  };
   // what is borrowed is read by several segments, and their gradients add up in it
-  const rows = borrows ? (places: tf.Tensor1D) => borrowedRows(x, places) : (places: tf.Tensor1D) => rowsAt(x, places);
-  const forward = (): tf.Tensor2D => weightedSum([x, ...placesOf(weights, segments.before).map(rows)], weights);
   return borrows ? forward() : withLeanGradient(x, weights, { forward, segments });
 }
 
@@ -28,12 +29,6 @@ const row = (weights: tf.Tensor2D, n: number): tf.Tensor => tf.slice(weights, [n
 /** What is at a number of tokens from each, for 1, 2, … up to the last that is read. */
 function placesOf(weights: tf.Tensor2D, at: (tokens: number) => tf.Tensor1D): tf.Tensor1D[] {
   return Array.from({ length: weights.shape[0] - 1 }, (_, n) => at(n + 1));
-}
-
-function borrowedRows(x: tf.Tensor2D, places: tf.Tensor1D): tf.Tensor2D {
-  const zero = tf.scalar(0, 'int32');
-  const exists = tf.expandDims(tf.cast(tf.greaterEqual(places, zero), 'float32'), 1);
-  return tf.mul(embedding(x, tf.maximum(places, zero)), exists);
 }
 
 /** Where each token is read by one other at each distance: dx = Σₙ wₙ·dy₊ₙ and dwₙ = Σ dy₊ₙ·x, for which nothing is kept but x. */

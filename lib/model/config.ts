@@ -197,6 +197,17 @@ export function readPaddingIdx(reader: ConfigReader, vocabSize: number, missing?
 }
 
 /**
+ * Which of two kinds each layer is.
+ * @param types of the layers, as the configuration has them
+ * @throws UserError when it is not one of the two for each layer
+ */
+export function checkLayerTypes<T extends string>(reader: ConfigReader, types: unknown, kinds: readonly [T, T], layers: number): T[] {
+  const isType = (type: unknown): type is T => kinds.some((kind) => kind === type);
+  if (Array.isArray(types) && types.length === layers && types.every(isType)) return types;
+  throw reader.wrong('layer_types', types, `"${kinds[0]}" or "${kinds[1]}" for each of the ${layers} layers`);
+}
+
+/**
  * The sliding window of each layer, undefined where a layer sees everything before it.
  * Qwen's own rule: windows only with `use_sliding_window`, in the layers that `layer_types` names or from `max_window_layers` on.
  */

@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { rotary } from '../engine';
-import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import type { Linear, ParameterList, RmsNorm } from './layers';
@@ -65,10 +65,7 @@ function readWidth(reader: ConfigReader, size: number): number {
 
 function readLayerTypes(reader: ConfigReader, layers: number): Lfm2LayerType[] {
   const types = reader.get('layer_types') ?? typesOf(reader.get('full_attn_idxs'), layers);
-  const isType = (type: unknown): type is Lfm2LayerType => type === 'full_attention' || type === 'conv';
-  if (!Array.isArray(types) || types.length !== layers || !types.every(isType))
-    throw reader.wrong('layer_types', types, `"full_attention" or "conv" for each of the ${layers} layers`);
-  return types;
+  return checkLayerTypes(reader, types, ['full_attention', 'conv'], layers);
 }
 
 /** @param attending the layers whose tokens attend; default: all */

@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, rmsNorm, rotary, swiglu } from '../engine';
-import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
+import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import type { Linear, Parameter, ParameterList, RmsNorm } from './layers';
@@ -75,10 +75,7 @@ function readLayerTypes(reader: ConfigReader, layers: number): Qwen35LayerType[]
   const types =
     reader.get('layer_types') ??
     Array.from({ length: layers }, (_, layer) => ((layer + 1) % interval === 0 ? 'full_attention' : 'linear_attention'));
-  const isType = (type: unknown): type is Qwen35LayerType => type === 'full_attention' || type === 'linear_attention';
-  if (!Array.isArray(types) || types.length !== layers || !types.every(isType))
-    throw reader.wrong('layer_types', types, `"full_attention" or "linear_attention" for each of the ${layers} layers`);
-  return types;
+  return checkLayerTypes(reader, types, ['full_attention', 'linear_attention'], layers);
 }
 
 class Attention {

@@ -39,10 +39,10 @@ export class DeltaStep {
     const below = (size: number): string =>
       this.times(
         overlap,
-        this.pattern((row, column) => isBelowBlock(row, column, size)),
+        this.pattern(`below blocks of ${size}`, (row, column) => isBelowBlock(row, column, size)),
       );
     let found = this.minus(
-      this.pattern((row, column) => row === column),
+      this.pattern('diagonal', (row, column) => row === column),
       below(1),
     );
     for (let size = 2; size < CHUNK; size *= 2) found = this.minus(found, this.product(this.product(found, below(size)), found));
@@ -139,11 +139,11 @@ export class DeltaStep {
   }
 
   get below(): string {
-    return this.pattern((row, column) => column < row);
+    return this.pattern('below', (row, column) => column < row);
   }
 
   private get upTo(): string {
-    return this.pattern((row, column) => column <= row);
+    return this.pattern('up to', (row, column) => column <= row);
   }
 
   product(a: string, b: string, { transA, transB, negative }: Turned = {}): string {
@@ -167,10 +167,10 @@ export class DeltaStep {
     return this.graph.op('ReduceSum', [x, this.graph.ints(axes)], { keepdims: 1 });
   }
 
-  /** A constant of zeros and ones, [CHUNK, CHUNK]. */
-  private pattern(isOne: (row: number, column: number) => boolean): string {
-    const ones = Array.from({ length: CHUNK * CHUNK }, (_, i) => Number(isOne(Math.floor(i / CHUNK), i % CHUNK)));
-    return this.outer.constant('float32', ones, [CHUNK, CHUNK]);
+  /** A constant of zeros and ones, [CHUNK, CHUNK], of the whole graph. */
+  private pattern(name: string, isOne: (row: number, column: number) => boolean): string {
+    const ones = (): number[] => Array.from({ length: CHUNK * CHUNK }, (_, i) => Number(isOne(Math.floor(i / CHUNK), i % CHUNK)));
+    return this.outer.once(`pattern of a chunk: ${name}`, () => this.outer.constant('float32', ones(), [CHUNK, CHUNK]));
   }
 }
 
