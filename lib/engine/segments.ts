@@ -71,7 +71,7 @@ interface Block {
  * The longest block. Attention computes a block's queries with all keys up to the block's end: longer blocks compute more that
  * causality hides, and their scores leave the processor's cache; shorter ones are more calls.
  */
-const LONGEST_BLOCK = 128;
+export const LONGEST_BLOCK = 128;
 
 /** What a group costs beside the scores that it computes, in scores of a head. */
 const GROUP_COST = 4096;

@@ -1,6 +1,6 @@
 /** Groups of blocks of a packed row (segments.ts), as the Loops of attention take one after the other. */
 import type { AttentionOptions } from '../../ops';
-import { type AttentionOperands, fusedProbabilities, HIDDEN } from '../fused-attention';
+import { type AttentionOperands, fusedProbabilities } from '../fused-attention';
 import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 import type { GroupTables } from './attention-tables';
@@ -38,11 +38,7 @@ export class Group {
 
   /** Keys or values, [count·kvHeads, 1, places, headDim], of a tensor [tokens·kvHeads, headDim]. */
   keys(x: string): string {
-    const { graph } = this;
-    const isPrefix = graph.op('Less', [this.keyPlaces, this.own(this.tables.prefixCount)]);
-    const first = graph.op('Where', [isPrefix, this.own(this.tables.prefixKeys), this.own(this.tables.firstKeys)]);
-    const rows = graph.op('Add', [first, graph.op('Mul', [this.keyPlaces, graph.scalar('int32', this.heads.kvHeads)])]);
-    return graph.op('Gather', [x, graph.op('Min', [rows, this.tables.lastKey])], { axis: 0 });
+    return this.graph.op('Gather', [x, this.own(this.tables.keys)], { axis: 0 });
   }
 
   /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, parts, group·places / parts, keys]. */
@@ -64,9 +60,8 @@ export class Group {
   }
 
   private operands(queries: string, keys: string): AttentionOperands {
-    const { graph } = this;
-    const places = graph.sizeOf(this.own(this.tables.queryPlaces), 0);
-    const shape = graph.op('Concat', [graph.ints([-1, this.heads.heads]), places, graph.ints([this.heads.headDim])], { axis: 0 });
+    const { graph, heads } = this;
+    const shape = graph.op('Concat', [graph.ints([-1, heads.heads]), this.queryCount, graph.ints([heads.headDim])], { axis: 0 });
     return { queries: graph.op('Reshape', [queries, shape]), keys: this.byBlock(keys), mask: this.mask() };
   }
 
@@ -81,76 +76,69 @@ export class Group {
   }
 
   /**
-   * Adds to gradients of keys or values what earlier groups gave, which come later in the segment or share its beginning, and parts the
-   * result: the blocks' own keys, and those before them, which are one segment's.
-   * @param gradient [count·kvHeads, parts, keys, headDim], the sum of the parts
-   * @param carried [1, kvHeads, keys before the own ones of the earlier group, headDim]
+   * Adds to gradients of keys and values what earlier groups gave, which come later in the segment or share its beginning, and parts the
+   * results: the blocks' own keys, and those before them, which are one segment's.
+   * @param gradients [count·kvHeads, parts, keys, headDim] each, the sum of the parts
+   * @param carried [1, kvHeads, keys before the own ones of the earlier group, headDim] each
    */
-  settle(gradient: string, carried: string): { own: string; before: string } {
-    const { graph, keyCount } = this;
-    const byBlock = this.byBlock(this.sumOfParts(gradient));
-    const blocks = graph.sizeOf(byBlock, 0);
+  settle(gradients: readonly string[], carried: readonly string[]): Array<{ own: string; before: string }> {
+    const { graph, keyCount, queryCount } = this;
     const less = (a: string, b: string): string => graph.op('Sub', [a, b]);
+    const byBlock = gradients.map((gradient) => this.byBlock(this.sumOfParts(gradient)));
+    const blocks = graph.sizeOf(byBlock[0], 0);
     // The last tokens have got nothing yet. Of several blocks only what they share has, and the first block takes it for all of them.
-    const missing = [less(blocks, graph.ints([1])), graph.ints([0]), less(keyCount, graph.sizeOf(carried, 2)), graph.ints([0])];
-    const earlier = graph.op('Pad', [carried, graph.op('Concat', [graph.ints([0, 0, 0, 0]), ...missing], { axis: 0 })]);
-    const ownCount = graph.sizeOf(this.own(this.tables.queryPlaces), 0);
-    const border = less(keyCount, ownCount);
-    const parts = graph.op('Concat', [border, ownCount], { axis: 0 });
-    const [before, own] = graph.ops('Split', [graph.op('Add', [byBlock, earlier]), parts], 2, { axis: 2 });
-    return { own, before: this.sumOfBlocks(before, blocks, border) };
+    const missing = [less(blocks, graph.ints([1])), less(keyCount, graph.sizeOf(carried[0], 2))];
+    const pads = graph.op('Concat', [graph.ints([0, 0]), ...missing], { axis: 0 });
+    const sizes = graph.op('Concat', [less(keyCount, queryCount), queryCount], { axis: 0 });
+    return byBlock.map((gradient, which) => {
+      const earlier = graph.op('Pad', [carried[which], pads, '', graph.ints([0, 2])]);
+      const [before, own] = graph.ops('Split', [graph.op('Add', [gradient, earlier]), sizes], 2, { axis: 2 });
+      return { own, before: this.sumOfBlocks(before, blocks) };
+    });
   }
 
-  /** [count·kvHeads, parts, keys, headDim] as [count·kvHeads, 1, keys · headDim]. */
+  /** [count·kvHeads, parts, keys, headDim] as [count·kvHeads, keys, headDim], with a third axis of 1 where there is but one part. */
   private sumOfParts(x: string): string {
     const { graph, heads } = this;
     if (heads.kvHeads % 2 === 0) return x;
-    const width = graph.op('Mul', [this.keyCount, graph.ints([heads.headDim])]);
-    const parts = graph.sizeOf(x, 1);
-    const ones = graph.op('Expand', [graph.scalar('float32', 1), graph.op('Concat', [graph.ints([1]), parts], { axis: 0 })]);
-    return graph.op('MatMul', [ones, graph.op('Reshape', [x, graph.op('Concat', [graph.ints([0, 0]), width], { axis: 0 })])]);
+    const parts = graph.sizeOf(this.own(this.tables.queries), 1);
+    return graph.op('MatMul', [this.ones(parts), graph.op('Reshape', [x, graph.ints([0, 0, -1])])]);
   }
 
   /** [blocks, kvHeads, keys, headDim] as [1, kvHeads, keys, headDim]; as a product, because ReduceSum is slow over a single block. */
-  private sumOfBlocks(x: string, blocks: string, keys: string): string {
+  private sumOfBlocks(x: string, blocks: string): string {
+    const { graph, heads } = this;
+    const sum = graph.op('MatMul', [this.ones(blocks), graph.op('Reshape', [x, graph.ints([0, -1])])]);
+    return graph.op('Reshape', [sum, graph.ints([1, heads.kvHeads, -1, heads.headDim])]);
+  }
+
+  /** [1, count], to add up with. @param count int64 [1] */
+  private ones(count: string): string {
     const { graph } = this;
-    const width = graph.op('Mul', [keys, graph.ints([this.heads.kvHeads * this.heads.headDim])]);
-    const rows = graph.op('Reshape', [x, graph.op('Concat', [blocks, width], { axis: 0 })], { allowzero: 1 });
-    const ones = graph.op('Expand', [graph.scalar('float32', 1), graph.op('Concat', [graph.ints([1]), blocks], { axis: 0 })]);
-    return graph.op('Reshape', [graph.op('MatMul', [ones, rows]), this.shapeOfKeys(graph.ints([1]), keys)], { allowzero: 1 });
+    return graph.op('Expand', [graph.scalar('float32', 1), graph.op('Concat', [graph.ints([1]), count], { axis: 0 })]);
   }
 
   /** What has [count·kvHeads, keys, headDim] numbers as [count, kvHeads, keys, headDim]. */
   private byBlock(x: string): string {
-    return this.graph.op('Reshape', [x, this.shapeOfKeys(this.graph.ints([-1]), this.keyCount)]);
-  }
-
-  /** The shape [blocks, kvHeads, keys, headDim]. */
-  private shapeOfKeys(blocks: string, keys: string): string {
-    const { kvHeads, headDim } = this.heads;
-    return this.graph.op('Concat', [blocks, this.graph.ints([kvHeads]), keys, this.graph.ints([headDim])], { axis: 0 });
+    const { graph, heads, keyCount } = this;
+    const shape = [graph.ints([-1, heads.kvHeads]), keyCount, graph.ints([heads.headDim])];
+    return graph.op('Reshape', [x, graph.op('Concat', shape, { axis: 0 })]);
   }
 
   /** [places, keys]: 0 where a query may look, HIDDEN elsewhere. */
   mask(): string {
-    const { graph } = this;
-    const [queries, keys] = [this.own(this.tables.queryPlaces), this.keyPlaces];
-    const [shown, hidden] = [graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)];
-    const past = graph.op('Where', [graph.op('Less', [queries, keys]), hidden, shown]);
-    const { window } = this.heads;
-    if (window === undefined) return past;
-    const first = graph.op('Sub', [queries, graph.scalar('int32', window - 1)]);
-    return graph.op('Where', [graph.op('Less', [keys, first]), hidden, past]);
+    const { maskStart, maskEnd, masks } = this.tables;
+    return this.graph.op('Slice', [masks, this.own(maskStart), this.own(maskEnd)]);
   }
 
-  /** Where in the segment, its prefix included, the longest block's keys are, int32 [keys]. */
-  private get keyPlaces(): string {
-    return this.graph.upTo(this.own(this.tables.keyCount));
+  /** Number of the longest block's queries, int64 [1]. */
+  private get queryCount(): string {
+    return this.graph.sizeOf(this.mask(), 0);
   }
 
-  /** Their number, int64 [1]. */
+  /** Number of its keys, those of the prefix included, int64 [1]. */
   private get keyCount(): string {
-    return this.graph.sizeOf(this.keyPlaces, 0);
+    return this.graph.sizeOf(this.mask(), 1);
   }
 
   /** What a sequence has for this group. */

@@ -1,12 +1,13 @@
 /** Tables of a packed row for attention: which rows each group of blocks (segments.ts) reads, and what its queries see. */
 import type { AttentionOptions } from '../../ops';
+import { LONGEST_BLOCK } from '../../segments';
+import { HIDDEN } from '../fused-attention';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { loop } from './loop';
 
 /**
  * Sequences with a tensor for each group. What fills up a group's shorter blocks comes after all tokens of the block, so no query of the
- * block sees it. All blocks of a segment have its prefix and its first tokens as keys, so no list of each block's keys is kept: together
- * they would grow with the square of the row's length.
+ * block sees it.
  */
 export interface GroupTables {
   /** Number of groups, []; no sequence. */
@@ -17,18 +18,13 @@ export interface GroupTables {
    */
   queries: string;
   ownQueries: string;
-  /** Where in the segment, its prefix included, the longest block's queries are, int32 [places, 1]. */
-  queryPlaces: string;
-  /** Tokens in the blocks' prefixes, int32 []. */
-  prefixCount: string;
-  /** Rows of the prefix's first keys and values in [tokens·kvHeads, …], int32 [blocks·kvHeads, 1, 1]. */
-  prefixKeys: string;
-  /** The same of the segment's own, less those of as many tokens as the prefix has: where the first would be if it did not lie elsewhere. */
-  firstKeys: string;
-  /** The last such row, [1], for what fills up beyond it; no sequence. */
-  lastKey: string;
-  /** Keys of the longest block, those of the prefix included, int32 []. */
-  keyCount: string;
+  /** Rows of keys and values in [tokens·kvHeads, …], those of the prefix first: int32 [blocks·kvHeads, 1, keys]. What fills up are any. */
+  keys: string;
+  /** What the queries see is a part of `masks`: where in it that begins, and where it ends, int32 [2] each. */
+  maskStart: string;
+  maskEnd: string;
+  /** For queries with as many keys before them as a row may have, and fewer: 0 where they may look, HIDDEN elsewhere; no sequence. */
+  masks: string;
 }
 
 /** What a row's tables are made from: a tensor of its tokens, and its borders (segments.ts). */
@@ -38,23 +34,53 @@ interface Row {
   groups: string;
 }
 
-/** The tables of a row; all layers share them. */
+/** The tables of a row; all layers share them, but those of windows of another size. */
 export function groupTables(graph: GraphBuilder, row: Row, heads: AttentionOptions): GroupTables {
-  return graph.once(`tables of ${row.blocks} for ${heads.heads} and ${heads.kvHeads}`, () => {
+  const { count, reach, sequences } = graph.once(`tables of ${row.blocks} for ${heads.heads} and ${heads.kvHeads}`, () => {
     const count = graph.op('Squeeze', [graph.sizeOf(row.groups, 0)]);
     const tokens = graph.op('Cast', [graph.sizeOf(row.tokens, 0)], { to: ELEMENT_TYPES.int32 });
-    const keyRows = graph.op('Mul', [tokens, graph.scalar('int32', heads.kvHeads)]);
-    const lastKey = graph.op('Sub', [keyRows, graph.scalar('int32', 1)]);
-    const plan = { count, sequences: new Array<'int32'>(7).fill('int32') };
-    const [queries, ownQueries, queryPlaces, prefixCount, prefixKeys, firstKeys, keyCount] = loop(graph, plan, (body, iteration) => ({
-      items: tablesOf(body, { ...row, tokens }, heads, iteration),
-    }));
-    return { count, queries, ownQueries, queryPlaces, prefixCount, prefixKeys, firstKeys, lastKey, keyCount };
+    const reach = reachOf(graph, row.blocks);
+    const plan = { count, sequences: new Array<'int32'>(5).fill('int32') };
+    const sequences = loop(graph, plan, (body, iteration) => ({ items: tablesOf(body, { ...row, tokens, reach }, heads, iteration) }));
+    return { count, reach, sequences };
+  });
+  const [queries, ownQueries, keys, maskStart, maskEnd] = sequences;
+  return { count, queries, ownQueries, keys, maskStart, maskEnd, masks: masksOf(graph, reach, heads.window) };
+}
+
+/** The most keys that any query has before it or at its own place, int32 [1]. @param blocks as of `Row` */
+function reachOf(graph: GraphBuilder, blocks: string): string {
+  return graph.once(`reach of ${blocks}`, () => {
+    const [, prefixTokens, segment, , end] = graph.ops('Split', [blocks], 5, { axis: 1, num_outputs: 5 });
+    const keys = graph.op('Add', [graph.op('Sub', [end, segment]), prefixTokens]);
+    return graph.op('ReduceMax', [keys, graph.ints([0])], { keepdims: 0 });
+  });
+}
+
+/**
+ * What each of the queries of the longest block may see, if `reach` keys come before the first: [LONGEST_BLOCK, reach + LONGEST_BLOCK]. Of
+ * fewer keys before it the last columns are the same.
+ */
+function masksOf(graph: GraphBuilder, reach: string, window: number | undefined): string {
+  return graph.once(`masks of ${reach} within ${window}`, () => {
+    const queries = numbers(graph, LONGEST_BLOCK, [LONGEST_BLOCK, 1]);
+    const columns = graph.upTo(graph.op('Add', [reach, graph.scalar('int32', LONGEST_BLOCK)]));
+    const keys = graph.op('Sub', [columns, reach]);
+    const [shown, hidden] = [graph.scalar('float32', 0), graph.scalar('float32', HIDDEN)];
+    const past = graph.op('Where', [graph.op('Less', [queries, keys]), hidden, shown]);
+    if (window === undefined) return past;
+    const first = graph.op('Sub', [queries, graph.scalar('int32', window - 1)]);
+    return graph.op('Where', [graph.op('Less', [keys, first]), hidden, past]);
   });
 }
 
 /** The tables of one group, in the order of `groupTables`; `tokens` is the number of the row's tokens, [1]. */
-function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads, kvHeads }: AttentionOptions, iteration: string): string[] {
+function tablesOf(
+  graph: GraphBuilder,
+  { tokens, reach, blocks, groups }: Row & { reach: string },
+  { heads, kvHeads }: AttentionOptions,
+  iteration: string,
+): string[] {
   const bounds = graph.op('Gather', [groups, iteration], { axis: 0 });
   const [from, behind] = graph.ops('Split', [bounds], 2, { axis: 0, num_outputs: 2 });
   const own = graph.op('Slice', [blocks, from, behind, graph.constant('int32', [0], [1])]);
@@ -65,21 +91,24 @@ function tablesOf(graph: GraphBuilder, { tokens, blocks, groups }: Row, { heads,
   // Several blocks are a group only where nothing but prefixes of one length comes before.
   const before = graph.op('Sub', [longestWithKeys, longest]);
   const queryCount = evenly(graph, longest);
-  const upToQueries = graph.upTo(queryCount);
-  const places = graph.op('Add', [start, upToQueries]);
-  const inRow = graph.op('Min', [places, graph.op('Sub', [tokens, graph.scalar('int32', 1)])]);
+  const keyCount = graph.op('Add', [before, queryCount]);
+  const lastToken = graph.op('Sub', [tokens, graph.scalar('int32', 1)]);
+  const places = graph.op('Add', [start, graph.upTo(queryCount)]);
+  const inRow = graph.op('Min', [places, lastToken]);
   const ownOnly = graph.op('Where', [graph.op('Less', [places, end]), places, tokens]);
+  const keyPlaces = graph.upTo(keyCount);
+  const origin = graph.op('Where', [graph.op('Less', [keyPlaces, prefixTokens]), prefix, first]);
+  const keys = graph.op('Min', [graph.op('Add', [origin, keyPlaces]), lastToken]);
+  const column = graph.op('Sub', [reach, before]);
   const group = heads / kvHeads;
   const parts = partsOf(graph, own, kvHeads);
-  const whole = graph.ints([1]);
+  const vector = (x: string): string => graph.op('Reshape', [x, graph.ints([1])]);
   return [
     rowsOf(graph, inRow, { kvHeads, group, parts }),
     rowsOf(graph, ownOnly, { kvHeads, group, parts }),
-    graph.op('Unsqueeze', [graph.op('Add', [upToQueries, before]), graph.ints([1])]),
-    largest(prefixTokens),
-    rowsOf(graph, prefix, { kvHeads, group: 1, parts: whole }),
-    rowsOf(graph, first, { kvHeads, group: 1, parts: whole }),
-    graph.op('Add', [before, queryCount]),
+    rowsOf(graph, keys, { kvHeads, group: 1, parts: graph.ints([1]) }),
+    graph.op('Concat', [graph.constant('int32', [0], [1]), column], { axis: 0 }),
+    graph.op('Concat', [vector(queryCount), graph.op('Add', [column, vector(keyCount)])], { axis: 0 }),
   ];
 }
 

@@ -145,7 +145,7 @@ const attentionGrad: OrtKernel = {
     const results = loop(graph, plan, (body, iteration, carried) => {
       const group = new Group(body, tables, heads, iteration);
       const [dQueries, ...toKeys] = groupGradients(body, group, row, heads);
-      const [dKeys, dValues] = toKeys.map((gradient, which) => group.settle(gradient, carried[which]));
+      const [dKeys, dValues] = group.settle(toKeys, carried);
       return {
         items: [dQueries, dKeys.own, dValues.own].map((part) => headRows(body, part, heads)),
         carried: [dKeys.before, dValues.before],
