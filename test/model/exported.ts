@@ -65,7 +65,7 @@ export class Exported {
       const size = dims.reduce((product, n) => product * n, 1);
       const empty = () =>
         type === 'float16' ? new this.tensor(type, new Uint16Array(size), dims) : new this.tensor(type, new Float32Array(size), dims);
-      feeds[name] = before ? withBits(before[presentOf(name)]) : empty();
+      feeds[name] = withBits(before ? before[presentOf(name)] : empty());
     }
     return this.session.run(feeds) as Promise<Outputs>;
   }
