@@ -57,7 +57,8 @@ for (const [name, settings] of [
     await trainer.train();
     for (const { step, tensors } of samples) assert.deepEqual(tensors, samples[0].tensors, `step ${step} against step 3`);
     const [early, late] = [least(samples, 3, 30), least(samples, 171, 200)];
-    assert.ok(late <= 1.01 * early, `buffers of ${late} bytes are held at the end, ${early} in the first 30 steps`);
+    // Node cuts small buffers from a larger one, of 64 kB since Node 24, which stays until the last of them goes
+    assert.ok(late <= 1.01 * early + Buffer.poolSize, `buffers of ${late} bytes are held at the end, ${early} in the first 30 steps`);
     const { sessions } = samples[samples.length - 1];
     assert.ok(sessions <= 16, `${sessions} graphs are kept, though rows of all lengths share theirs`);
   });
