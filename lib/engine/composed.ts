@@ -44,6 +44,8 @@ export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
     switch (name) {
       case 'relu':
         return tf.relu(x);
+      case 'relu2':
+        return tf.square(tf.relu(x));
       case 'silu':
       case 'swish':
         return tf.mul(x, tf.sigmoid(x)) as T;
@@ -54,6 +56,14 @@ export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
         return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1)) as T;
       }
     }
+  });
+}
+
+export function softCap<T extends tf.Tensor>(x: T, cap: number): T {
+  return tf.tidy(() => {
+    // a constant of the graph, where a plain number would be a feed of it at every place
+    const bound = tf.fill([1], cap);
+    return tf.mul(tf.tanh(tf.div(x, bound)), bound) as T;
   });
 }
 
@@ -101,11 +111,14 @@ function segmentAttention(
   const keys = repeatHeads(splitHeads(k, options.kvHeads), options);
   const values = repeatHeads(splitHeads(v, options.kvHeads), options);
   const mask = tf.slice(causalMask(tokens, options.window), [tokens - length, 0], [length, tokens]);
-  const scores = tf.add(tf.mul(tf.matMul(queries, keys, false, true), options.scale), mask);
-  const weights: tf.Tensor = tf.softmax(scores);
+  const scores = capped(tf.mul(tf.matMul(queries, keys, false, true), options.scale), options);
+  const weights: tf.Tensor = tf.softmax(tf.add(scores, mask));
   const mixed = tf.matMul(factors ? tf.mul(weights, factors) : weights, values) as tf.Tensor3D;
   return tf.reshape(tf.transpose(mixed, [1, 0, 2]), [length, q.shape[1]]) as tf.Tensor2D;
 }
+
+/** Scores, soft-capped where they are. */
+const capped = (scores: tf.Tensor, { softcap }: AttentionOptions): tf.Tensor => (softcap === undefined ? scores : softCap(scores, softcap));
 
 /** [tokens, heads·headDim] to [heads, tokens, headDim]. */
 function splitHeads(x: tf.Tensor2D, heads: number): tf.Tensor3D {
@@ -137,8 +150,9 @@ export function cachedAttention(
   v: tf.Tensor2D,
   cache: LayerCache,
   lengths: tf.Tensor1D,
-  { heads, kvHeads, scale, window }: AttentionOptions,
+  options: AttentionOptions,
 ): { output: tf.Tensor2D; cache: LayerCache } {
+  const { heads, kvHeads, scale, window } = options;
   const [output, keys, values] = tf.tidy(() => {
     const [batch, , capacity, headDim] = cache.keys.shape;
     const tokens = q.shape[0] / batch;
@@ -165,7 +179,8 @@ export function cachedAttention(
     const queries = tf.transpose(tf.reshape(q, [batch, tokens, kvHeads, group, headDim]), [0, 2, 1, 3, 4]);
     const scores = tf.matMul(tf.reshape(queries, [batch, kvHeads, tokens * group, headDim]), newKeys, false, true);
     const mask = tf.reshape(tf.mul(tf.sub(1, tf.cast(visible, 'float32')), HIDDEN), [batch, 1, tokens, 1, capacity]);
-    const masked = tf.add(tf.mul(tf.reshape(scores, [batch, kvHeads, tokens, group, capacity]), scale), mask);
+    const scaled = tf.mul(tf.reshape(scores, [batch, kvHeads, tokens, group, capacity]), scale);
+    const masked = tf.add(capped(scaled, options), mask);
     const weights = tf.reshape(tf.softmax(masked), [batch, kvHeads, tokens * group, capacity]);
     const mixed = tf.transpose(tf.reshape(tf.matMul(weights, newValues), [batch, kvHeads, tokens, group, headDim]), [0, 2, 1, 3, 4]);
     return [tf.reshape(mixed, [batch * tokens, heads * headDim]), newKeys, newValues];
@@ -173,9 +188,10 @@ export function cachedAttention(
   return { output, cache: { keys, values } };
 }
 
-export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
+export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D, softcap?: number): TokenLoss {
   const [nll, argmax, entropy] = tf.tidy(() => {
-    const logits = tf.matMul(hidden, weight, false, true);
+    const products = tf.matMul(hidden, weight, false, true);
+    const logits = softcap === undefined ? products : softCap(products, softcap);
     const logProbabilities = tf.logSoftmax(logits);
     const nll = tf.neg(tf.sum(tf.mul(logProbabilities, tf.oneHot(targets, weight.shape[0])), -1));
     const entropy = tf.neg(tf.sum(tf.mul(logProbabilities, tf.exp(logProbabilities)), -1));

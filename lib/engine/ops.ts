@@ -22,6 +22,8 @@ export interface AttentionOptions {
   scale: number;
   /** Sliding window: a token sees itself and the `window - 1` tokens before it. Absent: all before it. */
   window?: number;
+  /** By which scores, the scaled products, are soft-capped (`softCap`). Absent: they are as they are. */
+  softcap?: number;
 }
 
 /** Keys and values of the tokens already read, for generation: [batch, kvHeads, capacity, headDim] each. */
@@ -41,7 +43,7 @@ export interface TokenLoss {
 }
 
 /** Names of the activation functions, as Hugging Face configs write them (`hidden_act`). */
-export type Activation = 'relu' | 'gelu' | 'gelu_new' | 'gelu_fast' | 'gelu_pytorch_tanh' | 'silu' | 'swish';
+export type Activation = 'relu' | 'relu2' | 'gelu' | 'gelu_new' | 'gelu_fast' | 'gelu_pytorch_tanh' | 'silu' | 'swish';
 
 /**
  * y = x Wᵀ + b.
@@ -136,7 +138,7 @@ export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads
   return ortBackend() ? fused('Rotary', { x, cos, sin }, { heads }) : composed.rotary(x, cos, sin, heads);
 }
 
-/** Activation by its Hugging Face name. `gelu` is the exact one (erf); `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` the tanh form. */
+/** Activation by its Hugging Face name. `relu2` is the square of `relu` (So et al. 2021); `gelu` is the exact one (erf); `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` the tanh form. */
 export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
   return ortBackend() ? fused('Activation', { x }, { name }) : composed.activation(name, x);
 }
@@ -188,8 +190,9 @@ export function cachedAttention(
   options: AttentionOptions,
 ): { output: tf.Tensor2D; cache: LayerCache } {
   const [batch, , , headDim] = cache.keys.shape;
-  // ONNX Runtime's kernel takes features in eights, and several new tokens of one sequence only.
-  if (!ortBackend() || headDim % 8 !== 0 || (batch > 1 && q.shape[0] > batch))
+  // ONNX Runtime's kernel takes features in eights, and several new tokens of one sequence only; on WebGPU it leaves soft-capping out.
+  const leavesCap = options.softcap !== undefined && ortBackend()?.worksOnHost === false;
+  if (!ortBackend() || headDim % 8 !== 0 || (batch > 1 && q.shape[0] > batch) || leavesCap)
     return composed.cachedAttention(q, k, v, cache, lengths, options);
   const inputs = { q, k, v, keys: cache.keys, values: cache.values, lengths };
   const [output, keys, values] = fused<[tf.Tensor2D, tf.Tensor4D, tf.Tensor4D]>('CachedAttention', inputs, attributesOf(options));
@@ -201,11 +204,18 @@ export function cachedAttention(
  * @param hidden [targets, features], the final hidden states at the positions that predict
  * @param weight [vocabulary, features], the output head
  * @param targets int32 [targets], the ids to predict
+ * @param softcap by which logits are soft-capped (`softCap`), where they are
  */
-export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D): TokenLoss {
-  if (!ortBackend() || targets.size === 0) return composed.tokenLoss(hidden, weight, targets);
-  const [nll, argmax, entropy] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D]>('TokenLoss', { hidden, weight, targets });
+export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D, softcap?: number): TokenLoss {
+  if (!ortBackend() || targets.size === 0) return composed.tokenLoss(hidden, weight, targets, softcap);
+  const attributes = softcap === undefined ? {} : { softcap };
+  const [nll, argmax, entropy] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D]>('TokenLoss', { hidden, weight, targets }, attributes);
   return { nll, argmax, entropy };
+}
+
+/** cap·tanh(x / cap): x, but no further from 0 than the cap (Gemma 2; Gemma team 2024). Without a cap x itself. */
+export function softCap<T extends tf.Tensor>(x: T, cap: number | undefined): T {
+  return cap === undefined ? x : composed.softCap(x, cap);
 }
 
 /** Σ x² over all elements, a scalar. Not differentiable. */
@@ -221,8 +231,8 @@ export function onlyReads(weights: readonly tf.Tensor[]): void {
   ortBackend()?.onlyReads(weights.map(({ dataId }) => dataId));
 }
 
-function attributesOf({ heads, kvHeads, scale, window }: AttentionOptions): tf.NamedAttrMap {
-  return { heads, kvHeads, scale, ...(window === undefined ? {} : { window }) };
+function attributesOf({ heads, kvHeads, scale, window, softcap }: AttentionOptions): tf.NamedAttrMap {
+  return { heads, kvHeads, scale, ...(window === undefined ? {} : { window }), ...(softcap === undefined ? {} : { softcap }) };
 }
 
 /** Runs a kernel of the ONNX Runtime backend. */

@@ -8,6 +8,7 @@ export const GENERATION_CONFIG = 'generation_config.json';
 
 const ACTIVATIONS: readonly string[] = [
   'relu',
+  'relu2',
   'gelu',
   'gelu_new',
   'gelu_fast',

@@ -87,8 +87,8 @@ export function registerFusedGradients(): void {
   tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
-    gradFunc: (dy, [hidden, weight, targets]) => {
-      const [factor, ...residuals] = run<tf.Tensor[]>('TokenLossGrad', { hidden, weight, targets, dNll: firstOf(dy) });
+    gradFunc: (dy, [hidden, weight, targets], attrs) => {
+      const [factor, ...residuals] = run<tf.Tensor[]>('TokenLossGrad', { hidden, weight, targets, dNll: firstOf(dy) }, attrs);
       return {
         hidden: () => run('TokenLossHiddenGrad', { weight, factor, ...numbered(residuals) }),
         weight: () => run('TokenLossWeightGrad', { hidden, factor, ...numbered(residuals) }),

@@ -7,6 +7,7 @@ import type { Operand } from '../kernel';
 import { type Dim, ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import type { Piece } from '../pieces';
 import { matrixProduct } from '../products';
+import { softCapped, softCapSlope } from './soft-cap';
 
 /** Ids are float32 in the graph, which holds all whole numbers up to here. */
 const LARGEST_ID = 2 ** 24;
@@ -23,6 +24,12 @@ export interface Table {
   exponentials(references: string): Table;
   /** Times a factor for each target. */
   scaled(factors: string): Table;
+  /** cap·tanh(number / cap). */
+  capped(cap: number): Table;
+  /** The slope of that, of a table that is capped. */
+  slopeOfCap(cap: number): Table;
+  /** Times the numbers of another table of the same shape. */
+  times(other: Table): Table;
   /** Σ over the entries. */
   sum(): string;
   /** Σ of the products with the numbers of another table of the same shape. */
@@ -107,6 +114,18 @@ class RowTable implements Table {
     return new RowTable(graph, graph.op('Mul', [this.name, column(graph, factors)]), this.entries);
   }
 
+  capped(cap: number): Table {
+    return new RowTable(this.graph, softCapped(this.graph, this.name, cap), this.entries);
+  }
+
+  slopeOfCap(cap: number): Table {
+    return new RowTable(this.graph, softCapSlope(this.graph, this.name, cap), this.entries);
+  }
+
+  times(other: Table): Table {
+    return new RowTable(this.graph, this.graph.op('Mul', [this.name, other.matrix()]), this.entries);
+  }
+
   sum(): string {
     return this.graph.op('ReduceSum', [this.name, this.graph.ints([-1])], { keepdims: 0 });
   }
@@ -172,6 +191,18 @@ class BlockTable implements Table {
 
   scaled(factors: string): Table {
     return this.like(this.graph.op('Mul', [this.blocks, this.inEachBlock(factors)]));
+  }
+
+  capped(cap: number): Table {
+    return this.like(softCapped(this.graph, this.blocks, cap));
+  }
+
+  slopeOfCap(cap: number): Table {
+    return this.like(softCapSlope(this.graph, this.blocks, cap));
+  }
+
+  times(other: Table): Table {
+    return this.like(this.graph.op('Mul', [this.blocks, (other as BlockTable).blocks]));
   }
 
   sum(): string {

@@ -1,6 +1,9 @@
-/** Cross-entropy over a vocabulary, which is gone through in pieces (pieces.ts): the loss of each target, and its gradients. */
+/**
+ * Cross-entropy over a vocabulary, which is gone through in pieces (pieces.ts): the loss of each target, and its gradients. Attribute of the
+ * loss and of its gradient: `softcap`, by which logits are soft-capped; without it they are as they are.
+ */
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Emission, Operand, OrtKernel, Output } from '../kernel';
+import type { Attrs, Emission, Operand, OrtKernel, Output } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { indicator, piecesOf, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
@@ -25,7 +28,10 @@ interface LossInGraph {
   entropy: string;
 }
 
-/** The gradient of the logits, p − e with the probabilities p and the targets' unit rows e, is a factor times the residuals. */
+/**
+ * The gradient of the logits, p − e with the probabilities p and the targets' unit rows e, is a factor times the residuals. That of logits
+ * before their soft-capping has its slope, too.
+ */
 interface GradientFactors {
   /** [targets]. */
   factor: string;
@@ -41,7 +47,7 @@ const tokenLoss: OrtKernel = {
     { shape, dtype: 'int32' },
     { shape, dtype: 'float32' },
   ],
-  key: (_, [, weight]) => weight.shape.join(),
+  key: lossKey,
   check: ([, weight], _, [, , targets]) => {
     const [vocabulary] = weight.shape;
     const wrong = targets?.find((id) => id < 0 || id >= vocabulary);
@@ -53,6 +59,10 @@ const tokenLoss: OrtKernel = {
     return [nll, argmax, entropy];
   },
 };
+
+function lossKey({ softcap }: Attrs, [, weight]: TensorInfo[]): string {
+  return `${weight.shape.join()}${softcap === undefined ? '' : `,${softcap}`}`;
+}
 
 /** Of a piece nothing is kept but vectors; its exponentials are of the distance to its own largest logit. */
 function lossAlone(emission: Emission): LossInGraph {
@@ -72,17 +82,21 @@ function lossAlone(emission: Emission): LossInGraph {
 
 /** All logits are kept until the largest of them is known, then their exponentials. Written once in a graph, for the gradient too. */
 function lossWithGradient(emission: Emission): LossInGraph & GradientFactors {
-  const { graph, inputs, concrete } = emission;
+  const { graph, inputs, concrete, attrs } = emission;
   const [hidden, weight, targets] = inputs.map(({ name }) => name);
-  return graph.once(`loss of ${[hidden, weight, targets]}`, () => {
+  const { softcap } = attrs;
+  return graph.once(`loss of ${[hidden, weight, targets, softcap ?? '']}`, () => {
     const pieces: PieceOfLogits[] = [];
     for (const index of piecesOf(concrete[1][0]).keys()) pieces.push(pieceOfLogits(emission, index, vectorsOf(pieces[index - 1])));
     const top = along(graph, 'ReduceMax', sideBySide(graph, pieces, 'largest'));
     const parts = pieces.map((piece) => ({ ...piece, exponentials: piece.logits.exponentials(top) }));
     const sums = parts.map(({ exponentials }) => ({ sum: exponentials.sum() }));
     const sum = along(graph, 'ReduceSum', sideBySide(graph, sums, 'sum'));
-    const gradient = gradientFactors(graph, parts, sum);
-    const expected = graph.whenRead((name) => graph.node('Identity', [expectedLogits(graph, { hidden, parts, sum, gradient })], [name]));
+    const gradient =
+      softcap === undefined ? gradientFactors(graph, parts, sum) : cappedGradientFactors(graph, parts, logOf(graph, top, sum), softcap);
+    const find = (): string =>
+      softcap === undefined ? expectedLogits(graph, { hidden, parts, sum, gradient }) : expectedOf(graph, parts, sum);
+    const expected = graph.whenRead((name) => graph.node('Identity', [find()], [name]));
     return { ...joined(graph, pieces, { top, sum, expected }), ...gradient };
   });
 }
@@ -105,6 +119,27 @@ function gradientFactors(graph: GraphBuilder, parts: readonly Part[], sum: strin
   return { factor, residuals: () => graph.once(`residuals of ${sum}`, write) };
 }
 
+/**
+ * Residuals (p − e)·slope, and no factor. The slope is of the logits themselves, so that they stay; their exponentials go, as p is computed anew.
+ * @param logDenominator ln Σ exp(logit)
+ */
+function cappedGradientFactors(
+  graph: GraphBuilder,
+  pieces: readonly PieceOfLogits[],
+  logDenominator: string,
+  softcap: number,
+): GradientFactors {
+  const write = (): string[] =>
+    pieces.map(({ logits, place, inside }) => {
+      const residuals = logits.exponentials(logDenominator).plus(place, graph.op('Neg', [inside]));
+      return residuals.times(logits.slopeOfCap(softcap)).matrix();
+    });
+  return { factor: graph.scalar('float32', 1), residuals: () => graph.once(`residuals of ${logDenominator}`, write) };
+}
+
+/** top + ln sum. */
+const logOf = (graph: GraphBuilder, top: string, sum: string): string => graph.op('Add', [top, graph.op('Log', [sum])]);
+
 interface WithHidden {
   hidden: string;
   parts: readonly Part[];
@@ -122,6 +157,11 @@ function expectedLogits(graph: GraphBuilder, { hidden, parts, sum, gradient }: W
     const beyond = graph.op('Mul', [along(graph, 'ReduceSum', graph.op('Mul', [hidden, product])), gradient.factor]);
     return graph.op('Add', [beyond, along(graph, 'ReduceSum', sideBySide(graph, parts, 'target'))]);
   }
+  return expectedOf(graph, parts, sum);
+}
+
+/** The same of the exponentials themselves. */
+function expectedOf(graph: GraphBuilder, parts: readonly Part[], sum: string): string {
   const expectations = parts.map(({ exponentials, logits }) => ({ expected: exponentials.dot(logits) }));
   return graph.op('Div', [along(graph, 'ReduceSum', sideBySide(graph, expectations, 'expected')), sum]);
 }
@@ -132,9 +172,12 @@ const productKey = (residual: string): string => `residuals ${residual} … time
  * A piece's logits.
  * @param before vectors that are computed first, so that the pieces' logits come one after the other
  */
-function pieceOfLogits({ graph, inputs: [hidden, , targets], concrete, pieces }: Emission, index: number, before: string[]): PieceOfLogits {
+function pieceOfLogits(emission: Emission, index: number, before: string[]): PieceOfLogits {
+  const { graph, inputs, concrete, pieces, attrs } = emission;
+  const [hidden, , targets] = inputs;
   const piece = piecesOf(concrete[1][0])[index];
-  const logits = logitsTable(graph, { hidden, weight: pieces(1)[index], piece, before });
+  const products = logitsTable(graph, { hidden, weight: pieces(1)[index], piece, before });
+  const logits = attrs.softcap === undefined ? products : products.capped(attrs.softcap);
   const { place, isInside } = placesIn(graph, targets.name, piece);
   const inside = indicator(graph, isInside);
   return {
@@ -171,7 +214,7 @@ function joined(
   pieces: readonly PieceOfLogits[],
   { top, sum, expected }: { top: string; sum: string; expected: string },
 ): LossInGraph {
-  const logDenominator = graph.op('Add', [top, graph.op('Log', [sum])]);
+  const logDenominator = logOf(graph, top, sum);
   const target = along(graph, 'ReduceSum', sideBySide(graph, pieces, 'target'));
   const [largest, ids] = [sideBySide(graph, pieces, 'largest'), sideBySide(graph, pieces, 'likeliest')];
   return {
@@ -192,7 +235,7 @@ const tokenLossGrad: OrtKernel = {
     { shape, dtype: 'float32' },
     ...piecesOf(weight.shape[0]).map(({ size }): Output => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
   ],
-  key: (_, [, weight]) => weight.shape.join(),
+  key: lossKey,
   emit: (emission) => {
     const { factor, residuals } = lossWithGradient(emission);
     return [emission.graph.op('Mul', [emission.inputs[3].name, factor]), ...residuals()];

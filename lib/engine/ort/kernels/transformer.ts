@@ -168,6 +168,10 @@ function activated(graph: GraphBuilder, x: string, name: Activation): string {
   switch (name) {
     case 'relu':
       return graph.op('Relu', [x]);
+    case 'relu2': {
+      const positive = graph.op('Relu', [x]);
+      return graph.op('Mul', [positive, positive]);
+    }
     case 'silu':
     case 'swish':
       return graph.op('QuickGelu', [x], { alpha: float(1) });
@@ -192,6 +196,8 @@ function activationSlope(graph: GraphBuilder, x: string, name: Activation): stri
   switch (name) {
     case 'relu':
       return graph.op('Cast', [graph.op('Greater', [x, constant(0)])], { to: ELEMENT_TYPES.float32 });
+    case 'relu2':
+      return mul(graph.op('Relu', [x]), constant(2));
     case 'silu':
     case 'swish':
       return siluSlope(graph, x).slope;
