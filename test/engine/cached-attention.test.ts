@@ -9,10 +9,11 @@ before(async () => {
   await engine.useDevice('cpu');
 });
 
-for (const window of [undefined, 3]) {
-  test(`cachedAttention${window ? ' in a window' : ''}: token after token equals attention over the whole sequence`, () => {
+for (const [window, softcap] of [[undefined], [3], [undefined, 0.5], [3, 0.5]]) {
+  const kind = `${window ? ' in a window' : ''}${softcap ? ' with soft-capped scores' : ''}`;
+  test(`cachedAttention${kind}: token after token equals attention over the whole sequence`, () => {
     tf.tidy(() => {
-      const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
+      const options = { heads: 4, kvHeads: 2, scale: 0.4, window, softcap };
       const [length, headDim, capacity] = [6, 8, 10];
       const rows = [4, 2].map((shorter) => length - shorter);
       const sequences = rows.map((filled) => ({ filled, q: random([length, 32]), k: random([length, 16]), v: random([length, 16]) }));
@@ -61,11 +62,12 @@ for (const [sequences, headDim] of [
   [2, 8],
   [1, 6],
 ]) {
-  for (const window of [undefined, 3]) {
-    const where = `${sequences === 1 ? 'one sequence' : 'two sequences'}, ${headDim} features${window ? ', in a window' : ''}`;
+  for (const [window, softcap] of [[undefined], [3], [3, 0.5]]) {
+    const capped = softcap ? ', with soft-capped scores' : '';
+    const where = `${sequences === 1 ? 'one sequence' : 'two sequences'}, ${headDim} features${window ? ', in a window' : ''}${capped}`;
     test(`cachedAttention: several tokens at once are the same as one after the other (${where})`, () => {
       tf.tidy(() => {
-        const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
+        const options = { heads: 4, kvHeads: 2, scale: 0.4, window, softcap };
         const [capacity, added] = [12, 3];
         const filled = [4, 7].slice(0, sequences);
         const empty = random([sequences, 2, capacity, headDim]) as tf.Tensor4D;

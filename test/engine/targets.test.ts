@@ -132,6 +132,14 @@ for (const [what, name, operands, attrs] of [
     [floats(290, 32), floats(290, 32), floats(290, 16), floats(290, 16), floats(290, 32), ...tablesOf([20, 270]), bitsOf(290, 4, 34)],
     { ...heads, factor: 1.25 },
   ],
+  ['attention with soft-capped scores', 'SegmentAttention', [scaled(q, 10), k, v, ...sharing], { ...heads, window: 3, softcap: 0.7 }],
+  [
+    'gradients of attention with soft-capped scores',
+    'SegmentAttentionGrad',
+    [floats(9, 32), scaled(q, 10), k, v, floats(9, 32), ...sharing],
+    { ...heads, softcap: 0.7 },
+  ],
+  ['losses of soft-capped logits', 'TokenLoss', large, { softcap: 0.5 }],
   ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
   ['losses over a large vocabulary', 'TokenLoss', large, {}],
   ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],
@@ -156,27 +164,32 @@ for (const [what, name, operands, attrs] of [
     });
 }
 
-test('the gradient of the logits is the product of its parts, p − e, also in float16', () => {
-  const [hidden, weight, targets] = large;
-  const [dNll] = [floats(5)];
-  const scores = compute('BatchMatMul', [hidden, weight], { transposeB: true }, plain)[0] as Float32Array;
-  const logits = tf.tensor2d(scores, [5, 2500]);
-  const unit = tf.oneHot(tf.tensor1d(targets.data as Int32Array, 'int32'), 2500);
-  const expected = tf.mul(tf.sub(tf.softmax(logits), unit), tf.tensor2d(dNll.data as Float32Array, [5, 1])).dataSync<'float32'>();
-  for (const [target, tolerance] of [
-    [plain, 1e-6],
-    [{ device: 'webgpu', precision: 'float32' }, 1e-6],
-    [{ device: 'cpu', precision: 'float16' }, 1e-3],
-  ] as [Target, number][]) {
-    const [factor, ...pieces] = compute('TokenLossGrad', [...large, dNll], {}, target);
-    const entries = pieces.map(({ length }) => length / 5);
-    const found = [0, 1, 2, 3, 4].flatMap((row) =>
-      pieces.flatMap((piece, i) => Array.from(piece.subarray(row * entries[i], (row + 1) * entries[i]), (x) => x * factor[row])),
-    );
-    close([Float32Array.from(found)], [expected], tolerance);
-    if (target.precision === 'float16') for (const piece of pieces) assert.ok(piece.every((x) => Math.abs(x) <= 1.001));
-  }
-});
+for (const softcap of [undefined, 0.5])
+  test(`the gradient of ${softcap ? 'soft-capped ' : ''}logits is the product of its parts, also in float16`, () => {
+    const [hidden, weight, targets] = large;
+    const [dNll] = [floats(5)];
+    const scores = compute('BatchMatMul', [hidden, weight], { transposeB: true }, plain)[0] as Float32Array;
+    const logits = tf.tensor2d(scores, [5, 2500]);
+    const unit = tf.oneHot(tf.tensor1d(targets.data as Int32Array, 'int32'), 2500);
+    // p − e, and the slope of what caps them
+    const capped = softcap ? tf.mul(tf.tanh(tf.div(logits, softcap)), softcap) : logits;
+    const slope = softcap ? tf.sub(1, tf.square(tf.div(capped, softcap))) : tf.onesLike(logits);
+    const gradient = tf.mul(tf.sub(tf.softmax(capped), unit), slope);
+    const expected = tf.mul(gradient, tf.tensor2d(dNll.data as Float32Array, [5, 1])).dataSync<'float32'>();
+    for (const [target, tolerance] of [
+      [plain, 1e-6],
+      [{ device: 'webgpu', precision: 'float32' }, 1e-6],
+      [{ device: 'cpu', precision: 'float16' }, 1e-3],
+    ] as [Target, number][]) {
+      const [factor, ...pieces] = compute('TokenLossGrad', [...large, dNll], { softcap }, target);
+      const entries = pieces.map(({ length }) => length / 5);
+      const found = [0, 1, 2, 3, 4].flatMap((row) =>
+        pieces.flatMap((piece, i) => Array.from(piece.subarray(row * entries[i], (row + 1) * entries[i]), (x) => x * factor[row])),
+      );
+      close([Float32Array.from(found)], [expected], tolerance);
+      if (target.precision === 'float16') for (const piece of pieces) assert.ok(piece.every((x) => Math.abs(x) <= 1.001));
+    }
+  });
 
 test('in float16, operands and products are rounded to float16, and what it cannot hold is infinite', async () => {
   await useDevice('cpu');

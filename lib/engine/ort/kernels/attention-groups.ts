@@ -5,6 +5,7 @@ import type { GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 import type { GroupTables } from './attention-tables';
 import { BITS, factorsOf, type WeightFactors } from './dropout';
+import { softCapped, softCapSlope } from './soft-cap';
 
 /** Options of attention, and what follows from them and the width of the queries. */
 export interface Heads extends AttentionOptions {
@@ -41,13 +42,28 @@ export class Group {
     return this.graph.op('Gather', [x, this.own(this.tables.keys)], { axis: 0 });
   }
 
-  /** softmax(scale·q·kᵀ) over what each query sees, [count·kvHeads, parts, group·places / parts, keys]. */
+  /** softmax of the scores over what each query sees, [count·kvHeads, parts, group·places / parts, keys]. */
   probabilities(queries: string, keys: string): string {
-    const { graph } = this;
-    const probabilities = graph.target.fusesAttention
-      ? fusedProbabilities(graph, this.operands(queries, keys), this.heads.scale)
-      : this.raisedSoftmax(matrixProduct(graph, queries, keys, { ranks: [4, 4], transB: true, alpha: this.heads.scale }));
+    const { graph, heads } = this;
+    const probabilities =
+      graph.target.fusesAttention && heads.softcap === undefined
+        ? fusedProbabilities(graph, this.operands(queries, keys), heads.scale)
+        : this.raisedSoftmax(this.scores(queries, keys));
     return graph.op('Reshape', [probabilities, graph.op('Concat', [graph.op('Shape', [queries], { end: 3 }), this.keyCount], { axis: 0 })]);
+  }
+
+  /** scale·q·kᵀ, soft-capped where they are. */
+  private scores(queries: string, keys: string): string {
+    const { graph, heads } = this;
+    const products = matrixProduct(graph, queries, keys, { ranks: [4, 4], transB: true, alpha: heads.scale });
+    return heads.softcap === undefined ? products : softCapped(graph, products, heads.softcap);
+  }
+
+  /** Gradients of the scores as those of the products, before their soft-capping. */
+  throughCap(dScores: string, queries: string, keys: string): string {
+    const { graph, heads } = this;
+    if (heads.softcap === undefined) return dScores;
+    return graph.op('Mul', [dScores, softCapSlope(graph, this.scores(queries, keys), heads.softcap)]);
   }
 
   /** 0 or a factor for each of the probabilities. */

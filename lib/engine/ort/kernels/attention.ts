@@ -21,7 +21,8 @@ import { rowAttention, rowAttentionGradients } from './row-attention';
 export const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
 
 /** Options that change the graph of an attention. */
-export const attentionKey = (attrs: Attrs): string => `${attrs.heads},${attrs.kvHeads},${attrs.scale},${attrs.window ?? ''}`;
+export const attentionKey = ({ heads, kvHeads, scale, window, softcap }: Attrs): string =>
+  `${heads},${kvHeads},${scale},${window ?? ''}${softcap === undefined ? '' : `,capped at ${softcap}`}`;
 
 /** The same where a share of the weights may be dropped. */
 const droppingKey = (attrs: Attrs): string => `${attentionKey(attrs)},${attrs.factor === undefined ? '' : exactly(attrs.factor)}`;
@@ -66,7 +67,7 @@ const attention: OrtKernel = {
     if (!canLoop(graph)) return rowAttention(graph, { q, k, v, blocks, factors }, heads);
     const operands = { q: q.name, k: k.name, v: v.name };
     const tables = { blocks: blocks.name, groups: groups.name, slots: slots.name };
-    if (!factors && graph.target.fusesAttention) return fusedOutput(graph, operands, tables, heads);
+    if (!factors && graph.target.fusesAttention && heads.softcap === undefined) return fusedOutput(graph, operands, tables, heads);
     return steppedOutput(graph, operands, tables, heads, factors);
   },
 };
@@ -127,7 +128,7 @@ function steppedOutput(
  * dk = scale·dSᵀ·q (as in FlashAttention; Dao et al. 2022). A segment of several blocks comes last block first, and the Loop carries along
  * the gradients of the keys and values before the block: what a block adds to its own keys and values is their last part. What is left
  * before a segment's first block is its prefix: it is carried on to the next segment that shares it, and last to the one where it lies.
- * With F the factors of dropout o = (P∘F)·v: dv = (P∘F)ᵀ·do and dP = F∘(do·vᵀ).
+ * With F the factors of dropout o = (P∘F)·v: dv = (P∘F)ᵀ·do and dP = F∘(do·vᵀ). Soft-capped scores s give dS the factor 1 − (s / cap)².
  */
 const attentionGrad: OrtKernel = {
   name: 'SegmentAttentionGrad',
@@ -191,7 +192,7 @@ function groupGradients(graph: GraphBuilder, group: Group, row: GradientOperands
   const left = (x: string): string => (factors ? graph.op('Mul', [x, factors]) : x);
   const dOutput = group.ownQueries(row.dOutput);
   const dProbabilities = graph.op('Sub', [left(product(dOutput, values, { transB: true })), group.ownQueries(row.along)]);
-  const dScores = graph.op('Mul', [probabilities, dProbabilities]);
+  const dScores = group.throughCap(graph.op('Mul', [probabilities, dProbabilities]), queries, keys);
   return [
     product(dScores, keys, { alpha: heads.scale }),
     product(dScores, queries, { transA: true, alpha: heads.scale }),

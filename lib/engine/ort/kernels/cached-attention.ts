@@ -24,7 +24,7 @@ export const cachedAttention: OrtKernel = {
   emit: (emission) => {
     const { graph, inputs, concrete, attrs } = emission;
     const [, , , keys, values, lengths] = inputs;
-    const { heads, kvHeads, scale, window } = attrs as AttentionOptions;
+    const { heads, kvHeads, scale, window, softcap } = attrs as AttentionOptions;
     // [1, tokens, …], or [batch, 1, …]
     const isAlone = concrete[3][0] === 1;
     const axis = graph.ints([1]);
@@ -45,6 +45,7 @@ export const cachedAttention: OrtKernel = {
       scale: float(scale),
       local_window_size: window ?? -1,
       do_rotary: turning ? 1 : 0,
+      ...(softcap !== undefined && { softcap: float(softcap) }),
     });
     return [isAlone ? graph.unbatched(outputs[0]) : graph.op('Squeeze', [outputs[0], axis]), outputs[1], outputs[2]];
   },

@@ -9,6 +9,7 @@ import type { Operand } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 import { factorsOf, type WeightFactors } from './dropout';
+import { softCapped, softCapSlope } from './soft-cap';
 
 const ranks = [4, 4] as const;
 
@@ -22,11 +23,11 @@ interface Operands {
   factors?: WeightFactors;
 }
 
-/** softmax(scale·q·kᵀ + mask)·v, [tokens, heads·headDim]. */
+/** softmax(scores + mask)·v, [tokens, heads·headDim]. */
 export function rowAttention(graph: GraphBuilder, { q, k, v, blocks, factors }: Operands, options: AttentionOptions): string {
   const queries = byHead(graph, q, options, options.heads / options.kvHeads);
   const [keys, values] = [k, v].map((x) => byHead(graph, x, options, 1));
-  const probabilities = probabilitiesOf(graph, queries, keys, maskOf(graph, q.name, blocks.name, options.window), options.scale);
+  const probabilities = probabilitiesOf(graph, scoresOf(graph, queries, keys, options), maskOf(graph, q.name, blocks.name, options.window));
   const left = leaving(graph, q.name, blocks.name, factors, options);
   return byToken(graph, matrixProduct(graph, left(probabilities), values, { ranks }));
 }
@@ -39,11 +40,14 @@ export function rowAttentionGradients(
 ): string[] {
   const [queries, dOutput, output] = [q, dy, y].map((x) => byHead(graph, x, options, options.heads / options.kvHeads));
   const [keys, values] = [k, v].map((x) => byHead(graph, x, options, 1));
-  const probabilities = probabilitiesOf(graph, queries, keys, maskOf(graph, q.name, blocks.name, options.window), options.scale);
+  const scores = scoresOf(graph, queries, keys, options);
+  const probabilities = probabilitiesOf(graph, scores, maskOf(graph, q.name, blocks.name, options.window));
   const left = leaving(graph, q.name, blocks.name, factors, options);
   const dProbabilities = left(matrixProduct(graph, dOutput, values, { ranks, transB: true }));
   const along = graph.op('ReduceSum', [graph.op('Mul', [dOutput, output]), graph.ints([-1])], { keepdims: 1 });
-  const dScores = graph.op('Mul', [probabilities, graph.op('Sub', [dProbabilities, along])]);
+  const dCapped = graph.op('Mul', [probabilities, graph.op('Sub', [dProbabilities, along])]);
+  const { softcap } = options;
+  const dScores = softcap === undefined ? dCapped : graph.op('Mul', [dCapped, softCapSlope(graph, scores, softcap)]);
   const dQueries = matrixProduct(graph, dScores, keys, { ranks, alpha: options.scale });
   const dKeys = matrixProduct(graph, dScores, queries, { ranks, transA: true, alpha: options.scale });
   const dValues = matrixProduct(graph, left(probabilities), dOutput, { ranks, transA: true });
@@ -63,8 +67,13 @@ function byToken(graph: GraphBuilder, x: string): string {
   return graph.op('Reshape', [graph.op('Transpose', [x], { perm: [2, 0, 1, 3] }), graph.ints([0, -1])]);
 }
 
-function probabilitiesOf(graph: GraphBuilder, q: string, k: string, mask: string, scale: number): string {
-  const scores = matrixProduct(graph, q, k, { ranks, transB: true, alpha: scale });
+/** scale·q·kᵀ, soft-capped where they are. */
+function scoresOf(graph: GraphBuilder, q: string, k: string, { scale, softcap }: AttentionOptions): string {
+  const products = matrixProduct(graph, q, k, { ranks, transB: true, alpha: scale });
+  return softcap === undefined ? products : softCapped(graph, products, softcap);
+}
+
+function probabilitiesOf(graph: GraphBuilder, scores: string, mask: string): string {
   return graph.op('Softmax', [graph.op('Add', [scores, mask])], { axis: -1 });
 }
 
