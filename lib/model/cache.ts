@@ -5,10 +5,12 @@ import {
   cachedAttention,
   gatedDeltaStates,
   gatedDeltaStep,
+  linear,
   onlyReads,
   quantizedProduct,
   Repeated,
   rowsAt,
+  softCap,
   varyingSizes,
 } from '../engine';
 import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
@@ -75,7 +77,8 @@ export class DecodingState {
           caches[layer] = [...caches[layer], tf.keep(states)];
           return pass.carry(layer, output);
         };
-        return tf.matMul(model.forward({ ...pass, attend, convolve, deltaRule }), model.outputHead, false, true) as tf.Tensor2D;
+        const hidden = model.forward({ ...pass, attend, convolve, deltaRule });
+        return softCap(linear(hidden, model.outputHead), model.config.finalLogitSoftcapping);
       });
       readWeights(model);
       return new DecodingState(model, lengths, capacity, caches, logits);
@@ -158,9 +161,8 @@ export class DecodingState {
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
         const hidden = model.forward({ ...tokens, attend, convolve: convolveBy(before), deltaRule, carry: carryAll, drop: dropNothing });
-        return weights === 'exact'
-          ? (tf.matMul(hidden, model.outputHead, false, true) as tf.Tensor2D)
-          : quantizedProduct(hidden, model.outputHead);
+        const products = (weights === 'exact' ? linear : quantizedProduct)(hidden, model.outputHead);
+        return softCap(products, model.config.finalLogitSoftcapping);
       };
       const logits = weights === 'exact' ? pass() : withQuantizedWeights(model, pass);
       readWeights(model);

@@ -198,6 +198,14 @@ export function readPaddingIdx(reader: ConfigReader, vocabSize: number, missing?
 }
 
 /**
+ * What numbers are soft-capped by; undefined where the configuration says null.
+ * @param missing what it is where the configuration does not say
+ */
+export function readSoftcap(reader: ConfigReader, key: string, missing: number): number | undefined {
+  return reader.raw[key] === null ? undefined : reader.positive(key, missing);
+}
+
+/**
  * Which of two kinds each layer is.
  * @param types of the layers, as the configuration has them
  * @throws UserError when it is not one of the two for each layer

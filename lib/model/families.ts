@@ -2,7 +2,9 @@
 import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
-import { Gemma3, readGemma3Config } from './gemma3';
+import { Gemma } from './gemma';
+import { readGemma2Config } from './gemma2';
+import { readGemma3Config } from './gemma3';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
@@ -11,6 +13,7 @@ import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { Lfm2, readLfm2Config } from './lfm2';
 import { Llama, readLlamaConfig } from './llama';
 import { multimodalArchitectures } from './multimodal';
+import { NanoChat, readNanoChatConfig } from './nanochat';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Opt, readOptConfig } from './opt';
 import { Phi3, readPhi3Config } from './phi3';
@@ -47,7 +50,8 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'gpt_neox.',
     aliases: { 'embed_out.weight': 'lm_head.weight' },
   },
-  gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma3(readGemma3Config(reader), origin), prefix: 'model.' },
+  gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
+  gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
@@ -58,6 +62,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
+  nanochat: { name: 'NanoChatForCausalLM', build: (reader, origin) => new NanoChat(readNanoChatConfig(reader), origin), prefix: 'model.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

@@ -1,22 +1,13 @@
 /**
  * Gemma 3 (Gemma team 2025), the models that read text alone: most layers see a sliding window, every sixth everything, each kind with
- * angles of its own; heads are normalized, and what a sublayer has computed is, too, before it is added.
+ * angles of its own; queries and keys are normalized.
  */
-import * as tf from '@tensorflow/tfjs-core';
-import { type Activation, rotary } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import type { Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
-import type { Linear, ParameterList, RmsNorm } from './layers';
-import { type RopeConfig, type RotaryAngles, readRope, ropePositionLimit } from './rope';
-import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend, ForwardPass, ModelConfig } from './types';
+import type { GemmaConfig } from './gemma';
+import { type RopeConfig, readRope, ropePositionLimit } from './rope';
+import type { ModelConfig } from './types';
 
-export interface Gemma3Config extends RotaryConfig {
-  readonly hiddenAct: Activation;
-  readonly attentionBias: boolean;
-  /** What scores are multiplied by. */
-  readonly attentionScale: number;
+export interface Gemma3Config extends GemmaConfig {
   /** Of those with a sliding window. */
   readonly slidingRope: RopeConfig;
 }
@@ -40,10 +31,11 @@ export function readGemma3Config(reader: ConfigReader): Gemma3Config {
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_activation', 'gelu_pytorch_tanh'),
     rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
-    normsAroundOne: true,
+    norms: 'around one',
     embeddingScale: Math.sqrt(common.hiddenSize),
     attentionBias: reader.boolean('attention_bias', false),
     attentionScale: reader.positive('query_pre_attn_scalar', 256) ** -0.5,
+    normalizesHeads: true,
     rope,
     slidingRope: readLayersRope(reader, 'sliding_attention', common),
     windows: readWindows(reader, common.numHiddenLayers),
@@ -67,75 +59,4 @@ function readWindows(reader: ConfigReader, layers: number): Array<number | undef
     const slides = Array.isArray(types) ? types[layer] === 'sliding_attention' : (layer + 1) % pattern !== 0;
     return slides ? window : undefined;
   });
-}
-
-class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
-  private readonly qNorm: RmsNorm;
-  private readonly kNorm: RmsNorm;
-
-  constructor(
-    private readonly config: Gemma3Config,
-    private readonly layer: number,
-    parameters: ParameterList,
-    name: string,
-  ) {
-    const { hiddenSize, headDim, attentionBias: bias, rmsNormEps } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
-    this.qNorm = parameters.rmsNormAroundOne(`${name}.q_norm`, headDim, rmsNormEps);
-    this.kNorm = parameters.rmsNormAroundOne(`${name}.k_norm`, headDim, rmsNormEps);
-  }
-
-  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
-    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
-    const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
-    const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
-    const v = this.vProj.apply(x);
-    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], dropout }));
-  }
-}
-
-class Block {
-  private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
-  private readonly postAttentionNorm: RmsNorm;
-  private readonly preFeedforwardNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
-  private readonly postFeedforwardNorm: RmsNorm;
-
-  constructor(
-    config: Gemma3Config,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `model.layers.${layer}`;
-    const norm = (which: string): RmsNorm => parameters.rmsNormAroundOne(`${name}.${which}`, config.hiddenSize, config.rmsNormEps);
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
-    this.inputNorm = norm('input_layernorm');
-    this.postAttentionNorm = norm('post_attention_layernorm');
-    this.preFeedforwardNorm = norm('pre_feedforward_layernorm');
-    this.postFeedforwardNorm = norm('post_feedforward_layernorm');
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, attend);
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.postAttentionNorm.apply(mixed));
-    const computed = this.mlp.apply(this.preFeedforwardNorm.apply(attended));
-    return tf.add(attended, this.postFeedforwardNorm.apply(computed));
-  }
-}
-
-export class Gemma3 extends RotaryDecoder<Gemma3Config> {
-  constructor(config: Gemma3Config, origin: Origin) {
-    super(config, origin, Block);
-  }
 }

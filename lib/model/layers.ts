@@ -211,15 +211,21 @@ export class OutputHead {
 /** Root mean square normalization. */
 export class RmsNorm {
   constructor(
-    readonly weight: Parameter<tf.Rank.R1>,
+    /** What is multiplied with afterwards, where there is something. */
+    readonly weight: Parameter<tf.Rank.R1> | undefined,
     readonly eps: number,
     /** Whether the weight is what it differs from 1 by. */
     private readonly options: { aroundOne?: boolean } = {},
   ) {}
 
   apply<T extends tf.Tensor>(x: T): T {
+    return rmsNorm(x, this.factors(x.shape[x.rank - 1]), this.eps);
+  }
+
+  private factors(features: number): tf.Tensor1D {
+    if (!this.weight) return tf.fill([features], 1) as tf.Tensor1D;
     const { tensor } = this.weight;
-    return rmsNorm(x, this.options.aroundOne ? tf.add(tensor, tf.fill([1], 1)) : tensor, this.eps);
+    return this.options.aroundOne ? tf.add(tensor, tf.fill([1], 1)) : tensor;
   }
 
   /** Normalizes each of the heads that lie side by side in the rows by itself. */

@@ -3,7 +3,7 @@
  * Inputs and outputs have the names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type AttentionOptions, type OnnxModel, OnnxProgram } from '../engine';
+import { type AttentionOptions, linear, type OnnxModel, OnnxProgram, softCap } from '../engine';
 import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
@@ -166,7 +166,8 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
   const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;
-  const logits = bits?.fits(outputHead) ? bits.product(rows, outputHead) : (tf.matMul(rows, outputHead, false, true) as tf.Tensor2D);
+  const products = bits?.fits(outputHead) ? bits.product(rows, outputHead) : linear(rows, outputHead);
+  const logits = softCap(products, config.finalLogitSoftcapping);
   return { logits: tf.reshape(logits, [batch, kept, outputHead.shape[0]]), ...cache };
 }
 
@@ -253,12 +254,12 @@ function mixed(
   values: tf.Tensor4D,
   hidden: tf.Tensor,
   { batch_size: batch, sequence_length: sequence, tokens }: Sizes,
-  { heads, kvHeads, scale }: AttentionOptions,
+  { heads, kvHeads, scale, softcap }: AttentionOptions,
 ): tf.Tensor2D {
   const headDim = keys.shape[3];
   const byHead = tf.reshape(tf.mul(q, scale), [batch, sequence, kvHeads, heads / kvHeads, headDim]);
   const queries = tf.transpose(byHead, [0, 2, 3, 1, 4]);
-  const scores = tf.matMul(queries, tf.expandDims(keys, 2), false, true);
+  const scores = softCap(tf.matMul(queries, tf.expandDims(keys, 2), false, true), softcap);
   const output = tf.matMul(tf.softmax(tf.add(scores, hidden)), tf.expandDims(values, 2));
   return tf.reshape(tf.transpose(output, [0, 3, 1, 2, 4]), [tokens, heads * headDim]);
 }

@@ -55,7 +55,7 @@ export function readQwen35Config(reader: ConfigReader): Qwen35Config {
     keepsState: true,
     hiddenAct: reader.activation('hidden_act', 'silu'),
     rmsNormEps: reader.notNegative('rms_norm_eps', 1e-6),
-    normsAroundOne: true,
+    norms: 'around one',
     rope,
     windows: new Array<undefined>(common.numHiddenLayers).fill(undefined),
     attentionBias: reader.boolean('attention_bias', false),

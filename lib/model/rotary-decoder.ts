@@ -4,7 +4,7 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import { Decoder, type Origin } from './decoder';
-import { type Embedding, type OutputHead, ParameterList, type RmsNorm } from './layers';
+import { type Embedding, type OutputHead, ParameterList, RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding } from './rope';
 import type { ForwardPass, ModelConfig, Stages } from './types';
 
@@ -14,8 +14,8 @@ export interface RotaryConfig extends ModelConfig {
   /** What rows of the embedding are multiplied by. Default 1. */
   readonly embeddingScale?: number;
   readonly rmsNormEps: number;
-  /** Whether checkpoints hold the weights of norms as what they differ from 1 by. Default false. */
-  readonly normsAroundOne?: boolean;
+  /** Where checkpoints hold the weights of norms as what they differ from 1 by, or norms have none. */
+  readonly norms?: 'around one' | 'without weights';
   readonly rope: RopeConfig;
   /** Of the layers with a window, where they turn otherwise than the rest. */
   readonly slidingRope?: RopeConfig;
@@ -35,7 +35,7 @@ export type RotaryBlocks<C> = new (config: C, layer: number, parameters: Paramet
 export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
   private readonly embedTokens: Embedding;
   private readonly blocks: readonly RotaryBlock[];
-  private readonly norm: RmsNorm;
+  protected readonly norm: RmsNorm;
   protected readonly head: OutputHead;
   private readonly rotaryEmbedding: RotaryEmbedding;
   private readonly slidingRotaryEmbedding?: RotaryEmbedding;
@@ -45,10 +45,10 @@ export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
   constructor(config: C, origin: Origin, Block: RotaryBlocks<C>, { norm = 'model.norm' } = {}) {
     const parameters = new ParameterList();
     super(config, parameters, origin);
-    const { vocabSize, hiddenSize, paddingIdx, embeddingScale: scale, rmsNormEps, rope, slidingRope } = config;
+    const { vocabSize, hiddenSize, paddingIdx, embeddingScale: scale, rope, slidingRope } = config;
     this.embedTokens = parameters.embedding('model.embed_tokens', vocabSize, hiddenSize, { paddingIdx, scale });
     this.blocks = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters[config.normsAroundOne ? 'rmsNormAroundOne' : 'rmsNorm'](norm, hiddenSize, rmsNormEps);
+    this.norm = lastNorm(config, parameters, norm);
     this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
     this.rotaryEmbedding = new RotaryEmbedding(rope);
     this.slidingRotaryEmbedding = slidingRope && new RotaryEmbedding(slidingRope);
@@ -81,4 +81,9 @@ export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
     this.rotaryEmbedding.dispose();
     this.slidingRotaryEmbedding?.dispose();
   }
+}
+
+function lastNorm({ norms, hiddenSize, rmsNormEps }: RotaryConfig, parameters: ParameterList, name: string): RmsNorm {
+  if (norms === 'without weights') return new RmsNorm(undefined, rmsNormEps);
+  return parameters[norms === 'around one' ? 'rmsNormAroundOne' : 'rmsNorm'](name, hiddenSize, rmsNormEps);
 }

@@ -7,7 +7,7 @@ import type { LoraAdapter } from './lora';
 
 /**
  * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3, and
- * Granite's computes Granite 4.0.
+ * Granite's computes Granite 4.0. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
@@ -21,7 +21,9 @@ export type Family =
   | 'opt'
   | 'qwen3'
   | 'qwen3_5'
+  | 'gemma2'
   | 'gemma3'
+  | 'nanochat'
   | 'gpt2'
   | 'gpt_neo';
 
@@ -62,6 +64,8 @@ export interface ModelConfig {
   readonly keepsState: boolean;
   /** Whether the output head is the embedding table itself. */
   readonly tieWordEmbeddings: boolean;
+  /** What logits are soft-capped by (`softCap`), where they are. */
+  readonly finalLogitSoftcapping?: number;
   /** Standard deviation of fresh weights. */
   readonly initializerRange: number;
   /** Share of the hidden states that is dropped while training, behind each sublayer. */
@@ -183,12 +187,12 @@ export interface CausalLM {
   readonly generationConfig?: Uint8Array;
   /** Whether training or a merged adapter has made the weights others than those in the checkpoint. */
   weightsChanged?: boolean;
-  /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. */
+  /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. Its products are soft-capped as the configuration says. */
   readonly outputHead: tf.Tensor2D;
   /** Gives the output head a matrix of its own, with the same values, where it is the embedding; then each can be trained without the other. */
   untie(): void;
   /**
-   * Final, normalized hidden states, [tokens, features]; logits are their products with `outputHead`.
+   * Final, normalized hidden states, [tokens, features]; logits are their products with `outputHead`, soft-capped where they are.
    * Differentiable. Runs inside the caller's `tf.tidy`.
    * @param places int32 [tokens]: the tokens of the row whose states are wanted; what only others need of the last layer is left out.
    *   All of them where absent.

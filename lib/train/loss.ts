@@ -132,8 +132,9 @@ function disposeRow({ batch, predictors, targets, counts }: DeviceRow): void {
 /** Loss of each target of a row, from the final hidden states of what predicts them, inside the caller's tidy. */
 function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { targets }: DeviceRow, settings: LossSettings): RowLoss {
   const head = model.outputHead;
-  const { nll, argmax, entropy } = tokenLoss(hidden, head, targets);
-  return { loss: lossOf(nll, { hidden, head, targets }, settings), argmax, entropy };
+  const softcap = model.config.finalLogitSoftcapping;
+  const { nll, argmax, entropy } = tokenLoss(hidden, head, targets, softcap);
+  return { loss: lossOf(nll, { hidden, head, targets, softcap }, settings), argmax, entropy };
 }
 
 /** (Sum of the row's losses) · share. */

@@ -1,6 +1,6 @@
 /** What a run makes small at each target: the negative log-likelihood, or what its settings make of that. */
 import * as tf from '@tensorflow/tfjs-core';
-import { embedding, linear } from '../engine';
+import { embedding, linear, softCap } from '../engine';
 import type { SFTConfig } from './config';
 
 /** The settings that choose the loss; those left out are TRL's defaults. */
@@ -14,6 +14,8 @@ export interface Predictions {
   head: tf.Tensor2D;
   /** int32 [targets] */
   targets: tf.Tensor1D;
+  /** What logits are soft-capped by, where they are. */
+  softcap?: number;
 }
 
 /**
@@ -37,12 +39,19 @@ function dynamicFineTuning(nll: tf.Tensor1D): tf.Tensor1D {
 
 /**
  * Mean of −log p over the vocabulary, less that of the target: what label smoothing adds a share of (Szegedy et al. 2016). All of them
- * have the same normalization, so the difference is that of logits, h · (row of the target − mean row), and no others are needed.
+ * have the same normalization, so the difference is that of logits, h · (row of the target − mean row), and no others are needed. Those that are
+ * soft-capped all have to be there.
  */
-function smoothingGap({ hidden, head, targets }: Predictions): tf.Tensor1D {
-  const ofTargets = dotRows(hidden, embedding(head, targets));
-  const ofAll = tf.reshape(linear(hidden, meanRow(head)), [targets.size]);
-  return tf.sub(ofTargets, ofAll);
+function smoothingGap({ hidden, head, targets, softcap }: Predictions): tf.Tensor1D {
+  const ofTargets = softCap(dotRows(hidden, embedding(head, targets)), softcap);
+  const ofAll = softcap === undefined ? linear(hidden, meanRow(head)) : meanOfRows(softCap(linear(hidden, head), softcap));
+  return tf.sub(ofTargets, tf.reshape(ofAll, [targets.size]));
+}
+
+/** [rows, 1]: as a product, whose gradient makes no matrix on the host. */
+function meanOfRows(matrix: tf.Tensor2D): tf.Tensor2D {
+  const columns = matrix.shape[1];
+  return linear(matrix, tf.fill([1, columns], 1 / columns));
 }
 
 /** Products of the rows of two matrices, [rows]. tfjs's own gradient of the sum would make a matrix of ones on the host. */

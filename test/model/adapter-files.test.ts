@@ -65,7 +65,9 @@ test('an adapter may lie in the folder of its base', async () => {
 for (const variant of [
   'qwen2',
   'qwen3',
+  'gemma2',
   'gemma3',
+  'nanochat',
   'smollm3',
   'olmo2',
   'granite',

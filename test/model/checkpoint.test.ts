@@ -192,10 +192,10 @@ test('shard names that leave the folder are refused', async () => {
 
 test('an unsupported architecture is refused by name, with the supported ones', async () => {
   const folder = copyOf('qwen2');
-  changeConfig(folder, (json) => Object.assign(json, { model_type: 'gemma2', architectures: ['Gemma2ForCausalLM'] }));
+  changeConfig(folder, (json) => Object.assign(json, { model_type: 'gemma', architectures: ['GemmaForCausalLM'] }));
   await refused(
     folder,
-    'Gemma2ForCausalLM',
+    'GemmaForCausalLM',
     'LlamaForCausalLM',
     'MistralForCausalLM',
     'Qwen2ForCausalLM',
@@ -269,6 +269,21 @@ test('a Gemma 3 model that bounds its scores, or looks ahead, is refused', async
     changeConfig(folder, (json) => Object.assign(json, change));
     const [[key, value]] = Object.entries(change);
     await refused(folder, `"${key}" is ${value}`, 'as in the Gemma 3 models for text');
+  }
+});
+
+test('a Gemma 2 or nanochat model whose cap is none, or a Gemma 2 that looks ahead, is refused', async () => {
+  for (const [variant, change, expected] of [
+    ['gemma2', { attn_logit_softcapping: 0 }, 'a number above 0'],
+    ['gemma2', { final_logit_softcapping: '30' }, 'a number above 0'],
+    ['nanochat', { final_logit_softcapping: -15 }, 'a number above 0'],
+    ['gemma2', { use_bidirectional_attention: true }, 'null, as in models that write'],
+    ['gemma2', { layer_types: ['full_attention'] }, '"sliding_attention" or "full_attention" for each of the 2 layers'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, change));
+    const [[key, value]] = Object.entries(change);
+    await refused(folder, `"${key}" is ${JSON.stringify(value)}`, expected);
   }
 });
 

@@ -22,7 +22,9 @@ async function embeddingGradient(model: CausalLM): Promise<{ norm: number; padRo
   const gradient = tf.tidy(() => {
     const loss = () => {
       const hidden = tf.slice(model.hiddenStates(batch), [0, 0], [ids.length - 1, -1]) as tf.Tensor2D;
-      return tf.mean(tokenLoss(hidden, model.outputHead, tf.slice(batch.ids, 1) as tf.Tensor1D).nll) as tf.Scalar;
+      return tf.mean(
+        tokenLoss(hidden, model.outputHead, tf.slice(batch.ids, 1) as tf.Tensor1D, model.config.finalLogitSoftcapping).nll,
+      ) as tf.Scalar;
     };
     return tf.variableGrads(loss, [weight]).grads[weight.name];
   });

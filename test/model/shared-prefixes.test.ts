@@ -2,14 +2,13 @@
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { before, describe, test } from 'node:test';
-import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
-import { disposeBatch, findFamilies, generateBatch, loadModel, makeBatch, placeOf, sharedPrefixes, tokenNll } from '../../lib/model';
+import { findFamilies, generateBatch, loadModel, makeBatch, placeOf, sharedPrefixes, tokenNll } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { createRandom } from '../../lib/random';
 import { scoreItems } from '../../lib/train/evaluation';
 import { families } from '../golden-families';
-import { closeTo, fixtures, logitsOf } from './support';
+import { batchLogits, closeTo, fixtures, logitsOf } from './support';
 
 before(async () => {
   await useDevice('cpu');
@@ -104,10 +103,7 @@ for (const folder of models) {
     const sequences = [5, 1, 9, 2].map((length, i) => [...prompt, ...tokens(length, 20 * (i + 1)).map(id)]);
     const batch = makeBatch(sequences, sharedPrefixes(sequences));
     assert.equal(batch.ids.size, 12 + 5 + 1 + 9 + 2);
-    const logits = tf.tidy(() => tf.matMul(model.hiddenStates(batch), model.outputHead, false, true) as tf.Tensor2D);
-    const rows = await logits.array();
-    logits.dispose();
-    disposeBatch(batch);
+    const rows = await batchLogits(model, batch);
     for (const [index, sequence] of sequences.entries()) {
       const alone = await logitsOf(model, sequence);
       for (const [place, expected] of alone.entries()) closeTo(rows[placeOf(batch, index, place)], expected, 2e-5);

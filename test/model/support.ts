@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { varyingSizes } from '../../lib/engine';
+import { softCap, varyingSizes } from '../../lib/engine';
 import { type CausalLM, disposeBatch, makeBatch } from '../../lib/model';
+import type { TokenBatch } from '../../lib/model/types';
 import { projectRoot } from '../../lib/project';
 
 /** Tiny checkpoints of every layout, made by make.py there. */
@@ -23,14 +24,22 @@ export async function logitsOf(model: CausalLM, ids: number[]): Promise<number[]
   return rows;
 }
 
-/** Logits of several sequences computed in one packed row. */
-export async function packedLogits(model: CausalLM, sequences: number[][]): Promise<number[][][]> {
-  varyingSizes({ tokens: sequences.flat().length });
-  const batch = makeBatch(sequences);
-  const logits = tf.tidy(() => tf.matMul(model.hiddenStates(batch), model.outputHead, false, true) as tf.Tensor2D);
+/** Logits of the tokens of a row, which is disposed. */
+export async function batchLogits(model: CausalLM, batch: TokenBatch): Promise<number[][]> {
+  const logits = tf.tidy(() => {
+    const products: tf.Tensor2D = tf.matMul(model.hiddenStates(batch), model.outputHead, false, true);
+    return softCap(products, model.config.finalLogitSoftcapping);
+  });
   const rows = await logits.array();
   logits.dispose();
   disposeBatch(batch);
+  return rows;
+}
+
+/** Logits of several sequences computed in one packed row. */
+export async function packedLogits(model: CausalLM, sequences: number[][]): Promise<number[][][]> {
+  varyingSizes({ tokens: sequences.flat().length });
+  const rows = await batchLogits(model, makeBatch(sequences));
   let start = 0;
   return sequences.map(({ length }) => {
     start += length;

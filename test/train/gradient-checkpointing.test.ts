@@ -74,7 +74,9 @@ async function gradientsOf(model: CausalLM, gradientCheckpointing: boolean): Pro
 for (const family of [
   'llama',
   'qwen3',
+  'gemma2',
   'gemma3',
+  'nanochat',
   'smollm3',
   'olmo2',
   'olmo3',

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { useDevice } from '../../lib/engine';
+import { softCap, useDevice } from '../../lib/engine';
 import { type LogRecord, parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
 import { type LossSettings, lossOf } from '../../lib/train/objective';
 import { fixtures, readJsonFile, rows, short, tinyModel } from './support';
@@ -63,17 +63,19 @@ for (const backend of ['onnxruntime', 'cpu']) {
   };
   const largest = (differences: tf.Tensor[]) => tf.max(tf.stack(differences.map((x) => tf.max(tf.abs(x))))).dataSync()[0];
 
-  for (const labelSmoothingFactor of [0.1, 1]) {
-    test(`label smoothing of ${labelSmoothingFactor} has the value and the gradients of its definition, on ${backend}`, async () => {
+  for (const [labelSmoothingFactor, softcap] of [[0.1], [1], [0.3, 0.8]]) {
+    const kind = `label smoothing of ${labelSmoothingFactor}${softcap ? ' over soft-capped logits' : ''}`;
+    test(`${kind} has the value and the gradients of its definition, on ${backend}`, async () => {
       await tf.setBackend(backend);
       const tensors = tf.memory().numTensors;
       const difference = tf.tidy(() => {
         const { hidden, head, dy, targets } = inputs();
-        const logits = (h: tf.Tensor, w: tf.Tensor) => tf.matMul(h as tf.Tensor2D, w as tf.Tensor2D, false, true) as tf.Tensor2D;
+        const logits = (h: tf.Tensor, w: tf.Tensor) =>
+          softCap(tf.matMul(h as tf.Tensor2D, w as tf.Tensor2D, false, true) as tf.Tensor2D, softcap);
         const ours = (h: tf.Tensor, w: tf.Tensor) =>
           lossOf(
             nllFromLogits(logits(h, w), targets),
-            { hidden: h as tf.Tensor2D, head: w as tf.Tensor2D, targets },
+            { hidden: h as tf.Tensor2D, head: w as tf.Tensor2D, targets, softcap },
             { labelSmoothingFactor },
           );
         const plain = (h: tf.Tensor, w: tf.Tensor) => fromLogits(logits(h, w), targets, { labelSmoothingFactor });

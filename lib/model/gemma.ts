@@ -1,0 +1,97 @@
+/**
+ * What Gemma 2 and 3 are made of (Gemma team 2024 and 2025): Llama with a norm before and one behind each sublayer, whose output is normalized
+ * before it is added, and layers of two kinds, some of which see a sliding window. Gemma 2 soft-caps scores and logits; Gemma 3 normalizes
+ * queries and keys.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Activation, rotary } from '../engine';
+import type { Origin } from './decoder';
+import { GatedMlp } from './gated-mlp';
+import type { Linear, ParameterList, RmsNorm } from './layers';
+import type { RotaryAngles } from './rope';
+import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import type { Attend, ForwardPass } from './types';
+
+export interface GemmaConfig extends RotaryConfig {
+  readonly hiddenAct: Activation;
+  readonly attentionBias: boolean;
+  /** What scores are multiplied by. */
+  readonly attentionScale: number;
+  /** What they are soft-capped by after that, where they are. */
+  readonly attnLogitSoftcapping?: number;
+  /** Whether each head's queries and keys are normalized. */
+  readonly normalizesHeads: boolean;
+}
+
+class Attention {
+  private readonly qProj: Linear;
+  private readonly kProj: Linear;
+  private readonly vProj: Linear;
+  private readonly oProj: Linear;
+  private readonly qNorm?: RmsNorm;
+  private readonly kNorm?: RmsNorm;
+
+  constructor(
+    private readonly config: GemmaConfig,
+    private readonly layer: number,
+    parameters: ParameterList,
+    name: string,
+  ) {
+    const { hiddenSize, headDim, attentionBias: bias, rmsNormEps } = config;
+    const queries = config.numAttentionHeads * headDim;
+    const keys = config.numKeyValueHeads * headDim;
+    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
+    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
+    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
+    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    if (!config.normalizesHeads) return;
+    this.qNorm = parameters.rmsNormAroundOne(`${name}.q_norm`, headDim, rmsNormEps);
+    this.kNorm = parameters.rmsNormAroundOne(`${name}.k_norm`, headDim, rmsNormEps);
+  }
+
+  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
+    const [queries, keys, v] = [this.qProj.apply(x), this.kProj.apply(x), this.vProj.apply(x)];
+    const q = rotary(this.qNorm?.applyToHeads(queries, heads) ?? queries, cos, sin, heads);
+    const k = rotary(this.kNorm?.applyToHeads(keys, kvHeads) ?? keys, cos, sin, kvHeads);
+    const softcap = this.config.attnLogitSoftcapping;
+    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], softcap, dropout }));
+  }
+}
+
+class Block {
+  private readonly inputNorm: RmsNorm;
+  private readonly attention: Attention;
+  private readonly postAttentionNorm: RmsNorm;
+  private readonly preFeedforwardNorm: RmsNorm;
+  private readonly mlp: GatedMlp;
+  private readonly postFeedforwardNorm: RmsNorm;
+
+  constructor(
+    config: GemmaConfig,
+    private readonly layer: number,
+    parameters: ParameterList,
+  ) {
+    const name = `model.layers.${layer}`;
+    const norm = (which: string): RmsNorm => parameters.rmsNormAroundOne(`${name}.${which}`, config.hiddenSize, config.rmsNormEps);
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
+    this.inputNorm = norm('input_layernorm');
+    this.postAttentionNorm = norm('post_attention_layernorm');
+    this.preFeedforwardNorm = norm('pre_feedforward_layernorm');
+    this.postFeedforwardNorm = norm('post_feedforward_layernorm');
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, attend);
+    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.postAttentionNorm.apply(mixed));
+    const computed = this.mlp.apply(this.preFeedforwardNorm.apply(attended));
+    return tf.add(attended, this.postFeedforwardNorm.apply(computed));
+  }
+}
+
+export class Gemma extends RotaryDecoder<GemmaConfig> {
+  constructor(config: GemmaConfig, origin: Origin) {
+    super(config, origin, Block);
+  }
+}
