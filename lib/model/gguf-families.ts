@@ -1,5 +1,6 @@
 /** What llama.cpp calls the parts of a model, of each family that it computes: architecture, keys, tensors, and how they lie in a file. */
 import { UserError } from '../errors';
+import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { behind, byKind, groupsInTurn, inEachRow, inPairs } from './gguf-order';
@@ -55,6 +56,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   olmo2,
   qwen3,
   qwen3_5: qwen35,
+  gemma2,
   gemma3,
   gpt2,
   gpt_neox: gptNeoX,
@@ -253,29 +255,34 @@ function attendingKeys(attends: readonly boolean[]): GgufKeys {
 /** llama.cpp gives the pairs of features that turn to three positions in turn, which are one in a text; it wants to know how many each gets. */
 const sectionsOf = (pairs: number): number[] => [0, 1, 2].map((place) => Math.ceil((pairs - place) / 3)).concat(0);
 
-/**
- * In llama.cpp every sixth layer of a Gemma 3 sees everything, and the others turn by a base of their own; scores are scaled by the width of a head, of
- * the largest, which is known by its 62 layers, by that of the hidden states' part.
- */
-const GEMMA3 = { period: 6, slidingTheta: 10000, largest: 62 };
+/** What llama.cpp takes for granted of a Gemma. */
+interface GemmaHabits {
+  name: string;
+  architecture: string;
+  /** Of every so many layers the last sees everything, the others a window. */
+  period: number;
+  /** Layers of the largest, by which it is known: its scores are scaled by the width of the hidden states' part, the others' by that of a head. */
+  largest: number;
+}
 
-function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): GgufLayout {
-  const { windows, rope, slidingRope, headDim, attentionScale, hiddenSize, numAttentionHeads, numHiddenLayers } = config;
+const GEMMA2: GemmaHabits = { name: 'Gemma 2', architecture: 'gemma2', period: 2, largest: 46 };
+const GEMMA3: GemmaHabits = { name: 'Gemma 3', architecture: 'gemma3', period: 6, largest: 62 };
+
+function gemma(config: GemmaConfig, habits: GemmaHabits, refuse: (what: string) => UserError): GgufLayout {
+  const { windows, headDim, attentionScale, hiddenSize, numAttentionHeads, numHiddenLayers } = config;
+  const { name, architecture, period, largest } = habits;
   if (config.hiddenAct !== 'gelu_pytorch_tanh') throw refuse(`has the activation ${config.hiddenAct}`);
-  if (config.attentionBias) throw refuse('has biases in a model of Gemma 3');
-  if (rope.type !== 'default' || slidingRope.type !== 'default') throw refuse('stretches the positions of a Gemma 3');
-  if (slidingRope.theta !== GEMMA3.slidingTheta) throw refuse(`turns the layers with a window by the base ${slidingRope.theta}`);
-  const width = numHiddenLayers === GEMMA3.largest ? hiddenSize / numAttentionHeads : headDim;
-  if (Math.abs(attentionScale * width ** 0.5 - 1) > 1e-6) throw refuse(`scales the scores of a Gemma 3 by ${attentionScale}`);
-  const sliding = windows.map((window) => window !== undefined);
-  if (sliding.some((slides, layer) => slides !== ((layer + 1) % GEMMA3.period !== 0)))
-    throw refuse(`has windows in other layers than all but every sixth`);
+  if (config.attentionBias) throw refuse(`has biases in a model of ${name}`);
+  if (config.rope.type !== 'default') throw refuse(`stretches the positions of a ${name}`);
+  const width = numHiddenLayers === largest ? hiddenSize / numAttentionHeads : headDim;
+  if (Math.abs(attentionScale * width ** 0.5 - 1) > 1e-6) throw refuse(`scales the scores of a ${name} by ${attentionScale}`);
+  if (windows.some((window, layer) => (window !== undefined) !== ((layer + 1) % period !== 0)))
+    throw refuse(`has windows in other layers than a ${name} usually does`);
   return {
-    architecture: 'gemma3',
+    architecture,
     keys: { ...rotaryKeys(config), 'attention.sliding_window': whole(shortest(windows) ?? config.maxPositionEmbeddings) },
     names: {
       ...ROTARY_NAMES,
-      ...NORMS_OF_HEADS,
       'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
       'model.layers.#.pre_feedforward_layernorm': 'blk.#.ffn_norm',
       'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
@@ -283,6 +290,26 @@ function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): Gguf
     // checkpoints have what the weights of norms differ from 1 by
     change: (name, values) => (/norm\.weight$/.test(name) ? values.map((value) => value + 1) : values),
   };
+}
+
+/** In llama.cpp a Gemma 2 soft-caps both scores and logits, and its head is the embedding. */
+function gemma2(config: GemmaConfig, refuse: (what: string) => UserError): GgufLayout {
+  const { attnLogitSoftcapping: scores, finalLogitSoftcapping: logits } = config;
+  if (scores === undefined || logits === undefined) throw refuse('does not soft-cap the scores and the logits of a Gemma 2');
+  if (!config.tieWordEmbeddings) throw refuse('has an output head of its own in a model of Gemma 2');
+  const { keys, ...layout } = gemma(config, GEMMA2, refuse);
+  return { ...layout, keys: { ...keys, attn_logit_softcapping: float(scores), final_logit_softcapping: float(logits) } };
+}
+
+/** The base by which its layers with a window turn in llama.cpp. */
+const SLIDING_THETA = 10000;
+
+function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): GgufLayout {
+  const { slidingRope } = config;
+  if (slidingRope.type !== 'default') throw refuse('stretches the positions of a Gemma 3');
+  if (slidingRope.theta !== SLIDING_THETA) throw refuse(`turns the layers with a window by the base ${slidingRope.theta}`);
+  const { names, ...layout } = gemma(config, GEMMA3, refuse);
+  return { ...layout, names: { ...names, ...NORMS_OF_HEADS } };
 }
 
 /** In llama.cpp every fourth layer of an OLMo 3 sees everything, and the others turn by the same base, without stretching. */

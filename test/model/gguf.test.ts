@@ -95,6 +95,9 @@ const GEMMA = {
   },
 };
 
+/** One of Gemma 2's, whose scores and logits reach beyond their caps. */
+const GEMMA2 = { ...GEMMA, model_type: 'gemma2', num_hidden_layers: 4, attn_logit_softcapping: 2, final_logit_softcapping: 5 };
+
 /** A model of a build with a gated MLP. */
 const GATED = {
   ...{ vocab_size: 1024, hidden_size: 64, intermediate_size: 96, num_attention_heads: 4, num_key_value_heads: 2, pad_token_id: 1 },
@@ -120,6 +123,14 @@ test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
   assert.ok(valuesOf(file, found, 'blk.6.post_ffw_norm.weight').every((value) => value === 1));
   assert.equal(found.metadata['gemma3.attention.sliding_window'], 8);
   assert.equal(found.metadata['general.file_type'], 32);
+});
+
+test('Gemma 2 has the caps of its scores and logits', async (t) => {
+  const file = temporaryFile(t);
+  await exportGguf(await created(t, GEMMA2), file, { dtype: 'bf16' });
+  const { metadata } = await open(file);
+  assert.deepEqual([metadata['gemma2.attn_logit_softcapping'], metadata['gemma2.final_logit_softcapping']], [2, 5]);
+  assert.equal(metadata['gemma2.attention.sliding_window'], 8);
 });
 
 test('an embedding that has more rows than there are tokens gets tokens that are never used', async (t) => {
@@ -168,6 +179,19 @@ describe('refused in one sentence, with nothing written:', () => {
     await refuses(t, await created(t, { ...GEMMA, sliding_window_pattern: 2 }), /has windows in other layers/);
     await refuses(t, await created(t, { ...GEMMA, query_pre_attn_scalar: 64 }), /scales the scores of a Gemma 3 by 0\.125/);
     await refuses(t, await created(t, { ...GEMMA, rope_local_base_freq: 5000 }), /by the base 5000/);
+  });
+
+  test('a Gemma 2 that is not as the released ones, and nanochat', async (t) => {
+    for (const [change, pattern] of [
+      [{ attn_logit_softcapping: null }, /does not soft-cap the scores and the logits of a Gemma 2/],
+      [{ final_logit_softcapping: null }, /does not soft-cap the scores and the logits of a Gemma 2/],
+      [{ tie_word_embeddings: false }, /has an output head of its own in a model of Gemma 2/],
+      [{ rope_scaling: { rope_type: 'linear', factor: 2 } }, /stretches the positions of a Gemma 2/],
+      [{ query_pre_attn_scalar: 64 }, /scales the scores of a Gemma 2 by 0\.125/],
+      [{ layer_types: new Array(4).fill('full_attention') }, /has windows in other layers than a Gemma 2 usually does/],
+    ] as const)
+      await refuses(t, await created(t, { ...GEMMA2, ...change }), pattern);
+    await refuses(t, await loaded(t, golden('nanochat')), /is of the family nanochat/);
   });
 
   test('a number beyond float16, a number format that there is none of, another name', async (t) => {
@@ -397,6 +421,7 @@ describe('llama.cpp itself', () => {
       'gpt-neox-serial',
     ].map((fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
+    ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
