@@ -51,13 +51,16 @@ class Attention {
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
-    const [queries, keys, v] = [this.qProj.apply(x), this.kProj.apply(x), this.vProj.apply(x)];
-    const q = rotary(this.qNorm?.applyToHeads(queries, heads) ?? queries, cos, sin, heads);
-    const k = rotary(this.kNorm?.applyToHeads(keys, kvHeads) ?? keys, cos, sin, kvHeads);
+    const q = rotary(normalized(this.qProj.apply(x), this.qNorm, heads), cos, sin, heads);
+    const k = rotary(normalized(this.kProj.apply(x), this.kNorm, kvHeads), cos, sin, kvHeads);
+    const v = this.vProj.apply(x);
     const softcap = this.config.attnLogitSoftcapping;
     return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], softcap, dropout }));
   }
 }
+
+/** Heads, each of which is normalized, where there is a norm. */
+const normalized = (x: tf.Tensor2D, norm: RmsNorm | undefined, heads: number): tf.Tensor2D => norm?.applyToHeads(x, heads) ?? x;
 
 class Block {
   private readonly inputNorm: RmsNorm;
