@@ -23,17 +23,19 @@ export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: 
   });
 }
 
-export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads: number): tf.Tensor2D {
+export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads: number, interleaved: boolean): tf.Tensor2D {
   return tf.tidy(() => {
     const [tokens, features] = x.shape;
     const headDim = features / heads;
     const half = cos.shape[1];
     const byHead = tf.reshape(x, [tokens, heads, headDim]);
-    const first = tf.slice(byHead, [0, 0, 0], [tokens, heads, half]);
-    const second = tf.slice(byHead, [0, 0, half], [tokens, heads, half]);
+    const turning = tf.slice(byHead, [0, 0, 0], [tokens, heads, 2 * half]);
+    // the pairs' first features and their second ones
+    const [first, second] = interleaved ? tf.unstack(tf.reshape(turning, [tokens, heads, half, 2]), 3) : tf.split(turning, 2, 2);
     const c = tf.expandDims(cos, 1);
     const s = tf.expandDims(sin, 1);
-    const turned = [tf.sub(tf.mul(first, c), tf.mul(second, s)), tf.add(tf.mul(second, c), tf.mul(first, s))];
+    const pairs = [tf.sub(tf.mul(first, c), tf.mul(second, s)), tf.add(tf.mul(second, c), tf.mul(first, s))];
+    const turned = interleaved ? [tf.reshape(tf.stack(pairs, 3), turning.shape)] : pairs;
     if (2 * half < headDim) turned.push(tf.slice(byHead, [0, 0, 2 * half], [tokens, heads, headDim - 2 * half]));
     return tf.reshape(tf.concat(turned, 2), [tokens, features]) as tf.Tensor2D;
   });

@@ -119,7 +119,7 @@ export function readModelConfig(
     tieWordEmbeddings: boolean;
     maxPositionEmbeddings: number;
     /** The shares that are dropped while training, where the family does that. */
-    dropout: { hidden?: DropoutKey; embeddings?: DropoutKey; attention: DropoutKey };
+    dropout: { hidden?: DropoutKey; embeddings?: DropoutKey; attention?: DropoutKey };
     /** The family's own names of keys. */
     keys?: Readonly<Partial<Record<RenamedKey, string>>>;
     /** Where the configuration does not say. */

@@ -2,6 +2,7 @@
 import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
+import { readErnie45Config } from './ernie4-5';
 import { Gemma } from './gemma';
 import { readGemma2Config } from './gemma2';
 import { readGemma3Config } from './gemma3';
@@ -40,6 +41,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   mistral: { name: 'MistralForCausalLM', build: llama, prefix: 'model.' },
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
   smollm3: { name: 'SmolLM3ForCausalLM', build: (reader, origin) => new Llama(readSmolLm3Config(reader), origin), prefix: 'model.' },
+  ernie4_5: { name: 'Ernie4_5ForCausalLM', build: (reader, origin) => new Llama(readErnie45Config(reader), origin), prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
   qwen3_5_text: { name: 'Qwen3_5ForCausalLM', build: (reader, origin) => new Qwen35(readQwen35Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },

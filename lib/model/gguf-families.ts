@@ -1,8 +1,9 @@
-/** What llama.cpp calls the parts of a model, of each family that it computes: architecture, keys, tensors, and how they lie in a file. */
+/** What llama.cpp calls the parts of a model, of each family that it computes, and what it does not compute of it. */
 import { UserError } from '../errors';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
+import { commonKeys, type GgufLayout, NORMS_OF_HEADS, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { behind, byKind, groupsInTurn, inEachRow, inPairs } from './gguf-order';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
@@ -14,24 +15,7 @@ import type { Phi3Config } from './phi3';
 import type { Qwen3Config } from './qwen3';
 import type { Qwen35Config } from './qwen3-5';
 import { type RopeConfig, ropeFrequencies } from './rope';
-import type { CausalLM, Family, ModelConfig } from './types';
-
-/** How a family is laid out in a file. */
-export interface GgufLayout {
-  architecture: string;
-  /** Keys of the architecture, without its name before them. */
-  keys: GgufKeys;
-  /** llama.cpp's names of tensors, by those of checkpoints, both without `.weight` and `.bias`; `#` is the number of a layer. */
-  names: Readonly<Record<string, string>>;
-  /** Values as they lie in a file, where that is otherwise. @param name the checkpoint's */
-  change?(name: string, values: Float32Array): Float32Array;
-  /** Of matrices that are several ones there, one below the other: llama.cpp's names of those. */
-  parts?: Readonly<Record<string, readonly string[]>>;
-  /** Tensors that no checkpoint has. */
-  more?: Readonly<Record<string, Float32Array>>;
-  /** Whether the file has an output head even where it is the embedding. */
-  repeatsHead?: boolean;
-}
+import type { CausalLM, Family } from './types';
 
 /** @throws UserError when llama.cpp has no such family, or computes something else than this configuration says */
 export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
@@ -49,6 +33,7 @@ type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout
 const LAYOUTS: Partial<Record<Family, Layout>> = {
   llama,
   smollm3,
+  ernie4_5: ernie45,
   granite,
   granitemoehybrid,
   phi3,
@@ -61,60 +46,6 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   gpt2,
   gpt_neox: gptNeoX,
 };
-
-/** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
-function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
-  return {
-    block_count: whole(config.numHiddenLayers),
-    // up to its length a window hides nothing
-    context_length: whole(Math.min(config.positionLimit, window)),
-    embedding_length: whole(config.hiddenSize),
-    feed_forward_length: whole(config.intermediateSize),
-    'attention.head_count': whole(config.numAttentionHeads),
-    vocab_size: whole(config.vocabSize),
-  };
-}
-
-/** Of those with rotary positions and root mean square norms. */
-function rotaryKeys(config: ModelConfig & { rope: RopeConfig; rmsNormEps: number }, window?: number): GgufKeys {
-  const { rope, headDim } = config;
-  return {
-    ...commonKeys(config, window),
-    'attention.head_count_kv': whole(config.numKeyValueHeads),
-    'attention.key_length': whole(headDim),
-    'attention.value_length': whole(headDim),
-    'attention.layer_norm_rms_epsilon': float(config.rmsNormEps),
-    'rope.dimension_count': whole(rope.rotaryDim),
-    'rope.freq_base': float(rope.theta),
-    ...(rope.type === 'linear' && { 'rope.scaling.type': text('linear'), 'rope.scaling.factor': float(rope.factor) }),
-  };
-}
-
-const ROTARY_NAMES = {
-  'model.embed_tokens': 'token_embd',
-  'model.norm': 'output_norm',
-  lm_head: 'output',
-  'model.layers.#.input_layernorm': 'blk.#.attn_norm',
-  'model.layers.#.self_attn.q_proj': 'blk.#.attn_q',
-  'model.layers.#.self_attn.k_proj': 'blk.#.attn_k',
-  'model.layers.#.self_attn.v_proj': 'blk.#.attn_v',
-  'model.layers.#.self_attn.o_proj': 'blk.#.attn_output',
-  'model.layers.#.post_attention_layernorm': 'blk.#.ffn_norm',
-  'model.layers.#.mlp.gate_proj': 'blk.#.ffn_gate',
-  'model.layers.#.mlp.up_proj': 'blk.#.ffn_up',
-  'model.layers.#.mlp.down_proj': 'blk.#.ffn_down',
-};
-
-const NORMS_OF_HEADS = {
-  'model.layers.#.self_attn.q_norm': 'blk.#.attn_q_norm',
-  'model.layers.#.self_attn.k_norm': 'blk.#.attn_k_norm',
-};
-
-/** The shortest of windows; absent where there is none. */
-function shortest(windows: ReadonlyArray<number | undefined>): number | undefined {
-  const found = windows.filter((window) => window !== undefined);
-  return found.length > 0 ? Math.min(...found) : undefined;
-}
 
 function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
   const { rope, hiddenAct, modelType, numAttentionHeads, numKeyValueHeads, windows } = config;
@@ -133,6 +64,13 @@ function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLa
     },
     more: rope.type === 'llama3' ? { 'rope_freqs.weight': stretches(rope) } : undefined,
   };
+}
+
+function ernie45(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
+  if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
+  if (config.mlpBias) throw refuse('has biases in a model of ERNIE 4.5');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of ERNIE 4.5');
+  return { architecture: 'ernie4_5', keys: rotaryKeys(config), names: ROTARY_NAMES };
 }
 
 /** In llama.cpp every fourth layer of a SmolLM3 does not turn with its positions. */

@@ -7,8 +7,9 @@ import { UserError } from '../errors';
 import { checkWritable, writePiecesAtomic } from '../files';
 import { refuseFourBits } from './four-bits';
 import { DEFAULT_GGUF_DTYPE, formatOf, GGUF_DTYPES, GGUF_FORMATS, type GgufDtype } from './gguf-dtypes';
-import { type GgufLayout, ggufLayoutOf } from './gguf-families';
+import { ggufLayoutOf } from './gguf-families';
 import { type GgufKeys, text, whole } from './gguf-keys';
+import type { GgufLayout } from './gguf-layout';
 import { ggufVocabulary } from './gguf-vocabulary';
 import type { CausalLM } from './types';
 

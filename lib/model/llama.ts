@@ -1,6 +1,6 @@
 /**
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
- * window), Qwen2 (Llama with biases on queries, keys and values) and SmolLM3 (smollm3.ts reads its configuration).
+ * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3 and ERNIE 4.5 (smollm3.ts and ernie4-5.ts read their configurations).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
@@ -16,6 +16,8 @@ export interface LlamaConfig extends RotaryConfig {
   readonly hiddenAct: Activation;
   /** Of each layer: whether its queries and keys turn with their positions. */
   readonly rotaryLayers: readonly boolean[];
+  /** Whether the two features of a pair that turns lie side by side in a head, and not half of it apart. Default false. */
+  readonly interleavedPairs?: boolean;
   /** Biases on the projections of queries, keys and values. */
   readonly qkvBias: boolean;
   /** Bias on the projection of the attention's output. */
@@ -95,7 +97,8 @@ export class Attention {
   }
 
   private turned(x: tf.Tensor2D, { cos, sin }: RotaryAngles, heads: number): tf.Tensor2D {
-    return this.config.rotaryLayers[this.layer] ? rotary(x, cos, sin, heads) : x;
+    const { rotaryLayers, interleavedPairs: interleaved } = this.config;
+    return rotaryLayers[this.layer] ? rotary(x, cos, sin, heads, { interleaved }) : x;
   }
 }
 

@@ -6,12 +6,13 @@ import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
 /**
- * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3; OLMo 2's serves OLMo 3, and
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3 and ERNIE 4.5; OLMo 2's serves OLMo 3, and
  * Granite's computes Granite 4.0. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
   | 'smollm3'
+  | 'ernie4_5'
   | 'olmo2'
   | 'granite'
   | 'granitemoehybrid'

@@ -120,15 +120,18 @@ test('cachedAttention: one token and several after the same cache, in one graph'
   });
 });
 
-for (const [sequences, added, headDim, half] of [
+for (const [sequences, added, headDim, half, interleaved] of [
   [1, 1, 32, 16],
+  [1, 3, 32, 16, true],
+  [3, 1, 32, 8, true],
   [1, 3, 32, 8],
   [3, 1, 16, 8],
   [1, 3, 16, 4],
   [2, 1, 24, 8],
-]) {
+] as const) {
   for (const window of [undefined, 3]) {
-    const where = `${sequences} × ${added} tokens, ${2 * half} of ${headDim} features${window ? ', in a window' : ''}`;
+    const pairs = interleaved ? ', pairs side by side' : '';
+    const where = `${sequences} × ${added} tokens, ${2 * half} of ${headDim} features${pairs}${window ? ', in a window' : ''}`;
     test(`cachedAttention with a rotary embedding in the same graph is the same as after it (${where})`, () => {
       tf.tidy(() => {
         const options = { heads: 4, kvHeads: 2, scale: 0.2, window };
@@ -147,7 +150,7 @@ for (const [sequences, added, headDim, half] of [
             const [cos, sin] = [cosines, sines].map((table) => two(tf.gather(table, positions)));
             const [q, k, v] = weights.map((weight) => product(x, weight));
             inBetween(q, k, v);
-            const turned = [engine.rotary(q, cos, sin, 4), engine.rotary(k, cos, sin, 2)];
+            const turned = [engine.rotary(q, cos, sin, 4, { interleaved }), engine.rotary(k, cos, sin, 2, { interleaved })];
             inBetween(keys, values, ...turned);
             const { output, cache } = engine.cachedAttention(turned[0], turned[1], v, { keys, values }, lengths, options);
             return [output, cache.keys, cache.values];

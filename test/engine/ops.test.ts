@@ -108,13 +108,15 @@ const cases: Case[] = [
     fused: ({ x, weight, bias }) => engine.layerNorm(x, one(weight), one(bias), 1e-5),
     reference: ({ x, weight, bias }) => composed.layerNorm(x, one(weight), one(bias), 1e-5),
   },
-  ...[4, 2].map((half) => ({
-    name: `rotary of ${2 * half} of 8 features`,
-    inputs: () => ({ x: random([T, 24]), cos: random([T, half]), sin: random([T, half]) }),
-    differentiate: ['x'],
-    fused: ({ x, cos, sin }: Inputs) => engine.rotary(two(x), two(cos), two(sin), 3),
-    reference: ({ x, cos, sin }: Inputs) => composed.rotary(two(x), two(cos), two(sin), 3),
-  })),
+  ...[4, 2].flatMap((half) =>
+    [false, true].map((interleaved) => ({
+      name: `rotary of ${2 * half} of 8 features${interleaved ? ', pairs side by side' : ''}`,
+      inputs: () => ({ x: random([T, 24]), cos: random([T, half]), sin: random([T, half]) }),
+      differentiate: ['x'],
+      fused: ({ x, cos, sin }: Inputs) => engine.rotary(two(x), two(cos), two(sin), 3, { interleaved }),
+      reference: ({ x, cos, sin }: Inputs) => composed.rotary(two(x), two(cos), two(sin), 3, interleaved),
+    })),
+  ),
   {
     name: 'swiglu',
     inputs: () => ({ gate: random([T, 6]), up: random([T, 6]) }),

@@ -69,6 +69,7 @@ for (const variant of [
   'gemma3',
   'nanochat',
   'smollm3',
+  'ernie4_5',
   'olmo2',
   'granite',
   'granitemoehybrid',

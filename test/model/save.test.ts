@@ -24,6 +24,7 @@ for (const variant of [
   'gemma3-old-keys',
   'nanochat-defaults',
   'smollm3-defaults',
+  'ernie4_5-defaults',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

@@ -49,6 +49,7 @@ test('the variants cover every family', () => {
     'gemma3',
     'nanochat',
     'smollm3',
+    'ernie4_5',
     'olmo2',
     'olmo3',
     'granite',

@@ -12,6 +12,8 @@ interface TurnedOrigin {
   readonly sin: string;
   /** Columns of cosines. */
   readonly half: number;
+  /** 1 where pairs lie side by side, else 0. */
+  readonly interleaved: 0 | 1;
 }
 
 /** Rows of a matrix. */

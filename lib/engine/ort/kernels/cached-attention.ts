@@ -45,6 +45,7 @@ export const cachedAttention: OrtKernel = {
       scale: float(scale),
       local_window_size: window ?? -1,
       do_rotary: turning ? 1 : 0,
+      ...(turning?.interleaved && { rotary_interleaved: 1 }),
       ...(softcap !== undefined && { softcap: float(softcap) }),
     });
     return [isAlone ? graph.unbatched(outputs[0]) : graph.op('Squeeze', [outputs[0], axis]), outputs[1], outputs[2]];
@@ -59,20 +60,27 @@ interface Turning {
   sin: string;
   /** int32 [tokens] */
   positions: string;
+  interleaved: 0 | 1;
 }
 
 /** How queries and keys were turned, where the kernel can turn them likewise. */
 function turningOf({ graph, inputs: [q, k, v], concrete: [, , , { 3: headDim }] }: Emission): Turning | undefined {
   const [turnedQ, turnedK] = [graph.originOf(q.name), graph.originOf(k.name)];
   if (graph.target.device !== 'cpu' || turnedQ?.kind !== 'turned' || turnedK?.kind !== 'turned') return undefined;
-  if (turnedQ.cos !== turnedK.cos || turnedQ.sin !== turnedK.sin) return undefined;
+  if (turnedQ.cos !== turnedK.cos || turnedQ.sin !== turnedK.sin || turnedQ.interleaved !== turnedK.interleaved) return undefined;
   const [cos, sin] = [graph.originOf(turnedQ.cos), graph.originOf(turnedQ.sin)];
   if (cos?.kind !== 'rows' || sin?.kind !== 'rows' || cos.ids !== sin.ids) return undefined;
   if (headDim % HEAD_MULTIPLE !== 0 || turnedQ.half % HALF_MULTIPLE !== 0) return undefined;
   const origin = graph.originOf(turnedQ.x);
   const apart = [turnedQ.x, turnedK.x, v.name] as const;
   const arePacked = origin?.kind === 'part' && origin.parts.join() === apart.join();
-  return { tokens: arePacked ? [origin.whole, '', ''] : apart, cos: cos.matrix, sin: sin.matrix, positions: cos.ids };
+  return {
+    tokens: arePacked ? [origin.whole, '', ''] : apart,
+    cos: cos.matrix,
+    sin: sin.matrix,
+    positions: cos.ids,
+    interleaved: turnedQ.interleaved,
+  };
 }
 
 const asInt64 = (graph: GraphBuilder, x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.int64 });

@@ -110,21 +110,22 @@ const layerNormGrad: OrtKernel = {
   },
 };
 
-/** Backwards the same turn with −sin, which is its transpose. */
+/** Backwards the same turn with −sin, which is its transpose. Attributes: the heads, and whether pairs lie side by side (`interleaved`). */
 const rotary: OrtKernel = {
   name: 'Rotary',
   inputs: ['x', 'cos', 'sin'],
   infer: like,
-  key: ({ heads }, [x, cos]) => `${heads},${x.shape[1]},${cos.shape[1]}`,
+  key: ({ heads, interleaved }, [x, cos]) => `${heads},${x.shape[1]},${cos.shape[1]}${interleaved ? ',interleaved' : ''}`,
   emit: ({ graph, inputs: [x, cos, sin], attrs, concrete: [[, features], [, half]], isWith }) => {
     const headDim = features / attrs.heads;
     const turning = 2 * half;
     const position = graph.constant('int64', [0], [1]);
-    const attributes = { num_heads: attrs.heads, interleaved: 0, rotary_embedding_dim: turning === headDim ? 0 : turning };
+    const interleaved = attrs.interleaved ? 1 : 0;
+    const attributes = { num_heads: attrs.heads, interleaved, rotary_embedding_dim: turning === headDim ? 0 : turning };
     const operands = (): string[] => [graph.batched(x.name), position, cos.name, sin.name];
     if (!isWith('CachedAttention')) return graph.unbatched(graph.op('RotaryEmbedding', operands(), attributes));
     const turned = graph.whenRead((name) => graph.node('RotaryEmbedding', operands(), [name], attributes));
-    return graph.withOrigin(graph.unbatched(turned), { kind: 'turned', x: x.name, cos: cos.name, sin: sin.name, half });
+    return graph.withOrigin(graph.unbatched(turned), { kind: 'turned', x: x.name, cos: cos.name, sin: sin.name, half, interleaved });
   },
 };
 
