@@ -11,6 +11,7 @@ import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
 import { Granite, readGraniteConfig } from './granite';
 import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
+import { HunYuan, readHunYuanConfig } from './hunyuan';
 import { Lfm2, readLfm2Config } from './lfm2';
 import { Llama, readLlamaConfig } from './llama';
 import { multimodalArchitectures } from './multimodal';
@@ -60,6 +61,11 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   granitemoehybrid: {
     name: 'GraniteMoeHybridForCausalLM',
     build: (reader, origin) => new Granite(readGraniteMoeHybridConfig(reader), origin),
+    prefix: 'model.',
+  },
+  hunyuan_v1_dense: {
+    name: 'HunYuanDenseV1ForCausalLM',
+    build: (reader, origin) => new HunYuan(readHunYuanConfig(reader), origin),
     prefix: 'model.',
   },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },

@@ -8,6 +8,7 @@ import { behind, byKind, groupsInTurn, inEachRow, inPairs } from './gguf-order';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
+import type { HunYuanConfig } from './hunyuan';
 import type { Lfm2Config } from './lfm2';
 import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
@@ -34,6 +35,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   llama,
   smollm3,
   ernie4_5: ernie45,
+  hunyuan_v1_dense: hunYuan,
   granite,
   granitemoehybrid,
   phi3,
@@ -71,6 +73,17 @@ function ernie45(config: LlamaConfig, refuse: (what: string) => UserError): Gguf
   if (config.mlpBias) throw refuse('has biases in a model of ERNIE 4.5');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of ERNIE 4.5');
   return { architecture: 'ernie4_5', keys: rotaryKeys(config), names: ROTARY_NAMES };
+}
+
+function hunYuan(config: HunYuanConfig, refuse: (what: string) => UserError): GgufLayout {
+  if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
+  if (config.attentionBias) throw refuse('has biases in a model of Hunyuan');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Hunyuan');
+  const names = {
+    'model.layers.#.self_attn.query_layernorm': 'blk.#.attn_q_norm',
+    'model.layers.#.self_attn.key_layernorm': 'blk.#.attn_k_norm',
+  };
+  return { architecture: 'hunyuan-dense', keys: rotaryKeys(config), names: { ...ROTARY_NAMES, ...names } };
 }
 
 /** In llama.cpp every fourth layer of a SmolLM3 does not turn with its positions. */

@@ -25,6 +25,7 @@ export type Family =
   | 'gemma2'
   | 'gemma3'
   | 'nanochat'
+  | 'hunyuan_v1_dense'
   | 'gpt2'
   | 'gpt_neo';
 

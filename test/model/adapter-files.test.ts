@@ -70,6 +70,7 @@ for (const variant of [
   'nanochat',
   'smollm3',
   'ernie4_5',
+  'hunyuan',
   'olmo2',
   'granite',
   'granitemoehybrid',

@@ -287,6 +287,19 @@ test('a Gemma 2 or nanochat model whose cap is none, or a Gemma 2 that looks ahe
   }
 });
 
+test('the base of a Hunyuan model grows with alpha, which has to be a number, and its texts are as long as it says', async () => {
+  const folder = copyOf('hunyuan-old-keys');
+  const model = await loadModel(folder);
+  assert.equal(model.config.positionLimit, 32);
+  model.dispose();
+  changeConfig(folder, (json) => Object.assign(json, { rope_scaling: { type: 'dynamic', alpha: -1, factor: 1 } }));
+  await refused(folder, '"alpha" is -1', 'a number above 0');
+  changeConfig(folder, (json) => Object.assign(json, { rope_scaling: { type: 'dynamic', factor: 2 } }));
+  const stretching = await loadModel(folder);
+  assert.equal(stretching.config.positionLimit, Number.POSITIVE_INFINITY);
+  stretching.dispose();
+});
+
 test('a SmolLM3 model that does not say of each layer whether it turns is refused', async () => {
   for (const layers of [[1], [1, 2], 'all']) {
     const folder = copyOf('smollm3');

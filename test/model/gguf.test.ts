@@ -169,6 +169,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'qwen3'), /has biases in a model of Qwen3/],
     [path.join(fixtures, 'olmo2'), /has biases in a model of OLMo/],
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
+    [path.join(fixtures, 'hunyuan'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'ernie4_5'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
@@ -407,7 +408,7 @@ describe('tokenizers', () => {
 
 describe('llama.cpp itself', () => {
   for (const [name, make] of [
-    ...['llama', 'ernie4_5', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'lfm2', 'gpt2', 'gpt_neox'].map(
+    ...['llama', 'ernie4_5', 'hunyuan_v1_dense', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'lfm2', 'gpt2', 'gpt_neox'].map(
       (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
     ),
     ...[

@@ -25,6 +25,7 @@ for (const variant of [
   'nanochat-defaults',
   'smollm3-defaults',
   'ernie4_5-defaults',
+  'hunyuan-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

@@ -50,6 +50,7 @@ test('the variants cover every family', () => {
     'nanochat',
     'smollm3',
     'ernie4_5',
+    'hunyuan',
     'olmo2',
     'olmo3',
     'granite',
