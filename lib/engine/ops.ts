@@ -133,14 +133,18 @@ export function layerNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, bias: 
  * @param x [tokens, heads·headDim]
  * @param cos [tokens, rotaryDim/2], cosines of position · frequency
  * @param sin [tokens, rotaryDim/2]
- * @param options `interleaved`: whether the two features of a pair that turns lie side by side, as in Su et al., and not half of the turning ones apart
+ * @param options `interleaved`: whether the two features of a pair that turns lie side by side, as in the paper, and not half of the turning
+ *   ones apart
  */
 export function rotary(x: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, heads: number, { interleaved = false } = {}): tf.Tensor2D {
   if (!ortBackend()) return composed.rotary(x, cos, sin, heads, interleaved);
   return fused('Rotary', { x, cos, sin }, { heads, ...(interleaved && { interleaved }) });
 }
 
-/** Activation by its Hugging Face name. `relu2` is the square of `relu` (So et al. 2021); `gelu` is the exact one (erf); `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` the tanh form. */
+/**
+ * Activation by its Hugging Face name. `gelu` is the exact one (erf); `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` the tanh form; `relu2` the
+ * square of `relu` (So et al. 2021).
+ */
 export function activation<T extends tf.Tensor>(name: Activation, x: T): T {
   return ortBackend() ? fused('Activation', { x }, { name }) : composed.activation(name, x);
 }

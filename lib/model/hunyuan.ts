@@ -38,7 +38,10 @@ export function readHunYuanConfig(reader: ConfigReader): HunYuanConfig {
   };
 }
 
-/** RoPE of the type `dynamic`, that with an `alpha` is none: its base has grown once, as for a text `alpha` times as long (NTK-aware scaling; bloc97 2023). */
+/**
+ * RoPE, whose type `dynamic` is none where there is an `alpha`: the base has grown once, as for texts `alpha` times as long ("NTK-aware scaled
+ * RoPE"; bloc97 2023), and does not with the text.
+ */
 function readGrownRope(reader: ConfigReader, headDim: number, maxPositionEmbeddings: number): RopeConfig {
   const rope = readRope(reader, headDim, maxPositionEmbeddings);
   const own = reader.object('rope_scaling') ?? reader.object('rope_parameters');

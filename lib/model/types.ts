@@ -6,8 +6,8 @@ import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 
 /**
- * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3 and ERNIE 4.5; OLMo 2's serves OLMo 3, and
- * Granite's computes Granite 4.0. What Gemma 2 and 3 share is in gemma.ts.
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3 and ERNIE 4.5; OLMo 2's serves
+ * OLMo 3, and Granite's computes Granite 4.0. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
@@ -189,7 +189,10 @@ export interface CausalLM {
   readonly generationConfig?: Uint8Array;
   /** Whether training or a merged adapter has made the weights others than those in the checkpoint. */
   weightsChanged?: boolean;
-  /** [vocabulary, features]: the weight of the output head; the embedding itself where tied. Its products are soft-capped as the configuration says. */
+  /**
+   * [vocabulary, features]: the weight of the output head; the embedding itself where tied. What comes of it is soft-capped as the configuration
+   * says.
+   */
   readonly outputHead: tf.Tensor2D;
   /** Gives the output head a matrix of its own, with the same values, where it is the embedding; then each can be trained without the other. */
   untie(): void;

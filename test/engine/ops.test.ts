@@ -355,7 +355,7 @@ for (const [window, headDim, softcap] of [
 
 for (const [window, softcap] of [[undefined], [60], [60, 0.5]])
   for (const kvHeads of softcap ? [2] : [4, 2, 1])
-    test(`attention of what is left of weights${window ? ' in a window' : ''}${softcap ? ', with soft-capped scores' : ''}, ${kvHeads} heads of keys: value and gradients equal plain operations`, () => {
+    test(`attention of what is left of weights${window ? ' in a window' : ''}${softcap ? ', soft-capped' : ''}, ${kvHeads} heads of keys: value and gradients equal plain operations`, () => {
       const shape = { heads: 4, kvHeads, scale: 0.4, window, softcap, headDim: 8, dropout: 0.3 };
       assertAttention([300, 1, 129, 128, 37, 2, 40, 100, 2, 41], shape, 3e-6);
       // an even segment whose last block is odd

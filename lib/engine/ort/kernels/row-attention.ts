@@ -27,7 +27,8 @@ interface Operands {
 export function rowAttention(graph: GraphBuilder, { q, k, v, blocks, factors }: Operands, options: AttentionOptions): string {
   const queries = byHead(graph, q, options, options.heads / options.kvHeads);
   const [keys, values] = [k, v].map((x) => byHead(graph, x, options, 1));
-  const probabilities = probabilitiesOf(graph, scoresOf(graph, queries, keys, options), maskOf(graph, q.name, blocks.name, options.window));
+  const mask = maskOf(graph, q.name, blocks.name, options.window);
+  const probabilities = probabilitiesOf(graph, scoresOf(graph, queries, keys, options), mask);
   const left = leaving(graph, q.name, blocks.name, factors, options);
   return byToken(graph, matrixProduct(graph, left(probabilities), values, { ranks }));
 }
@@ -40,8 +41,9 @@ export function rowAttentionGradients(
 ): string[] {
   const [queries, dOutput, output] = [q, dy, y].map((x) => byHead(graph, x, options, options.heads / options.kvHeads));
   const [keys, values] = [k, v].map((x) => byHead(graph, x, options, 1));
+  const mask = maskOf(graph, q.name, blocks.name, options.window);
   const scores = scoresOf(graph, queries, keys, options);
-  const probabilities = probabilitiesOf(graph, scores, maskOf(graph, q.name, blocks.name, options.window));
+  const probabilities = probabilitiesOf(graph, scores, mask);
   const left = leaving(graph, q.name, blocks.name, factors, options);
   const dProbabilities = left(matrixProduct(graph, dOutput, values, { ranks, transB: true }));
   const along = graph.op('ReduceSum', [graph.op('Mul', [dOutput, output]), graph.ints([-1])], { keepdims: 1 });
