@@ -30,6 +30,9 @@ FAMILIES = {
     "olmo3": ("olmo3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     "granite": ("granite", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
     "granitemoehybrid": ("granitemoehybrid", dict(SMALL, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, **DENSE, shared_intermediate_size=96, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
+    # heads that share keys and queries, and no positions: states and convolutions know of them
+    "granite_h": ("granitemoehybrid", dict(SMALL, num_hidden_layers=3, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, layer_types=["mamba", "attention", "mamba"], num_local_experts=0, mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=24, shared_intermediate_size=96, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
+    "falcon_h1": ("falcon_h1", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, mamba_d_ssm=96, mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=16, mamba_rms_norm=True, mamba_norm_before_gate=False, lm_head_multiplier=0.7, embedding_multiplier=5.5, mlp_multipliers=[0.9, 0.6], key_multiplier=0.4, attention_out_multiplier=0.9, attention_in_multiplier=1.1, ssm_multipliers=[0.35, 0.25, 0.2, 0.7, 0.3], ssm_in_multiplier=1.25, ssm_out_multiplier=0.4)),
     "phi3": ("phi3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, original_max_position_embeddings=384, rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5], long_factor=[2.0, 3.0, 5.0, 8.0, 13.0, 21.0]))),
     # the width of its MLP is two thirds, up to a multiple of 32
     "lfm2": ("lfm2", dict(SMALL, intermediate_size=130, num_key_value_heads=2, initializer_range=0.08, layer_types=["conv", "full_attention"], block_multiple_of=32)),
@@ -58,6 +61,8 @@ def make_model(family, folder):
         for name, parameter in model.named_parameters():  # norms, too: their defaults would hide mistakes
             if name.endswith("A_log"):  # by chance nearly all heads would forget within a few tokens
                 parameter.copy_(torch.linspace(-6, 1, len(parameter)))
+            if name.endswith("mamba.conv1d.weight"):  # or else states would say little beside what each token has of its own
+                parameter.mul_(5)
             if parameter.ndim == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder / "model")
@@ -99,6 +104,8 @@ def run(folder, config, ids):
     if hasattr(model.config, "logits_scaling"):
         # TRL multiplies hidden states with the head by itself, and knows the scale of logits by another name than Granite's
         model.config.logit_scale = 1 / model.config.logits_scaling
+    if hasattr(model.config, "lm_head_multiplier"):
+        model.config.logit_scale = model.config.lm_head_multiplier
     # else TRL looks for experts in all models of a class that may have some
     trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, router_aux_loss_coef=0.0, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
     # transformers 5.18 asks the class's name, which GPT-2's is not like, and counts first tokens, which nothing predicts, as predicted
