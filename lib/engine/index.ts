@@ -3,12 +3,12 @@
 export { rowsAt } from './chunks';
 export * from './device';
 export * from './dropout';
-export * from './gated-delta';
 export * from './gradient-checkpointing';
 export * from './in-place';
 export * from './normal-float';
 export * from './onnx-model';
 export * from './ops';
+export * from './recurrence';
 export * from './repeated';
 export * from './segments';
 export * from './short-convolution';

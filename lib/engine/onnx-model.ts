@@ -5,12 +5,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { ortBackend } from './device';
-import { type DeltaOperands, forEachValue } from './gated-delta';
 import type { OrtBackend } from './ort/backend';
 import { toFloat16 } from './ort/float16-graph';
 import { fitsFourBits } from './ort/four-bit-products';
 import type { Attrs, OrtKernel } from './ort/kernel';
-import { deltaRule } from './ort/kernels/delta-rule';
 import {
   byteEmbedding,
   byteMatMul,
@@ -21,10 +19,12 @@ import {
   rowsBetween,
   rowsWhere,
 } from './ort/kernels/exported';
+import { exportedRecurrence } from './ort/kernels/exported-recurrence';
 import { type Dim, GraphBuilder, type Precision } from './ort/onnx';
 import { type Cut, Emitter } from './ort/program';
 import { type Constant, type DataPlace, writeModel } from './ort/protobuf';
 import type { Value } from './ort/value';
+import { forEachValue, type RecurrenceHeads, type RecurrenceOperands } from './recurrence';
 
 /** An ONNX model and the file of its weights. */
 export interface OnnxModel {
@@ -111,20 +111,24 @@ export class OnnxProgram {
   }
 
   /**
-   * The gated delta rule (gated-delta.ts) along each sequence.
+   * A recurrence (recurrence.ts) along each sequence.
    * @param operands [batch · tokens, …]: a row for each token, the first sequence's first
-   * @param state before the first tokens: [batch, heads, keyDim, valueDim]
-   * @param keyHeads as many heads of values in a row share one of these
-   * @returns what the tokens have read, [batch · tokens, heads·valueDim], and the state behind the last ones
+   * @param state before the first tokens: [batch, valueHeads, keyDim, valueDim]
+   * @returns what the tokens have read, [batch · tokens, valueHeads·valueDim], and the state behind the last ones
    */
-  deltaRule({ q, k, v, g, beta }: DeltaOperands, state: tf.Tensor4D, keyHeads: number): { output: tf.Tensor2D; state: tf.Tensor4D } {
-    const [batch, heads, keyDim, valueDim] = state.shape;
+  recurrence(
+    { q, k, v, g, beta }: RecurrenceOperands,
+    state: tf.Tensor4D,
+    heads: RecurrenceHeads,
+  ): { output: tf.Tensor2D; state: tf.Tensor4D } {
+    const [batch, valueHeads, keyDim, valueDim] = state.shape;
     const tokens = v.shape[0] / batch;
-    const shared = (x: tf.Tensor2D): tf.Tensor =>
-      tf.reshape(forEachValue(x, { keyHeads, valueHeads: heads }), [batch, tokens, heads, keyDim]);
-    const values = tf.reshape(v, [batch, tokens, heads, valueDim]);
-    const [decay, weight] = [g, beta].map((x) => tf.reshape(x, [batch, tokens, heads, 1]));
-    const [output, behind] = this.recordAll(deltaRule, [shared(q), shared(k), values, decay, weight, state], {});
+    // under the gated delta rule each head of values gets a key of its own
+    const keyHeads = beta ? valueHeads : heads.keyHeads;
+    const keys = (x: tf.Tensor2D): tf.Tensor => tf.reshape(beta ? forEachValue(x, heads) : x, [batch, tokens, keyHeads, keyDim]);
+    const values = tf.reshape(v, [batch, tokens, valueHeads, valueDim]);
+    const perHead = [g, ...(beta ? [beta] : [])].map((x) => tf.reshape(x, [batch, tokens, valueHeads, 1]));
+    const [output, behind] = this.recordAll(exportedRecurrence, [state, keys(q), keys(k), values, ...perHead], {});
     return { output: tf.reshape(output, v.shape), state: behind as tf.Tensor4D };
   }
 

@@ -1,6 +1,6 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, embedding, gatedDelta, makeSegments, placeIn, type SharedPrefix, shortConvolution } from '../engine';
+import { attention, embedding, makeSegments, placeIn, recurrence, type SharedPrefix, shortConvolution } from '../engine';
 import { UserError } from '../errors';
 import type { Carry, Drop, ForwardPass, ModelConfig, TokenBatch } from './types';
 
@@ -66,7 +66,7 @@ export function packedPass({ ids, positions, segments, length, dropout, attentio
     attend: (layer, q, k, v, { dropout: share, ...options }) =>
       carry(layer, attention(q, k, v, segments, options, attentionDropout?.weightsAt(layer, share))),
     convolve: (_layer, x, weights) => shortConvolution(x, weights, segments),
-    deltaRule: (layer, operands, heads) => carry(layer, gatedDelta(operands, segments, heads)),
+    recur: (layer, operands, heads) => carry(layer, recurrence(operands, segments, heads)),
     carry,
     drop: dropout ? (x, place, share) => dropout.apply(x, place, share) : dropNothing,
   };

@@ -3,12 +3,12 @@ import * as tf from '@tensorflow/tfjs-core';
 import {
   borrowData,
   cachedAttention,
-  gatedDeltaStates,
-  gatedDeltaStep,
   linear,
   onlyReads,
   quantizedProduct,
   Repeated,
+  recurrenceStates,
+  recurrenceStep,
   rowsAt,
   softCap,
   varyingSizes,
@@ -17,7 +17,7 @@ import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, 
 import type { Linear } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
 import { convolveBy } from './short-convolution';
-import type { Attend, Before, CausalLM, Convolve, DeltaRule, TokenBatch } from './types';
+import type { Attend, Before, CausalLM, Convolve, Recur, TokenBatch } from './types';
 
 /**
  * What a layer keeps: keys and values, [batch, heads, capacity, headDim] each, or, where it does not attend, what later tokens read of those
@@ -72,12 +72,12 @@ export class DecodingState {
           if (read > 0) caches[layer] = [tf.keep(rows())];
           return pass.convolve(layer, x, weights);
         };
-        const deltaRule: DeltaRule = (layer, operands, heads) => {
-          const { output, states } = gatedDeltaStates(operands, batch.segments, heads);
+        const recur: Recur = (layer, operands, heads) => {
+          const { output, states } = recurrenceStates(operands, batch.segments, heads);
           caches[layer] = [...caches[layer], tf.keep(states)];
           return pass.carry(layer, output);
         };
-        const hidden = model.forward({ ...pass, attend, convolve, deltaRule });
+        const hidden = model.forward({ ...pass, attend, convolve, recur });
         return softCap(linear(hidden, model.outputHead), model.config.finalLogitSoftcapping);
       });
       readWeights(model);
@@ -152,15 +152,15 @@ export class DecodingState {
         caches[layer] = [cache, ...others];
         return rows;
       };
-      const deltaRule: DeltaRule = (layer, operands, heads) => {
+      const recur: Recur = (layer, operands, heads) => {
         const rows = caches[layer].slice(0, -1);
-        const { output, state } = gatedDeltaStep(operands, caches[layer][rows.length] as tf.Tensor4D, heads);
+        const { output, state } = recurrenceStep(operands, caches[layer][rows.length] as tf.Tensor4D, heads);
         caches[layer] = [...rows, state];
         return output;
       };
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
-        const hidden = model.forward({ ...tokens, attend, convolve: convolveBy(before), deltaRule, carry: carryAll, drop: dropNothing });
+        const hidden = model.forward({ ...tokens, attend, convolve: convolveBy(before), recur, carry: carryAll, drop: dropNothing });
         const products = (weights === 'exact' ? linear : quantizedProduct)(hidden, model.outputHead);
         return softCap(products, model.config.finalLogitSoftcapping);
       };

@@ -9,7 +9,7 @@ import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import { convolveBy } from './short-convolution';
-import type { Attend, Before, CausalLM, DeltaRule, Family } from './types';
+import type { Attend, Before, CausalLM, Family, Recur } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
 const PRIMES = [10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139, 10141];
@@ -34,8 +34,14 @@ function sizesFor({ parameters }: CausalLM) {
 }
 
 /** How the cache names the states of a layer that keeps one, of the tokens before and of those up to now. */
-const PAST_STATE = 'past_recurrent.';
-const PRESENT_STATE = 'present_recurrent.';
+interface StateNames {
+  past: string;
+  present: string;
+}
+
+/** @param family as transformers.js, too, has a name of its own for those of Mamba */
+const stateNames = (family: Family): StateNames =>
+  family === 'qwen3_5' ? { past: 'past_recurrent.', present: 'present_recurrent.' } : { past: 'past_ssm.', present: 'present_ssm.' };
 
 /**
  * Families whose graph counts positions off the mask. transformers.js 4 would give those of Qwen3.5 as for pictures, which their class reads too:
@@ -68,8 +74,9 @@ export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): On
   try {
     const names = new Map<tf.Tensor, string>([...parameters].map(([name, variable]) => [variable, name]));
     // logits in float32 can be read wherever the model runs; a state would be rounded with each token
-    const states = Object.keys(outputs).filter((name) => name.startsWith(PRESENT_STATE));
-    const inFloat32 = ['logits', ...states, ...states.map((name) => name.replace(PRESENT_STATE, PAST_STATE))];
+    const { past, present } = stateNames(model.family);
+    const states = Object.keys(outputs).filter((name) => name.startsWith(present));
+    const inFloat32 = ['logits', ...states, ...states.map((name) => name.replace(present, past))];
     return program.finish(outputs, names, file, { precision: isHalf(dtype) ? 'float16' : 'float32', inFloat32 });
   } finally {
     tf.dispose(outputs);
@@ -159,8 +166,8 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   // a token of the padding has no place; any will do
   const positions = flat(given ?? tf.maximum(newOnes(places), tf.scalar(0, 'int32')));
   const tokens = { ids: flat(ids), positions, length: config.positionLimit };
-  const deltaRule = deltaRuleIn(cache, newOnes(mask), program, sizes);
-  const states = model.forward({ ...tokens, attend, convolve: convolveBy(before), deltaRule, carry: carryAll, drop: dropNothing });
+  const recur = recurIn(cache, newOnes(mask), { program, sizes, names: stateNames(family) });
+  const states = model.forward({ ...tokens, attend, convolve: convolveBy(before), recur, carry: carryAll, drop: dropNothing });
   if (!Object.keys(cache).some((name) => name.endsWith('.key')))
     throw new UserError(`No layer of ${source} attends, so that transformers.js would not know how long a text is; it cannot be exported.`);
   const features = states.shape[1];
@@ -192,22 +199,31 @@ function beforeIn(cache: Record<string, tf.Tensor>, mask: tf.Tensor3D, program: 
 }
 
 /**
- * How layers change the state of their text. A token of the padding corrects nothing in it, so that the zeros stay with which it begins.
+ * How layers change the state of their text. A token of the padding adds nothing to it, and lets it decay from the zeros with which it begins.
  * @param cache gets the states behind the last tokens
  * @param mask of the new tokens, [batch, sequence, 1]
  */
-function deltaRuleIn(cache: Record<string, tf.Tensor>, mask: tf.Tensor3D, program: OnnxProgram, sizes: Sizes): DeltaRule {
+function recurIn(cache: Record<string, tf.Tensor>, mask: tf.Tensor3D, { program, sizes, names }: StatesIn): Recur {
   const { batch_size: batch, sequence_length: sequence } = sizes;
   const isShown = tf.equal<tf.Tensor3D>(mask, tf.scalar(1, 'int32'));
-  return (layer, operands, { keyHeads, valueHeads }) => {
+  const shown = (x: tf.Tensor2D): tf.Tensor2D =>
+    tf.reshape(program.rowsWhere(isShown, tf.reshape(x, [batch, sequence, x.shape[1]])), x.shape);
+  return (layer, operands, heads) => {
     const { k, v, beta } = operands;
-    const shape = ['batch_size', valueHeads, k.shape[1] / keyHeads, v.shape[1] / valueHeads];
-    const past = program.input<tf.Tensor4D>(`${PAST_STATE}${layer}`, 'float32', shape);
-    const shown = program.rowsWhere(isShown, tf.reshape(beta, [batch, sequence, valueHeads]));
-    const { output, state } = program.deltaRule({ ...operands, beta: tf.reshape(shown, beta.shape) }, past, keyHeads);
-    cache[`${PRESENT_STATE}${layer}`] = state;
+    const shape = ['batch_size', heads.valueHeads, k.shape[1] / heads.keyHeads, v.shape[1] / heads.valueHeads];
+    const past = program.input<tf.Tensor4D>(`${names.past}${layer}`, 'float32', shape);
+    const ofShown = beta ? { beta: shown(beta) } : { v: shown(v) };
+    const { output, state } = program.recurrence({ ...operands, ...ofShown }, past, heads);
+    cache[`${names.present}${layer}`] = state;
     return output;
   };
+}
+
+/** Where states come from. */
+interface StatesIn {
+  program: OnnxProgram;
+  sizes: Sizes;
+  names: StateNames;
 }
 
 /**

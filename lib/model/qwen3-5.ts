@@ -152,7 +152,7 @@ class GatedDeltaNet {
     this.inProjA = parameters.linear(`${name}.in_proj_a`, { in: hiddenSize, out: valueHeads, bias: false });
   }
 
-  apply(x: tf.Tensor2D, { convolve, deltaRule, carry }: ForwardPass): tf.Tensor2D {
+  apply(x: tf.Tensor2D, { convolve, recur, carry }: ForwardPass): tf.Tensor2D {
     const { config, layer } = this;
     const { keyHeads, valueHeads, keyDim, valueDim } = config.linear;
     const mixed = activation(config.hiddenAct, this.convolution.apply(layer, this.inProjQkv.apply(x), convolve));
@@ -164,7 +164,7 @@ class GatedDeltaNet {
       g: this.decay(x),
       beta: tf.sigmoid(this.inProjB.apply(x)),
     };
-    const read = deltaRule(layer, operands, { keyHeads, valueHeads });
+    const read = recur(layer, operands, { keyHeads, valueHeads });
     // silu, whatever hidden_act is
     return this.outProj.apply(swiglu(this.inProjZ.apply(carry(layer, x)), this.norm.applyToHeads(read, valueHeads)));
   }

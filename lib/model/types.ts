@@ -1,6 +1,6 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, DeltaHeads, DeltaOperands, Dropping, DroppingWeights, Segments } from '../engine';
+import type { AttentionOptions, Dropping, DroppingWeights, RecurrenceHeads, RecurrenceOperands, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
@@ -117,7 +117,7 @@ export type Before = (layer: number, x: tf.Tensor2D, count: number) => tf.Tensor
  * Lets a layer's tokens read and change the state of their text, where it keeps one (the gated delta rule); once for each such layer, after `convolve`.
  * @returns what the tokens that `carry` takes on have read, [tokens, valueHeads·valueDim]
  */
-export type DeltaRule = (layer: number, operands: DeltaOperands, heads: DeltaHeads) => tf.Tensor2D;
+export type Recur = (layer: number, operands: RecurrenceOperands, heads: RecurrenceHeads) => tf.Tensor2D;
 
 /**
  * What of a layer's tokens goes on past its attention or convolution: all of them, but in the last layer perhaps only those whose final states
@@ -145,7 +145,7 @@ export interface ForwardPass {
   /** Returns what the tokens that `carry` takes on have seen. */
   attend: Attend;
   convolve: Convolve;
-  deltaRule: DeltaRule;
+  recur: Recur;
   carry: Carry;
   drop: Drop;
 }

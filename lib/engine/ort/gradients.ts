@@ -85,6 +85,15 @@ export function registerFusedGradients(): void {
     },
   });
   tf.registerGradient({
+    kernelName: 'StateSpace',
+    inputsToSave: ['q', 'k', 'v', 'g', 'goesBack'],
+    outputsToSave: [false, true],
+    gradFunc: (dy, [q, k, v, g, goesBack, before], attrs) => {
+      const gradients = run<tf.Tensor[]>('StateSpaceGrad', { dy: firstOf(dy), q, k, v, g, goesBack, before }, attrs);
+      return Object.fromEntries(['q', 'k', 'v', 'g'].map((name, i) => [name, () => gradients[i]]));
+    },
+  });
+  tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
     gradFunc: (dy, [hidden, weight, targets], attrs) => {

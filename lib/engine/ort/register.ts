@@ -29,6 +29,7 @@ import { matmulKernels } from './kernels/matmul';
 import { normalFloatKernels } from './kernels/normal-float';
 import { reduceKernels } from './kernels/reduce';
 import { shapeKernels } from './kernels/shape';
+import { stateSpaceKernels } from './kernels/state-space';
 import { transformerKernels } from './kernels/transformer';
 import type { SessionSettings } from './session';
 
@@ -44,6 +45,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   ...attentionKernels,
   cachedAttention,
   ...gatedDeltaKernels,
+  ...stateSpaceKernels,
   ...lossKernels,
 ];
 

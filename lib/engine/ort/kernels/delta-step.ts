@@ -1,7 +1,8 @@
-/** One chunk of the gated delta rule (gated-delta.ts), and its gradient, inside the body of a Scan. */
+/** One chunk of the gated delta rule (composed-recurrence.ts), and its gradient, inside the body of a Scan. */
 import { CHUNK } from '../../chunks';
 import type { GraphBuilder } from '../onnx';
 import { fullProduct } from '../products';
+import { below, patternOfChunk, upTo } from './chunk-patterns';
 
 /**
  * What a chunk brings. Heads of keys are the first axis, the heads of values that share one the second; or both axes are of anything else that
@@ -33,19 +34,19 @@ export class DeltaStep {
     readonly before: string,
   ) {}
 
-  /** (I+A)⁻¹, by halves: see `inverted` in gated-delta.ts. */
+  /** (I+A)⁻¹, by halves: see `inverted` in composed-recurrence.ts. */
   inverse(): string {
     const { overlap } = this;
-    const below = (size: number): string =>
+    const belowBlocks = (size: number): string =>
       this.times(
         overlap,
         this.pattern(`below blocks of ${size}`, (row, column) => isBelowBlock(row, column, size)),
       );
     let found = this.minus(
       this.pattern('diagonal', (row, column) => row === column),
-      below(1),
+      belowBlocks(1),
     );
-    for (let size = 2; size < CHUNK; size *= 2) found = this.minus(found, this.product(this.product(found, below(size)), found));
+    for (let size = 2; size < CHUNK; size *= 2) found = this.minus(found, this.product(this.product(found, belowBlocks(size)), found));
     return found;
   }
 
@@ -139,11 +140,11 @@ export class DeltaStep {
   }
 
   get below(): string {
-    return this.pattern('below', (row, column) => column < row);
+    return below(this.outer);
   }
 
   private get upTo(): string {
-    return this.pattern('up to', (row, column) => column <= row);
+    return upTo(this.outer);
   }
 
   product(a: string, b: string, { transA, transB, negative }: Turned = {}): string {
@@ -167,10 +168,8 @@ export class DeltaStep {
     return this.graph.op('ReduceSum', [x, this.graph.ints(axes)], { keepdims: 1 });
   }
 
-  /** A constant of zeros and ones, [CHUNK, CHUNK], of the whole graph. */
   private pattern(name: string, isOne: (row: number, column: number) => boolean): string {
-    const ones = (): number[] => Array.from({ length: CHUNK * CHUNK }, (_, i) => Number(isOne(Math.floor(i / CHUNK), i % CHUNK)));
-    return this.outer.once(`pattern of a chunk: ${name}`, () => this.outer.constant('float32', ones(), [CHUNK, CHUNK]));
+    return patternOfChunk(this.outer, name, isOne);
   }
 }
 

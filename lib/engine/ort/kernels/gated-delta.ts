@@ -1,10 +1,11 @@
 /**
- * The gated delta rule (gated-delta.ts) and its gradient: ONNX's Scan takes one chunk after the other, so that what a chunk needs stays in the
+ * The gated delta rule (recurrence.ts) and its gradient: ONNX's Scan takes one chunk after the other, so that what a chunk needs stays in the
  * processor's cache, and nothing of it but (I+A)⁻¹ and the state before it is kept for the gradient.
  */
 import { CHUNK } from '../../chunks';
 import type { Attrs, Operand, OrtKernel } from '../kernel';
 import type { GraphBuilder } from '../onnx';
+import { bodyInput, scan } from './chunk-scan';
 import { type ChunkOperands, DeltaStep, deltaStepGradient } from './delta-step';
 
 /** Shapes of what a chunk has; see ChunkOperands. */
@@ -91,8 +92,6 @@ const gatedDeltaGrad: OrtKernel = {
   },
 };
 
-const bodyInput = (body: GraphBuilder, shape: number[]): string => body.input(body.freshName(), 'float32', shape);
-
 function operandInputs(body: GraphBuilder, { operands }: Shapes): ChunkOperands {
   return Object.fromEntries(OPERANDS.map((name) => [name, bodyInput(body, operands[name])])) as unknown as ChunkOperands;
 }
@@ -112,33 +111,6 @@ function byPlace(graph: GraphBuilder, x: string, [keyHeads, group, , width]: num
   const byHead = graph.op('Reshape', [x, graph.ints([-1, keyHeads * group, CHUNK, width])]);
   const byToken = graph.op('Transpose', [byHead], { perm: [0, 2, 1, 3] });
   return graph.op('Reshape', [byToken, graph.ints([-1, keyHeads * group * width])]);
-}
-
-interface ScanPlan {
-  /** Its inputs are the state, and then a step of what is scanned. */
-  body: GraphBuilder;
-  /** What the body makes of the state, which is zeros at first. */
-  state: readonly [name: string, shape: number[]];
-  scanned: string[];
-  /** What the body gives in each step. */
-  outputs: ReadonlyArray<readonly [name: string, shape: number[]]>;
-  /** From the last step to the first. */
-  back?: boolean;
-}
-
-/** Writes a Scan. @returns what its steps have given, one after the other */
-function scan(graph: GraphBuilder, { body, state: [state, shape], scanned, outputs, back = false }: ScanPlan): string[] {
-  body.output(state, 'float32', shape);
-  for (const [name, shape] of outputs) body.output(name, 'float32', shape);
-  const zeros = graph.op('Expand', [graph.scalar('float32', 0), graph.ints(shape)]);
-  const directions = (count: number): number[] => new Array<number>(count).fill(back ? 1 : 0);
-  const results = graph.ops('Scan', [zeros, ...scanned], 1 + outputs.length, {
-    body,
-    num_scan_inputs: scanned.length,
-    scan_input_directions: directions(scanned.length),
-    scan_output_directions: directions(outputs.length),
-  });
-  return results.slice(1);
 }
 
 export const gatedDeltaKernels = [gatedDelta, gatedDeltaGrad];

@@ -1,4 +1,4 @@
-/** The gated delta rule, chunk by chunk, against the same token by token in float64. */
+/** The gated delta rule, and Mamba 2's recurrence, chunk by chunk, against the same token by token in float64. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
@@ -6,14 +6,16 @@ import * as engine from '../../lib/engine';
 import { createRandom } from '../../lib/random';
 
 /** Numbers of what tokens bring, by name, and the widths of their rows. */
-type Numbers = Record<keyof engine.DeltaOperands, Float64Array>;
+type Numbers = Record<keyof engine.RecurrenceOperands, Float64Array>;
 
-interface Sizes extends engine.DeltaHeads {
+interface Sizes extends engine.RecurrenceHeads {
   keyDim: number;
   valueDim: number;
+  /** Whether values are added as they are, as in Mamba 2. */
+  plain?: boolean;
 }
 
-const NAMES = ['q', 'k', 'v', 'g', 'beta'] as const;
+const namesOf = ({ plain }: Sizes) => (plain ? (['q', 'k', 'v', 'g'] as const) : (['q', 'k', 'v', 'g', 'beta'] as const));
 
 const widthsOf = ({ keyHeads, valueHeads, keyDim, valueDim }: Sizes) => ({
   q: keyHeads * keyDim,
@@ -42,9 +44,9 @@ function numbersBy(seed: number, tokens: number, sizes: Sizes): Numbers {
   };
 }
 
-/** The rule as it is written: S ← eᵍ·S, S ← S + k·(β·(v − Sᵀk))ᵀ, o = Sᵀq. */
+/** The rules as they are written: S ← eᵍ·S, S ← S + k·(β·(v − Sᵀk))ᵀ, o = Sᵀq, or in the second step S ← S + k·vᵀ. */
 function tokenByToken({ q, k, v, g, beta }: Numbers, lengths: readonly number[], sizes: Sizes): Float64Array {
-  const { keyHeads, valueHeads, keyDim, valueDim } = sizes;
+  const { keyHeads, valueHeads, keyDim, valueDim, plain } = sizes;
   const read = new Float64Array(v.length);
   let start = 0;
   for (const length of lengths) {
@@ -58,8 +60,9 @@ function tokenByToken({ q, k, v, g, beta }: Numbers, lengths: readonly number[],
         const along = (vector: Float64Array, column: number): number => state.reduce((sum, row, i) => sum + row[column] * vector[i], 0);
         for (const row of state) for (let column = 0; column < valueDim; column++) row[column] *= Math.exp(g[at]);
         for (let column = 0; column < valueDim; column++) {
-          const correction = beta[at] * (v[at * valueDim + column] - along(key, column));
-          for (const [i, row] of state.entries()) row[column] += key[i] * correction;
+          const value = v[at * valueDim + column];
+          const added = plain ? value : beta[at] * (value - along(key, column));
+          for (const [i, row] of state.entries()) row[column] += key[i] * added;
           read[at * valueDim + column] = along(query, column);
         }
       }
@@ -71,11 +74,11 @@ function tokenByToken({ q, k, v, g, beta }: Numbers, lengths: readonly number[],
 
 function tensorsOf(numbers: Numbers, sizes: Sizes): tf.Tensor2D[] {
   const widths = widthsOf(sizes);
-  return NAMES.map((name) => tf.tensor2d(Float32Array.from(numbers[name]), [numbers[name].length / widths[name], widths[name]]));
+  return namesOf(sizes).map((name) => tf.tensor2d(Float32Array.from(numbers[name]), [numbers[name].length / widths[name], widths[name]]));
 }
 
-const operandsOf = (tensors: readonly tf.Tensor[]): engine.DeltaOperands =>
-  Object.fromEntries(NAMES.map((name, i) => [name, tensors[i]])) as unknown as engine.DeltaOperands;
+const operandsOf = (tensors: readonly tf.Tensor[], sizes: Sizes): engine.RecurrenceOperands =>
+  Object.fromEntries(namesOf(sizes).map((name, i) => [name, tensors[i]])) as unknown as engine.RecurrenceOperands;
 
 function closeTo(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   assert.equal(found.length, expected.length);
@@ -86,6 +89,8 @@ function closeTo(found: ArrayLike<number>, expected: ArrayLike<number>, toleranc
 
 const SHARED: Sizes = { keyHeads: 2, valueHeads: 4, keyDim: 8, valueDim: 12 };
 const OWN: Sizes = { keyHeads: 3, valueHeads: 3, keyDim: 16, valueDim: 16 };
+const PLAIN: Sizes = { keyHeads: 2, valueHeads: 6, keyDim: 8, valueDim: 5, plain: true };
+const PLAIN_OF_ONE: Sizes = { keyHeads: 1, valueHeads: 4, keyDim: 12, valueDim: 6, plain: true };
 
 /** As one kernel, and as plain operations, of which it is composed elsewhere. */
 const BACKENDS = ['onnxruntime', "tfjs's own"];
@@ -98,6 +103,8 @@ async function use(backend: string): Promise<void> {
 const CASES = BACKENDS.flatMap((backend) => [
   { backend, name: `heads of values that share keys, on ${backend}`, sizes: SHARED },
   { backend, name: `keys of their own, on ${backend}`, sizes: OWN },
+  { backend, name: `Mamba 2, on ${backend}`, sizes: PLAIN },
+  { backend, name: `Mamba 2 with one key for all, on ${backend}`, sizes: PLAIN_OF_ONE },
 ]);
 
 for (const { backend, name, sizes } of CASES) {
@@ -105,7 +112,7 @@ for (const { backend, name, sizes } of CASES) {
     await use(backend);
     const numbers = numbersBy(1, tokensOf(LENGTHS), sizes);
     const segments = engine.makeSegments(LENGTHS);
-    const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
+    const read = tf.tidy(() => engine.recurrence(operandsOf(tensorsOf(numbers, sizes), sizes), segments, sizes).dataSync());
     closeTo(read, tokenByToken(numbers, LENGTHS, sizes), 1e-6);
     segments.dispose();
   });
@@ -118,14 +125,14 @@ for (const { backend, name, sizes } of CASES) {
     const factors = Float32Array.from({ length: numbers.v.length }, () => random.normal());
     const segments = engine.makeSegments(lengths);
     const gradients = tf.tidy(() => {
-      const rule = (...tensors: tf.Tensor[]): tf.Tensor => engine.gatedDelta(operandsOf(tensors), segments, sizes);
+      const rule = (...tensors: tf.Tensor[]): tf.Tensor => engine.recurrence(operandsOf(tensors, sizes), segments, sizes);
       const dy = tf.tensor2d(factors, [tokensOf(lengths), sizes.valueHeads * sizes.valueDim]);
       return tf
         .grads(rule)(tensorsOf(numbers, sizes), dy)
         .map((gradient) => gradient.dataSync());
     });
     const total = (changed: Numbers): number => tokenByToken(changed, lengths, sizes).reduce((sum, x, i) => sum + x * factors[i], 0);
-    for (const [which, operand] of NAMES.entries()) {
+    for (const [which, operand] of namesOf(sizes).entries()) {
       const direction = numbers[operand].map(() => random.normal());
       const moved = (by: number): Numbers => ({ ...numbers, [operand]: numbers[operand].map((x, i) => x + by * direction[i]) });
       const slope = (total(moved(1e-5)) - total(moved(-1e-5))) / 2e-5;
@@ -146,43 +153,44 @@ for (const backend of BACKENDS) {
     for (const learned of [1, 0.97]) {
       numbers.beta.fill(learned);
       const segments = engine.makeSegments(lengths);
-      const read = tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbers, sizes)), segments, sizes).dataSync());
+      const read = tf.tidy(() => engine.recurrence(operandsOf(tensorsOf(numbers, sizes), sizes), segments, sizes).dataSync());
       closeTo(read, tokenByToken(numbers, lengths, sizes), 1e-6);
       segments.dispose();
     }
   });
 
-  test(`from the states behind segments it goes on token by token on ${backend}`, async () => {
-    await use(backend);
-    const lengths = [64, 3, 66];
-    const more = 2;
-    const whole = lengths.map((length) => length + more);
-    const numbers = numbersBy(5, tokensOf(whole), SHARED);
-    const expected = tokenByToken(numbers, whole, SHARED);
-    const widths = widthsOf(SHARED);
-    const starts = whole.map((_, i) => tokensOf(whole.slice(0, i)));
-    const rowsOf = (places: number[]): Numbers => {
-      const pick = (name: keyof Numbers) =>
-        Float64Array.from(places.flatMap((place) => [...numbers[name].subarray(place * widths[name], (place + 1) * widths[name])]));
-      return Object.fromEntries(NAMES.map((name) => [name, pick(name)])) as Numbers;
-    };
-    const segments = engine.makeSegments(lengths);
-    tf.tidy(() => {
-      const first = rowsOf(lengths.flatMap((length, i) => Array.from({ length }, (_, token) => starts[i] + token)));
-      let { states } = engine.gatedDeltaStates(operandsOf(tensorsOf(first, SHARED)), segments, SHARED);
-      for (let token = 0; token < more; token++) {
-        const places = lengths.map((length, i) => starts[i] + length + token);
-        const { output, state } = engine.gatedDeltaStep(operandsOf(tensorsOf(rowsOf(places), SHARED)), states, SHARED);
-        states = state;
-        closeTo(
-          output.dataSync(),
-          places.flatMap((place) => [...expected.subarray(place * widths.v, (place + 1) * widths.v)]),
-          5e-6,
-        );
-      }
+  for (const [name, sizes] of Object.entries({ 'the gated delta rule': SHARED, 'Mamba 2': PLAIN }))
+    test(`${name}: from the states behind segments it goes on token by token on ${backend}`, async () => {
+      await use(backend);
+      const lengths = [64, 3, 66];
+      const more = 2;
+      const whole = lengths.map((length) => length + more);
+      const numbers = numbersBy(5, tokensOf(whole), sizes);
+      const expected = tokenByToken(numbers, whole, sizes);
+      const widths = widthsOf(sizes);
+      const starts = whole.map((_, i) => tokensOf(whole.slice(0, i)));
+      const rowsOf = (places: number[]): Numbers => {
+        const pick = (name: keyof Numbers) =>
+          Float64Array.from(places.flatMap((place) => [...numbers[name].subarray(place * widths[name], (place + 1) * widths[name])]));
+        return Object.fromEntries(namesOf(sizes).map((name) => [name, pick(name)])) as Numbers;
+      };
+      const segments = engine.makeSegments(lengths);
+      tf.tidy(() => {
+        const first = rowsOf(lengths.flatMap((length, i) => Array.from({ length }, (_, token) => starts[i] + token)));
+        let { states } = engine.recurrenceStates(operandsOf(tensorsOf(first, sizes), sizes), segments, sizes);
+        for (let token = 0; token < more; token++) {
+          const places = lengths.map((length, i) => starts[i] + length + token);
+          const { output, state } = engine.recurrenceStep(operandsOf(tensorsOf(rowsOf(places), sizes), sizes), states, sizes);
+          states = state;
+          closeTo(
+            output.dataSync(),
+            places.flatMap((place) => [...expected.subarray(place * widths.v, (place + 1) * widths.v)]),
+            5e-6,
+          );
+        }
+      });
+      segments.dispose();
     });
-    segments.dispose();
-  });
 }
 
 test('chunks are let go of with the row, and segments that begin in others are refused', async () => {
@@ -190,7 +198,7 @@ test('chunks are let go of with the row, and segments that begin in others are r
   const held = tf.memory().numTensors;
   const segments = engine.makeSegments([70, 4]);
   assert.equal(segments.chunks(), segments.chunks());
-  tf.tidy(() => engine.gatedDelta(operandsOf(tensorsOf(numbersBy(6, 74, OWN), OWN)), segments, OWN).dataSync());
+  tf.tidy(() => engine.recurrence(operandsOf(tensorsOf(numbersBy(6, 74, OWN), OWN), OWN), segments, OWN).dataSync());
   segments.dispose();
   assert.equal(tf.memory().numTensors, held);
   const borrowing = engine.makeSegments([3, 4], [undefined, { segment: 0, tokens: 2 }]);

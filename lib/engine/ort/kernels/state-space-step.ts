@@ -1,0 +1,204 @@
+/** One chunk of Mamba 2's recurrence (recurrence.ts), and its gradient, inside the body of a Scan. */
+import type { GraphBuilder } from '../onnx';
+import { fullProduct } from '../products';
+import { below, upTo } from './chunk-patterns';
+
+/**
+ * What a chunk brings. The first axis is heads of keys, or those of several texts. The heads of values that share one lie side by side, so that
+ * one product serves them all.
+ */
+export interface StateSpaceOperands {
+  /** [keyHeads, CHUNK, keyDim] */
+  q: string;
+  k: string;
+  /** [keyHeads, CHUNK, group, valueDim] */
+  v: string;
+  /** [keyHeads, CHUNK, group] */
+  g: string;
+}
+
+export interface StateSpaceSizes {
+  group: number;
+  valueDim: number;
+}
+
+type Turned = { transA?: boolean; transB?: boolean };
+
+/** A chunk on its way forward. What is asked for twice is written once. */
+export class StateSpaceStep {
+  /**
+   * @param outer the graph that the constants lie in
+   * @param before the state before the chunk, [keyHeads, keyDim, group, valueDim]
+   */
+  constructor(
+    private readonly outer: GraphBuilder,
+    readonly graph: GraphBuilder,
+    readonly operands: StateSpaceOperands,
+    readonly before: string,
+    private readonly sizes: StateSpaceSizes,
+  ) {}
+
+  /** O = e^Γ·q·S + T·v. */
+  read(): string {
+    const weights = this.weights(upTo(this.outer));
+    return this.plus(this.readBefore, this.byToken(this.product(weights, this.valuesByHead)));
+  }
+
+  /** e^Γₙ·S + kᵀ·(e^(Γₙ−Γ)·v). */
+  behind(): string {
+    return this.plus(this.times(this.left, this.before), this.ofState(this.operands.k, this.valuesToEnd));
+  }
+
+  /** Γ. */
+  private get summed(): string {
+    return this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 1)]);
+  }
+
+  private get total(): string {
+    return this.sum(this.operands.g, 1);
+  }
+
+  /** e^Γ, [keyHeads, CHUNK, group, 1]. */
+  get fromStart(): string {
+    return this.graph.op('Exp', [this.unsqueeze(this.summed, 3)]);
+  }
+
+  /** e^(Γₙ−Γ), so too. */
+  get toEnd(): string {
+    return this.graph.op('Exp', [this.unsqueeze(this.minus(this.total, this.summed), 3)]);
+  }
+
+  /** e^Γₙ, [keyHeads, 1, group, 1]. */
+  get left(): string {
+    return this.graph.op('Exp', [this.unsqueeze(this.total, 3)]);
+  }
+
+  /** e^(Γᵢ−Γⱼ) for j up to i, else 1, [keyHeads, group, CHUNK, CHUNK]. */
+  get decays(): string {
+    const byHead = this.graph.op('Transpose', [this.summed], { perm: [0, 2, 1] });
+    const differences = this.minus(this.unsqueeze(byHead, 3), this.unsqueeze(byHead, 2));
+    // what comes after would grow beyond all numbers
+    return this.graph.op('Exp', [this.graph.op('Min', [differences, this.outer.scalar('float32', 0)])]);
+  }
+
+  /** T where a pattern has ones, else 0. */
+  weights(pattern: string): string {
+    const { q, k } = this.operands;
+    const scores = this.times(this.product(q, k, { transB: true }), pattern);
+    return this.times(this.decays, this.unsqueeze(scores, 1));
+  }
+
+  get valuesByHead(): string {
+    return this.byHead(this.operands.v);
+  }
+
+  /** e^(Γₙ−Γ)·v. */
+  get valuesToEnd(): string {
+    return this.times(this.toEnd, this.operands.v);
+  }
+
+  /** e^Γ·q·S. */
+  get readBefore(): string {
+    return this.times(this.fromStart, this.inHeads(this.product(this.operands.q, this.sideBySide(this.before))));
+  }
+
+  /** [keyHeads, CHUNK, group, valueDim] as [keyHeads, group, CHUNK, valueDim], or the reverse. */
+  byHead(x: string): string {
+    return this.graph.op('Transpose', [x], { perm: [0, 2, 1, 3] });
+  }
+
+  byToken(x: string): string {
+    return this.byHead(x);
+  }
+
+  /** […, group, valueDim] as […, group·valueDim]. */
+  sideBySide(x: string): string {
+    return this.graph.op('Reshape', [x, this.outer.ints([0, 0, this.sizes.group * this.sizes.valueDim])]);
+  }
+
+  /** The reverse of it. */
+  inHeads(x: string): string {
+    return this.graph.op('Reshape', [x, this.outer.ints([0, 0, this.sizes.group, this.sizes.valueDim])]);
+  }
+
+  /** aᵀ·x, of the shape of a state. @param a [keyHeads, CHUNK, keyDim] @param x [keyHeads, CHUNK, group, valueDim] */
+  ofState(a: string, x: string): string {
+    return this.inHeads(this.product(a, this.sideBySide(x), { transA: true }));
+  }
+
+  product(a: string, b: string, { transA, transB }: Turned = {}): string {
+    return fullProduct(this.graph, a, b, { ranks: [3, 3], transA, transB });
+  }
+
+  times(a: string, b: string): string {
+    return this.graph.op('Mul', [a, b]);
+  }
+
+  plus(first: string, ...others: string[]): string {
+    return others.reduce((sum, x) => this.graph.op('Add', [sum, x]), first);
+  }
+
+  minus(a: string, b: string): string {
+    return this.graph.op('Sub', [a, b]);
+  }
+
+  /** Along an axis, which stays. */
+  sum(x: string, axis: number): string {
+    return this.graph.op('ReduceSum', [x, this.outer.ints([axis])], { keepdims: 1 });
+  }
+
+  squeeze(x: string, axis: number): string {
+    return this.graph.op('Squeeze', [x, this.outer.ints([axis])]);
+  }
+
+  private unsqueeze(x: string, axis: number): string {
+    return this.graph.op('Unsqueeze', [x, this.outer.ints([axis])]);
+  }
+
+  /** Masks of the whole graph. */
+  get masks(): { below: string; upTo: string } {
+    return { below: below(this.outer), upTo: upTo(this.outer) };
+  }
+}
+
+/**
+ * The gradient of a chunk, from those of what was read and of the state behind it. Each factor e^Γ passes on to Γ what it is multiplied with, each
+ * difference Γᵢ−Γⱼ to its row and from its column, and Γ to g as a sum from the end. What row i of T∘dT adds up to is dOᵢ·(T·v)ᵢ, and column j
+ * vⱼ·(Tᵀ·dO)ⱼ; the diagonal, where no difference is, stays out of both.
+ */
+export function stateSpaceStepGradient(step: StateSpaceStep, dRead: string, dBehind: string): StateSpaceOperands & { dBefore: string } {
+  const { before, decays, fromStart, left, masks, valuesToEnd } = step;
+  const { q, k, v } = step.operands;
+  const { product, times, plus, minus, sum, squeeze, byHead, byToken, sideBySide, inHeads } = bound(step);
+  const weights = step.weights(masks.below);
+  const dReadByHead = byHead(dRead);
+  const dDecayed = times(product(dReadByHead, step.valuesByHead, { transB: true }), decays);
+  const dScores = times(squeeze(sum(dDecayed, 1), 1), masks.upTo);
+  // what a token gives to later ones, to itself, and to the state behind
+  const dvLater = byToken(product(weights, dReadByHead, { transA: true }));
+  const dvOwn = times(step.graph.op('Unsqueeze', [sum(times(q, k), 2), step.graph.ints([3])]), dRead);
+  const dvBehind = times(step.toEnd, inHeads(product(k, sideBySide(dBehind))));
+  const dReadBefore = sideBySide(times(fromStart, dRead));
+  const dq = plus(product(dReadBefore, sideBySide(before), { transB: true }), product(dScores, k));
+  const dk = plus(product(sideBySide(valuesToEnd), sideBySide(dBehind), { transB: true }), product(dScores, q, { transA: true }));
+  const dBefore = plus(times(left, dBehind), inHeads(product(q, dReadBefore, { transA: true })));
+  const readEarlier = plus(step.readBefore, byToken(product(weights, step.valuesByHead)));
+  const toBehind = sum(times(v, dvBehind), 3);
+  const dSummed = minus(sum(times(dRead, readEarlier), 3), plus(sum(times(v, dvLater), 3), toBehind));
+  const dTotal = plus(sum(toBehind, 1), times(left, sum(sum(times(before, dBehind), 1), 3)));
+  const fromEnd = step.graph.op('CumSum', [dSummed, step.graph.scalar('int32', 1)], { reverse: 1 });
+  return { q: dq, k: dk, v: plus(dvLater, dvOwn, dvBehind), g: squeeze(plus(fromEnd, dTotal), 3), dBefore };
+}
+
+const bound = (step: StateSpaceStep) => ({
+  product: step.product.bind(step),
+  times: step.times.bind(step),
+  plus: step.plus.bind(step),
+  minus: step.minus.bind(step),
+  sum: step.sum.bind(step),
+  squeeze: step.squeeze.bind(step),
+  byHead: step.byHead.bind(step),
+  byToken: step.byToken.bind(step),
+  sideBySide: step.sideBySide.bind(step),
+  inHeads: step.inHeads.bind(step),
+});
