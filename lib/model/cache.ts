@@ -4,6 +4,7 @@ import {
   borrowData,
   cachedAttention,
   linear,
+  type LayerCache,
   onlyReads,
   quantizedProduct,
   Repeated,
@@ -20,12 +21,20 @@ import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, Convolve, Recur, TokenBatch } from './types';
 
 /**
- * What a layer keeps: keys and values, [batch, heads, capacity, headDim] each, or, where it does not attend, what later tokens read of those
- * before them, [batch, capacity, features]. All of it lies by the tokens' places in their sequences, so that what is forgotten is beyond a length.
+ * What a layer keeps: where it attends keys and values, [batch, heads, capacity, headDim] each, and what later tokens read of those before them,
+ * [batch, capacity, features]. All of it lies by the tokens' places in their sequences, so that what is forgotten is beyond a length.
  * A layer with a state keeps that, [batch, heads, keyDim, valueDim], and of its nearest tokens only those that the next one reads,
  * [batch, count, features], the last first: there nothing can be forgotten.
  */
-type LayerTensors = readonly tf.Tensor[];
+interface KeptOfLayer extends Partial<LayerCache> {
+  rows?: tf.Tensor3D;
+  state?: tf.Tensor4D;
+}
+
+const PARTS = ['keys', 'values', 'rows', 'state'] as const satisfies ReadonlyArray<keyof KeptOfLayer>;
+
+/** Its tensors, in the order of the parts. */
+const tensorsIn = (cache: KeptOfLayer): tf.Tensor[] => PARTS.flatMap((part) => cache[part] ?? []);
 
 /** Sequences being continued together, with the logits of their next tokens. The owner calls `dispose`. */
 export class DecodingState {
@@ -39,7 +48,7 @@ export class DecodingState {
     private readonly lengths: Int32Array,
     private readonly capacity: number,
     /** Of each layer. */
-    private caches: readonly LayerTensors[],
+    private caches: readonly KeptOfLayer[],
     private logits: tf.Tensor2D,
   ) {}
 
@@ -52,7 +61,7 @@ export class DecodingState {
     const lengths = Int32Array.from(prompts, ({ length }) => length);
     const batch = makeBatch(prompts, model.config.keepsState ? [] : sharedPrefixes(prompts));
     varyingSizes({ tokens: batch.ids.size, batch: prompts.length, capacity });
-    const caches = Array.from({ length: model.config.numHiddenLayers }, (): LayerTensors => []);
+    const caches = Array.from({ length: model.config.numHiddenLayers }, (): KeptOfLayer => ({}));
     try {
       const logits = tf.tidy(() => {
         const places = tf.tensor2d(cachePlaces(batch, lengths, capacity), [prompts.length, capacity], 'int32');
@@ -63,18 +72,19 @@ export class DecodingState {
         const pass = packedPass(batch, carryOnly(last, model.config));
         const attend: Attend = (layer, q, k, v, options) => {
           const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-          caches[layer] = [store(k), store(v)];
+          Object.assign(caches[layer], { keys: store(k), values: store(v) });
           return pass.attend(layer, q, k, v, options);
         };
         const convolve: Convolve = (layer, x, weights) => {
           const read = weights.shape[0] - 1;
-          const rows = () => (model.config.keepsState ? lastRows(x, batch, lengths, read) : tf.gather(x, places));
-          if (read > 0) caches[layer] = [tf.keep(rows())];
+          const rows = (): tf.Tensor3D =>
+            model.config.keepsState ? lastRows(x, batch, lengths, read) : (tf.gather(x as tf.Tensor, places) as tf.Tensor3D);
+          if (read > 0) caches[layer].rows = tf.keep(rows());
           return pass.convolve(layer, x, weights);
         };
         const recur: Recur = (layer, operands, heads) => {
           const { output, states } = recurrenceStates(operands, batch.segments, heads);
-          caches[layer] = [...caches[layer], tf.keep(states)];
+          caches[layer].state = tf.keep(states);
           return pass.carry(layer, output);
         };
         const hidden = model.forward({ ...pass, attend, convolve, recur });
@@ -83,7 +93,7 @@ export class DecodingState {
       readWeights(model);
       return new DecodingState(model, lengths, capacity, caches, logits);
     } catch (error) {
-      tf.dispose(caches.flat());
+      tf.dispose(caches.flatMap(tensorsIn));
       throw error;
     } finally {
       disposeBatch(batch);
@@ -114,7 +124,7 @@ export class DecodingState {
     try {
       // Kept: a scope that somebody opens and closes around a token must not take them along.
       const outputs = this.stepTo(Math.max(...places) + 1, weights)
-        .run(inputs, this.caches.flat())
+        .run(inputs, this.caches.flatMap(tensorsIn))
         .map(tf.keep);
       this.logits = outputs[0] as tf.Tensor2D;
       this.caches = this.byLayer(outputs.slice(1));
@@ -141,21 +151,20 @@ export class DecodingState {
     const step = ([ids, positions, lengths, ...cached]: tf.Tensor[]): tf.Tensor[] => {
       const caches = this.byLayer(cached);
       const attend: Attend = (layer, q, k, v, options) => {
-        const [keys, values] = caches[layer] as tf.Tensor4D[];
+        const { keys, values } = caches[layer] as Required<KeptOfLayer>;
         const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options);
-        caches[layer] = [cache.keys, cache.values];
+        Object.assign(caches[layer], cache);
         return output;
       };
       const before: Before = (layer, x, count) => {
-        const [kept, ...others] = caches[layer] as tf.Tensor3D[];
+        const { rows: kept } = caches[layer] as Required<KeptOfLayer>;
         const { rows, cache } = model.config.keepsState ? nearestBefore(x, kept) : cachedBefore(x, kept, positions as tf.Tensor1D, count);
-        caches[layer] = [cache, ...others];
+        caches[layer].rows = cache;
         return rows;
       };
       const recur: Recur = (layer, operands, heads) => {
-        const rows = caches[layer].slice(0, -1);
-        const { output, state } = recurrenceStep(operands, caches[layer][rows.length] as tf.Tensor4D, heads);
-        caches[layer] = [...rows, state];
+        const { output, state } = recurrenceStep(operands, caches[layer].state as tf.Tensor4D, heads);
+        caches[layer].state = state;
         return output;
       };
       const pass = (): tf.Tensor2D => {
@@ -166,15 +175,16 @@ export class DecodingState {
       };
       const logits = weights === 'exact' ? pass() : withQuantizedWeights(model, pass);
       readWeights(model);
-      return [logits, ...caches.flat()];
+      return [logits, ...caches.flatMap(tensorsIn)];
     };
     return new Repeated(step, 1);
   }
 
   /** A list of the tensors of all caches, layer by layer. */
-  private byLayer(tensors: readonly tf.Tensor[]): LayerTensors[] {
+  private byLayer(tensors: readonly tf.Tensor[]): KeptOfLayer[] {
     const left = [...tensors];
-    return this.caches.map(({ length }) => left.splice(0, length));
+    const next = (cache: KeptOfLayer) => PARTS.filter((part) => cache[part]).map((part) => [part, left.shift()] as const);
+    return this.caches.map((cache): KeptOfLayer => Object.fromEntries(next(cache)));
   }
 
   /** Takes back the last tokens of each sequence; not where layers keep a state. */
@@ -184,7 +194,7 @@ export class DecodingState {
 
   dispose(): void {
     this.logits.dispose();
-    tf.dispose(this.caches.flat());
+    tf.dispose(this.caches.flatMap(tensorsIn));
   }
 }
 

@@ -7,6 +7,7 @@ import { namesIn, writeFileAtomic } from '../files';
 import { describe, isObject, parseJson } from '../json';
 import { GENERATION_CONFIG } from './config';
 import { refuseFourBits } from './four-bits';
+import type { GraniteConfig } from './granite';
 import type { Lfm2Config } from './lfm2';
 import { onnxModelOf } from './onnx';
 import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
@@ -103,7 +104,9 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
 /** Kinds of layers under the names by which transformers.js looks for their caches. */
 function layersOf({ family, config }: CausalLM): Record<string, unknown> {
   if (family === 'lfm2' || family === 'qwen3_5') return { layer_types: (config as Lfm2Config | Qwen35Config).layerTypes };
-  return family === 'granitemoehybrid' ? { layer_types: new Array<string>(config.numHiddenLayers).fill('attention') } : {};
+  if (family !== 'granitemoehybrid') return {};
+  const { numHiddenLayers, mamba } = config as GraniteConfig;
+  return { layer_types: Array.from({ length: numHiddenLayers }, (_, layer) => (mamba?.layers[layer] ? 'mamba' : 'attention')) };
 }
 
 function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {

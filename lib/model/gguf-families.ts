@@ -108,6 +108,7 @@ function granite(config: GraniteConfig, refuse: (what: string) => UserError): Gg
 
 /** A dense Granite 4.0 is one of the older ones, but that it may not turn with its positions. */
 function granitemoehybrid(config: GraniteConfig, refuse: (what: string) => UserError): GgufLayout {
+  if (config.mamba) throw refuse('has layers of Mamba');
   const { keys, names, ...layout } = granite(config, refuse);
   const turns = config.rotaryLayers.every(Boolean);
   return {

@@ -1,33 +1,46 @@
 /**
- * Granite 4.0 (IBM 2025) where it is dense: Granite, but that the two factors of the gated MLP are one matrix, and queries and keys may not turn
- * with their positions. Models of the same class with layers of Mamba, or with experts, are refused.
+ * Granite 4.0 (IBM 2025) where it is dense: Granite, but that the two factors of the gated MLP are one matrix, that queries and keys may not turn
+ * with their positions, and that in some layers Mamba 2 may be in the place of attention. Models of the same class with experts are refused.
  */
 import { UserError } from '../errors';
 import { ConfigReader } from './config';
 import { type GraniteConfig, readGraniteConfig } from './granite';
+import { readMamba2Config } from './mamba2';
 
 export function readGraniteMoeHybridConfig(reader: ConfigReader): GraniteConfig {
   const intermediate_size = reader.count('shared_intermediate_size', 1024);
   const config = readGraniteConfig(new ConfigReader({ ...reader.raw, intermediate_size, mlp_bias: false }, reader.place));
-  checkDense(reader, config.numHiddenLayers);
+  refuseExperts(reader);
+  const layers = readMambaLayers(reader, config.numHiddenLayers);
   const turns = reader.get('position_embedding_type') === 'rope';
-  // keys of the parts that the model does not have: transformers refuses their numbers where they are written without a point, as 0 for 0.0
-  const { time_step_limit: _limit, router_aux_loss_coef: _coefficient, ...raw } = reader.raw;
-  return { ...config, family: 'granitemoehybrid', raw, rotaryLayers: config.rotaryLayers.map(() => turns) };
+  const keepsState = layers.includes(true);
+  const width = reader.count('mamba_expand', 2) * config.hiddenSize;
+  return {
+    ...config,
+    family: 'granitemoehybrid',
+    keepsState,
+    rotaryLayers: config.rotaryLayers.map(() => turns),
+    mamba: keepsState ? { ...readMamba2Config(reader, { width, outBias: 'mamba_proj_bias' }), layers } : undefined,
+  };
 }
 
-/** @throws UserError when the model is more than attention and MLPs, by what is in it */
-function checkDense(reader: ConfigReader, layers: number): void {
+function refuseExperts(reader: ConfigReader): void {
   const experts = reader.raw.num_local_experts === 0 ? 0 : reader.count('num_local_experts', 8);
-  const types = reader.get('layer_types') ?? reader.get('layers_block_type') ?? new Array<string>(layers).fill('mamba');
-  if (!Array.isArray(types) || types.length !== layers) throw reader.wrong('layer_types', types, `a kind for each of the ${layers} layers`);
-  const found = [
-    ...(types.every((type) => type === 'attention' || type === 'full_attention') ? [] : ['layers of Mamba']),
-    ...(experts === 0 ? [] : [`${experts} experts`]),
-  ];
-  if (found.length > 0)
+  if (experts > 0)
     throw new UserError(
-      `${reader.place}: the model has ${found.join(' and ')}, which are not supported; of the architecture GraniteMoeHybridForCausalLM ` +
-        'those are whose layers are all attention, without experts, such as Granite 4.0 350M and 1B.',
+      `${reader.place}: the model has ${experts} experts, which are not supported; of the architecture GraniteMoeHybridForCausalLM those are ` +
+        'without experts, such as Granite 4.0 350M, 1B, H 350M and H 1B.',
     );
+}
+
+const MAMBA = ['mamba', 'linear_attention'];
+const ATTENTION = ['attention', 'full_attention'];
+
+/** Of each layer whether it is one of Mamba 2, as all are where the configuration does not say. */
+function readMambaLayers(reader: ConfigReader, layers: number): boolean[] {
+  const types = reader.get('layer_types') ?? reader.get('layers_block_type') ?? new Array<string>(layers).fill('mamba');
+  const isKnown = (type: unknown): type is string => typeof type === 'string' && [...MAMBA, ...ATTENTION].includes(type);
+  if (!Array.isArray(types) || types.length !== layers || !types.every(isKnown))
+    throw reader.wrong('layer_types', types, `"attention" or "mamba" for each of the ${layers} layers`);
+  return types.map((type) => MAMBA.includes(type));
 }

@@ -1,7 +1,7 @@
 /**
  * Granite (IBM 2024), the dense models: Llama, but that embeddings, scores, what each sublayer adds, and logits are scaled by numbers of the
  * configuration, as in µP (Yang et al. 2022, "Tensor Programs V"). Those of Granite 4.0 (granite-moe-hybrid.ts reads their configuration) have the
- * two factors of the gated MLP in one matrix.
+ * two factors of the gated MLP in one matrix, and may keep states by Mamba 2 in the place of attention.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
@@ -9,6 +9,7 @@ import type { Origin } from './decoder';
 import { FusedGatedMlp, GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
 import { Attention, type LlamaConfig } from './llama';
+import { Mamba2, type Mamba2Config } from './mamba2';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { RotaryDecoder } from './rotary-decoder';
 import type { ForwardPass } from './types';
@@ -20,6 +21,8 @@ export interface GraniteConfig extends LlamaConfig {
   readonly residualMultiplier: number;
   /** What logits are divided by. */
   readonly logitsScaling: number;
+  /** Of the layers with a state, if there are any. */
+  readonly mamba?: Mamba2Config & { readonly layers: readonly boolean[] };
 }
 
 export function readGraniteConfig(reader: ConfigReader): GraniteConfig {
@@ -58,7 +61,7 @@ function times(x: tf.Tensor2D, factor: number): tf.Tensor2D {
 
 class Block {
   private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
+  private readonly mixer: Attention | Mamba2;
   private readonly postAttentionNorm: RmsNorm;
   private readonly mlp: GatedMlp | FusedGatedMlp;
 
@@ -74,16 +77,20 @@ class Block {
       config.family === 'granitemoehybrid'
         ? new FusedGatedMlp(parameters, { gateUp: `${name}.shared_mlp.input_linear`, down: `${name}.shared_mlp.output_linear` }, config)
         : undefined;
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
+    const { mamba, hiddenSize, rmsNormEps: eps } = config;
+    this.mixer = mamba?.layers[layer]
+      ? new Mamba2(mamba, { hiddenSize, norm: { eps, groups: 1, beforeGate: false } }, layer, parameters, `${name}.mamba`)
+      : new Attention(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
     this.mlp = shared ?? new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
   }
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+  apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
     const { residualMultiplier } = this.config;
-    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, attend);
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), times(mixed, residualMultiplier));
-    return tf.add(attended, times(this.mlp.apply(this.postAttentionNorm.apply(attended)), residualMultiplier));
+    const normalized = this.inputNorm.apply(x);
+    const mixed = this.mixer instanceof Mamba2 ? this.mixer.apply(normalized, pass) : this.mixer.apply(normalized, angles, pass.attend);
+    const summed: tf.Tensor2D = tf.add(pass.carry(this.layer, x), times(mixed, residualMultiplier));
+    return tf.add(summed, times(this.mlp.apply(this.postAttentionNorm.apply(summed)), residualMultiplier));
   }
 }
 

@@ -13,8 +13,11 @@ import {
   rmsNorm,
 } from '../engine';
 
-/** How a parameter starts in a fresh model: normal with the configuration's deviation, a constant, or as decays do (`DECAYS`). */
-export type Initializer = 'normal' | 'zeros' | 'ones' | 'decay';
+/**
+ * How a parameter starts in a fresh model: normal with the configuration's deviation, a constant, as decays do (`DECAYS`), or as the logarithms of
+ * 1, 2, 3, ….
+ */
+export type Initializer = 'normal' | 'zeros' | 'ones' | 'decay' | 'logarithms';
 
 /** A decay starts as the logarithm of an even number from the first to the second of these (as in Mamba 2; Dao & Gu 2024). */
 export const DECAYS = [0.01, 16] as const;
@@ -232,6 +235,15 @@ export class RmsNorm {
   applyToHeads(x: tf.Tensor2D, heads: number): tf.Tensor2D {
     const [tokens, features] = x.shape;
     return tf.reshape(this.apply(tf.reshape(x, [tokens, heads, features / heads])), [tokens, features]);
+  }
+
+  /** Normalizes each of the groups that lie side by side in the rows by itself, and weighs all features, each by its own weight. */
+  applyInGroups(x: tf.Tensor2D, groups: number): tf.Tensor2D {
+    if (groups === 1) return this.apply(x);
+    const [tokens, features] = x.shape;
+    const perGroup = tf.reshape(x, [tokens, groups, features / groups]);
+    const normalized = rmsNorm(perGroup, tf.fill([features / groups], 1) as tf.Tensor1D, this.eps);
+    return tf.mul(tf.reshape(normalized, [tokens, features]), this.weight.tensor);
   }
 }
 

@@ -225,6 +225,7 @@ export function createModel(config: Record<string, unknown>, options: CreateOpti
       for (let i = 0; i < values.length; i++) values[i] = model.config.initializerRange * random.normal();
     if (parameter.initializer === 'decay')
       for (let i = 0; i < values.length; i++) values[i] = Math.log(DECAYS[0] + (DECAYS[1] - DECAYS[0]) * random.next());
+    if (parameter.initializer === 'logarithms') for (let i = 0; i < values.length; i++) values[i] = Math.log(i + 1);
     parameter.fill(values);
   }
   return model;

@@ -149,7 +149,21 @@ async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype)
 /** config.json and generation_config.json. @param more keys of config.json beside the model's own */
 export function writeConfigs(model: CausalLM, directory: string, dtype: SavedDtype, more: Readonly<Record<string, unknown>> = {}): void {
   if (model.generationConfig) writeFileSync(path.join(directory, GENERATION_CONFIG), model.generationConfig);
-  writeFileSync(path.join(directory, 'config.json'), `${JSON.stringify({ ...configOf(model, dtype), ...more }, null, 2)}\n`);
+  writeFileSync(path.join(directory, 'config.json'), `${withPoints({ ...configOf(model, dtype), ...more })}\n`);
+}
+
+/** Keys whose numbers transformers refuses where they are written without a point, as 0 for 0.0. */
+const POINTED = new Set(['router_aux_loss_coef', 'time_step_limit']);
+
+/** JSON in which the numbers of those keys have a point. */
+function withPoints(json: Record<string, unknown>): string {
+  const mark = 'number with a point: ';
+  const marked = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(marked);
+    return Number.isSafeInteger(value) ? `${mark}${String(value)}` : value;
+  };
+  const text = JSON.stringify(json, (key, value: unknown) => (POINTED.has(key) ? marked(value) : value), 2);
+  return text.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1.0');
 }
 
 /** The configuration as it was read, with the number format that it is saved in. */

@@ -91,10 +91,10 @@ export function clipFactor(norm: number, maxGradNorm: number): number {
 
 const WITHOUT_DECAY = /bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/;
 
-/**
- * Whether weight decay applies to a parameter: to matrices and to an adapter's lengths of rows, not to biases and norms (transformers'
- * `get_decay_parameter_names`).
- */
+/** Vectors that are neither biases nor weights of norms: an adapter's lengths of rows, and what states decay by and let pass. */
+const OTHER_VECTORS = /\.(?:lora_magnitude_vector|A_log|D)$/;
+
+/** Whether weight decay applies to a parameter: to all but biases and norms (transformers' `get_decay_parameter_names`). */
 export function decays(name: string, shape: readonly number[]): boolean {
-  return (shape.length >= 2 || name.endsWith('.lora_magnitude_vector')) && !WITHOUT_DECAY.test(name.toLowerCase());
+  return (shape.length >= 2 || OTHER_VECTORS.test(name)) && !WITHOUT_DECAY.test(name.toLowerCase());
 }

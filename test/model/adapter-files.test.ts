@@ -74,6 +74,7 @@ for (const variant of [
   'olmo2',
   'granite',
   'granitemoehybrid',
+  'granitemoehybrid-mamba',
   'phi3',
   'lfm2',
   'qwen3_5',

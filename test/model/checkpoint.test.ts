@@ -308,15 +308,27 @@ test('a SmolLM3 model that does not say of each layer whether it turns is refuse
   }
 });
 
-test('a Granite 4.0 model that is more than attention and MLPs is refused by what is in it', async () => {
+test('a Granite 4.0 model with experts, or whose layers are of no known kind, is refused', async () => {
   for (const [change, ...named] of [
-    [{ layer_types: ['mamba', 'attention'] }, 'the model has layers of Mamba, which are not supported', 'GraniteMoeHybridForCausalLM'],
-    [{ layer_types: ['full_attention', 'linear_attention'] }, 'the model has layers of Mamba, which'],
-    [{ num_local_experts: 64 }, 'the model has 64 experts, which'],
-    [{ layer_types: undefined, num_local_experts: undefined }, 'the model has layers of Mamba and 8 experts, which'],
-    [{ layer_types: ['attention'] }, '"layer_types" is ["attention"]', 'a kind for each of the 2 layers'],
+    [{ num_local_experts: 64 }, 'the model has 64 experts, which are not supported', 'GraniteMoeHybridForCausalLM'],
+    [{ num_local_experts: undefined }, 'the model has 8 experts, which'],
+    [{ layer_types: ['attention'] }, '"layer_types" is ["attention"]', '"attention" or "mamba" for each of the 2 layers'],
+    [{ layer_types: ['attention', 'conv'] }, '"layer_types" is ["attention","conv"]', '"attention" or "mamba"'],
   ] as const) {
     const folder = copyOf('granitemoehybrid');
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+});
+
+test('a Granite 4.0 model whose parts of Mamba do not fit each other is refused', async () => {
+  for (const [change, ...named] of [
+    [{ mamba_n_heads: 5 }, '"mamba_n_heads" is 5', 'as many as make up 96 features with 24 each (mamba_d_head)'],
+    [{ mamba_n_groups: 3 }, '"mamba_n_groups" is 3', 'a divisor of mamba_n_heads, which is 4'],
+    [{ time_step_limit: [1] }, '"time_step_limit" is [1]', 'two numbers, the first no larger than the second'],
+    [{ time_step_limit: [2, 1] }, '"time_step_limit" is [2,1]', 'two numbers'],
+  ] as const) {
+    const folder = copyOf('granitemoehybrid-mamba');
     changeConfig(folder, (json) => Object.assign(json, change));
     await refused(folder, 'config.json', ...named);
   }

@@ -39,6 +39,7 @@ for (const family of families) {
 
 for (const [variant, change] of [
   ['qwen3_5', { linear_conv_kernel_dim: 1 }],
+  ['granitemoehybrid-mamba', { mamba_d_conv: 1 }],
   ['lfm2', { conv_L_cache: 1 }],
 ] as const) {
   test(`${variant}, whose convolutions read no other token: the text is the one that is read whole each time`, async () => {

@@ -39,7 +39,7 @@ async function statesOf(compute: () => tf.Tensor2D): Promise<Float32Array> {
 
 const models = [
   ...families.map((family) => path.join(projectRoot, 'test', 'golden', family, 'model')),
-  ...['mistral', 'qwen2-window', 'opt-350m', 'lfm2', 'qwen3_5'].map((variant) => path.join(fixtures, variant)),
+  ...['mistral', 'qwen2-window', 'opt-350m', 'lfm2', 'qwen3_5', 'granitemoehybrid-mamba'].map((variant) => path.join(fixtures, variant)),
 ];
 for (const folder of models) {
   test(`${path.relative(projectRoot, folder)}: states of some tokens, and their gradients, are those of all tokens there`, async (t) => {

@@ -30,6 +30,7 @@ for (const variant of [
   'olmo3-defaults',
   'granite-defaults',
   'granitemoehybrid-nope',
+  'granitemoehybrid-mamba',
   'phi3-old-keys',
   'lfm2-old-keys',
   'qwen3_5-defaults',
@@ -59,15 +60,16 @@ for (const variant of [
   });
 }
 
-test('a Granite 4.0 is saved without keys of parts that it does not have, whose numbers transformers would refuse', async () => {
-  const model = await loadModel(path.join(fixtures, 'granitemoehybrid'));
+test('numbers that transformers wants with a point are saved with one', async () => {
+  const before = path.join(fixtures, 'granitemoehybrid');
+  const model = await loadModel(before);
   await saveModel(model, path.join(scratch, 'dense'));
   model.dispose();
-  const [before, saved] = [path.join(fixtures, 'granitemoehybrid'), path.join(scratch, 'dense')].map(
-    (folder) => JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as object,
-  );
-  const gone = Object.keys(before).filter((key) => !(key in saved));
-  assert.deepEqual(gone, ['router_aux_loss_coef', 'time_step_limit']);
+  const [read, saved] = [before, path.join(scratch, 'dense')].map((folder) => readFileSync(path.join(folder, 'config.json'), 'utf8'));
+  const limits = /"time_step_limit": \[\s*0\.0,\s*\{\s*"__float__": "Infinity"\s*\}\s*\]/;
+  assert.match(read, limits);
+  assert.match(saved, limits);
+  assert.deepEqual(JSON.parse(saved), JSON.parse(read));
 });
 
 test('a head of its own stays one although the configuration says that it is the embedding', async () => {
@@ -242,6 +244,15 @@ test('states of a created Qwen3.5 decay as those of transformers do at first', a
   assert.ok(decays.every((decay) => decay > 0.0099 && decay < 16.001));
   assert.ok(Math.abs(decays.reduce((sum, decay) => sum + decay, 0) / heads - 8) < 0.8, 'evenly from 0.01 to 16');
   assert.ok(weights('dt_bias').every((x) => x === 1));
+  created.dispose();
+});
+
+test('states of a created Granite 4.0 H decay by the number of their head at first, as those of transformers do', async () => {
+  const { tokenizer, config } = await loadModel(path.join(fixtures, 'granitemoehybrid-mamba'));
+  const created = createModel(config.raw, { seed: 1, tokenizer });
+  const weights = (name: string) => Array.from(created.parameters.get(`model.layers.0.mamba.${name}`)?.dataSync() ?? []);
+  assert.deepEqual(weights('A_log'), [...Float32Array.from([1, 2, 3, 4], Math.log)]);
+  for (const name of ['D', 'dt_bias']) assert.deepEqual(weights(name), [1, 1, 1, 1]);
   created.dispose();
 });
 

@@ -55,6 +55,7 @@ test('the variants cover every family', () => {
     'olmo3',
     'granite',
     'granitemoehybrid',
+    'granitemoehybrid-mamba',
     'phi3',
     'lfm2',
     'qwen3_5',

@@ -82,6 +82,7 @@ for (const family of [
   'olmo3',
   'granite',
   'granitemoehybrid',
+  'granite_h',
   'phi3',
   'lfm2',
   'qwen3_5',

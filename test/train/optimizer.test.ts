@@ -67,6 +67,8 @@ test('decay is for matrices, not for biases and norms', () => {
   ]) {
     assert.ok(decays(name, [4, 4]), name);
   }
+  for (const name of ['model.layers.0.mamba.A_log', 'model.layers.0.mamba.D', 'model.layers.0.linear_attn.A_log'])
+    assert.ok(decays(name, [4]), name);
   for (const [name, shape] of [
     ['model.norm.weight', [4]],
     ['model.layers.0.input_layernorm.weight', [4]],
@@ -74,6 +76,7 @@ test('decay is for matrices, not for biases and norms', () => {
     ['model.layers.0.self_attn.q_proj.bias', [4]],
     ['model.decoder.layers.0.final_layer_norm.weight', [4]],
     ['gpt_neox.final_layer_norm.bias', [4]],
+    ['model.layers.0.mamba.dt_bias', [4]],
     ['some.vector', [4]],
   ] as const) {
     assert.ok(!decays(name, shape), name);
