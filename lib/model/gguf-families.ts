@@ -3,8 +3,9 @@ import { UserError } from '../errors';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
-import { commonKeys, type GgufLayout, NORMS_OF_HEADS, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
-import { behind, byKind, groupsInTurn, inEachRow, inPairs } from './gguf-order';
+import { commonKeys, type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
+import { byKind, inPairs } from './gguf-order';
+import { granitehybrid, qwen35 } from './gguf-states';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
@@ -14,7 +15,6 @@ import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
 import type { Phi3Config } from './phi3';
 import type { Qwen3Config } from './qwen3';
-import type { Qwen35Config } from './qwen3-5';
 import { type RopeConfig, ropeFrequencies } from './rope';
 import type { CausalLM, Family } from './types';
 
@@ -29,7 +29,7 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
 }
 
 /** Each reads the configuration of its own family. */
-type Layout = (config: never, refuse: (what: string) => UserError) => GgufLayout;
+type Layout = (config: never, refuse: Refuse) => GgufLayout;
 
 const LAYOUTS: Partial<Record<Family, Layout>> = {
   llama,
@@ -49,7 +49,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   gpt_neox: gptNeoX,
 };
 
-function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
+function llama(config: LlamaConfig, refuse: Refuse): GgufLayout {
   const { rope, hiddenAct, modelType, numAttentionHeads, numKeyValueHeads, windows } = config;
   if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
   const isQwen = modelType === 'qwen2';
@@ -68,14 +68,14 @@ function llama(config: LlamaConfig, refuse: (what: string) => UserError): GgufLa
   };
 }
 
-function ernie45(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
+function ernie45(config: LlamaConfig, refuse: Refuse): GgufLayout {
   if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
   if (config.mlpBias) throw refuse('has biases in a model of ERNIE 4.5');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of ERNIE 4.5');
   return { architecture: 'ernie4_5', keys: rotaryKeys(config), names: ROTARY_NAMES };
 }
 
-function hunYuan(config: HunYuanConfig, refuse: (what: string) => UserError): GgufLayout {
+function hunYuan(config: HunYuanConfig, refuse: Refuse): GgufLayout {
   if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
   if (config.attentionBias) throw refuse('has biases in a model of Hunyuan');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Hunyuan');
@@ -87,7 +87,7 @@ function hunYuan(config: HunYuanConfig, refuse: (what: string) => UserError): Gg
 }
 
 /** In llama.cpp every fourth layer of a SmolLM3 does not turn with its positions. */
-function smollm3(config: LlamaConfig, refuse: (what: string) => UserError): GgufLayout {
+function smollm3(config: LlamaConfig, refuse: Refuse): GgufLayout {
   if (config.rotaryLayers.some((turns, layer) => turns !== ((layer + 1) % 4 !== 0)))
     throw refuse('turns in other layers than a SmolLM3 usually does');
   if (config.qkvBias || config.mlpBias) throw refuse('has biases in a model of SmolLM3');
@@ -95,7 +95,7 @@ function smollm3(config: LlamaConfig, refuse: (what: string) => UserError): Gguf
   return { ...llama(config, refuse), architecture: 'smollm3' };
 }
 
-function granite(config: GraniteConfig, refuse: (what: string) => UserError): GgufLayout {
+function granite(config: GraniteConfig, refuse: Refuse): GgufLayout {
   const { keys, ...layout } = llama(config, refuse);
   const scales = {
     'attention.scale': float(config.attentionScale),
@@ -106,17 +106,17 @@ function granite(config: GraniteConfig, refuse: (what: string) => UserError): Gg
   return { ...layout, architecture: 'granite', keys: { ...keys, ...scales } };
 }
 
-/** A dense Granite 4.0 is one of the older ones, but that it may not turn with its positions. */
-function granitemoehybrid(config: GraniteConfig, refuse: (what: string) => UserError): GgufLayout {
-  if (config.mamba) throw refuse('has layers of Mamba');
+/** A Granite 4.0 is one of the older ones, but that it may not turn with its positions, and have layers of Mamba 2. */
+function granitemoehybrid(config: GraniteConfig, refuse: Refuse): GgufLayout {
   const { keys, names, ...layout } = granite(config, refuse);
   const turns = config.rotaryLayers.every(Boolean);
-  return {
+  const dense = {
     ...layout,
     keys: { ...keys, ...(!turns && { 'rope.scaling.finetuned': bool(false) }) },
     names: { ...names, 'model.layers.#.shared_mlp.output_linear': 'blk.#.ffn_down' },
     parts: { 'model.layers.#.shared_mlp.input_linear': ['blk.#.ffn_gate', 'blk.#.ffn_up'] },
   };
+  return granitehybrid(config, dense, refuse);
 }
 
 /** By how much longer each wavelength is than without the stretching. */
@@ -125,87 +125,12 @@ function stretches(rope: RopeConfig): Float32Array {
   return ropeFrequencies({ ...rope, type: 'default' }, 0).map((frequency, i) => frequency / stretched[i]);
 }
 
-function qwen3(config: Qwen3Config, refuse: (what: string) => UserError): GgufLayout {
+function qwen3(config: Qwen3Config, refuse: Refuse): GgufLayout {
   if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
   if (config.attentionBias) throw refuse('has biases in a model of Qwen3');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen3');
   return { architecture: 'qwen3', keys: rotaryKeys(config, shortest(config.windows)), names: { ...ROTARY_NAMES, ...NORMS_OF_HEADS } };
 }
-
-/** In llama.cpp a state is as wide as it is high, and its heads of values take the heads of keys in turn. */
-function qwen35(config: Qwen35Config, refuse: (what: string) => UserError): GgufLayout {
-  const { hiddenAct, rope, rmsNormEps, layerTypes, hiddenSize, linear } = config;
-  const { keyHeads, valueHeads, keyDim, valueDim, taps } = linear;
-  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
-  if (config.attentionBias) throw refuse('has biases in a model of Qwen3.5');
-  if (new Set(layerTypes).size === 1) throw refuse(`has no layers in a model of Qwen3.5 but those of the kind ${layerTypes[0]}`);
-  if (keyDim !== valueDim) throw refuse(`keeps states of ${keyDim} by ${valueDim} (linear_key_head_dim, linear_value_head_dim)`);
-  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen3.5');
-  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
-  // it brings queries and keys to one length with the epsilon of the norms, where that makes no difference yet
-  if (rmsNormEps > 1e-4) throw refuse(`has norms with the epsilon ${rmsNormEps} (rms_norm_eps) in a model of Qwen3.5`);
-  const inTurn = (values: Float32Array): Float32Array => groupsInTurn(values, keyHeads, valueHeads);
-  return {
-    architecture: 'qwen35',
-    keys: {
-      ...rotaryKeys(config),
-      ...attendingKeys(layerTypes.map((type) => type === 'full_attention')),
-      'rope.dimension_sections': wholes(sectionsOf(rope.rotaryDim / 2)),
-      'ssm.conv_kernel': whole(taps),
-      'ssm.state_size': whole(keyDim),
-      'ssm.group_count': whole(keyHeads),
-      'ssm.time_step_rank': whole(valueHeads),
-      'ssm.inner_size': whole(valueHeads * valueDim),
-    },
-    names: {
-      ...ROTARY_NAMES,
-      ...NORMS_OF_HEADS,
-      'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
-      'model.layers.#.linear_attn.in_proj_qkv': 'blk.#.attn_qkv',
-      'model.layers.#.linear_attn.in_proj_z': 'blk.#.attn_gate',
-      'model.layers.#.linear_attn.in_proj_a': 'blk.#.ssm_alpha',
-      'model.layers.#.linear_attn.in_proj_b': 'blk.#.ssm_beta',
-      'model.layers.#.linear_attn.conv1d': 'blk.#.ssm_conv1d',
-      'model.layers.#.linear_attn.dt_bias': 'blk.#.ssm_dt.bias',
-      'model.layers.#.linear_attn.A_log': 'blk.#.ssm_a',
-      'model.layers.#.linear_attn.norm': 'blk.#.ssm_norm',
-      'model.layers.#.linear_attn.out_proj': 'blk.#.ssm_out',
-    },
-    change: (name, values) => {
-      const [module, part] = name
-        .replace(/\.weight$/, '')
-        .split('.')
-        .slice(-2);
-      // checkpoints have what the weights of the other norms differ from 1 by
-      if (module !== 'linear_attn') return /norm$/.test(part) ? values.map((value) => value + 1) : values;
-      switch (part) {
-        case 'norm':
-          return values;
-        case 'A_log':
-          return inTurn(values).map((value) => -Math.exp(value));
-        case 'in_proj_qkv':
-        case 'conv1d':
-          return behind(values, 2 * keyHeads * keyDim * (part === 'conv1d' ? taps : hiddenSize), inTurn);
-        case 'out_proj':
-          return inEachRow(values, valueHeads * valueDim, inTurn);
-        default:
-          return inTurn(values);
-      }
-    },
-  };
-}
-
-/** Which layers attend: every so many, or else what each of them does. */
-function attendingKeys(attends: readonly boolean[]): GgufKeys {
-  const interval = attends.indexOf(true) + 1;
-  const isRegular = attends.every((does, layer) => does === ((layer + 1) % interval === 0));
-  return isRegular
-    ? { full_attention_interval: whole(interval) }
-    : { 'attention.recurrent_layers': wholes(attends.map((does) => (does ? 0 : 1))) };
-}
-
-/** llama.cpp gives the pairs of features that turn to three positions in turn, which are one in a text; it wants to know how many each gets. */
-const sectionsOf = (pairs: number): number[] => [0, 1, 2].map((place) => Math.ceil((pairs - place) / 3)).concat(0);
 
 /** What llama.cpp takes for granted of a Gemma. */
 interface GemmaHabits {
@@ -220,7 +145,7 @@ interface GemmaHabits {
 const GEMMA2: GemmaHabits = { name: 'Gemma 2', architecture: 'gemma2', period: 2, largest: 46 };
 const GEMMA3: GemmaHabits = { name: 'Gemma 3', architecture: 'gemma3', period: 6, largest: 62 };
 
-function gemma(config: GemmaConfig, habits: GemmaHabits, refuse: (what: string) => UserError): GgufLayout {
+function gemma(config: GemmaConfig, habits: GemmaHabits, refuse: Refuse): GgufLayout {
   const { windows, headDim, attentionScale, hiddenSize, numAttentionHeads, numHiddenLayers } = config;
   const { name, architecture, period, largest } = habits;
   if (config.hiddenAct !== 'gelu_pytorch_tanh') throw refuse(`has the activation ${config.hiddenAct}`);
@@ -245,7 +170,7 @@ function gemma(config: GemmaConfig, habits: GemmaHabits, refuse: (what: string) 
 }
 
 /** In llama.cpp a Gemma 2 soft-caps both scores and logits, and its head is the embedding. */
-function gemma2(config: GemmaConfig, refuse: (what: string) => UserError): GgufLayout {
+function gemma2(config: GemmaConfig, refuse: Refuse): GgufLayout {
   const { attnLogitSoftcapping: scores, finalLogitSoftcapping: logits } = config;
   if (scores === undefined || logits === undefined) throw refuse('does not soft-cap the scores and the logits of a Gemma 2');
   if (!config.tieWordEmbeddings) throw refuse('has an output head of its own in a model of Gemma 2');
@@ -256,7 +181,7 @@ function gemma2(config: GemmaConfig, refuse: (what: string) => UserError): GgufL
 /** The base by which its layers with a window turn in llama.cpp. */
 const SLIDING_THETA = 10000;
 
-function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): GgufLayout {
+function gemma3(config: Gemma3Config, refuse: Refuse): GgufLayout {
   const { slidingRope } = config;
   if (slidingRope.type !== 'default') throw refuse('stretches the positions of a Gemma 3');
   if (slidingRope.theta !== SLIDING_THETA) throw refuse(`turns the layers with a window by the base ${slidingRope.theta}`);
@@ -265,7 +190,7 @@ function gemma3(config: Gemma3Config, refuse: (what: string) => UserError): Gguf
 }
 
 /** In llama.cpp every fourth layer of an OLMo 3 sees everything, and the others turn by the same base, without stretching. */
-function olmo2(config: Olmo2Config, refuse: (what: string) => UserError): GgufLayout {
+function olmo2(config: Olmo2Config, refuse: Refuse): GgufLayout {
   const { windows, rope, slidingRope, headDim, numAttentionHeads, hiddenSize } = config;
   if (config.hiddenAct !== 'silu' && config.hiddenAct !== 'swish') throw refuse(`has the activation ${config.hiddenAct}`);
   if (config.attentionBias) throw refuse('has biases in a model of OLMo');
@@ -294,7 +219,7 @@ function olmo2(config: Olmo2Config, refuse: (what: string) => UserError): GgufLa
 }
 
 /** Its LongRoPE counts for texts as long as those of the pretraining; the file says that the model reads no longer ones. */
-function phi3(config: Phi3Config, refuse: (what: string) => UserError): GgufLayout {
+function phi3(config: Phi3Config, refuse: Refuse): GgufLayout {
   const { rope, hiddenAct, windows } = config;
   if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
   const factors = Float32Array.from(rope.shortFactors);
@@ -316,7 +241,7 @@ function phi3(config: Phi3Config, refuse: (what: string) => UserError): GgufLayo
 }
 
 /** Layers without heads of keys and values are those with a convolution. */
-function lfm2(config: Lfm2Config, refuse: (what: string) => UserError): GgufLayout {
+function lfm2(config: Lfm2Config, refuse: Refuse): GgufLayout {
   const { layerTypes, numAttentionHeads, numKeyValueHeads, headDim, hiddenSize, taps } = config;
   if (new Set(layerTypes).size === 1) throw refuse(`has no layers in a model of LFM2 but those of the kind ${layerTypes[0]}`);
   if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of LFM2');
@@ -364,7 +289,7 @@ function yarnKeys({ factor, originalMaxPositions, attentionFactor, betaFast, bet
   };
 }
 
-function gpt2(config: Gpt2Config, refuse: (what: string) => UserError): GgufLayout {
+function gpt2(config: Gpt2Config, refuse: Refuse): GgufLayout {
   const { activationFunction, scales, headDim } = config;
   if (activationFunction !== 'gelu_new' && activationFunction !== 'gelu_pytorch_tanh')
     throw refuse(`has the activation ${activationFunction}`);
@@ -389,7 +314,7 @@ function gpt2(config: Gpt2Config, refuse: (what: string) => UserError): GgufLayo
   };
 }
 
-function gptNeoX(config: GptNeoXConfig, refuse: (what: string) => UserError): GgufLayout {
+function gptNeoX(config: GptNeoXConfig, refuse: Refuse): GgufLayout {
   const { rope, numAttentionHeads: heads } = config;
   if (!config.hiddenAct.startsWith('gelu')) throw refuse(`has the activation ${config.hiddenAct}`);
   if (!config.attentionBias) throw refuse('has no biases in a model of GPT-NeoX');

@@ -1,4 +1,5 @@
-/** How a family's models lie in a GGUF file, and what the layouts of most families share. */
+/** How a model is laid out in a GGUF file, and what many families have in common there. */
+import type { UserError } from '../errors';
 import { float, type GgufKeys, text, whole } from './gguf-keys';
 import type { RopeConfig } from './rope';
 import type { ModelConfig } from './types';
@@ -14,11 +15,16 @@ export interface GgufLayout {
   change?(name: string, values: Float32Array): Float32Array;
   /** Of matrices that are several ones there, one below the other: llama.cpp's names of those. */
   parts?: Readonly<Record<string, readonly string[]>>;
+  /** Vectors that have more axes there: their shapes, by llama.cpp's names without the number of the layer. */
+  vectors?: Readonly<Record<string, readonly number[]>>;
   /** Tensors that no checkpoint has. */
   more?: Readonly<Record<string, Float32Array>>;
   /** Whether the file has an output head even where it is the embedding. */
   repeatsHead?: boolean;
 }
+
+/** An error that says what of a model llama.cpp does not compute. */
+export type Refuse = (what: string) => UserError;
 
 /** Keys of every architecture. @param window in which tokens see each other, where that is the same in all layers */
 export function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINITY): GgufKeys {
@@ -33,7 +39,7 @@ export function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINIT
   };
 }
 
-/** Keys of those with rotary positions and root mean square norms. */
+/** Of those with rotary positions and root mean square norms. */
 export function rotaryKeys(config: ModelConfig & { rope: RopeConfig; rmsNormEps: number }, window?: number): GgufKeys {
   const { rope, headDim } = config;
   return {
@@ -48,7 +54,6 @@ export function rotaryKeys(config: ModelConfig & { rope: RopeConfig; rmsNormEps:
   };
 }
 
-/** llama.cpp's names of the parts of most of those. */
 export const ROTARY_NAMES = {
   'model.embed_tokens': 'token_embd',
   'model.norm': 'output_norm',
@@ -64,7 +69,6 @@ export const ROTARY_NAMES = {
   'model.layers.#.mlp.down_proj': 'blk.#.ffn_down',
 };
 
-/** And of norms of each head's queries and keys. */
 export const NORMS_OF_HEADS = {
   'model.layers.#.self_attn.q_norm': 'blk.#.attn_q_norm',
   'model.layers.#.self_attn.k_norm': 'blk.#.attn_k_norm',

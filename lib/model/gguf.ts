@@ -83,22 +83,23 @@ function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: Ggu
 
 function tensorsFor(
   model: CausalLM,
-  { names, change = (_, values) => values, parts = {}, more = {}, repeatsHead }: GgufLayout,
+  { names, change = (_, values) => values, parts = {}, vectors = {}, more = {}, repeatsHead }: GgufLayout,
   dtype: GgufDtype,
 ): GgufTensor[] {
   const tensors = [...model.parameters].flatMap(([name, variable]): GgufTensor[] => {
     const values = async () => change(name, (await variable.data()) as Float32Array);
     const namesInFile = ggufNames(name, names, parts);
     // weights of a convolution for each feature by itself are a matrix there, in float32
-    const isConvolution = variable.shape.length === 3;
-    const [rows, ...rest] = isConvolution ? [variable.shape[0], variable.shape[2]] : variable.shape;
+    const isConvolution = variable.rank === 3;
+    const [rows, ...rest]: number[] = isConvolution ? [variable.shape[0], variable.shape[2] as number] : variable.shape;
     const shape = [rows / namesInFile.length, ...rest];
     const size = variable.size / namesInFile.length;
+    // llama.cpp adds positions up in float32
+    const inFloat32 = isConvolution || variable.rank === 1 || namesInFile.includes('position_embd.weight');
     return namesInFile.map((inFile, i) => ({
       name: inFile,
-      shape,
-      // llama.cpp adds positions up in float32
-      dtype: isConvolution || inFile === 'position_embd.weight' ? 'f32' : formatOf(shape, dtype),
+      shape: vectors[inFile.replace(/\.\d+\./, '.#.')] ?? shape,
+      dtype: inFloat32 ? 'f32' : formatOf(shape, dtype),
       values: async () => (await values()).subarray(i * size, (i + 1) * size),
     }));
   });

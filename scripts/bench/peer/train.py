@@ -53,8 +53,14 @@ def main() -> None:
             save_strategy="no",
             report_to="none",
             use_cpu=job["device"] == "cpu",
+            # else TRL looks for experts in all models of a class that may have some
+            router_aux_loss_coef=0.0,
         )
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+        # TRL multiplies hidden states with the head by itself, and knows the scale of logits by one name alone
+        for key, scale in (("logits_scaling", lambda x: 1 / x), ("lm_head_multiplier", lambda x: x)):
+            if hasattr(model.config, key):
+                model.config.logit_scale = scale(getattr(model.config, key))
         trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(read_rows(job)), callbacks=[clock])
         trainer.train()
     answer({"steps": clock.steps, "peakBytes": peak_bytes()})
