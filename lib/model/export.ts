@@ -104,6 +104,8 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
 /** Kinds of layers under the names by which transformers.js looks for their caches. */
 function layersOf({ family, config }: CausalLM): Record<string, unknown> {
   if (family === 'lfm2' || family === 'qwen3_5') return { layer_types: (config as Lfm2Config | Qwen35Config).layerTypes };
+  // of each layer it looks for both where no kinds are said
+  if (family === 'falcon_h1') return { layer_types: undefined, layers_block_type: undefined };
   if (family !== 'granitemoehybrid') return {};
   const { numHiddenLayers, mamba } = config as GraniteConfig;
   return { layer_types: Array.from({ length: numHiddenLayers }, (_, layer) => (mamba?.layers[layer] ? 'mamba' : 'attention')) };

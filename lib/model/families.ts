@@ -3,6 +3,7 @@ import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { readErnie45Config } from './ernie4-5';
+import { FalconH1, readFalconH1Config } from './falcon-h1';
 import { Gemma } from './gemma';
 import { readGemma2Config } from './gemma2';
 import { readGemma3Config } from './gemma3';
@@ -68,6 +69,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     build: (reader, origin) => new HunYuan(readHunYuanConfig(reader), origin),
     prefix: 'model.',
   },
+  falcon_h1: { name: 'FalconH1ForCausalLM', build: (reader, origin) => new FalconH1(readFalconH1Config(reader), origin), prefix: 'model.' },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
   nanochat: { name: 'NanoChatForCausalLM', build: (reader, origin) => new NanoChat(readNanoChatConfig(reader), origin), prefix: 'model.' },

@@ -1,7 +1,7 @@
 /** The gated MLP: down(act(gate x) · up x) (Shazeer 2020). */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, swiglu } from '../engine';
-import type { Linear, ParameterList } from './layers';
+import { type Linear, type ParameterList, times } from './layers';
 
 export interface GatedMlpOptions {
   hiddenSize: number;
@@ -10,6 +10,8 @@ export interface GatedMlpOptions {
   bias: boolean;
   /** Of its three layers. */
   names?: { gate: string; up: string; down: string };
+  /** What gate and output are multiplied by. Default: 1 */
+  multipliers?: { gate: number; down: number };
 }
 
 const USUAL_NAMES = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
@@ -19,20 +21,23 @@ export class GatedMlp {
   private readonly upProj: Linear;
   private readonly downProj: Linear;
   private readonly act: Activation;
+  private readonly multipliers: { gate: number; down: number };
 
   constructor(
     parameters: ParameterList,
     name: string,
-    { hiddenSize, intermediateSize, hiddenAct, bias, names = USUAL_NAMES }: GatedMlpOptions,
+    { hiddenSize, intermediateSize, hiddenAct, bias, names = USUAL_NAMES, multipliers = { gate: 1, down: 1 } }: GatedMlpOptions,
   ) {
     this.gateProj = parameters.linear(`${name}.${names.gate}`, { in: hiddenSize, out: intermediateSize, bias });
     this.upProj = parameters.linear(`${name}.${names.up}`, { in: hiddenSize, out: intermediateSize, bias });
     this.downProj = parameters.linear(`${name}.${names.down}`, { in: intermediateSize, out: hiddenSize, bias });
     this.act = hiddenAct;
+    this.multipliers = multipliers;
   }
 
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    return this.downProj.apply(gated(this.act, this.gateProj.apply(x), this.upProj.apply(x)));
+    const { gate, down } = this.multipliers;
+    return times(this.downProj.apply(gated(this.act, times(this.gateProj.apply(x), gate), this.upProj.apply(x))), down);
   }
 }
 
@@ -46,7 +51,7 @@ export class FusedGatedMlp {
   constructor(
     parameters: ParameterList,
     names: { gateUp: string; down: string },
-    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias' | 'names'>,
+    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias' | 'names' | 'multipliers'>,
   ) {
     this.gateUpProj = parameters.linear(names.gateUp, { in: hiddenSize, out: 2 * intermediateSize, bias: false });
     this.downProj = parameters.linear(names.down, { in: intermediateSize, out: hiddenSize, bias: false });

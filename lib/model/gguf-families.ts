@@ -5,7 +5,7 @@ import type { Gemma3Config } from './gemma3';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { commonKeys, type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { byKind, inPairs } from './gguf-order';
-import { granitehybrid, qwen35 } from './gguf-states';
+import { falconH1, granitehybrid, qwen35 } from './gguf-states';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
@@ -38,6 +38,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   hunyuan_v1_dense: hunYuan,
   granite,
   granitemoehybrid,
+  falcon_h1: falconH1,
   phi3,
   lfm2,
   olmo2,

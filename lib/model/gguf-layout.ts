@@ -9,7 +9,7 @@ export interface GgufLayout {
   architecture: string;
   /** Keys of the architecture, without its name before them. */
   keys: GgufKeys;
-  /** llama.cpp's names of tensors, by those of checkpoints, both without `.weight` and `.bias`; `#` is the number of a layer. */
+  /** llama.cpp's names of tensors, by those of checkpoints, both without `.weight` and `.bias`, or both whole; `#` is the number of a layer. */
   names: Readonly<Record<string, string>>;
   /** Values as they lie in a file, where that is otherwise. @param name the checkpoint's */
   change?(name: string, values: Float32Array): Float32Array;

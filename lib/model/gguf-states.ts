@@ -1,4 +1,6 @@
 /** What llama.cpp calls the parts of models whose layers keep a state, and how they lie in a file. */
+
+import type { FalconH1Config } from './falcon-h1';
 import { type GgufKeys, whole, wholes } from './gguf-keys';
 import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys } from './gguf-layout';
 import { behind, groupsInTurn, inEachRow } from './gguf-order';
@@ -142,5 +144,50 @@ export function granitehybrid({ mamba, hiddenSize, numKeyValueHeads }: GraniteCo
     vectors,
     more: { ...dense.more, ...more },
     change: (name, values) => (name.includes('.mamba.') ? change(name, values) : (dense.change?.(name, values) ?? values)),
+  };
+}
+
+/** Of llama.cpp's weights all multipliers of the configuration are part, and so its head is not the embedding. */
+export function falconH1(config: FalconH1Config, refuse: Refuse): GgufLayout {
+  const { mamba, mambaNorm, multipliers, hiddenAct, rope, numHiddenLayers, hiddenSize } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  if (config.qkvBias || config.mlpBias) throw refuse('has biases in a model of Falcon-H1');
+  if (mambaNorm === 'before gate') throw refuse('normalizes states before their gate (mamba_norm_before_gate)');
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Falcon-H1');
+  const states = mamba2(mamba, new Array<boolean>(numHiddenLayers).fill(true), refuse);
+  const factors = factorsOf(config);
+  const [gate, values, keys] = [mamba.heads * mamba.headDim, mamba.heads * mamba.headDim, mamba.groups * mamba.stateSize];
+  const ofRows = [gate, values, keys, keys, mamba.heads].flatMap((rows, i) => new Array<number>(rows).fill(multipliers.mambaParts[i]));
+  return {
+    architecture: 'falcon-h1',
+    keys: { ...rotaryKeys(config), ...states.keys },
+    names: {
+      ...ROTARY_NAMES,
+      ...states.names,
+      'model.final_layernorm': 'output_norm',
+      // llama.cpp looks for it without a `.weight`
+      'model.layers.#.pre_ff_layernorm.weight': 'blk.#.ffn_norm',
+      'model.layers.#.feed_forward.gate_proj': 'blk.#.ffn_gate',
+      'model.layers.#.feed_forward.up_proj': 'blk.#.ffn_up',
+      'model.layers.#.feed_forward.down_proj': 'blk.#.ffn_down',
+    },
+    change: (name, values) => {
+      const factor = factors[name.split('.').at(-2) ?? ''] ?? 1;
+      if (name.endsWith('.in_proj.weight')) return values.map((value, at) => value * factor * ofRows[Math.floor(at / hiddenSize)]);
+      return factor === 1 ? states.change(name, values) : values.map((value) => value * factor);
+    },
+    vectors: states.vectors,
+    more: states.more,
+    repeatsHead: true,
+  };
+}
+
+/** What the weights of layers are multiplied by, by the layers' names. */
+function factorsOf({ multipliers }: FalconH1Config): Record<string, number> {
+  const { embedding, logits, attentionIn, attentionOut, key, mambaIn, mambaOut, mlp } = multipliers;
+  return {
+    ...{ embed_tokens: embedding, lm_head: logits },
+    ...{ q_proj: attentionIn, k_proj: attentionIn * key, v_proj: attentionIn, o_proj: attentionOut },
+    ...{ in_proj: mambaIn, out_proj: mambaOut, gate_proj: mlp[0], down_proj: mlp[1] },
   };
 }

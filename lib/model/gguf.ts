@@ -11,6 +11,7 @@ import { ggufLayoutOf } from './gguf-families';
 import { type GgufKeys, text, whole } from './gguf-keys';
 import type { GgufLayout } from './gguf-layout';
 import { ggufVocabulary } from './gguf-vocabulary';
+import { HEAD } from './names';
 import type { CausalLM } from './types';
 
 export interface GgufOptions {
@@ -103,22 +104,30 @@ function tensorsFor(
       values: async () => (await values()).subarray(i * size, (i + 1) * size),
     }));
   });
-  const embedding = tensors.find(({ name }) => name === 'token_embd.weight');
-  if (repeatsHead && embedding && !tensors.some(({ name }) => name === 'output.weight'))
-    tensors.push({ ...embedding, name: 'output.weight' });
+  if (repeatsHead && !tensors.some(({ name }) => name === 'output.weight')) {
+    const { outputHead: head } = model;
+    const values = async () => change(`${HEAD}.weight`, await head.data<'float32'>());
+    tensors.push({ name: 'output.weight', shape: head.shape, dtype: formatOf(head.shape, dtype), values });
+  }
   for (const [name, values] of Object.entries(more))
     tensors.push({ name, shape: [values.length], dtype: 'f32', values: async () => values });
   return tensors;
 }
 
 function ggufNames(name: string, names: GgufLayout['names'], parts: NonNullable<GgufLayout['parts']>): string[] {
-  // a parameter of another kind has a name of its own
-  const [, module, kind] = /^(.*)(\.weight|\.bias)$/.exec(name) ?? [name, name, ''];
-  const layer = /\.(\d+)\./.exec(module)?.[1] ?? '';
-  const anyLayer = module.replace(`.${layer}.`, '.#.');
-  const found = parts[anyLayer] ?? [names[anyLayer]].filter((known) => known !== undefined);
+  const layer = /\.(\d+)\./.exec(name)?.[1] ?? '';
+  const anyLayer = name.replace(`.${layer}.`, '.#.');
+  const inLayer = (known: string): string => known.replace('#', layer);
+  // a parameter of another kind has a name of its own, and so may one of these
+  const [, module, kind] = anyLayer in names ? [] : (/^(.*)(\.weight|\.bias)$/.exec(anyLayer) ?? []);
+  if (module === undefined) return known([names[anyLayer]], name).map(inLayer);
+  return known(parts[module] ?? [names[module]], name).map((found) => `${inLayer(found)}${kind}`);
+}
+
+function known(names: ReadonlyArray<string | undefined>, name: string): string[] {
+  const found = names.filter((each) => each !== undefined);
   if (found.length === 0) throw new Error(`llama.cpp has no name for ${name}.`);
-  return found.map((known) => `${known.replace('#', layer)}${kind}`);
+  return found;
 }
 
 const aligned = (bytes: number): number => ALIGNMENT * Math.ceil(bytes / ALIGNMENT);

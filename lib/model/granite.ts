@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { FusedGatedMlp, GatedMlp } from './gated-mlp';
-import type { ParameterList, RmsNorm } from './layers';
+import { type ParameterList, type RmsNorm, times } from './layers';
 import { Attention, type LlamaConfig } from './llama';
 import { Mamba2, type Mamba2Config } from './mamba2';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
@@ -52,11 +52,6 @@ export function readGraniteConfig(reader: ConfigReader): GraniteConfig {
     residualMultiplier: reader.positive('residual_multiplier', 1),
     logitsScaling: reader.positive('logits_scaling', 1),
   };
-}
-
-/** A constant of the graph, where a plain number would be a feed of it at every place. */
-function times(x: tf.Tensor2D, factor: number): tf.Tensor2D {
-  return factor === 1 ? x : tf.mul(x, tf.fill([1], factor));
 }
 
 class Block {

@@ -121,6 +121,11 @@ export class ParameterList {
   }
 }
 
+/** x times a factor of the configuration: a constant of the graph, where a plain number would be a feed of it at every place. */
+export function times(x: tf.Tensor2D, factor: number): tf.Tensor2D {
+  return factor === 1 ? x : tf.mul(x, tf.fill([1], factor));
+}
+
 /** y = x Wᵀ + b. */
 export class Linear {
   /** When set, computes the layer's output from its input and its own output: how LoRA adapts a layer whose weights stay. */

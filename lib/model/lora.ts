@@ -73,6 +73,9 @@ const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = {
 
 const ALL_LINEAR = 'all-linear';
 
+/** By `model_type` layers that PEFT refuses an adapter: kernels for GPUs compute Mamba with their weights alone. */
+const WITHOUT_ADAPTER: Readonly<Record<string, string>> = { falcon_h1: 'out_proj' };
+
 /** The checkpoint that an adapter belongs to. */
 export interface AdapterBase {
   /** Its folder or Hub id. */
@@ -365,6 +368,7 @@ function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM)
     throw new UserError(
       `The target modules of the adapter mean ${other} too, but only linear layers inside the model can have one; leave it out.`,
     );
+  refuseWithoutAdapter(found, all, model);
   if (found.length > 0) return found;
   if (targetModules === ALL_LINEAR || [...model.linears.keys()].some(matches))
     throw new UserError(
@@ -374,6 +378,16 @@ function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM)
   const known = lastPartsOf(all).join(', ');
   throw new UserError(
     `The target modules of the adapter, ${showValue(targetModules)}, are no layers of the model; its linear layers are ${known}.`,
+  );
+}
+
+function refuseWithoutAdapter(found: readonly Linear[], all: readonly Linear[], { config: { modelType } }: CausalLM): void {
+  const without = WITHOUT_ADAPTER[modelType];
+  const refused = found.find(({ name }) => lastPart(name) === without);
+  if (!refused) return;
+  const others = lastPartsOf(all).filter((name) => name !== without);
+  throw new UserError(
+    `The target modules of the adapter mean ${refused.name}, which PEFT gives none in a model of type ${modelType}; name the others: ${others.join(', ')}.`,
   );
 }
 

@@ -153,7 +153,10 @@ export function writeConfigs(model: CausalLM, directory: string, dtype: SavedDty
 }
 
 /** Keys whose numbers transformers refuses where they are written without a point, as 0 for 0.0. */
-const POINTED = new Set(['router_aux_loss_coef', 'time_step_limit']);
+const POINTED = new Set([
+  ...['router_aux_loss_coef', 'time_step_limit', 'embedding_multiplier', 'lm_head_multiplier', 'key_multiplier', 'attention_in_multiplier'],
+  ...['attention_out_multiplier', 'ssm_in_multiplier', 'ssm_out_multiplier', 'ssm_multipliers', 'mlp_multipliers'],
+]);
 
 /** JSON in which the numbers of those keys have a point. */
 function withPoints(json: Record<string, unknown>): string {

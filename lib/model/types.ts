@@ -16,6 +16,7 @@ export type Family =
   | 'olmo2'
   | 'granite'
   | 'granitemoehybrid'
+  | 'falcon_h1'
   | 'phi3'
   | 'lfm2'
   | 'gpt_neox'

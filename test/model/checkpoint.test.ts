@@ -334,6 +334,18 @@ test('a Granite 4.0 model whose parts of Mamba do not fit each other is refused'
   }
 });
 
+test('a Falcon-H1 model whose multipliers are not as many as there are parts is refused', async () => {
+  for (const [change, ...named] of [
+    [{ ssm_multipliers: [1, 1, 1, 1] }, '"ssm_multipliers" is [1,1,1,1]', '5 numbers above 0'],
+    [{ mlp_multipliers: [1, 0] }, '"mlp_multipliers" is [1,0]', '2 numbers above 0'],
+    [{ mamba_d_ssm: null }, '"mamba_n_heads" is 4', 'as many as make up 64 features with 12 each (mamba_d_head)'],
+  ] as const) {
+    const folder = copyOf('falcon_h1');
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+});
+
 test('an LFM2 model that does not say of each layer whether it attends or reads its neighbours is refused', async () => {
   for (const layer_types of [['conv'], ['conv', 'full_attention', 'sliding_attention'], 'conv']) {
     const folder = copyOf('lfm2');

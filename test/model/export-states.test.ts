@@ -1,4 +1,4 @@
-/** Exported models whose layers keep a state of their text (Qwen3.5, Granite 4.0 H). */
+/** Exported models whose layers keep a state of their text (Qwen3.5, Granite 4.0 H, Falcon-H1). */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,6 +17,7 @@ const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-export-states-'));
 const FAMILIES = [
   { family: 'qwen3_5', state: 'recurrent', keeps: 0, attends: 2 },
   { family: 'granite_h', state: 'ssm', keeps: 2, attends: 1 },
+  { family: 'falcon_h1', state: 'ssm', keeps: 1, attends: 1 },
 ] as const;
 
 const golden = (family: string): string => path.join(projectRoot, 'test/golden', family);

@@ -19,6 +19,16 @@ const GRANITE = {
   ...{ embedding_multiplier: 6, logits_scaling: 2, residual_multiplier: 0.5, attention_multiplier: 0.2 },
 };
 
+/** Two groups of heads, normalized behind the gate each by itself. */
+const FALCON = {
+  ...{ model_type: 'falcon_h1', vocab_size: 1024, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, pad_token_id: 1 },
+  ...{ num_attention_heads: 4, num_key_value_heads: 2, max_position_embeddings: 512, initializer_range: 0.15 },
+  ...{ mamba_d_ssm: 96, mamba_n_heads: 6, mamba_n_groups: 2, mamba_d_state: 16, mamba_rms_norm: true, mamba_norm_before_gate: false },
+  ...{ lm_head_multiplier: 0.7, embedding_multiplier: 5.5, key_multiplier: 0.4, mlp_multipliers: [0.9, 0.6] },
+  ...{ attention_in_multiplier: 1.1, attention_out_multiplier: 0.9, ssm_in_multiplier: 1.25, ssm_out_multiplier: 0.4 },
+  ssm_multipliers: [0.7, 0.8, 1.1, 1.2, 0.6],
+};
+
 /** With other vectors than a fresh model's, most of which are alike in all features. */
 async function varied(t: TestContext, config: Record<string, unknown>): Promise<CausalLM> {
   const model = await created(t, config);
@@ -65,6 +75,13 @@ describe('refused in one sentence, with nothing written:', () => {
     [{ layer_types: ['mamba', 'mamba', 'mamba'] }, /has no layers in a model of Granite 4\.0 H but those of Mamba/],
   ] as const)
     test(JSON.stringify(config), async (t) => refuses(t, await created(t, { ...GRANITE, ...config }), pattern));
+
+  for (const [config, pattern] of [
+    [{ mamba_norm_before_gate: true }, /normalizes states before their gate \(mamba_norm_before_gate\), which llama\.cpp/],
+    [{ attention_bias: true }, /has biases in a model of Falcon-H1/],
+    [{ projectors_bias: true }, /has biases around its states/],
+  ] as const)
+    test(`Falcon-H1: ${JSON.stringify(config)}`, async (t) => refuses(t, await created(t, { ...FALCON, ...config }), pattern));
 });
 
 describe('llama.cpp itself computes the same probabilities over several chunks:', { skip: withoutLlamaCpp }, () => {
@@ -74,6 +91,12 @@ describe('llama.cpp itself computes the same probabilities over several chunks:'
     ['positions', { position_embedding_type: 'rope', layer_types: ['attention', 'mamba', 'attention'], tie_word_embeddings: false }],
   ] as const)
     test(name, async (t) => computesTheSame(await varied(t, { ...GRANITE, ...config }), temporaryFile(t), { length: 150 }));
+
+  for (const [name, config] of [
+    ['Falcon-H1', {}],
+    ['Falcon-H1 whose states are not normalized', { mamba_rms_norm: false, mamba_n_groups: 1, tie_word_embeddings: true }],
+  ] as const)
+    test(name, async (t) => computesTheSame(await varied(t, { ...FALCON, ...config }), temporaryFile(t), { length: 150 }));
 
   test('in 8 bits', async (t) =>
     computesTheSame(await varied(t, GRANITE), temporaryFile(t), { dtype: 'q8_0', length: 150, tolerance: 0.2 }));

@@ -31,6 +31,7 @@ for (const variant of [
   'granite-defaults',
   'granitemoehybrid-nope',
   'granitemoehybrid-mamba',
+  'falcon_h1',
   'phi3-old-keys',
   'lfm2-old-keys',
   'qwen3_5-defaults',

@@ -88,7 +88,7 @@ describe('sequences that begin alike are a family', () => {
   });
 });
 
-const WITH_STATES = ['qwen3_5', 'granite_h'];
+const WITH_STATES = ['qwen3_5', 'granite_h', 'falcon_h1'];
 
 const models = [
   // the layers of the others keep a state, with which a text begins

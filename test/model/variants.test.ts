@@ -56,6 +56,7 @@ test('the variants cover every family', () => {
     'granite',
     'granitemoehybrid',
     'granitemoehybrid-mamba',
+    'falcon_h1',
     'phi3',
     'lfm2',
     'qwen3_5',

@@ -83,6 +83,7 @@ for (const family of [
   'granite',
   'granitemoehybrid',
   'granite_h',
+  'falcon_h1',
   'phi3',
   'lfm2',
   'qwen3_5',

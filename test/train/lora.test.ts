@@ -265,6 +265,18 @@ test('where PEFT chooses no layers, they must be named', async () => {
   model.dispose();
 });
 
+test('a layer that PEFT refuses an adapter gets none', async () => {
+  const model = await loadModel(path.join(golden, 'falcon_h1', 'model'));
+  for (const targetModules of ['all-linear', ['out_proj'], '.*mamba\\..*_proj'])
+    assert.throws(
+      () => new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 4, targetModules }, config: short }),
+      /^UserError: .*layers\.0\.mamba\.out_proj, which PEFT gives none in a model of type falcon_h1; name the others: gate_proj, .*, o_proj\.$/,
+    );
+  new SFTTrainer({ model, trainDataset: rows, peftConfig: { r: 4, targetModules: ['in_proj'] }, config: short });
+  assert.equal(model.adapter?.parameters.size, 4);
+  model.dispose();
+});
+
 test('an adapter of weights that no checkpoint has is not saved alone', async () => {
   const model = await loadLlama();
   await new SFTTrainer({ model, trainDataset: rows, config: { ...short, maxSteps: 1 } }).train();
