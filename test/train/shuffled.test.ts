@@ -25,7 +25,7 @@ interface Reference {
 
 interface PeftSettings {
   r: number;
-  target_modules?: string;
+  target_modules?: string | string[];
   use_dora?: boolean;
 }
 
