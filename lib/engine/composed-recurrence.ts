@@ -21,11 +21,12 @@ export function composed(
   const [queries, keys] = [q, k].map((x) => byHead(x, keyHeads));
   const [values, decay] = [v, g].map((x) => byHead(x, valueHeads));
   // along the last axis: tfjs's gradient knows no other
-  const summed = tf.expandDims(tf.cumsum(tf.squeeze(decay, [3]), 2), 3);
-  const total = sumOfChunk(decay);
-  const chunk: Chunk = { queries, keys, values, summed, between: decaysBetween(summed), heads };
-  const left = tf.exp(total);
-  const toEnd = spread(keys, tf.exp(tf.sub(total, summed)), heads);
+  const inRows: tf.Tensor3D = tf.squeeze(decay, [3]);
+  const summed = tf.expandDims(tf.cumsum(inRows, 2), 3);
+  const behindEach = tf.expandDims(tf.cumsum(inRows, 2, true, true), 3);
+  const chunk: Chunk = { queries, keys, values, summed, between: decaysBetween(inRows), heads };
+  const left = tf.exp(sumOfChunk(decay));
+  const toEnd = spread(keys, tf.exp(behindEach), heads);
   const { before, behind, added } = beta
     ? corrected(chunk, { weight: byHead(beta, valueHeads), toEnd, left }, chunks)
     : { added: values, ...alongChunks(tf.matMul(toEnd, values, true, false), chunks, (state, i) => tf.mul(state, tf.slice(left, i, 1))) };
@@ -101,12 +102,21 @@ function sumOfChunk(x: tf.Tensor): tf.Tensor {
   return sum(x);
 }
 
-/** e^(Γᵢ−Γⱼ) for tokens i and those j up to them, 0 for those after. @param summed Γ, [chunks, heads, CHUNK, 1] */
-function decaysBetween(summed: tf.Tensor): tf.Tensor {
-  const seen = pattern(CHUNK, tf.lessEqual);
-  // masked before, too: what comes after would grow beyond all numbers
-  const differences = tf.mul(tf.sub(summed, tf.transpose(summed, [0, 1, 3, 2])), seen);
-  return tf.mul(tf.exp(differences), seen);
+/** e^(Γᵢ−Γⱼ) for tokens i and those j up to them, 0 for those after. @param inRows g, [chunks, heads, CHUNK] */
+function decaysBetween(inRows: tf.Tensor3D): tf.Tensor {
+  const [chunks, heads] = inRows.shape;
+  const sums = tf.matMul(tf.reshape(inRows, [chunks * heads, CHUNK]), sumsBetween());
+  return tf.mul(tf.exp(tf.reshape(sums, [chunks, heads, CHUNK, CHUNK])), pattern(CHUNK, tf.lessEqual));
+}
+
+/**
+ * By which a chunk's numbers are multiplied for the sums of those behind token j up to token i, [CHUNK, CHUNK · CHUNK]; zero where j is not before i.
+ * As differences of sums from the beginning they would lose the digits that those are larger by.
+ */
+function sumsBetween(): tf.Tensor2D {
+  const upToRow = tf.expandDims(pattern(CHUNK, tf.greaterEqual), 2);
+  const behindColumn = tf.expandDims(pattern(CHUNK, tf.less), 1);
+  return tf.reshape(tf.mul(upToRow, behindColumn), [CHUNK, CHUNK * CHUNK]);
 }
 
 /** What heads of keys have, for each of the heads of values that share it, times a factor of that head: [chunks, valueHeads, …]. */

@@ -2,7 +2,7 @@
 import { CHUNK } from '../../chunks';
 import type { GraphBuilder } from '../onnx';
 import { fullProduct } from '../products';
-import { below, patternOfChunk, upTo } from './chunk-patterns';
+import { below, differencesOfSums, patternOfChunk, upTo } from './chunk-patterns';
 
 /**
  * What a chunk brings. Heads of keys are the first axis, the heads of values that share one the second; or both axes are of anything else that
@@ -81,7 +81,7 @@ export class DeltaStep {
 
   /** e^(Γₙ−Γ). */
   get toEnd(): string {
-    return this.graph.op('Exp', [this.minus(this.total, this.summed)]);
+    return this.graph.op('Exp', [this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 2)], { exclusive: 1, reverse: 1 })]);
   }
 
   /** e^Γₙ. */
@@ -91,10 +91,10 @@ export class DeltaStep {
 
   /** e^(Γᵢ−Γⱼ) for j up to i, else 0. */
   get between(): string {
-    const { upTo } = this;
-    const columns = this.graph.op('Transpose', [this.summed], { perm: [0, 1, 3, 2] });
+    const inRows = this.graph.op('Squeeze', [this.operands.g, this.outer.ints([3])]);
+    const differences = differencesOfSums(this.graph, this.outer, inRows, 2);
     // masked before, too: what comes after would grow beyond all numbers
-    return this.times(this.graph.op('Exp', [this.times(this.minus(this.summed, columns), upTo)]), upTo);
+    return this.times(this.graph.op('Exp', [this.times(differences, this.upTo)]), this.upTo);
   }
 
   /** k·kᵀ. */

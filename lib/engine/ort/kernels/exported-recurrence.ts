@@ -102,7 +102,7 @@ function stateSpace({ shape: ofKeys }: Operand, stateShape: Dim[]): Kind {
       ]);
       const decays = reshape(body, swap(body, reshape(body, g, [-1, CHUNK, keyHeads, group]), 3), [-1, CHUNK, group]);
       const before = swap(body, reshape(body, state, [-1, group, keyDim, valueDim]), 3);
-      const step = new StateSpaceStep(outer, body, { q: queries, k: keys, v: values, g: decays }, before, { group, valueDim });
+      const step = new StateSpaceStep(outer, body, { q: queries, k: keys, v: values, g: decays }, before, { keyDim, group, valueDim });
       const read = swap(body, reshape(body, step.read(), [-1, keyHeads, CHUNK, group * valueDim]), 3);
       const next = reshape(body, swap(body, step.behind(), 3), [-1, valueHeads, keyDim, valueDim]);
       return { read: reshape(body, read, [-1, CHUNK, valueHeads, valueDim]), next };

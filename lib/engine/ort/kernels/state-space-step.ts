@@ -1,7 +1,8 @@
 /** One chunk of Mamba 2's recurrence (recurrence.ts), and its gradient, inside the body of a Scan. */
+import { CHUNK } from '../../chunks';
 import type { GraphBuilder } from '../onnx';
 import { fullProduct } from '../products';
-import { below, upTo } from './chunk-patterns';
+import { below, differencesOfSums, upTo } from './chunk-patterns';
 
 /**
  * What a chunk brings. The first axis is heads of keys, or those of several texts. The heads of values that share one lie side by side, so that
@@ -18,6 +19,7 @@ export interface StateSpaceOperands {
 }
 
 export interface StateSpaceSizes {
+  keyDim: number;
   group: number;
   valueDim: number;
 }
@@ -65,7 +67,8 @@ export class StateSpaceStep {
 
   /** e^(Γₙ−Γ), so too. */
   get toEnd(): string {
-    return this.graph.op('Exp', [this.unsqueeze(this.minus(this.total, this.summed), 3)]);
+    const behind = this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 1)], { exclusive: 1, reverse: 1 });
+    return this.graph.op('Exp', [this.unsqueeze(behind, 3)]);
   }
 
   /** e^Γₙ, [keyHeads, 1, group, 1]. */
@@ -75,8 +78,8 @@ export class StateSpaceStep {
 
   /** e^(Γᵢ−Γⱼ) for j up to i, else 1, [keyHeads, group, CHUNK, CHUNK]. */
   get decays(): string {
-    const byHead = this.graph.op('Transpose', [this.summed], { perm: [0, 2, 1] });
-    const differences = this.minus(this.unsqueeze(byHead, 3), this.unsqueeze(byHead, 2));
+    const inRows = this.graph.op('Transpose', [this.operands.g], { perm: [0, 2, 1] });
+    const differences = differencesOfSums(this.graph, this.outer, inRows, 2);
     // what comes after would grow beyond all numbers
     return this.graph.op('Exp', [this.graph.op('Min', [differences, this.outer.scalar('float32', 0)])]);
   }
@@ -142,6 +145,23 @@ export class StateSpaceStep {
     return this.graph.op('Sub', [a, b]);
   }
 
+  /** Of the group's heads, [keyHeads, group, CHUNK, CHUNK]; as a product, which ONNX Runtime computes faster than such a sum: [keyHeads, CHUNK, CHUNK]. */
+  sumOfHeads(x: string): string {
+    const { group } = this.sizes;
+    const inRows = this.graph.op('Reshape', [x, this.outer.ints([0, group, CHUNK * CHUNK])]);
+    return this.graph.op('Reshape', [this.product(this.ones(group), inRows), this.outer.ints([0, CHUNK, CHUNK])]);
+  }
+
+  /** Of each head's matrix of a state's shape, in the same way: [keyHeads, 1, group, 1]. */
+  sumOfState(x: string): string {
+    return this.sum(this.inHeads(this.product(this.ones(this.sizes.keyDim), this.sideBySide(x))), 3);
+  }
+
+  /** [1, 1, count] */
+  private ones(count: number): string {
+    return this.outer.once(`a row of ${count} ones`, () => this.outer.constant('float32', new Array<number>(count).fill(1), [1, 1, count]));
+  }
+
   /** Along an axis, which stays. */
   sum(x: string, axis: number): string {
     return this.graph.op('ReduceSum', [x, this.outer.ints([axis])], { keepdims: 1 });
@@ -173,7 +193,7 @@ export function stateSpaceStepGradient(step: StateSpaceStep, dRead: string, dBeh
   const weights = step.weights(masks.below);
   const dReadByHead = byHead(dRead);
   const dDecayed = times(product(dReadByHead, step.valuesByHead, { transB: true }), decays);
-  const dScores = times(squeeze(sum(dDecayed, 1), 1), masks.upTo);
+  const dScores = times(step.sumOfHeads(dDecayed), masks.upTo);
   // what a token gives to later ones, to itself, and to the state behind
   const dvLater = byToken(product(weights, dReadByHead, { transA: true }));
   const dvOwn = times(step.graph.op('Unsqueeze', [sum(times(q, k), 2), step.graph.ints([3])]), dRead);
@@ -185,7 +205,7 @@ export function stateSpaceStepGradient(step: StateSpaceStep, dRead: string, dBeh
   const readEarlier = plus(step.readBefore, byToken(product(weights, step.valuesByHead)));
   const toBehind = sum(times(v, dvBehind), 3);
   const dSummed = minus(sum(times(dRead, readEarlier), 3), plus(sum(times(v, dvLater), 3), toBehind));
-  const dTotal = plus(sum(toBehind, 1), times(left, sum(sum(times(before, dBehind), 1), 3)));
+  const dTotal = plus(sum(toBehind, 1), times(left, step.sumOfState(times(before, dBehind))));
   const fromEnd = step.graph.op('CumSum', [dSummed, step.graph.scalar('int32', 1)], { reverse: 1 });
   return { q: dq, k: dk, v: plus(dvLater, dvOwn, dvBehind), g: squeeze(plus(fromEnd, dTotal), 3), dBefore };
 }

@@ -15,8 +15,7 @@ function shapesOf({ keyHeads, valueHeads }: Attrs, q: readonly number[], v: read
   const [group, keyDim, valueDim] = [valueHeads / keyHeads, q[1] / keyHeads, v[1] / valueHeads] as number[];
   const keys = [keyHeads, CHUNK, keyDim] as number[];
   return {
-    group,
-    valueDim,
+    ...{ keyDim, group, valueDim },
     operands: { q: keys, k: keys, v: [keyHeads, CHUNK, group, valueDim] as number[], g: [keyHeads, CHUNK, group] as number[] },
     state: [keyHeads, keyDim, group, valueDim] as number[],
   };
