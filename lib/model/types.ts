@@ -115,7 +115,7 @@ export type Convolve = (layer: number, x: tf.Tensor2D, weights: tf.Tensor2D) => 
 export type Before = (layer: number, x: tf.Tensor2D, count: number) => tf.Tensor2D[];
 
 /**
- * Lets a layer's tokens read and change the state of their text, where it keeps one (the gated delta rule); once for each such layer, after `convolve`.
+ * Lets a layer's tokens read and change the state of their text, where it keeps one (the gated delta rule, Mamba 2); once for each such layer, after `convolve`.
  * @returns what the tokens that `carry` takes on have read, [tokens, valueHeads·valueDim]
  */
 export type Recur = (layer: number, operands: RecurrenceOperands, heads: RecurrenceHeads) => tf.Tensor2D;
