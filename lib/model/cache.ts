@@ -3,8 +3,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import {
   borrowData,
   cachedAttention,
-  linear,
   type LayerCache,
+  linear,
   onlyReads,
   quantizedProduct,
   Repeated,

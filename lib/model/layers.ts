@@ -248,7 +248,7 @@ export class RmsNorm {
     const [tokens, features] = x.shape;
     const perGroup = tf.reshape(x, [tokens, groups, features / groups]);
     const normalized = rmsNorm(perGroup, tf.fill([features / groups], 1) as tf.Tensor1D, this.eps);
-    return tf.mul(tf.reshape(normalized, [tokens, features]), this.weight.tensor);
+    return tf.mul(tf.reshape(normalized, [tokens, features]), this.factors(features));
   }
 }
 
