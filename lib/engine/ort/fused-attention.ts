@@ -22,16 +22,21 @@ export interface AttentionOperands {
 }
 
 /**
- * softmax(scale·q·kᵀ + mask)·v of whole tokens: queries [count, queries, heads·headDim], keys and values [count, keys, kvHeads·headDim]
+ * softmax(scale·q·kᵀ + mask)·v, scores soft-capped where they are, of whole tokens: queries [count, queries, heads·headDim], keys and values [count, keys, kvHeads·headDim]
  * give [count, queries, heads·headDim].
  */
 export function fusedAttention(
   graph: GraphBuilder,
   { queries, keys, mask }: AttentionOperands,
   values: string,
-  { heads, kvHeads, scale }: AttentionOptions,
+  { heads, kvHeads, scale, softcap }: AttentionOptions,
 ): string {
-  return graph.op('Attention', [queries, keys, values, mask], { scale: float(scale), q_num_heads: heads, kv_num_heads: kvHeads });
+  return graph.op('Attention', [queries, keys, values, mask], {
+    scale: float(scale),
+    q_num_heads: heads,
+    kv_num_heads: kvHeads,
+    ...(softcap !== undefined && { softcap: float(softcap) }),
+  });
 }
 
 /** softmax(scale·q·kᵀ + mask) of operands head by head, [count, heads, queries, headDim] and [count, kvHeads, keys, headDim]: [count, heads, queries, keys]. */

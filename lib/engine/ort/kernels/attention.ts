@@ -67,7 +67,7 @@ const attention: OrtKernel = {
     if (!canLoop(graph)) return rowAttention(graph, { q, k, v, blocks, factors }, heads);
     const operands = { q: q.name, k: k.name, v: v.name };
     const tables = { blocks: blocks.name, groups: groups.name, slots: slots.name };
-    if (!factors && graph.target.fusesAttention && heads.softcap === undefined) return fusedOutput(graph, operands, tables, heads);
+    if (!factors && graph.target.fusesAttention) return fusedOutput(graph, operands, tables, heads);
     return steppedOutput(graph, operands, tables, heads, factors);
   },
 };
