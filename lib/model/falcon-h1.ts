@@ -101,7 +101,8 @@ class Block {
     const name = `model.layers.${layer}`;
     const { hiddenSize, rmsNormEps: eps, mamba, mambaNorm } = config;
     const [gate, down] = config.multipliers.mlp;
-    this.feedForward = new GatedMlp(parameters, `${name}.feed_forward`, { ...config, bias: config.mlpBias, multipliers: { gate, down } });
+    const mlp = { ...config, bias: config.mlpBias, multipliers: { gate, down }, upFirst: true };
+    this.feedForward = new GatedMlp(parameters, `${name}.feed_forward`, mlp);
     const norm = mambaNorm && { eps, groups: mamba.groups, beforeGate: mambaNorm === 'before gate' };
     const options = { hiddenSize, norm, multipliers: config.multipliers.mambaParts };
     this.mamba = new Mamba2(mamba, options, layer, parameters, `${name}.mamba`);

@@ -12,6 +12,8 @@ export interface GatedMlpOptions {
   names?: { gate: string; up: string; down: string };
   /** What gate and output are multiplied by. Default: 1 */
   multipliers?: { gate: number; down: number };
+  /** Whether `up` is computed before `gate`, as what an adapter drops of their inputs is drawn in that order. Default false. */
+  upFirst?: boolean;
 }
 
 const USUAL_NAMES = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
@@ -21,23 +23,26 @@ export class GatedMlp {
   private readonly upProj: Linear;
   private readonly downProj: Linear;
   private readonly act: Activation;
-  private readonly multipliers: { gate: number; down: number };
+  private readonly options: Required<Pick<GatedMlpOptions, 'multipliers' | 'upFirst'>>;
 
   constructor(
     parameters: ParameterList,
     name: string,
-    { hiddenSize, intermediateSize, hiddenAct, bias, names = USUAL_NAMES, multipliers = { gate: 1, down: 1 } }: GatedMlpOptions,
+    { hiddenSize, intermediateSize, hiddenAct, bias, names = USUAL_NAMES, ...options }: GatedMlpOptions,
   ) {
     this.gateProj = parameters.linear(`${name}.${names.gate}`, { in: hiddenSize, out: intermediateSize, bias });
     this.upProj = parameters.linear(`${name}.${names.up}`, { in: hiddenSize, out: intermediateSize, bias });
     this.downProj = parameters.linear(`${name}.${names.down}`, { in: intermediateSize, out: hiddenSize, bias });
     this.act = hiddenAct;
-    this.multipliers = multipliers;
+    const { multipliers = { gate: 1, down: 1 }, upFirst = false } = options;
+    this.options = { multipliers, upFirst };
   }
 
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    const { gate, down } = this.multipliers;
-    return times(this.downProj.apply(gated(this.act, times(this.gateProj.apply(x), gate), this.upProj.apply(x))), down);
+    const { multipliers, upFirst } = this.options;
+    const first = upFirst ? this.upProj.apply(x) : undefined;
+    const gate = times(this.gateProj.apply(x), multipliers.gate);
+    return times(this.downProj.apply(gated(this.act, gate, first ?? this.upProj.apply(x))), multipliers.down);
   }
 }
 
@@ -51,7 +56,7 @@ export class FusedGatedMlp {
   constructor(
     parameters: ParameterList,
     names: { gateUp: string; down: string },
-    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias' | 'names' | 'multipliers'>,
+    { hiddenSize, intermediateSize, hiddenAct }: Omit<GatedMlpOptions, 'bias' | 'names' | 'multipliers' | 'upFirst'>,
   ) {
     this.gateUpProj = parameters.linear(names.gateUp, { in: hiddenSize, out: 2 * intermediateSize, bias: false });
     this.downProj = parameters.linear(names.down, { in: intermediateSize, out: hiddenSize, bias: false });

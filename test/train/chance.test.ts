@@ -24,7 +24,7 @@ interface Reference {
 
 interface PeftSettings {
   lora_dropout?: number;
-  target_modules?: string;
+  target_modules?: string | string[];
   use_dora?: boolean;
 }
 
