@@ -5,9 +5,10 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import type { Linear, ParameterList, RmsNorm } from './layers';
+import type { ParameterList, RmsNorm } from './layers';
 import type { RotaryAngles } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
 import type { Attend, ForwardPass } from './types';
@@ -24,10 +25,7 @@ export interface GemmaConfig extends RotaryConfig {
 }
 
 class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
+  private readonly projections: AttentionProjections;
   private readonly qNorm?: RmsNorm;
   private readonly kNorm?: RmsNorm;
 
@@ -37,13 +35,8 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, attentionBias: bias, rmsNormEps } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    const { headDim, attentionBias: bias, rmsNormEps } = config;
+    this.projections = new AttentionProjections(parameters, name, config, { qkvBias: bias, outputBias: bias });
     if (!config.normalizesHeads) return;
     this.qNorm = parameters.rmsNormAroundOne(`${name}.q_norm`, headDim, rmsNormEps);
     this.kNorm = parameters.rmsNormAroundOne(`${name}.k_norm`, headDim, rmsNormEps);
@@ -51,11 +44,11 @@ class Attention {
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
-    const q = rotary(normalized(this.qProj.apply(x), this.qNorm, heads), cos, sin, heads);
-    const k = rotary(normalized(this.kProj.apply(x), this.kNorm, kvHeads), cos, sin, kvHeads);
-    const v = this.vProj.apply(x);
-    const softcap = this.config.attnLogitSoftcapping;
-    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], softcap, dropout }));
+    const { q, k, v } = this.projections.apply(x);
+    const turnedQ = rotary(normalized(q, this.qNorm, heads), cos, sin, heads);
+    const turnedK = rotary(normalized(k, this.kNorm, kvHeads), cos, sin, kvHeads);
+    const options = { heads, kvHeads, scale, window: windows[this.layer], softcap: this.config.attnLogitSoftcapping, dropout };
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
@@ -75,10 +76,7 @@ function typesOf(attending: unknown, layers: number): unknown {
 }
 
 class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly outProj: Linear;
+  private readonly projections: AttentionProjections;
   private readonly qNorm: RmsNorm;
   private readonly kNorm: RmsNorm;
 
@@ -88,22 +86,18 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, rmsNormEps } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias: false });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias: false });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias: false });
-    this.outProj = parameters.linear(`${name}.out_proj`, { in: queries, out: hiddenSize, bias: false });
+    const { headDim, rmsNormEps } = config;
+    this.projections = new AttentionProjections(parameters, name, config, { qkvBias: false, outputBias: false, outputName: 'out_proj' });
     this.qNorm = parameters.rmsNorm(`${name}.q_layernorm`, headDim, rmsNormEps);
     this.kNorm = parameters.rmsNorm(`${name}.k_layernorm`, headDim, rmsNormEps);
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, attentionDropout: dropout } = this.config;
-    const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
-    const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
-    return this.outProj.apply(attend(this.layer, q, k, this.vProj.apply(x), { heads, kvHeads, scale: headDim ** -0.5, dropout }));
+    const { q, k, v } = this.projections.apply(x);
+    const turnedQ = rotary(this.qNorm.applyToHeads(q, heads), cos, sin, heads);
+    const turnedK = rotary(this.kNorm.applyToHeads(k, kvHeads), cos, sin, kvHeads);
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, { heads, kvHeads, scale: headDim ** -0.5, dropout }));
   }
 }
 

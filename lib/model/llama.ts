@@ -4,10 +4,11 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import type { Linear, ParameterList, RmsNorm } from './layers';
+import type { ParameterList, RmsNorm } from './layers';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
 import type { Attend, ForwardPass } from './types';
@@ -68,10 +69,7 @@ function readWindows(reader: ConfigReader, layers: number): Array<number | undef
 
 /** Of Granite, too. */
 export class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
+  private readonly projections: AttentionProjections;
 
   constructor(
     private readonly config: LlamaConfig,
@@ -79,21 +77,15 @@ export class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, qkvBias, outputBias } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias: qkvBias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias: qkvBias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias: qkvBias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias: outputBias });
+    this.projections = new AttentionProjections(parameters, name, config, config);
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
-    const q = this.turned(this.qProj.apply(x), angles, heads);
-    const k = this.turned(this.kProj.apply(x), angles, kvHeads);
-    const v = this.vProj.apply(x);
-    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale, window: windows[this.layer], dropout }));
+    const { q, k, v } = this.projections.apply(x);
+    const [turnedQ, turnedK] = [this.turned(q, angles, heads), this.turned(k, angles, kvHeads)];
+    const options = { heads, kvHeads, scale, window: windows[this.layer], dropout };
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
   }
 
   private turned(x: tf.Tensor2D, { cos, sin }: RotaryAngles, heads: number): tf.Tensor2D {

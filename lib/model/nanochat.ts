@@ -5,6 +5,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, activation, rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readSoftcap } from './config';
 import type { Origin } from './decoder';
 import { type Linear, type ParameterList, RmsNorm } from './layers';
@@ -39,10 +40,7 @@ export function readNanoChatConfig(reader: ConfigReader): NanoChatConfig {
 }
 
 class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
+  private readonly projections: AttentionProjections;
   private readonly norm: RmsNorm;
 
   constructor(
@@ -51,13 +49,8 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, attentionBias: bias } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    const { attentionBias: bias } = config;
+    this.projections = new AttentionProjections(parameters, name, config, { qkvBias: bias, outputBias: bias });
     this.norm = new RmsNorm(undefined, config.rmsNormEps);
   }
 
@@ -65,10 +58,10 @@ class Attention {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, attentionDropout: dropout } = this.config;
     // by the negative angles
     const back = tf.neg(sin);
-    const q = this.norm.applyToHeads(rotary(this.qProj.apply(x), cos, back, heads), heads);
-    const k = this.norm.applyToHeads(rotary(this.kProj.apply(x), cos, back, kvHeads), kvHeads);
-    const v = this.vProj.apply(x);
-    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, dropout }));
+    const { q, k, v } = this.projections.apply(x);
+    const turnedQ = this.norm.applyToHeads(rotary(q, cos, back, heads), heads);
+    const turnedK = this.norm.applyToHeads(rotary(k, cos, back, kvHeads), kvHeads);
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, { heads, kvHeads, scale: headDim ** -0.5, dropout }));
   }
 }
 

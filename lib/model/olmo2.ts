@@ -5,10 +5,11 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import type { Linear, ParameterList, RmsNorm } from './layers';
+import type { ParameterList, RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
 import type { Attend, ForwardPass, ModelConfig } from './types';
@@ -60,10 +61,7 @@ function readWindow(reader: ConfigReader, layer: number): number | undefined {
 }
 
 class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
+  private readonly projections: AttentionProjections;
   private readonly qNorm: RmsNorm;
   private readonly kNorm: RmsNorm;
 
@@ -73,24 +71,19 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, attentionBias: bias, rmsNormEps } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
-    this.qNorm = parameters.rmsNorm(`${name}.q_norm`, queries, rmsNormEps);
-    this.kNorm = parameters.rmsNorm(`${name}.k_norm`, keys, rmsNormEps);
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, attentionBias: bias, rmsNormEps } = config;
+    this.projections = new AttentionProjections(parameters, name, config, { qkvBias: bias, outputBias: bias });
+    this.qNorm = parameters.rmsNorm(`${name}.q_norm`, heads * headDim, rmsNormEps);
+    this.kNorm = parameters.rmsNorm(`${name}.k_norm`, kvHeads * headDim, rmsNormEps);
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
-    const q = rotary(this.qNorm.apply(this.qProj.apply(x)), cos, sin, heads);
-    const k = rotary(this.kNorm.apply(this.kProj.apply(x)), cos, sin, kvHeads);
-    const v = this.vProj.apply(x);
-    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
-    return this.oProj.apply(mixed);
+    const { q, k, v } = this.projections.apply(x);
+    const turnedQ = rotary(this.qNorm.apply(q), cos, sin, heads);
+    const turnedK = rotary(this.kNorm.apply(k), cos, sin, kvHeads);
+    const options = { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout };
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
   }
 }
 

@@ -1,10 +1,11 @@
 /** Qwen3 (Qwen team 2025): Llama with a normalization of each head's queries and keys, and heads of a size of their own. */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
-import type { Linear, ParameterList, RmsNorm } from './layers';
+import type { ParameterList, RmsNorm } from './layers';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
 import type { Attend, ForwardPass } from './types';
@@ -36,10 +37,7 @@ export function readQwen3Config(reader: ConfigReader): Qwen3Config {
 }
 
 class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
+  private readonly projections: AttentionProjections;
   private readonly qNorm: RmsNorm;
   private readonly kNorm: RmsNorm;
 
@@ -49,24 +47,19 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, attentionBias: bias } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    const { headDim, attentionBias: bias } = config;
+    this.projections = new AttentionProjections(parameters, name, config, { qkvBias: bias, outputBias: bias });
     this.qNorm = parameters.rmsNorm(`${name}.q_norm`, headDim, config.rmsNormEps);
     this.kNorm = parameters.rmsNorm(`${name}.k_norm`, headDim, config.rmsNormEps);
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
-    const q = rotary(this.qNorm.applyToHeads(this.qProj.apply(x), heads), cos, sin, heads);
-    const k = rotary(this.kNorm.applyToHeads(this.kProj.apply(x), kvHeads), cos, sin, kvHeads);
-    const v = this.vProj.apply(x);
-    const mixed = attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout });
-    return this.oProj.apply(mixed);
+    const { q, k, v } = this.projections.apply(x);
+    const turnedQ = rotary(this.qNorm.applyToHeads(q, heads), cos, sin, heads);
+    const turnedK = rotary(this.kNorm.applyToHeads(k, kvHeads), cos, sin, kvHeads);
+    const options = { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout };
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
   }
 }
 
