@@ -321,6 +321,12 @@ test('a Granite 4.0 model with experts, or whose layers are of no known kind, is
   }
 });
 
+test('all layers of a Granite 4.0 model are of Mamba where the configuration does not say', async () => {
+  const folder = copyOf('granitemoehybrid-mamba');
+  changeConfig(folder, (json) => Object.assign(json, { layer_types: undefined }));
+  await refused(folder, 'model.layers.1.mamba.');
+});
+
 test('a Granite 4.0 model whose parts of Mamba do not fit each other is refused', async () => {
   for (const [change, ...named] of [
     [{ mamba_n_heads: 5 }, '"mamba_n_heads" is 5', 'as many as make up 96 features with 24 each (mamba_d_head)'],
