@@ -18,6 +18,7 @@ export function readGraniteMoeHybridConfig(reader: ConfigReader): GraniteConfig 
   return {
     ...config,
     family: 'granitemoehybrid',
+    raw: reader.raw,
     keepsState,
     rotaryLayers: config.rotaryLayers.map(() => turns),
     mamba: keepsState ? { ...readMamba2Config(reader, { width, outBias: 'mamba_proj_bias' }), layers } : undefined,

@@ -29,12 +29,11 @@ export interface Mamba2Config {
   readonly timeStepLimit: readonly [least: number, most: number];
 }
 
-/** @param defaults of the family's class, and how wide all heads are together */
-export function readMamba2Config(reader: ConfigReader, defaults: { width: number; outBias: string }): Mamba2Config {
-  const { width, outBias } = defaults;
+/** @param family how wide all heads are together, and the key that says whether there is a bias on the way out */
+export function readMamba2Config(reader: ConfigReader, { width, outBias }: { width: number; outBias: string }): Mamba2Config {
   const heads = reader.count('mamba_n_heads', 128);
-  const headDim =
-    reader.get('mamba_d_head') === 'auto' ? Math.trunc(width / heads) : reader.count('mamba_d_head', Math.trunc(width / heads));
+  const evenly = Math.trunc(width / heads);
+  const headDim = reader.get('mamba_d_head') === 'auto' ? evenly : reader.count('mamba_d_head', evenly);
   if (heads * headDim !== width)
     throw reader.wrong('mamba_n_heads', heads, `as many as make up ${width} features with ${headDim} each (mamba_d_head)`);
   const groups = reader.count('mamba_n_groups', 1);
