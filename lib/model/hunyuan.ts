@@ -2,15 +2,16 @@
  * Hunyuan (Tencent 2025), the dense models: Llama with a normalization of each head's queries and keys after they turned with their positions,
  * and angles whose base grew by a power of `alpha` for longer texts.
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
+import { AttentionProjections } from './attention-projections';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
-import type { Linear, ParameterList, RmsNorm } from './layers';
+import type { ParameterList, RmsNorm } from './layers';
+import { PreNormBlock } from './pre-norm-block';
 import { type RopeConfig, type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend, ForwardPass } from './types';
+import type { Attend } from './types';
 
 export interface HunYuanConfig extends RotaryConfig {
   readonly hiddenAct: Activation;
@@ -51,10 +52,7 @@ function readGrownRope(reader: ConfigReader, headDim: number, maxPositionEmbeddi
 }
 
 class Attention {
-  private readonly qProj: Linear;
-  private readonly kProj: Linear;
-  private readonly vProj: Linear;
-  private readonly oProj: Linear;
+  private readonly projections: AttentionProjections;
   private readonly queryNorm: RmsNorm;
   private readonly keyNorm: RmsNorm;
 
@@ -64,48 +62,24 @@ class Attention {
     parameters: ParameterList,
     name: string,
   ) {
-    const { hiddenSize, headDim, attentionBias: bias, rmsNormEps } = config;
-    const queries = config.numAttentionHeads * headDim;
-    const keys = config.numKeyValueHeads * headDim;
-    this.qProj = parameters.linear(`${name}.q_proj`, { in: hiddenSize, out: queries, bias });
-    this.kProj = parameters.linear(`${name}.k_proj`, { in: hiddenSize, out: keys, bias });
-    this.vProj = parameters.linear(`${name}.v_proj`, { in: hiddenSize, out: keys, bias });
-    this.oProj = parameters.linear(`${name}.o_proj`, { in: queries, out: hiddenSize, bias });
+    const { headDim, attentionBias: bias, rmsNormEps } = config;
+    this.projections = new AttentionProjections(parameters, name, config, { qkvBias: bias, outputBias: bias });
     this.queryNorm = parameters.rmsNorm(`${name}.query_layernorm`, headDim, rmsNormEps);
     this.keyNorm = parameters.rmsNorm(`${name}.key_layernorm`, headDim, rmsNormEps);
   }
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, attentionDropout: dropout } = this.config;
-    const q = this.queryNorm.applyToHeads(rotary(this.qProj.apply(x), cos, sin, heads), heads);
-    const k = this.keyNorm.applyToHeads(rotary(this.kProj.apply(x), cos, sin, kvHeads), kvHeads);
-    const v = this.vProj.apply(x);
-    return this.oProj.apply(attend(this.layer, q, k, v, { heads, kvHeads, scale: headDim ** -0.5, dropout }));
+    const { q, k, v } = this.projections.apply(x);
+    const turnedQ = this.queryNorm.applyToHeads(rotary(q, cos, sin, heads), heads);
+    const turnedK = this.keyNorm.applyToHeads(rotary(k, cos, sin, kvHeads), kvHeads);
+    return this.projections.output(attend(this.layer, turnedQ, turnedK, v, { heads, kvHeads, scale: headDim ** -0.5, dropout }));
   }
 }
 
-class Block {
-  private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
-  private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
-
-  constructor(
-    config: HunYuanConfig,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `model.layers.${layer}`;
-    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, attend);
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), mixed);
-    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+class Block extends PreNormBlock<HunYuanConfig> {
+  constructor(config: HunYuanConfig, layer: number, parameters: ParameterList) {
+    super(config, layer, parameters, Attention);
   }
 }
 

@@ -2,16 +2,16 @@
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
  * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3 and ERNIE 4.5 (smollm3.ts and ernie4-5.ts read their configurations).
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
-import type { ParameterList, RmsNorm } from './layers';
+import type { ParameterList } from './layers';
+import { PreNormBlock } from './pre-norm-block';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend, ForwardPass } from './types';
+import type { Attend } from './types';
 
 export interface LlamaConfig extends RotaryConfig {
   readonly hiddenAct: Activation;
@@ -94,27 +94,9 @@ export class Attention {
   }
 }
 
-class Block {
-  private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
-  private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
-
-  constructor(
-    config: LlamaConfig,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `model.layers.${layer}`;
-    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.attention.apply(this.inputNorm.apply(x), angles, attend));
-    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+class Block extends PreNormBlock<LlamaConfig> {
+  constructor(config: LlamaConfig, layer: number, parameters: ParameterList) {
+    super(config, layer, parameters, Attention);
   }
 }
 

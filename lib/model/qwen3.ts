@@ -1,14 +1,14 @@
 /** Qwen3 (Qwen team 2025): Llama with a normalization of each head's queries and keys, and heads of a size of their own. */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
+import { PreNormBlock } from './pre-norm-block';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend, ForwardPass } from './types';
+import type { Attend } from './types';
 
 export interface Qwen3Config extends RotaryConfig {
   readonly hiddenAct: Activation;
@@ -63,27 +63,9 @@ class Attention {
   }
 }
 
-class Block {
-  private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
-  private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
-
-  constructor(
-    config: Qwen3Config,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `model.layers.${layer}`;
-    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.attention.apply(this.inputNorm.apply(x), angles, attend));
-    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+class Block extends PreNormBlock<Qwen3Config> {
+  constructor(config: Qwen3Config, layer: number, parameters: ParameterList) {
+    super(config, layer, parameters, Attention);
   }
 }
 

@@ -1,0 +1,47 @@
+/** A layer as in Llama: attention and a gated MLP, each of a normalized input and added to what it read. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Activation } from '../engine';
+import { GatedMlp } from './gated-mlp';
+import type { ParameterList, RmsNorm } from './layers';
+import type { RotaryAngles } from './rope';
+import type { RotaryBlock, RotaryConfig } from './rotary-decoder';
+import type { Attend, ForwardPass } from './types';
+
+export interface PreNormConfig extends RotaryConfig {
+  readonly hiddenAct: Activation;
+  /** Biases of the MLP. Default: none. */
+  readonly mlpBias?: boolean;
+}
+
+/** A family's attention. */
+interface Attention {
+  /** @param x [tokens, features] */
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D;
+}
+
+type AttentionClass<C> = new (config: C, layer: number, parameters: ParameterList, name: string) => Attention;
+
+export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
+  private readonly inputNorm: RmsNorm;
+  private readonly attention: Attention;
+  private readonly postAttentionNorm: RmsNorm;
+  private readonly mlp: GatedMlp;
+
+  constructor(
+    config: C,
+    private readonly layer: number,
+    parameters: ParameterList,
+    AttentionOfFamily: AttentionClass<C>,
+  ) {
+    const name = `model.layers.${layer}`;
+    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.attention = new AttentionOfFamily(config, layer, parameters, `${name}.self_attn`);
+    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias ?? false });
+  }
+
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
+    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.attention.apply(this.inputNorm.apply(x), angles, attend));
+    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+  }
+}
