@@ -1,8 +1,8 @@
 /** One chunk of the gated delta rule (composed-recurrence.ts), and its gradient, inside the body of a Scan. */
 import { CHUNK } from '../../chunks';
 import type { GraphBuilder } from '../onnx';
-import { fullProduct } from '../products';
-import { below, differencesOfSums, patternOfChunk, upTo } from './chunk-patterns';
+import { differencesOfSums, patternOfChunk } from './chunk-patterns';
+import { ChunkStep, operationsOf } from './chunk-step';
 
 /**
  * What a chunk brings. Heads of keys are the first axis, the heads of values that share one the second; or both axes are of anything else that
@@ -19,20 +19,20 @@ export interface ChunkOperands {
   beta: string;
 }
 
-type Turned = { transA?: boolean; transB?: boolean; negative?: boolean };
-
-/** A chunk on its way forward. What is asked for twice is written once. */
-export class DeltaStep {
+/** A chunk on its way forward. */
+export class DeltaStep extends ChunkStep {
   /**
    * @param outer the graph that the constants lie in
    * @param before the state before the chunk, [keyHeads, group, keyDim, valueDim]
    */
   constructor(
-    private readonly outer: GraphBuilder,
-    readonly graph: GraphBuilder,
+    outer: GraphBuilder,
+    graph: GraphBuilder,
     readonly operands: ChunkOperands,
     readonly before: string,
-  ) {}
+  ) {
+    super(outer, graph, 4);
+  }
 
   /** (I+A)⁻¹, by halves: see `inverted` in composed-recurrence.ts. */
   inverse(): string {
@@ -67,7 +67,7 @@ export class DeltaStep {
 
   /** Γ. */
   private get summed(): string {
-    return this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 2)]);
+    return this.sums(this.operands.g, 2);
   }
 
   private get total(): string {
@@ -76,17 +76,17 @@ export class DeltaStep {
 
   /** e^Γ. */
   get fromStart(): string {
-    return this.graph.op('Exp', [this.summed]);
+    return this.exp(this.summed);
   }
 
   /** e^(Γₙ−Γ). */
   get toEnd(): string {
-    return this.graph.op('Exp', [this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 2)], { exclusive: 1, reverse: 1 })]);
+    return this.exp(this.sums(this.operands.g, 2, 'behind'));
   }
 
   /** e^Γₙ. */
   get left(): string {
-    return this.graph.op('Exp', [this.total]);
+    return this.exp(this.total);
   }
 
   /** e^(Γᵢ−Γⱼ) for j up to i, else 0. */
@@ -94,7 +94,7 @@ export class DeltaStep {
     const inRows = this.graph.op('Squeeze', [this.operands.g, this.outer.ints([3])]);
     const differences = differencesOfSums(this.graph, this.outer, inRows, 2);
     // masked before, too: what comes after would grow beyond all numbers
-    return this.times(this.graph.op('Exp', [this.times(differences, this.upTo)]), this.upTo);
+    return this.times(this.exp(this.times(differences, this.upTo)), this.upTo);
   }
 
   /** k·kᵀ. */
@@ -139,35 +139,6 @@ export class DeltaStep {
     return this.times(this.toEnd, this.operands.k);
   }
 
-  get below(): string {
-    return below(this.outer);
-  }
-
-  private get upTo(): string {
-    return upTo(this.outer);
-  }
-
-  product(a: string, b: string, { transA, transB, negative }: Turned = {}): string {
-    return fullProduct(this.graph, a, b, { ranks: [4, 4], transA, transB, alpha: negative ? -1 : 1 });
-  }
-
-  times(a: string, b: string): string {
-    return this.graph.op('Mul', [a, b]);
-  }
-
-  plus(first: string, ...others: string[]): string {
-    return others.reduce((sum, x) => this.graph.op('Add', [sum, x]), first);
-  }
-
-  minus(a: string, b: string): string {
-    return this.graph.op('Sub', [a, b]);
-  }
-
-  /** Along an axis, which stays. */
-  sum(x: string, ...axes: number[]): string {
-    return this.graph.op('ReduceSum', [x, this.graph.ints(axes)], { keepdims: 1 });
-  }
-
   private pattern(name: string, isOne: (row: number, column: number) => boolean): string {
     return patternOfChunk(this.outer, name, isOne);
   }
@@ -196,7 +167,7 @@ interface Backward {
 export function deltaStepGradient(step: DeltaStep, { solved, dRead, dBehind }: Backward): ChunkOperands & { dBefore: string } {
   const { before, fromStart, between, weights, keysToEnd } = step;
   const { q, k, beta } = step.operands;
-  const { product, times, plus, sum } = bound(step);
+  const { product, times, plus, minus, sum } = operationsOf(step);
   const made = step.corrections(solved);
   const dMade = plus(product(weights, dRead, { transA: true }), product(keysToEnd, dBehind));
   const dRight = product(solved, dMade, { transA: true });
@@ -210,31 +181,21 @@ export function deltaStepGradient(step: DeltaStep, { solved, dRead, dBehind }: B
   const [dReadBefore, dKnown] = [times(fromStart, dRead), times(fromStart, dv)];
   const dq = plus(product(dReadBefore, before, { transB: true }), product(dScores, k));
   const dk = plus(
-    step.minus(times(step.toEnd, dKeysToEnd), product(dKnown, before, { transB: true })),
+    minus(times(step.toEnd, dKeysToEnd), product(dKnown, before, { transB: true })),
     product(dScores, q, { transA: true }),
     product(dAlike, k),
     product(dAlike, k, { transA: true }),
   );
-  const dBefore = step.minus(
-    plus(times(step.left, dBehind), product(q, dReadBefore, { transA: true })),
-    product(k, dKnown, { transA: true }),
-  );
+  const dBefore = minus(plus(times(step.left, dBehind), product(q, dReadBefore, { transA: true })), product(k, dKnown, { transA: true }));
   const dDifferences = plus(times(dWeights, weights), times(dOverlap, step.overlap));
   const dToEnd = sum(times(dKeysToEnd, keysToEnd), 3);
-  const dSummed = step.minus(
+  const dSummed = minus(
     plus(sum(times(dReadBefore, step.readBefore), 3), sum(dDifferences, 3)),
     plus(sum(times(dKnown, step.known), 3), dToEnd, step.graph.op('Transpose', [sum(dDifferences, 2)], { perm: [0, 1, 3, 2] })),
   );
   const dTotal = plus(sum(dToEnd, 2), times(step.left, sum(times(before, dBehind), 2, 3)));
-  const fromEnd = step.graph.op('CumSum', [dSummed, step.graph.scalar('int32', 2)], { reverse: 1 });
+  const fromEnd = step.sums(dSummed, 2, 'from');
   const dBeta = plus(sum(times(dRight, step.missing), 3), sum(times(dOverlap, times(step.alike, between)), 3));
   // heads of values that share a key share its gradient
   return { q: sum(dq, 1), k: sum(dk, 1), v: dv, g: plus(fromEnd, dTotal), beta: dBeta, dBefore };
 }
-
-const bound = (step: DeltaStep) => ({
-  product: step.product.bind(step),
-  times: step.times.bind(step),
-  plus: step.plus.bind(step),
-  sum: step.sum.bind(step),
-});

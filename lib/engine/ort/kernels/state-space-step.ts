@@ -1,8 +1,8 @@
 /** One chunk of Mamba 2's recurrence (recurrence.ts), and its gradient, inside the body of a Scan. */
 import { CHUNK } from '../../chunks';
 import type { GraphBuilder } from '../onnx';
-import { fullProduct } from '../products';
-import { below, differencesOfSums, upTo } from './chunk-patterns';
+import { differencesOfSums } from './chunk-patterns';
+import { ChunkStep, operationsOf } from './chunk-step';
 
 /**
  * What a chunk brings. The first axis is heads of keys, or those of several texts. The heads of values that share one lie side by side, so that
@@ -24,25 +24,25 @@ export interface StateSpaceSizes {
   valueDim: number;
 }
 
-type Turned = { transA?: boolean; transB?: boolean };
-
-/** A chunk on its way forward. What is asked for twice is written once. */
-export class StateSpaceStep {
+/** A chunk on its way forward. */
+export class StateSpaceStep extends ChunkStep {
   /**
    * @param outer the graph that the constants lie in
    * @param before the state before the chunk, [keyHeads, keyDim, group, valueDim]
    */
   constructor(
-    private readonly outer: GraphBuilder,
-    readonly graph: GraphBuilder,
+    outer: GraphBuilder,
+    graph: GraphBuilder,
     readonly operands: StateSpaceOperands,
     readonly before: string,
     private readonly sizes: StateSpaceSizes,
-  ) {}
+  ) {
+    super(outer, graph, 3);
+  }
 
   /** O = e^Γ·q·S + T·v. */
   read(): string {
-    const weights = this.weights(upTo(this.outer));
+    const weights = this.weights(this.upTo);
     return this.plus(this.readBefore, this.byToken(this.product(weights, this.valuesByHead)));
   }
 
@@ -53,7 +53,7 @@ export class StateSpaceStep {
 
   /** Γ. */
   private get summed(): string {
-    return this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 1)]);
+    return this.sums(this.operands.g, 1);
   }
 
   private get total(): string {
@@ -62,18 +62,17 @@ export class StateSpaceStep {
 
   /** e^Γ, [keyHeads, CHUNK, group, 1]. */
   get fromStart(): string {
-    return this.graph.op('Exp', [this.unsqueeze(this.summed, 3)]);
+    return this.exp(this.unsqueeze(this.summed, 3));
   }
 
   /** e^(Γₙ−Γ), so too. */
   get toEnd(): string {
-    const behind = this.graph.op('CumSum', [this.operands.g, this.outer.scalar('int32', 1)], { exclusive: 1, reverse: 1 });
-    return this.graph.op('Exp', [this.unsqueeze(behind, 3)]);
+    return this.exp(this.unsqueeze(this.sums(this.operands.g, 1, 'behind'), 3));
   }
 
   /** e^Γₙ, [keyHeads, 1, group, 1]. */
   get left(): string {
-    return this.graph.op('Exp', [this.unsqueeze(this.total, 3)]);
+    return this.exp(this.unsqueeze(this.total, 3));
   }
 
   /** e^(Γᵢ−Γⱼ) for j up to i, else 1, [keyHeads, group, CHUNK, CHUNK]. */
@@ -81,7 +80,7 @@ export class StateSpaceStep {
     const inRows = this.graph.op('Transpose', [this.operands.g], { perm: [0, 2, 1] });
     const differences = differencesOfSums(this.graph, this.outer, inRows, 2);
     // what comes after would grow beyond all numbers
-    return this.graph.op('Exp', [this.graph.op('Min', [differences, this.outer.scalar('float32', 0)])]);
+    return this.exp(this.graph.op('Min', [differences, this.outer.scalar('float32', 0)]));
   }
 
   /** T where a pattern has ones, else 0. */
@@ -129,22 +128,6 @@ export class StateSpaceStep {
     return this.inHeads(this.product(a, this.sideBySide(x), { transA: true }));
   }
 
-  product(a: string, b: string, { transA, transB }: Turned = {}): string {
-    return fullProduct(this.graph, a, b, { ranks: [3, 3], transA, transB });
-  }
-
-  times(a: string, b: string): string {
-    return this.graph.op('Mul', [a, b]);
-  }
-
-  plus(first: string, ...others: string[]): string {
-    return others.reduce((sum, x) => this.graph.op('Add', [sum, x]), first);
-  }
-
-  minus(a: string, b: string): string {
-    return this.graph.op('Sub', [a, b]);
-  }
-
   /** Of the group's heads, [keyHeads, group, CHUNK, CHUNK]; as a product, which ONNX Runtime computes faster than such a sum: [keyHeads, CHUNK, CHUNK]. */
   sumOfHeads(x: string): string {
     const { group } = this.sizes;
@@ -162,22 +145,12 @@ export class StateSpaceStep {
     return this.outer.once(`a row of ${count} ones`, () => this.outer.constant('float32', new Array<number>(count).fill(1), [1, 1, count]));
   }
 
-  /** Along an axis, which stays. */
-  sum(x: string, axis: number): string {
-    return this.graph.op('ReduceSum', [x, this.outer.ints([axis])], { keepdims: 1 });
-  }
-
   squeeze(x: string, axis: number): string {
     return this.graph.op('Squeeze', [x, this.outer.ints([axis])]);
   }
 
-  private unsqueeze(x: string, axis: number): string {
+  unsqueeze(x: string, axis: number): string {
     return this.graph.op('Unsqueeze', [x, this.outer.ints([axis])]);
-  }
-
-  /** Masks of the whole graph. */
-  get masks(): { below: string; upTo: string } {
-    return { below: below(this.outer), upTo: upTo(this.outer) };
   }
 }
 
@@ -187,16 +160,17 @@ export class StateSpaceStep {
  * vⱼ·(Tᵀ·dO)ⱼ; the diagonal, where no difference is, stays out of both.
  */
 export function stateSpaceStepGradient(step: StateSpaceStep, dRead: string, dBehind: string): StateSpaceOperands & { dBefore: string } {
-  const { before, decays, fromStart, left, masks, valuesToEnd } = step;
+  const { before, decays, fromStart, left, valuesToEnd } = step;
   const { q, k, v } = step.operands;
-  const { product, times, plus, minus, sum, squeeze, byHead, byToken, sideBySide, inHeads } = bound(step);
-  const weights = step.weights(masks.below);
+  const { product, times, plus, minus, sum } = operationsOf(step);
+  const [byHead, byToken, sideBySide, inHeads] = [step.byHead, step.byToken, step.sideBySide, step.inHeads].map((turn) => turn.bind(step));
+  const weights = step.weights(step.below);
   const dReadByHead = byHead(dRead);
   const dDecayed = times(product(dReadByHead, step.valuesByHead, { transB: true }), decays);
-  const dScores = times(step.sumOfHeads(dDecayed), masks.upTo);
+  const dScores = times(step.sumOfHeads(dDecayed), step.upTo);
   // what a token gives to later ones, to itself, and to the state behind
   const dvLater = byToken(product(weights, dReadByHead, { transA: true }));
-  const dvOwn = times(step.graph.op('Unsqueeze', [sum(times(q, k), 2), step.graph.ints([3])]), dRead);
+  const dvOwn = times(step.unsqueeze(sum(times(q, k), 2), 3), dRead);
   const dvBehind = times(step.toEnd, inHeads(product(k, sideBySide(dBehind))));
   const dReadBefore = sideBySide(times(fromStart, dRead));
   const dq = plus(product(dReadBefore, sideBySide(before), { transB: true }), product(dScores, k));
@@ -206,19 +180,6 @@ export function stateSpaceStepGradient(step: StateSpaceStep, dRead: string, dBeh
   const toBehind = sum(times(v, dvBehind), 3);
   const dSummed = minus(sum(times(dRead, readEarlier), 3), plus(sum(times(v, dvLater), 3), toBehind));
   const dTotal = plus(sum(toBehind, 1), times(left, step.sumOfState(times(before, dBehind))));
-  const fromEnd = step.graph.op('CumSum', [dSummed, step.graph.scalar('int32', 1)], { reverse: 1 });
-  return { q: dq, k: dk, v: plus(dvLater, dvOwn, dvBehind), g: squeeze(plus(fromEnd, dTotal), 3), dBefore };
+  const fromEnd = step.sums(dSummed, 1, 'from');
+  return { q: dq, k: dk, v: plus(dvLater, dvOwn, dvBehind), g: step.squeeze(plus(fromEnd, dTotal), 3), dBefore };
 }
-
-const bound = (step: StateSpaceStep) => ({
-  product: step.product.bind(step),
-  times: step.times.bind(step),
-  plus: step.plus.bind(step),
-  minus: step.minus.bind(step),
-  sum: step.sum.bind(step),
-  squeeze: step.squeeze.bind(step),
-  byHead: step.byHead.bind(step),
-  byToken: step.byToken.bind(step),
-  sideBySide: step.sideBySide.bind(step),
-  inHeads: step.inHeads.bind(step),
-});
