@@ -18,8 +18,6 @@ export class Chunks {
   readonly slots: tf.Tensor1D;
   /** 0 for the first chunk of a segment, 1 for the others: float32 [chunks]. */
   readonly goesOn: tf.Tensor1D;
-  /** 0 for the last chunk of a segment, 1 for the others: float32 [chunks]. */
-  readonly goesBack: tf.Tensor1D;
   /** The last chunk of each segment: int32 [segments]. */
   readonly last: tf.Tensor1D;
 
@@ -49,13 +47,12 @@ export class Chunks {
     this.places = kept(Int32Array.from(places));
     this.slots = kept(Int32Array.from(slots));
     this.goesOn = kept(Float32Array.from(goesOn));
-    this.goesBack = kept(Float32Array.from([...goesOn.slice(1), 0]));
     this.last = kept(Int32Array.from(last));
   }
 
   dispose(): void {
-    const { places, slots, goesOn, goesBack, last } = this;
-    tf.dispose([places, slots, goesOn, goesBack, last]);
+    const { places, slots, goesOn, last } = this;
+    tf.dispose([places, slots, goesOn, last]);
   }
 }
 

@@ -82,12 +82,10 @@ function mapOperands({ beta, ...others }: RecurrenceOperands, change: (x: tf.Ten
 }
 
 /** The kernels of the ONNX Runtime backend; operands chunk after chunk. */
-function fused(operands: RecurrenceOperands, { goesOn, goesBack }: Chunks, heads: RecurrenceHeads & { states?: boolean }): Passed {
+function fused(operands: RecurrenceOperands, { goesOn }: Chunks, heads: RecurrenceHeads & { states?: boolean }): Passed {
   const { keyHeads, valueHeads, states = false } = heads;
   const kernel = operands.beta ? 'GatedDelta' : 'StateSpace';
-  const outputs = tf
-    .engine()
-    .runKernel(kernel, { ...operands, goesOn, goesBack }, { keyHeads, valueHeads, states }) as unknown as tf.Tensor[];
+  const outputs = tf.engine().runKernel(kernel, { ...operands, goesOn }, { keyHeads, valueHeads, states }) as unknown as tf.Tensor[];
   const [output, perChunk, ...forGradient] = outputs;
   tf.dispose(forGradient);
   return { output: output as tf.Tensor2D, states: perChunk as tf.Tensor4D };

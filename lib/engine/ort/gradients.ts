@@ -76,20 +76,20 @@ export function registerFusedGradients(): void {
     });
   tf.registerGradient({
     kernelName: 'GatedDelta',
-    inputsToSave: ['q', 'k', 'v', 'g', 'beta', 'goesBack'],
+    inputsToSave: ['q', 'k', 'v', 'g', 'beta', 'goesOn'],
     outputsToSave: [false, true, true],
-    gradFunc: (dy, [q, k, v, g, beta, goesBack, before, solved], attrs) => {
-      const inputs = { dy: firstOf(dy), q, k, v, g, beta, goesBack, before, solved };
+    gradFunc: (dy, [q, k, v, g, beta, goesOn, before, solved], attrs) => {
+      const inputs = { dy: firstOf(dy), q, k, v, g, beta, goesOn, before, solved };
       const gradients = run<tf.Tensor[]>('GatedDeltaGrad', inputs, attrs);
       return Object.fromEntries(['q', 'k', 'v', 'g', 'beta'].map((name, i) => [name, () => gradients[i]]));
     },
   });
   tf.registerGradient({
     kernelName: 'StateSpace',
-    inputsToSave: ['q', 'k', 'v', 'g', 'goesBack'],
+    inputsToSave: ['q', 'k', 'v', 'g', 'goesOn'],
     outputsToSave: [false, true],
-    gradFunc: (dy, [q, k, v, g, goesBack, before], attrs) => {
-      const gradients = run<tf.Tensor[]>('StateSpaceGrad', { dy: firstOf(dy), q, k, v, g, goesBack, before }, attrs);
+    gradFunc: (dy, [q, k, v, g, goesOn, before], attrs) => {
+      const gradients = run<tf.Tensor[]>('StateSpaceGrad', { dy: firstOf(dy), q, k, v, g, goesOn, before }, attrs);
       return Object.fromEntries(['q', 'k', 'v', 'g'].map((name, i) => [name, () => gradients[i]]));
     },
   });

@@ -1,4 +1,5 @@
 /** ONNX's Scan, as recurrences go from chunk to chunk with it. */
+import { CHUNK } from '../../chunks';
 import type { GraphBuilder } from '../onnx';
 
 interface ScanPlan {
@@ -30,3 +31,19 @@ export function scan(graph: GraphBuilder, { body, state: [state, shape], scanned
 
 /** What the body of a Scan is given. */
 export const bodyInput = (body: GraphBuilder, shape: number[]): string => body.input(body.freshName(), 'float32', shape);
+
+/** A logarithm of which nothing is left, in float32. */
+const NOTHING = -1e4;
+
+/**
+ * The logarithms of what tokens leave of a state, where a segment begins with one more decay before its first token, to nothing. So the state before
+ * is neither read nor left there, nor does a gradient flow back to it, with no other change.
+ * @param graph the graph that constants lie in
+ * @param g […, CHUNK, n]
+ * @param goesOn 1 where the chunk goes on with its segment, else 0: []
+ */
+export function parted(graph: GraphBuilder, body: GraphBuilder, g: string, goesOn: string): string {
+  const first = Array.from({ length: CHUNK }, (_, token) => (token === 0 ? -NOTHING : 0));
+  const pattern = graph.once('what parts segments', () => graph.constant('float32', first, [CHUNK, 1]));
+  return body.op('Add', [g, body.op('Mul', [pattern, body.op('Sub', [goesOn, graph.scalar('float32', 1)])])]);
+}

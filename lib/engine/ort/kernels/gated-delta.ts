@@ -5,7 +5,7 @@
 import { CHUNK } from '../../chunks';
 import type { Attrs, Operand, OrtKernel } from '../kernel';
 import type { GraphBuilder } from '../onnx';
-import { bodyInput, scan } from './chunk-scan';
+import { bodyInput, parted, scan } from './chunk-scan';
 import { type ChunkOperands, DeltaStep, deltaStepGradient } from './delta-step';
 
 /** Shapes of what a chunk has; see ChunkOperands. */
@@ -45,9 +45,8 @@ const gatedDelta: OrtKernel = {
   emit: ({ graph, inputs: [q, k, v, g, beta, goesOn], attrs, concrete }) => {
     const shapes = shapesOf(attrs, concrete[0], concrete[2]);
     const body = graph.subgraph();
-    const state = bodyInput(body, shapes.state);
-    const before = body.op('Mul', [state, bodyInput(body, [])]);
-    const step = new DeltaStep(graph, body, operandInputs(body, shapes), before);
+    const before = bodyInput(body, shapes.state);
+    const step = new DeltaStep(graph, body, operandInputs(graph, body, shapes), before);
     const solved = step.inverse();
     const made = step.corrections(solved);
     const behind = step.behind(made);
@@ -68,22 +67,20 @@ const gatedDelta: OrtKernel = {
 /** The gradients of the operands. */
 const gatedDeltaGrad: OrtKernel = {
   name: 'GatedDeltaGrad',
-  inputs: ['dy', ...OPERANDS, 'goesBack', 'before', 'solved'],
+  inputs: ['dy', ...OPERANDS, 'goesOn', 'before', 'solved'],
   infer: ([, ...inputs]) => inputs.slice(0, OPERANDS.length).map(({ shape }) => ({ shape, dtype: 'float32' as const })),
   key: keyOf,
-  emit: ({ graph, inputs: [dy, q, k, v, g, beta, goesBack, before, solved], attrs, concrete }) => {
+  emit: ({ graph, inputs: [dy, q, k, v, g, beta, goesOn, before, solved], attrs, concrete }) => {
     const shapes = shapesOf(attrs, concrete[1], concrete[3]);
     const body = graph.subgraph();
-    const state = bodyInput(body, shapes.state);
-    const dBehind = body.op('Mul', [state, bodyInput(body, [])]);
-    const [dRead, stateBefore, inverse] = [shapes.operands.v, shapes.state, shapes.solved].map((shape) => bodyInput(body, shape));
-    const step = new DeltaStep(graph, body, operandInputs(body, shapes), stateBefore);
+    const { state: ofState, solved: ofSolved, operands } = shapes;
+    const [dBehind, dRead, stateBefore, inverse] = [ofState, operands.v, ofState, ofSolved].map((shape) => bodyInput(body, shape));
+    const step = new DeltaStep(graph, body, operandInputs(graph, body, shapes), stateBefore);
     const gradients = deltaStepGradient(step, { solved: inverse, dRead, dBehind });
     const perChunk = ({ name }: Operand, shape: number[]): string => graph.op('Reshape', [name, graph.ints([-1, ...shape])]);
     const scanned = [
-      goesBack.name,
-      inChunks(graph, dy.name, shapes.operands.v),
-      ...[perChunk(before, shapes.state), perChunk(solved, shapes.solved)],
+      inChunks(graph, dy.name, operands.v),
+      ...[perChunk(before, ofState), perChunk(solved, ofSolved), goesOn.name],
       ...chunksOf(graph, [q, k, v, g, beta], shapes),
     ];
     const outputs = OPERANDS.map((name) => [gradients[name], shapes.operands[name]] as const);
@@ -92,8 +89,11 @@ const gatedDeltaGrad: OrtKernel = {
   },
 };
 
-function operandInputs(body: GraphBuilder, { operands }: Shapes): ChunkOperands {
-  return Object.fromEntries(OPERANDS.map((name) => [name, bodyInput(body, operands[name])])) as unknown as ChunkOperands;
+/** @param graph the graph that constants lie in */
+function operandInputs(graph: GraphBuilder, body: GraphBuilder, { operands }: Shapes): ChunkOperands {
+  const goesOn = bodyInput(body, []);
+  const [q, k, v, g, beta] = OPERANDS.map((name) => bodyInput(body, operands[name]));
+  return { q, k, v, g: parted(graph, body, g, goesOn), beta };
 }
 
 const chunksOf = (graph: GraphBuilder, operands: readonly Operand[], shapes: Shapes): string[] =>

@@ -5,7 +5,7 @@
 import { CHUNK } from '../../chunks';
 import type { Attrs, Operand, OrtKernel } from '../kernel';
 import type { GraphBuilder } from '../onnx';
-import { bodyInput, scan } from './chunk-scan';
+import { bodyInput, parted, scan } from './chunk-scan';
 import { type StateSpaceOperands, StateSpaceStep, stateSpaceStepGradient } from './state-space-step';
 
 /** Shapes of what a chunk has; see StateSpaceOperands. */
@@ -44,9 +44,8 @@ const stateSpace: OrtKernel = {
   emit: ({ graph, inputs: [q, k, v, g, goesOn], attrs, concrete }) => {
     const shapes = shapesOf(attrs, concrete[0], concrete[2]);
     const body = graph.subgraph();
-    const state = bodyInput(body, shapes.state);
-    const before = body.op('Mul', [state, bodyInput(body, [])]);
-    const step = new StateSpaceStep(graph, body, operandInputs(body, shapes), before, shapes);
+    const before = bodyInput(body, shapes.state);
+    const step = new StateSpaceStep(graph, body, operandInputs(graph, body, shapes), before, shapes);
     const behind = step.behind();
     const outputs = [
       [step.read(), shapes.operands.v],
@@ -61,29 +60,27 @@ const stateSpace: OrtKernel = {
 /** The gradients of the operands. */
 const stateSpaceGrad: OrtKernel = {
   name: 'StateSpaceGrad',
-  inputs: ['dy', ...OPERANDS, 'goesBack', 'before'],
+  inputs: ['dy', ...OPERANDS, 'goesOn', 'before'],
   infer: ([, ...inputs]) => inputs.slice(0, OPERANDS.length).map(({ shape }) => ({ shape, dtype: 'float32' as const })),
   key: keyOf,
-  emit: ({ graph, inputs: [dy, q, k, v, g, goesBack, before], attrs, concrete }) => {
+  emit: ({ graph, inputs: [dy, q, k, v, g, goesOn, before], attrs, concrete }) => {
     const shapes = shapesOf(attrs, concrete[1], concrete[3]);
     const body = graph.subgraph();
-    const state = bodyInput(body, shapes.state);
-    const dBehind = body.op('Mul', [state, bodyInput(body, [])]);
-    const [dRead, stateBefore] = [shapes.operands.v, shapes.state].map((shape) => bodyInput(body, shape));
-    const step = new StateSpaceStep(graph, body, operandInputs(body, shapes), stateBefore, shapes);
+    const [dBehind, dRead, stateBefore] = [shapes.state, shapes.operands.v, shapes.state].map((shape) => bodyInput(body, shape));
+    const step = new StateSpaceStep(graph, body, operandInputs(graph, body, shapes), stateBefore, shapes);
     const gradients = stateSpaceStepGradient(step, dRead, dBehind);
-    const scanned = [
-      ...[goesBack.name, inChunks(graph, dy.name, shapes.operands.v), before.name],
-      ...chunksOf(graph, [q, k, v, g], shapes),
-    ];
+    const scanned = [...[inChunks(graph, dy.name, shapes.operands.v), before.name, goesOn.name], ...chunksOf(graph, [q, k, v, g], shapes)];
     const outputs = OPERANDS.map((name) => [gradients[name], shapes.operands[name]] as const);
     const results = scan(graph, { body, state: [gradients.dBefore, shapes.state], scanned, outputs, back: true });
     return OPERANDS.map((name, i) => byPlace(graph, results[i], shapes.operands[name]));
   },
 };
 
-function operandInputs(body: GraphBuilder, { operands }: Shapes): StateSpaceOperands {
-  return Object.fromEntries(OPERANDS.map((name) => [name, bodyInput(body, operands[name])])) as unknown as StateSpaceOperands;
+/** @param graph the graph that constants lie in */
+function operandInputs(graph: GraphBuilder, body: GraphBuilder, { operands }: Shapes): StateSpaceOperands {
+  const goesOn = bodyInput(body, []);
+  const [q, k, v, g] = OPERANDS.map((name) => bodyInput(body, operands[name]));
+  return { q, k, v, g: parted(graph, body, g, goesOn) };
 }
 
 const chunksOf = (graph: GraphBuilder, operands: readonly Operand[], shapes: Shapes): string[] =>
