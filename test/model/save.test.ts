@@ -9,8 +9,10 @@ import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { checkOutputFolder, createModel, loadModel, saveModel } from '../../lib/model';
 import { readSafetensors } from '../../lib/model/safetensors';
+import { projectRoot } from '../../lib/project';
 import { closeTo, fixtures, logitsOf } from './support';
 
+const golden = path.join(projectRoot, 'test', 'golden');
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-save-'));
 const ids = [5, 9, 12, 30, 41, 7];
 before(() => useDevice('cpu'));
@@ -62,15 +64,22 @@ for (const variant of [
 }
 
 test('numbers that transformers wants with a point are saved with one', async () => {
-  const before = path.join(fixtures, 'granitemoehybrid');
-  const model = await loadModel(before);
-  await saveModel(model, path.join(scratch, 'dense'));
-  model.dispose();
-  const [read, saved] = [before, path.join(scratch, 'dense')].map((folder) => readFileSync(path.join(folder, 'config.json'), 'utf8'));
   const limits = /"time_step_limit": \[\s*0\.0,\s*\{\s*"__float__": "Infinity"\s*\}\s*\]/;
-  assert.match(read, limits);
-  assert.match(saved, limits);
-  assert.deepEqual(JSON.parse(saved), JSON.parse(read));
+  for (const [before, ...pointed] of [
+    [path.join(fixtures, 'granitemoehybrid'), limits],
+    [path.join(golden, 'gemma2', 'model'), /"attn_logit_softcapping": 1\.0,/, /"final_logit_softcapping": 2\.0,/],
+  ] as const) {
+    const after = path.join(scratch, 'pointed');
+    const model = await loadModel(before);
+    await saveModel(model, after);
+    model.dispose();
+    const [read, saved] = [before, after].map((folder) => readFileSync(path.join(folder, 'config.json'), 'utf8'));
+    for (const pattern of pointed) {
+      assert.match(read, pattern);
+      assert.match(saved, pattern);
+    }
+    assert.deepEqual(JSON.parse(saved), JSON.parse(read));
+  }
 });
 
 test('a head of its own stays one although the configuration says that it is the embedding', async () => {
