@@ -157,16 +157,13 @@ class GatedDeltaNet {
     const { keyHeads, valueHeads, keyDim, valueDim } = config.linear;
     const mixed = activation(config.hiddenAct, this.convolution.apply(layer, this.inProjQkv.apply(x), convolve));
     const [q, k, v] = tf.split<tf.Tensor2D>(mixed, [keyHeads * keyDim, keyHeads * keyDim, valueHeads * valueDim], 1);
-    const operands = {
-      q: ofLength(keyDim ** -0.5, q, keyDim),
-      k: ofLength(1, k, keyDim),
-      v,
-      g: this.decay(x),
-      beta: tf.sigmoid(this.inProjB.apply(x)),
-    };
+    // in the order of transformers' class, as what an adapter drops of their inputs is drawn in that order
+    const gate = this.inProjZ.apply(carry(layer, x));
+    const beta = tf.sigmoid(this.inProjB.apply(x));
+    const operands = { q: ofLength(keyDim ** -0.5, q, keyDim), k: ofLength(1, k, keyDim), v, g: this.decay(x), beta };
     const read = recur(layer, operands, { keyHeads, valueHeads });
     // silu, whatever hidden_act is
-    return this.outProj.apply(swiglu(this.inProjZ.apply(carry(layer, x)), this.norm.applyToHeads(read, valueHeads)));
+    return this.outProj.apply(swiglu(gate, this.norm.applyToHeads(read, valueHeads)));
   }
 
   /** −e^A · softplus(a + bias), [tokens, heads]. */
