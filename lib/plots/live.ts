@@ -3,7 +3,7 @@ import { checkOptions, type OptionNames } from '../arguments';
 import { inNotebook } from '../display';
 import { messageOf } from '../errors';
 import { LiveDisplay } from './display';
-import { CURVE_OPTIONS, checkCurves } from './options';
+import { CURVE_OPTIONS, checkValues } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import type { CurveRecord } from './series';
 import { CURVES, type CurveName, type CurveOptions, curveSpec, dashboardSpec, hasCurve, hasLine } from './specs';
@@ -39,10 +39,10 @@ export class LiveTrainingPlot {
   private picture?: LiveDisplay;
   private nextDrawing = 0;
 
-  /** @throws UserError when there is no such option or curve */
+  /** @throws UserError when there is no such option or curve, or nothing can be drawn in that size */
   constructor(private readonly options: LiveOptions = {}) {
     checkOptions('LiveTrainingPlot', options, OPTIONS);
-    checkCurves(options.curves);
+    checkValues(options);
   }
 
   /** Loads what draws, which takes seconds: what the first drawing took decides when the next one comes. */

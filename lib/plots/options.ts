@@ -16,8 +16,20 @@ export const CURVE_OPTIONS: OptionNames<CurveOptions> = {
   config: true,
 };
 
-/** @throws UserError for what is no list of curves */
-export function checkCurves(curves: unknown): void {
+/** Pixels on a side of the largest plot: sharp refuses pictures of more than 32,767, and draws two for each of a plot's. */
+const MOST_PIXELS = 8000;
+
+/** @throws UserError for a curve that there is none of, and numbers that nothing can be drawn by */
+export function checkValues({ curves, width, height, smoothing }: CurveOptions & { readonly curves?: unknown }): void {
+  checkCurves(curves);
+  for (const [name, pixels] of Object.entries({ width, height }))
+    if (pixels !== undefined && !(pixels > 0 && pixels <= MOST_PIXELS))
+      throw new UserError(`${name} is ${showValue(pixels)}, but must be a number of pixels, above 0 and at most ${MOST_PIXELS}.`);
+  if (smoothing !== undefined && !(smoothing >= 0 && smoothing < 1))
+    throw new UserError(`smoothing is ${showValue(smoothing)}, but must be a number, at least 0 and below 1.`);
+}
+
+function checkCurves(curves: unknown): void {
   if (curves === undefined) return;
   const known = new Intl.ListFormat('en').format(CURVES);
   if (!Array.isArray(curves)) throw new UserError(`curves is ${describe(curves)}; give a list with some of ${known}.`);

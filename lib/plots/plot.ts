@@ -5,7 +5,7 @@ import { inNotebook } from '../display';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import { displayPng } from './display';
-import { CURVE_OPTIONS, checkCurves, checkRun, checkRuns } from './options';
+import { CURVE_OPTIONS, checkRun, checkRuns, checkValues } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import { curvesOfRun, type PlottedRun } from './run';
 import type { CurveRecord } from './series';
@@ -33,12 +33,12 @@ const OPTIONS: OptionNames<PlotOptions> = { ...CURVE_OPTIONS, curves: true, save
  * Draws the curves of a run: in a notebook all in one picture under the cell, and with `saveTo` each as a PNG and an SVG file.
  * @param run the trainer, which also knows where gradients are clipped and the learning rate of every step; or records with TRL's names,
  *   such as `trainer.log`
- * @throws UserError when there is no such option or curve, the log has nothing to draw, or a file cannot be written
+ * @throws UserError when there is no such option or curve, nothing can be drawn in that size, the log has nothing to draw, or a file cannot be written
  */
 export async function plotTraining(run: readonly CurveRecord[] | PlottedRun, given: PlotOptions = {}): Promise<void> {
   checkRun(run);
   checkOptions('plotTraining', given, OPTIONS);
-  checkCurves(given.curves);
+  checkValues(given);
   const { log, options } = curvesOfRun(run, given);
   const curves = curvesOf(log, options);
   if (inNotebook()) await showInline(dashboardSpec(log, curves, options));
@@ -61,7 +61,7 @@ export async function savePlots(log: readonly CurveRecord[], folder: string, opt
 /**
  * Draws runs over each other, one colour a run.
  * @param runs the trainers, or their records, by the names that the legend shall show
- * @throws UserError when there is no such option or curve, no log has anything to draw, or a file cannot be written
+ * @throws UserError when there is no such option or curve, nothing can be drawn in that size, no log has anything to draw, or a file cannot be written
  */
 export async function plotComparison(
   runs: Readonly<Record<string, readonly CurveRecord[] | Pick<PlottedRun, 'log'>>>,
@@ -70,7 +70,7 @@ export async function plotComparison(
   checkRuns(runs);
   const logs = Object.fromEntries(Object.entries(runs).map(([name, run]) => [name, 'log' in run ? run.log : run]));
   checkOptions('plotComparison', options, OPTIONS);
-  checkCurves(options.curves);
+  checkValues(options);
   const curves = curvesOf(Object.values(logs).flat(), options);
   for (const name of options.curves ?? curves.filter((curve) => curve !== 'learningRate')) {
     const svg = await renderSvg(comparisonSpec(logs, name, options));

@@ -161,12 +161,13 @@ export function comparisonSpec(
     layers.push(...trainingLayers(points, run, smoothing), ...evaluationLayers(evaluations, run));
   }
   const scale = { domain: names, range: names.map((_, index) => COLORS.runs[index % COLORS.runs.length]) };
+  const width = options.width ?? 640;
   return {
     title: heading(options.title ?? curve.title, options.subtitle ?? [...styles].join('  ·  ')),
-    width: options.width ?? 640,
+    width,
     height: options.height ?? 300,
     layer: [...layers, ...faultLayers(series)],
-    encoding: axes(curve, series.flat(), scale, options),
+    encoding: axes(curve, series.flat(), scale, options, legendOf(names, width)),
     ...frame(options),
   };
 }
@@ -196,7 +197,7 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
       ...evaluationLayers(evaluations, EVALUATION),
       ...faultLayers([training, evaluations]),
     ],
-    encoding: axes(curve, all, scale, options, false),
+    encoding: axes(curve, all, scale, options, null),
   };
 }
 
@@ -302,6 +303,15 @@ function keyLayers(width: number, entries: readonly KeyEntry[]): VegaLiteSpec[] 
   });
 }
 
+/** Whole names, as many in a row as have room: runs often differ in the end of their names alone. */
+function legendOf(names: readonly string[], width: number): VegaLiteSpec {
+  const widest = Math.max(...names.map(keyWidth)) + LEGEND_SYMBOL;
+  return { labelLimit: width - LEGEND_SYMBOL, columns: Math.max(1, Math.floor(width / widest)) };
+}
+
+/** Pixels that a name's symbol takes with the space around it. */
+const LEGEND_SYMBOL = 36;
+
 /** Pixels between two names. */
 const KEY_GAP = 18;
 
@@ -375,7 +385,13 @@ function clipLayers(clip: number | undefined): VegaLiteSpec[] {
 
 // ── axes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, options: CurveOptions, legend = true): VegaLiteSpec {
+function axes(
+  curve: Curve,
+  points: readonly Point[],
+  colors: VegaLiteSpec,
+  options: CurveOptions,
+  legend: VegaLiteSpec | null,
+): VegaLiteSpec {
   const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : formatFor(curve, points);
   const log = logAxis(curve, points, options);
   return {
@@ -394,7 +410,7 @@ function axes(curve: Curve, points: readonly Point[], colors: VegaLiteSpec, opti
       scale: log ? { type: 'log', domain: log.domain, nice: false } : { zero: curve.zero, nice: TICKS, ...valueDomain(curve, points) },
       axis: { ...label, ...(log ? { values: log.ticks } : { tickCount: TICKS }) },
     },
-    color: { type: 'nominal', scale: colors, ...(legend ? {} : { legend: null }) },
+    color: { type: 'nominal', scale: colors, legend },
   };
 }
 

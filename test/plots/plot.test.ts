@@ -91,6 +91,34 @@ test(
   }),
 );
 
+test('the legend of a comparison has whole names, in as many rows as they need', async () => {
+  const names = ['2e-4', '1e-4', '5e-5'].map((rate) => `SmolLM2-135M with LoRA, learning rate ${rate}`);
+  const svg = await renderSvg(comparisonSpec(Object.fromEntries(names.map((name) => [name, run(20)])), 'loss'));
+  for (const name of names) assert.ok(svg.includes(`>${name}<`), name);
+  const width = Number(/width="([\d.]+)"/.exec(svg)?.[1]);
+  assert.ok(width < 800, `${width} pixels`);
+});
+
+test(
+  'a size that nothing can be drawn in is refused before anything is written',
+  inFolder(async (folder) => {
+    for (const [options, sentence] of [
+      [{ width: 0 }, /^width is 0, but must be a number of pixels, above 0 and at most 8000\.$/],
+      [{ width: 100_000 }, /^width is 100000, but/],
+      [{ height: -5 }, /^height is -5, but/],
+      [{ height: 'tall' as unknown as number }, /^height is "tall", but/],
+      [{ smoothing: 1 }, /^smoothing is 1, but must be a number, at least 0 and below 1\.$/],
+    ] as const) {
+      for (const drawing of [
+        plotTraining(run(5), { ...options, saveTo: folder }),
+        plotComparison({ a: run(5) }, { ...options, saveTo: folder }),
+      ])
+        await assert.rejects(drawing, (error) => error instanceof UserError && sentence.test(error.message), JSON.stringify(options));
+    }
+    assert.deepEqual(readdirSync(folder), []);
+  }),
+);
+
 test('a legend appears only where two lines need telling apart', async () => {
   assert.ok(!(await renderSvg(curveSpec(run(20), 'loss'))).includes('evaluation'));
   assert.ok((await renderSvg(curveSpec(run(20, 5), 'loss'))).includes('evaluation'));
