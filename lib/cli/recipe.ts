@@ -16,7 +16,7 @@ export interface Recipe {
   notes: string[];
 }
 
-/** TRL's own default. */
+/** Where TRL writes to if it is not told. */
 const OUTPUT_DIR = 'trainer_output';
 
 /** @throws UserError for broken YAML (with line and column), an unknown key, a value out of range, a missing model or dataset */
@@ -35,18 +35,24 @@ export function readRecipe(words: readonly string[]): Recipe {
   const placeOf = (key: string): string | undefined => (Object.hasOwn(flags, key) ? undefined : file?.placeOf(key));
   const { script, rest, notes: ofScript } = readScriptArguments({ ...file?.settings, ...flags }, placeOf);
   const notes = [...repeatedFlags(given), ...ofScript];
-  const config = parseConfig(rest, { otherKeys: scriptKeys, onNote: (line) => notes.push(line), place: placeOf });
+  const config = parseConfig(withOutput(rest), { otherKeys: scriptKeys, onNote: (line) => notes.push(line), place: placeOf });
   const { model_name_or_path: model, datasets, dataset_name: dataset } = script;
   if (model === null) throw new UserError('tunebook sft needs a model; give --model DIR_OR_ID, or model_name_or_path in the recipe.');
   if (datasets === null && dataset === null)
     throw new UserError('tunebook sft needs data; give --data FILE, or dataset_name in the recipe.');
   if (datasets !== null && dataset !== null) notes.push('Both datasets and dataset_name are given; datasets is used, dataset_name is not.');
   return {
-    config: { ...config, outputDir: config.outputDir ?? OUTPUT_DIR },
+    config,
     script: { ...script, model_name_or_path: model },
     device: { device: own.device, threads: own.threads },
     notes,
   };
+}
+
+/** Settings with an output_dir, TRL's own where none is given. */
+function withOutput(settings: Record<string, unknown>): Record<string, unknown> {
+  const key = Object.hasOwn(settings, 'outputDir') ? 'outputDir' : 'output_dir';
+  return { ...settings, [key]: settings[key] ?? OUTPUT_DIR };
 }
 
 /** Of a repeated flag the last value counts, as with argparse. */

@@ -19,6 +19,15 @@ test('every key of trl sft is known, at the default that TRL 1.13 gives it', (t)
   assert.equal(script.datasets, null);
 });
 
+test('without output_dir a run goes where TRL writes it, and keeps its best checkpoint there', (t) => {
+  const evaluated =
+    'model_name_or_path: m\ndataset_name: d\neval_strategy: steps\neval_steps: 10\nsave_steps: 10\nload_best_model_at_end: true\n';
+  for (const line of ['', 'output_dir: null\n', 'outputDir: null\n']) {
+    const { config } = readRecipe(['--config', put(workFolder(t), 'recipe.yaml', evaluated + line)]);
+    assert.deepEqual([config.outputDir, config.loadBestModelAtEnd], ['trainer_output', true]);
+  }
+});
+
 test('a recipe chooses the loss, and a flag wins', (t) => {
   const content = 'model_name_or_path: m\ndataset_name: d\nloss_type: chunked_nll\nlabel_smoothing_factor: 0.1\n';
   const recipe = put(workFolder(t), 'recipe.yaml', content);
