@@ -14,6 +14,10 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   if ((flags.prompt.length === 0) === (flags.input_ids === null)) {
     throw new UserError(`${COMMAND} needs either --prompt PROMPT or --input_ids 1,2,3; give exactly one of the two.`);
   }
+  if (flags.input_ids && flags.template !== 'none')
+    throw new UserError(
+      `--template ${flags.template} has no effect on --input_ids, which are taken as they are; leave it out, or give a --prompt.`,
+    );
   const ofSampling = (['top_p', 'top_k', 'seed'] as const).filter((key) => flags[key] !== null);
   if (flags.temperature === 0 && ofSampling.length > 0)
     output.note(

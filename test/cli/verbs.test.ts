@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { projectRoot } from '../../lib/project';
 import { families } from '../golden-families';
-import { golden, goldenModel, goldenRows, program, put, tunebook, tunebookJson, workFolder } from './support';
+import { golden, goldenModel, goldenRows, program, put, refuses, tunebook, tunebookJson, workFolder } from './support';
 
 interface Forward {
   input_ids: number[];
@@ -41,6 +41,10 @@ describe('generate', () => {
       /--seed has no effect: with temperature 0 the most likely token is taken; give --temperature/,
     );
     assert.doesNotMatch((await tunebook([...asked, '--temperature', '0.5'])).stderr, /no effect/);
+  });
+
+  test('refuses a template around ids, which are taken as they are', async () => {
+    await refuses([...base, '--input_ids', '1,2', '--template', 'chat'], /^--template chat has no effect on --input_ids/);
   });
 
   test('continues as transformers does', async () => {
