@@ -65,6 +65,8 @@ const SHARD = /^data\/([^/]*)-\d{5}-of-\d{5}[^/]*\.[^/]*$/;
 /** Never data, unless they are asked for by name. */
 const NO_DATA = ['README.md', 'config.json', 'dataset_info.json', 'dataset_infos.json', 'dummy_data.zip', 'dataset_dict.json'];
 
+const PICTURE = /\.(gif|jpe?g|pdf|png|svg|webp)$/i;
+
 /** Kinds of files that rows are read from, by the endings of their names. */
 const KINDS: Readonly<Record<string, string>> = {
   ...{ parquet: 'parquet', jsonl: 'json', json: 'json', ndjson: 'json', csv: 'csv', tsv: 'csv' },
@@ -121,7 +123,9 @@ function listed(names: readonly string[]): string {
   return names.length > 6 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
 }
 
-function usualPatterns(names: readonly string[]): Patterns {
+function usualPatterns(all: readonly string[]): Patterns {
+  // a plot that is named train_loss.png is no split
+  const names = all.filter((name) => !PICTURE.test(name));
   const shards = new Map<string, string[]>();
   for (const name of [...names].sort()) {
     const split = SHARD.exec(name)?.[1];

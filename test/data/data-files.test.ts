@@ -57,6 +57,12 @@ test('a split of another name is a file of that name, where nobody says what is 
   assert.throws(() => choose('', { dataDir: 'more' }), says(/it has no split probe; it has train\./));
 });
 
+test('plots beside the data are no splits', () => {
+  const choose = (names: string[]) => chooseFiles(names, '', { split: 'train' }, 'it');
+  assert.deepEqual(choose(['rows.jsonl', 'plots/train_loss.png', 'plots/train_loss.svg']), ['rows.jsonl']);
+  assert.deepEqual(choose(['train/1.csv', 'train/1.png', 'eval_loss.png']), ['train/1.csv']);
+});
+
 test('what there is instead of data is said', () => {
   const choose = (names: string[]) => () => chooseFiles(names, '', { split: 'train' }, 'it');
   assert.throws(
