@@ -215,6 +215,8 @@ export function statusOf(place: string): fs.Stats | undefined {
   try {
     return fs.statSync(place, { throwIfNoEntry: false });
   } catch (error) {
+    // nothing is below a file
+    if (codeOf(error) === 'ENOTDIR') return undefined;
     throw readError(place, error);
   }
 }
@@ -295,6 +297,9 @@ export function writeError(file: string, error: unknown): unknown {
       });
     case 'EISDIR':
       return new UserError(`${file} could not be saved: it is a folder; choose another name.`, { cause: error });
+    // so Node.js says where the disk is read-only, and Windows where there is no such drive
+    case 'ENOENT':
+      return new UserError(`${file} could not be saved: no folder can be made there; choose another folder.`, { cause: error });
     default:
       return codeOf(error) ? new UserError(`${file} could not be saved: ${messageOf(error)}.`, { cause: error }) : error;
   }

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { checkModel, checkOptions, checkPath } from '../arguments';
 import { TOKENIZER_FILES } from '../data/hub';
 import { UserError } from '../errors';
-import { isFolder, namesIn, parseJson, realPath, remove, rename, whileUnfinished, writeError } from '../files';
+import { existingParent, isFolder, namesIn, parseJson, realPath, remove, rename, whileUnfinished, writeError } from '../files';
 import { isObject, showValue } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
@@ -76,8 +76,10 @@ export function writeTokenizer({ tokenizer }: CausalLM, directory: string): void
  * @throws UserError when it is a file or holds something else
  */
 export function checkOutputFolder(directory: string): void {
+  const above = existingParent(directory);
+  if (!isFolder(above))
+    throw new UserError(`${existsSync(directory) ? directory : above} is a file, so no model can be saved there; choose a folder.`);
   if (!existsSync(directory)) return;
-  if (!isFolder(directory)) throw new UserError(`${directory} is a file, so no model can be saved there; choose a folder.`);
   const present = namesIn(directory).filter((name) => !name.startsWith('.') && !name.startsWith('checkpoint-'));
   if (present.length === 0 || OWN_FILES.some((name) => isOwn(path.join(directory, name)))) return;
   throw new UserError(`${directory} holds something else (${present[0]}), so no model is saved there; choose a new or empty folder.`);

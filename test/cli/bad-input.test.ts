@@ -363,6 +363,15 @@ describe('an output folder that holds something else is left alone', () => {
     await refuses(['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', out, '--max_steps', '1'], /out is a file/);
     assert.equal(readFileSync(out, 'utf8'), 'a file');
   });
+  test('also when a folder above it is a file', async (t) => {
+    const out = put(workFolder(t), 'out', 'a file');
+    for (const below of [path.join(out, 'run'), path.join(out, 'deep', 'run')])
+      await refuses(
+        ['sft', '--model', goldenModel, '--data', goldenRows, '--output_dir', below],
+        /out is a file, so no model can be saved there/,
+      );
+    assert.equal(readFileSync(out, 'utf8'), 'a file');
+  });
 });
 
 test('compare sees before it asks that its output cannot be written', async (t) => {

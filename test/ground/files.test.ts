@@ -70,6 +70,17 @@ test('a full disk is said in one sentence, the old file stays and the temporary 
   assert.deepEqual(readdirSync(folder), ['model.bin']);
 });
 
+test('a folder that cannot be made is said', () => {
+  mock.method(fs, 'mkdirSync', () => {
+    throw systemError('ENOENT');
+  });
+  const target = path.join(folder, 'new/out.txt');
+  assert.equal(
+    refusal(() => writeFileAtomic(target, 'new')),
+    `${target} could not be saved: no folder can be made there; choose another folder.`,
+  );
+});
+
 describe('what is no regular file stays what it is', { skip: process.platform === 'win32' && 'Windows has no such files' }, () => {
   test('a link, and its target is written, also if it did not exist', () => {
     mkdirSync(path.join(folder, 'real'));

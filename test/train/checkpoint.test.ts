@@ -433,6 +433,7 @@ describe('the folder of a run', () => {
     const file = path.join(temporaryFolder(t), 'out');
     fs.writeFileSync(file, '');
     await refuses((await makeTrainer(t, file, { maxSteps: 1 })).train(), /output_dir .* is a file; name a folder/);
+    await refuses((await makeTrainer(t, path.join(file, 'run'), { maxSteps: 1 })).train(), /a part of this path is a file, not a folder/);
   });
 
   test('with an unfinished run is not started over by accident', async (t) => {
