@@ -103,6 +103,7 @@ function findJsonError(text: string): JsonFault {
 /** A value in a message: as JSON, cut where that is long; never an error, whatever the value is. */
 export function showValue(value: unknown): string {
   try {
+    if (typeof value === 'bigint') return `${value}n`;
     // JSON writes null for NaN and infinity
     const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
     return shown.length > 200 ? `${shown.slice(0, 200)}...` : shown;
@@ -127,6 +128,6 @@ export function describe(value: unknown): string {
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list';
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'function') return 'a function';
-  const shown = JSON.stringify(value);
+  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);
   return `${typeof value === 'string' ? 'the text' : `the ${typeof value}`} ${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}`;
 }
