@@ -98,14 +98,16 @@ export class Mt19937 {
     this.inMemory((memory) => {
       for (let number = first; number < first + count; ) {
         if (this.next === WORDS) this.twist(memory);
-        const elements = Math.min((first + count - number) >> 3, Math.floor((WORDS - this.next) / EIGHT));
+        // by no bitwise operator: there may be more bits than 32 bits count
+        const at = Math.floor(number / 8);
+        const elements = Math.min(Math.floor((first + count - number) / 8), Math.floor((WORDS - this.next) / EIGHT));
         if (number % 8 === 0 && elements > 0) {
-          this.drawElements(memory, limit, into.subarray(number >> 3, (number >> 3) + elements));
+          this.drawElements(memory, limit, into.subarray(at, at + elements));
           number += 8 * elements;
         } else {
           const mask = 1 << (number % 8);
-          if (this.drawOne(memory, limit)) into[number >> 3] |= mask;
-          else into[number >> 3] &= ~mask;
+          if (this.drawOne(memory, limit)) into[at] |= mask;
+          else into[at] &= ~mask;
           number++;
         }
       }

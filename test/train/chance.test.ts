@@ -71,6 +71,14 @@ test('numbers of which the first word alone does not say whether they are below 
   assert.ok(open > 2, `${open} of them`);
 });
 
+test('bits far behind, of which there are more than 32 bits count, are those that are drawn at the beginning', () => {
+  const count = 1000;
+  const [near, far] = [new Uint8Array(count / 8), new Uint8Array(2 ** 28 + count / 8)];
+  createTorchRandom(5).bernoulli(0.5, count, near, 0);
+  createTorchRandom(5).bernoulli(0.5, count, far, 2 ** 31);
+  assert.deepEqual(far.subarray(2 ** 28), near);
+});
+
 /** How far from TRL's a value of the log may be, relatively. */
 const TOLERANCES: Record<string, number> = { step: 0, grad_norm: 3e-4 };
 
