@@ -83,14 +83,16 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   if (!dropFullyMasked) checkTargets(tokenized, placeOf, options);
   checkLengths(tokenized, placeOf, splits ? maxLength : Number.POSITIVE_INFINITY, options);
   const notes = [...notesOf(tokenized, maxLength, placeOf), ...lastTurnNotes(rows, options), ...noTurnNotes(rows, placeOf, options)];
-  // in a packed row they are a token among others; alone they could be all of a step
-  const kept = packing && maxLength !== null ? tokenized : tokenized.filter((made) => !isEmpty(made) && !isMasked(made));
-  if (tokenized.every((made) => isEmpty(made) || isMasked(made))) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
-  if (tokenized.some(isEmpty) && kept !== tokenized) notes.push(emptyNote(tokenized, placeOf));
-  if (tokenized.some(isMasked) && kept !== tokenized) notes.push(maskedNote(tokenized, placeOf));
+  const packs = packing && maxLength !== null;
+  const teaches = (made: TokenizedExample): boolean => !isEmpty(made) && !isMasked(made);
+  if (!tokenized.some(teaches)) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
+  // in a packed row an example is tokens among others, where it has any; alone it could be all of a step
+  const kept = tokenized.filter(packs ? ({ inputIds }) => inputIds.length > 0 : teaches);
+  if (tokenized.some(isEmpty) && !packs) notes.push(emptyNote(tokenized, placeOf));
+  if (tokenized.some(isMasked) && !packs) notes.push(maskedNote(tokenized, placeOf));
   const inOrder = kept.map(({ inputIds, lossMask }): Sequence => ({ inputIds, lossMask }));
   const sequences = shuffled(inOrder, shuffleSeed);
-  if (!packing || maxLength === null) return { items: sequences.map((sequence) => [sequence]), notes };
+  if (!packs) return { items: sequences.map((sequence) => [sequence]), notes };
   const packed = packRows(sequences, maxLength, splits);
   notes.push(`${sequences.length} examples were packed into ${packed.length} rows of up to ${maxLength} tokens.`);
   // a row of prompts alone: pieces of split examples
@@ -134,8 +136,8 @@ function isMasked(made: TokenizedExample): boolean {
 
 function maskedNote(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string): string {
   const count = tokenized.filter(isMasked).length;
-  const which = count === 1 ? 'example has' : 'examples have';
-  return `${count} of ${tokenized.length} ${which} nothing left to learn within max_length (first: ${placeOf(tokenized.findIndex(isMasked))}) and ${count === 1 ? 'was' : 'were'} left out.`;
+  const [have, were] = count === 1 ? ['has', 'was'] : ['have', 'were'];
+  return `${count} of ${tokenized.length} examples ${have} nothing left to learn within max_length (first: ${placeOf(tokenized.findIndex(isMasked))}) and ${were} left out.`;
 }
 
 function emptyNote(tokenized: readonly TokenizedExample[], placeOf: (index: number) => string): string {

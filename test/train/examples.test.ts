@@ -97,8 +97,25 @@ test('examples with nothing left to learn are left out where that is asked for, 
     () => prepareExamples([short, long], tokenizer, { ...options, dropFullyMasked: false }),
     /remove the row; drop_fully_masked: true leaves such rows out, as TRL does\.$/,
   );
+  assert.equal(
+    prepareExamples([short, long], tokenizer, options).notes.at(-1),
+    '1 of 2 examples has nothing left to learn within max_length (first: row 2) and was left out.',
+  );
   // packed they may be tokens among others; a row of nothing else is left out
   assert.equal(prepareExamples([short, long], tokenizer, { ...options, packing: true }).items.flat().length, 1);
+});
+
+test('an example of which a chat template writes no token is left out of a packed row, too', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const unwritten = { messages: conversation.messages.map(({ role }) => ({ role, content: '' })) };
+  const options = {
+    dropFullyMasked: true,
+    maxLength: 32,
+    packing: true,
+    chatTemplate: '{% for m in messages %}{{ m.content }}{% endfor %}',
+  };
+  const { items } = prepareExamples([unwritten, conversation], tokenizer, options);
+  assert.deepEqual(items, prepareExamples([conversation], tokenizer, options).items);
 });
 
 test('rows that are longer than the model reads are counted, with the number to set', async (t) => {
