@@ -80,8 +80,13 @@ export function claimFolder(folder: string, { from, overwrite, needed, onNote }:
     throw writeError(folder, error);
   }
   const release = lockFolder(folder);
-  removeUnfinished(folder);
-  if (!resuming) replaceRun(folder, found, onNote);
+  try {
+    removeUnfinished(folder);
+    if (!resuming) replaceRun(folder, found, onNote);
+  } catch (error) {
+    release();
+    throw error;
+  }
   return release;
 }
 

@@ -7,6 +7,7 @@ import { before, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import type { CausalLM } from '../../lib/model';
 import { SFTTrainer, type TrainerCallback } from '../../lib/train';
+import { claimFolder } from '../../lib/train/run-folder';
 import { lockFolder } from '../../lib/train/run-lock';
 import { rows, short, temporaryFolder, tinyModel } from './support';
 
@@ -48,6 +49,16 @@ test('what a run left of a lock, killed while it took it away, goes with the nex
     fs.readdirSync(outputDir).filter((name) => name.startsWith('.')),
     [],
   );
+});
+
+test('a run that fails before it has made its folder ready leaves the folder free', (t) => {
+  const outputDir = temporaryFolder(t);
+  fs.writeFileSync(path.join(outputDir, 'run.json'), '{}');
+  const refuse = (): never => {
+    throw new Error('refused');
+  };
+  assert.throws(() => claimFolder(outputDir, { overwrite: true, needed: [], onNote: refuse }), /refused/);
+  lockFolder(outputDir)();
 });
 
 test("a lock of a process that has ended is nobody's, of one that lives it holds", async (t) => {
