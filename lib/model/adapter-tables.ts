@@ -2,6 +2,7 @@
  * Embedding and output head in PEFT's files of adapters. Where the vocabulary was resized, PEFT saves both whole, beside what was trained of
  * them; what is not trained there is the base model's, or rows that it never had.
  */
+import { UserError } from '../errors';
 import type { AdapterConfig } from './adapter-files';
 import { HEAD, moduleOf, OLD_HEAD, PEFT_PREFIX } from './names';
 import { TABLES } from './resize';
@@ -17,6 +18,7 @@ const TABLE = new RegExp(`(?:${TABLES})\\.(?:token_adapter\\.base_layer\\.|modul
  * How many rows embedding and head have in the model that an adapter was trained in.
  * @param base rows of the base model
  * @param tokens of the adapter's own tokenizer; undefined where it has none
+ * @throws UserError when what the file has of them is no matrix
  */
 export async function rowsOfAdapter(
   file: string,
@@ -25,7 +27,15 @@ export async function rowsOfAdapter(
 ): Promise<number> {
   const opened = await openSafetensors(file);
   try {
-    for (const [name, { shape }] of opened.tensors) if (TABLE.test(name)) return shape[0];
+    for (const [name, { shape }] of opened.tensors) {
+      if (!TABLE.test(name)) continue;
+      // of a table without features any number of rows takes no bytes, but memory once the model's are as many
+      if (shape.length !== 2 || shape.includes(0))
+        throw new UserError(
+          `${file}: the tensor "${name}" has shape [${shape}], but a row for each token was expected; save the adapter again.`,
+        );
+      return shape[0];
+    }
   } finally {
     await opened.close();
   }

@@ -183,6 +183,15 @@ test('an adapter that computes otherwise, or cannot be read, is refused with fil
     /holds the tensor "lm_head\.lora_A\.weight", which is no matrix of a linear layer of this model/,
   );
   await assert.rejects(loadModel(await withTensors(adapter(), (tensors) => tensors.clear())), /holds no tensors/);
+  for (const shape of [[], [5], [0, 64], [3_000_000, 0]]) {
+    const size = shape.reduce((product, length) => product * length, 1);
+    const name = 'base_model.model.model.embed_tokens.weight';
+    const odd = await withTensors(adapter(), (tensors) => tensors.set(name, { shape, data: new Float32Array(size) }));
+    await assert.rejects(loadModel(odd), {
+      name: 'UserError',
+      message: /embed_tokens\.weight" has shape \[.*\], but a row for each token was expected; save the adapter again\.$/,
+    });
+  }
   const tensors = tf.memory().numTensors;
   const odd = adapter();
   const weights = path.join(odd, 'adapter_model.safetensors');
