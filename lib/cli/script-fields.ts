@@ -157,7 +157,10 @@ function tokenIds(help: string): Field<TrainableTokens> {
 /** Names of modules: one or a pattern, a list, or names that commas part, which no name and no pattern of names has. */
 function modules(help: string): Field<string | string[]> {
   const isName = (value: unknown): value is string => typeof value === 'string' && value !== '';
-  const parted = (text: string): string[] => (/^[\w.-]+(\s*,\s*[\w.-]*)+$/.test(text) ? text.split(/[\s,]+/).filter(isName) : [text]);
+  const parted = (text: string): string[] => {
+    const names = text.split(',').map((name) => name.trim());
+    return names.some(isName) && names.every((name) => /^[\w.-]*$/.test(name)) ? names.filter(isName) : [text];
+  };
   const parse = (value: unknown) => {
     const given = [value].flat();
     if (given.length === 0 || !given.every(isName)) return undefined;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
+import { readScriptArguments } from '../../lib/cli/script-fields';
 import { copyOfModel, goldenModel, goldenRows, put, refuses, tunebook, tunebookJson, workFolder } from './support';
 
 interface Scores {
@@ -35,6 +36,12 @@ test('an adapter is trained by a recipe for trl sft, loaded by every verb, and m
   await tunebookJson(['merge', '--model', 'out', '--output_dir', 'merged'], { cwd: folder });
   assert.deepEqual(readdirSync(path.join(folder, 'merged')).sort(), readdirSync(goldenModel).sort());
   for (const [i, nll] of (await score('merged')).token_nll.entries()) assert.ok(Math.abs(nll - tuned.token_nll[i]) < 1e-5);
+});
+
+test('names of modules that commas part are read, and any other text is a pattern, however many commas it has', () => {
+  const read = (text: string) => readScriptArguments({ lora_target_modules: text }, () => undefined).script.lora_target_modules;
+  for (const text of ['q_proj,v_proj', ' q_proj , v_proj', 'q_proj,, v_proj,']) assert.deepEqual(read(text), ['q_proj', 'v_proj']);
+  for (const text of ['.*(q|v)_proj', '.{1,2}_proj', ',', `q${', '.repeat(200)}!`]) assert.equal(read(text), text);
 });
 
 test('settings of an adapter without use_peft are said to do nothing', async (t) => {
