@@ -63,6 +63,12 @@ export function checkSeed(seed: unknown): void {
     throw new UserError(`The seed ${showValue(seed)} must be a whole number from 0 up.`);
 }
 
+/** @throws UserError when an option is given, but is no whole number of at least 1 */
+export function checkWholeNumber(name: string, value: unknown): void {
+  if (value === undefined || (Number.isInteger(value) && (value as number) >= 1)) return;
+  throw new UserError(`${name} is ${showValue(value)}; expected a whole number of at least 1.`);
+}
+
 /**
  * @param template which makes rows of any columns readable, if there is one
  * @throws UserError for what is no row, such as a whole dataset, or a row that is not there

@@ -1,6 +1,6 @@
 /** Comparing an answer with its reference. */
 
-import { checkExamples, checkModel, checkOptions, type OptionNames } from '../arguments';
+import { checkExamples, checkModel, checkOptions, checkWholeNumber, type OptionNames } from '../arguments';
 import type { Example } from '../data';
 import { currentDevice } from '../engine';
 import { atPlace } from '../errors';
@@ -10,7 +10,6 @@ import { formatExample, type PromptTemplate, promptLength } from '../text';
 import { chunks } from '../train/batches';
 import { countingLine } from '../train/counting-line';
 import { checkedRows, type Examples, placesOf } from '../train/examples';
-import { checkWholeNumber } from './whole-number';
 
 /** How an answer compares with its reference, each from 0 to 1. */
 export interface AnswerScores {

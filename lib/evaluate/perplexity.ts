@@ -1,12 +1,11 @@
 /** How well a model predicts texts it is shown: loss, perplexity, token accuracy. */
-import { checkExamples, checkModel, checkOptions, type OptionNames, refusePath } from '../arguments';
+import { checkExamples, checkModel, checkOptions, checkWholeNumber, type OptionNames, refusePath } from '../arguments';
 import { currentDevice } from '../engine';
 import type { CausalLM } from '../model';
 import { notFinite } from '../model/not-finite';
 import { countingLine } from '../train/counting-line';
 import { scoreItems } from '../train/evaluation';
 import { countTokens, type Examples, type PrepareOptions, prepareExamples } from '../train/examples';
-import { checkWholeNumber } from './whole-number';
 
 export interface PerplexityOptions
   extends Pick<PrepareOptions, 'maxLength' | 'completionOnlyLoss' | 'assistantOnlyLoss' | 'template' | 'chatTemplate'> {
@@ -53,7 +52,7 @@ export async function perplexity(
   checkOptions('perplexity', options, OPTIONS);
   const { tokensPerMicroBatch, maxLength = null, ...rest } = options;
   checkWholeNumber('tokensPerMicroBatch', tokensPerMicroBatch);
-  checkWholeNumber('maxLength', maxLength);
+  checkWholeNumber('maxLength', maxLength ?? undefined);
   await currentDevice();
   const { items } = prepareExamples(asExamples(data), model.tokenizer, {
     ...rest,

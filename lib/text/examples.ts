@@ -3,7 +3,7 @@
  * (trl/trainer/sft_trainer.py, `_prepare_dataset`): EOS is appended to the completion; the prompt and the whole are
  * tokenized each on its own; tokens of the whole beyond the prompt's count are the completion; the end is cut at `maxLength`.
  */
-import { checkExample, checkOptions, checkTokenizer, type OptionNames, shown } from '../arguments';
+import { checkExample, checkOptions, checkTokenizer, checkWholeNumber, type OptionNames, shown } from '../arguments';
 import { type ChatMessage, type Example, formatOf, type MessagesExample } from '../data/types';
 import { UserError } from '../errors';
 import { alpacaPrompt } from './alpaca';
@@ -65,8 +65,10 @@ export function tokenizeExample(example: Example, tokenizer: Tokenizer, options:
   checkOptions('tokenizeExample', options, TOKENIZE_OPTIONS);
   checkExample('tokenizeExample', example, options.template);
   checkTokenizer('tokenizeExample', tokenizer);
+  const maxLength = options.maxLength ?? undefined;
+  checkWholeNumber('maxLength', maxLength);
   checkConversation(example, options, 'The example');
-  return finish(tokenize(example, tokenizer, options), options.maxLength);
+  return finish(tokenize(example, tokenizer, options), maxLength);
 }
 
 /**

@@ -212,6 +212,10 @@ describe('answers', () => {
       await assert.rejects(perplexity(model, rows, { maxLength: value }), refusal('maxLength'));
       await assert.rejects(perplexity(model, rows, { tokensPerMicroBatch: value }), refusal('tokensPerMicroBatch'));
     }
+    await assert.rejects(
+      exactMatch(model, rows, { batchSize: null as unknown as number }),
+      /^UserError: batchSize is null; expected a whole/,
+    );
   });
 
   test('to rows without a reference are not scored, and not part of the means', async (t) => {

@@ -105,6 +105,15 @@ test('a cut completion still trains on what is left of it', async () => {
   assert.notEqual(made.inputIds.at(-1), tokenizer.eosId);
 });
 
+test('no maxLength is no limit, however it is written, and one that is no length is refused', async () => {
+  const tokenizer = await goldenTokenizer();
+  const made = (maxLength?: number | null) =>
+    tokenizeExample({ prompt: 'Q', completion: 'A' }, tokenizer, { maxLength: maxLength as number });
+  assert.deepEqual(made(null), made());
+  for (const value of [0, -1, 1.5, Number.NaN])
+    assert.throws(() => made(value), { name: 'UserError', message: `maxLength is ${value}; expected a whole number of at least 1.` });
+});
+
 test('with completionOnlyLoss the last assistant turn of a conversation is the completion', async () => {
   const tokenizer = await goldenTokenizer();
   const messages = ['Hi', 'Hello', 'Bye', 'So long'].map((content, i) => ({ role: i % 2 ? 'assistant' : 'user', content }));
