@@ -20,19 +20,24 @@ export function packRows(sequences: readonly Sequence[], length: number, splits:
  */
 export function packBestFit(sequences: readonly Sequence[], length: number): Item[] {
   const rows: Sequence[][] = [];
-  // open[room]: the rows with exactly that much room left, oldest first
-  const open: Sequence[][][] = Array.from({ length: length + 1 }, () => []);
+  // a row that has room for all is filled as any longer one
+  const room = Math.min(
+    length,
+    sequences.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+  );
+  // open[left]: the rows with exactly that much room left, oldest first
+  const open: Sequence[][][] = Array.from({ length: room + 1 }, () => []);
   const longestFirst = [...sequences].sort((a, b) => b.inputIds.length - a.inputIds.length);
   for (const sequence of longestFirst) {
-    let room = sequence.inputIds.length;
-    while (room < length && open[room].length === 0) room++;
-    let row = open[room].shift();
+    let left = sequence.inputIds.length;
+    while (left < room && open[left].length === 0) left++;
+    let row = open[left].shift();
     if (!row) {
       row = [];
       rows.push(row);
     }
     row.push(sequence);
-    open[room - sequence.inputIds.length].push(row);
+    open[left - sequence.inputIds.length].push(row);
   }
   return rows;
 }

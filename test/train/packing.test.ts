@@ -51,6 +51,11 @@ test('packing loses no token and overfills no row', () => {
   assert.ok(packed.length <= Math.ceil(tokens(sequences).length / 90) + 1);
 });
 
+test('in a row of any length all sequences lie together', () => {
+  const sequences = [3, 5, 4].map((length) => sequence(length, 0));
+  assert.deepEqual(packBestFit(sequences, Number.MAX_SAFE_INTEGER), packBestFit(sequences, 100));
+});
+
 test('examples are shuffled before they are packed, and the rows after', async (t) => {
   const { tokenizer } = await tinyModel(t);
   const pack = (shuffleSeed?: number) =>
