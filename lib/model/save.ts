@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFil
 import * as path from 'node:path';
 import { checkModel, checkOptions, checkPath } from '../arguments';
 import { TOKENIZER_FILES } from '../data/hub';
-import { UserError } from '../errors';
+import { codeOf, UserError } from '../errors';
 import { existingParent, isFolder, namesIn, parseJson, realPath, remove, rename, whileUnfinished, writeError } from '../files';
 import { isObject, showValue } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
@@ -60,8 +60,9 @@ export async function saveInto(directory: string, write: (staging: string) => Pr
     await write(staging);
     moveIn(staging, directory);
   } catch (error) {
-    // told of the folder that was asked for, not of the place in between
-    throw writeError(directory, error instanceof UserError ? (error.cause ?? error) : error);
+    // what the system refused is told of the folder that was asked for, not of the place in between
+    const cause = error instanceof UserError ? error.cause : undefined;
+    throw writeError(directory, codeOf(cause) === undefined ? error : cause);
   } finally {
     remove(staging);
   }

@@ -9,6 +9,7 @@ import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { checkOutputFolder, createModel, loadModel, saveModel } from '../../lib/model';
 import { readSafetensors } from '../../lib/model/safetensors';
+import { saveInto } from '../../lib/model/save';
 import { projectRoot } from '../../lib/project';
 import { closeTo, fixtures, logitsOf } from './support';
 
@@ -199,6 +200,15 @@ test('a full disk is said in one sentence, and the earlier checkpoint stays as i
   assert.deepEqual(readdirSync(folder), files);
   assert.deepEqual(readFileSync(path.join(folder, 'model.safetensors')), before);
   model.dispose();
+});
+
+test('what a device says in one sentence while it computes what is saved is told as it is', async () => {
+  const folder = path.join(scratch, 'device');
+  const sentence = 'The device has too little memory; choose a smaller model.';
+  const write = async (): Promise<never> => {
+    throw new UserError(sentence, { cause: new Error('failed to allocate') });
+  };
+  await assert.rejects(saveInto(folder, write), { name: 'UserError', message: sentence });
 });
 
 test('an output folder that holds something else is refused and stays untouched', async () => {
