@@ -26,6 +26,7 @@ export interface ProgressStream {
 export function terminalProgress(stream: ProgressStream = process.stderr): TrainerCallback {
   const bar = stream.isTTY === true;
   const long = new LongStep();
+  let first = 0;
   const clear = bar ? '\r\x1b[2K' : '';
   const line = (text: string) => stream.write(`${clear}${text}\n`);
   const draw = (state: TrainerState) => {
@@ -34,7 +35,10 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
   };
   return {
     onNote: (note) => void line(note),
-    onTrainBegin: draw,
+    onTrainBegin: (state) => {
+      first = state.step;
+      draw(state);
+    },
     onStepBegin: () => long.begin(),
     onSubstepEnd: draw,
     onPredictionStep: draw,
@@ -47,17 +51,20 @@ export function terminalProgress(stream: ProgressStream = process.stderr): Train
       line(`saved ${folder}`);
       draw(state);
     },
-    onTrainEnd: (state, output) => void line(endLine(state, output)),
+    onTrainEnd: (state, output) => void line(endLine(state, output, first)),
     onTrainError: () => void (bar && stream.write('\n')),
   };
 }
 
-function endLine(state: TrainerState, { metrics, stopped }: TrainOutput): string {
+/** @param first steps that a continued run had behind it when it began: the time is that of those after them, the loss that of all */
+function endLine(state: TrainerState, { metrics, stopped }: TrainOutput, first: number): string {
   const { step } = state;
+  const done = step - first;
+  const which = first === 0 || done === 0 ? '' : ` (${done === 1 ? `step ${step}` : `${first + 1} to ${step}`})`;
   const loss = `mean loss ${formatNumber(metrics.train_loss)}`;
   if (hadEnded(state, stopped)) return `nothing was left to train after step ${step}: ${loss}`;
   return (
-    `${stopped ? 'stopped' : 'trained'} ${step} ${step === 1 ? 'step' : 'steps'} in ${formatSeconds(metrics.train_runtime)}: ` +
+    `${stopped ? 'stopped after' : 'trained'} ${done} ${done === 1 ? 'step' : 'steps'}${which} in ${formatSeconds(metrics.train_runtime)}: ` +
     `${loss}, ${Math.round(metrics.tokens_per_second)} tokens/s, peak memory ${metrics.peak_memory_gb.toFixed(2)} GB`
   );
 }

@@ -81,6 +81,23 @@ describe('progress in a terminal', () => {
       'trained 40 steps in 1:05: mean loss 1.5, 1000 tokens/s, peak memory 1.23 GB\n',
     ]);
   });
+  test('counts of a continued run the steps that it made itself', () => {
+    const { written, stream } = recordStream(false);
+    for (const [first, stopped] of [
+      [12, false],
+      [39, false],
+      [0, true],
+      [40, true],
+    ] as const) {
+      const progress = terminalProgress(stream);
+      progress.onTrainBegin?.(state(first));
+      progress.onTrainEnd?.(state(40), { ...output, stopped });
+    }
+    assert.deepEqual(
+      written.map((line) => line.split(':')[0]),
+      ['trained 28 steps (13 to 40) in 1', 'trained 1 step (step 40) in 1', 'stopped after 40 steps in 1', 'stopped after 0 steps in 1'],
+    );
+  });
   test('says of a continued run that had ended that nothing was left', () => {
     const { written, stream } = recordStream(false);
     terminalProgress(stream).onTrainEnd?.({ ...state(40), secondsLeft: undefined }, output);
