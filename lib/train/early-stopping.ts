@@ -51,9 +51,9 @@ export function earlyStopping(options: EarlyStoppingOptions = {}): TrainerCallba
 }
 
 function checkConfig({ evalStrategy, metricForBestModel, loadBestModelAtEnd }: SFTConfig): void {
-  if (evalStrategy === 'no') throw new UserError('earlyStopping needs evaluations, but eval_strategy is no; set it to steps or epoch.');
+  if (evalStrategy === 'no') throw new UserError('earlyStopping needs evaluations, but evalStrategy is no; set it to steps or epoch.');
   if (metricForBestModel === null && !loadBestModelAtEnd)
-    throw new UserError('earlyStopping needs a metric to watch; set metric_for_best_model, such as loss, or load_best_model_at_end: true.');
+    throw new UserError('earlyStopping needs a metric to watch; set metricForBestModel, such as loss, or loadBestModelAtEnd: true.');
 }
 
 const metricOf = (config: SFTConfig) => `eval_${decidingMetric(config) ?? 'loss'}` as const;

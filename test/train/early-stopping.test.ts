@@ -202,11 +202,11 @@ test('a run that is stopped in the step after which it was to end is stopped', a
 
 describe('what transformers asserts is refused in one sentence', () => {
   for (const [name, config, message] of [
-    ['no evaluations', { evalStrategy: 'no' }, /^earlyStopping needs evaluations, but eval_strategy is no; set it to steps or epoch\.$/],
+    ['no evaluations', { evalStrategy: 'no' }, /^earlyStopping needs evaluations, but evalStrategy is no; set it to steps or epoch\.$/],
     [
       'no metric',
       { metricForBestModel: null },
-      /^earlyStopping needs a metric to watch; set metric_for_best_model, such as loss, or load_best/,
+      /^earlyStopping needs a metric to watch; set metricForBestModel, such as loss, or loadBestModelAtEnd: true/,
     ],
   ] as const) {
     test(name, () => assert.rejects(endOf([1], {}, config), { name: 'UserError', message }));

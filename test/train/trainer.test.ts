@@ -350,11 +350,11 @@ describe('what cannot be learned is refused with one sentence', () => {
     const model = await tinyModel(t);
     await refuses(
       () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, evalStrategy: 'epoch' } }),
-      /no evaluation dataset/,
+      /^evalStrategy is epoch, but there is no evaluation dataset; give evalDataset, or set evalStrategy: 'no'\.$/,
     );
     await refuses(
       () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, evalOnStart: true } }),
-      /eval_on_start is true, but/,
+      /^evalOnStart is true, but there is no evaluation dataset; give evalDataset, or set evalOnStart: false\.$/,
     );
     await refuses(() => new SFTTrainer({ model, trainDataset: rows.slice(0, 2), config: short }).evaluate(), /nothing to evaluate on/);
   });
