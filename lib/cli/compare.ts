@@ -4,6 +4,7 @@ import { type Dataset, loadDataset } from '../data';
 import { UserError } from '../errors';
 import { type ComparedTotals, compareModels } from '../evaluate';
 import { checkWritable, readStart, readText, statusOf } from '../files';
+import { showValue } from '../json';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
 import type { Output } from './output';
@@ -55,17 +56,22 @@ async function loadQuestions(file: string): Promise<Dataset | string[]> {
     return lines;
   }
   const isList = statusOf(file)?.isFile() === true && /^(?:\xef\xbb\xbf)?\s*\[/.test(readStart(file, 64).toString('latin1'));
-  return (isList ? listOfTexts(readText(file)) : undefined) ?? loadDataset(file);
+  return (isList ? listOfTexts(readText(file), file) : undefined) ?? loadDataset(file);
 }
 
-function listOfTexts(text: string): string[] | undefined {
+/** Undefined where it begins with no text. @throws UserError where it goes on with something else */
+function listOfTexts(text: string, file: string): string[] | undefined {
+  let value: unknown;
   try {
-    const value: unknown = JSON.parse(text);
-    return Array.isArray(value) && value.length > 0 && value.every((entry) => typeof entry === 'string') ? value : undefined;
+    value = JSON.parse(text);
   } catch {
     // not JSON as a whole: the reader of datasets says what is wrong, or reads JSONL
     return undefined;
   }
+  if (!Array.isArray(value) || typeof value[0] !== 'string') return undefined;
+  const other = value.findIndex((entry) => typeof entry !== 'string');
+  if (other < 0) return value;
+  throw new UserError(`${file}: question ${other + 1} is ${showValue(value[other])}, but a text was expected; correct it or remove it.`);
 }
 
 function totalsJson({ exactMatch, f1, referenceLoss, perplexity }: ComparedTotals): Record<string, number> {

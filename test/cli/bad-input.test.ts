@@ -382,6 +382,14 @@ test('compare sees before it asks that its output cannot be written', async (t) 
   );
 });
 
+test('compare names the question of a list that is no text', async (t) => {
+  const questions = put(workFolder(t), 'questions.json', ['Who?', 3]);
+  await refuses(
+    ['compare', '--base', goldenModel, '--tuned', goldenModel, '--questions', questions],
+    /questions\.json: question 2 is 3, but a text was expected; correct it or remove it\.$/,
+  );
+});
+
 test('compare never replaces its questions', async (t) => {
   const folder = workFolder(t);
   const questions = put(folder, 'questions.txt', 'What is the capital of France?\n');
