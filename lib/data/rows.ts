@@ -181,7 +181,7 @@ function emptyNotes(rows: readonly Example[], placeOf: (index: number) => string
   if (empty.length === 0) return [];
   const [which, learns] = empty.length === 1 ? ['1 row has', 'it'] : [`${empty.length} rows have`, 'them'];
   return [
-    `${which} an empty completion (first: ${placeOf(empty[0])}); from ${learns} a model learns to answer nothing, so filter them out unless that is meant.`,
+    `${which} an empty completion (first: ${placeOf(empty[0])}); from ${learns} a model learns to answer nothing, so filter ${learns} out unless that is meant.`,
   ];
 }
 

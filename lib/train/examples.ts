@@ -224,9 +224,10 @@ function noTurnNotes(rows: readonly Example[], placeOf: (index: number) => strin
     'messages' in row && row.promptLength === undefined && row.messages.every(({ role }) => role !== 'assistant');
   const count = rows.filter(isWithout).length;
   if (count === 0) return [];
+  const [are, theySay, them] = count === 1 ? ['is a conversation', 'it says', 'it'] : ['are conversations', 'they say', 'them'];
   return [
-    `${count} of ${rows.length} examples ${count === 1 ? 'is a conversation' : 'are conversations'} without an assistant turn (first: ${placeOf(rows.findIndex(isWithout))}); ` +
-      'all that they say is learned, so add answers or filter them out unless that is meant.',
+    `${count} of ${rows.length} examples ${are} without an assistant turn (first: ${placeOf(rows.findIndex(isWithout))}); ` +
+      `all that ${theySay} is learned, so add answers or filter ${them} out unless that is meant.`,
   ];
 }
 

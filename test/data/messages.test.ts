@@ -50,7 +50,10 @@ test('content may be missing only where tools are called, and such an answer is 
   const { notes, rows } = Dataset.fromRows([{ messages: [question, { role: 'assistant', tool_calls: [call] }] }]);
   assert.deepEqual(notes, []);
   assert.deepEqual(rows, [{ messages: [question, { role: 'assistant', content: null, tool_calls: [call] }] }]);
-  assert.match(Dataset.fromRows([{ messages: [question, { role: 'assistant', content: ' ' }] }]).notes[0], /1 row has an empty completion/);
+  assert.match(
+    Dataset.fromRows([{ messages: [question, { role: 'assistant', content: ' ' }] }]).notes[0],
+    /1 row has an empty completion .*, so filter it out unless that is meant\.$/,
+  );
   refuses({ role: 'assistant', content: null, reasoning_content: 'Hm.' }, /row 1: message 2 of "messages" has as content null/);
 });
 

@@ -145,7 +145,7 @@ test('conversations without an assistant turn are named, whether they are refuse
   const rows = Dataset.fromRows([conversation, { messages: [{ role: 'user', content: 'Hi' }] }], 'data.json');
   const prepare = (options: object) => prepareExamples(rows, tokenizer, { chatTemplate: CHATML, ...options });
   assert.deepEqual(prepare({}).notes, [
-    '1 of 2 examples is a conversation without an assistant turn (first: data.json row 2); all that they say is learned, so add answers or filter them out unless that is meant.',
+    '1 of 2 examples is a conversation without an assistant turn (first: data.json row 2); all that it says is learned, so add answers or filter it out unless that is meant.',
   ]);
   assert.throws(() => prepare({ completionOnlyLoss: true }), { message: /^data\.json row 2: A conversation without an assistant turn/ });
 });
