@@ -57,7 +57,7 @@ async function toFile(file: string, flags: ExportFlags): Promise<VerbResult> {
   checkGguf(file, dtype);
   const model = await loadModelOn({ ...flags, device: 'cpu', threads: null });
   if (model.adapter) mergeAdapter(model);
-  checkSpace(path.dirname(file), bytesOfGguf(model, dtype));
+  checkSpace(file, bytesOfGguf(model, dtype));
   await exportGguf(model, file, { dtype });
   return { json: { gguf: file }, text: `The exported model is ${file}; llama.cpp opens it by llama-cli -m ${JSON.stringify(file)}.` };
 }

@@ -93,21 +93,21 @@ function bytesIn(place: string): number {
   return fs.readdirSync(place).reduce((sum, name) => sum + bytesIn(path.join(place, name)), 0);
 }
 
-/** @throws UserError when the disk under a folder, which need not exist yet, has less room than that */
-export function checkSpace(folder: string, needed: number): void {
-  const free = freeBytes(folder);
+/** @throws UserError when the disk of a folder or file, which need not exist yet, has less room than that */
+export function checkSpace(place: string, needed: number): void {
+  const free = freeBytes(place);
   if (free >= needed) return;
   throw new UserError(
-    `The disk of ${folder} has ${megabytes(free)} free, but this run needs about ${megabytes(needed)}; free some space or name an output_dir on another disk.`,
+    `The disk of ${place} has ${megabytes(free)} free, but about ${megabytes(needed)} are needed; free some space, or write to another disk.`,
   );
 }
 
-function freeBytes(folder: string): number {
+function freeBytes(place: string): number {
   try {
-    const { bavail, bsize } = fs.statfsSync(existingParent(folder));
+    const { bavail, bsize } = fs.statfsSync(existingParent(place));
     return bavail * bsize;
   } catch (error) {
-    throw writeError(folder, error);
+    throw writeError(place, error);
   }
 }
 

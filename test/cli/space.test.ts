@@ -136,6 +136,6 @@ test('a disk with less room than that is refused in one sentence', (t) => {
   checkSpace('out', -1);
   assert.throws(() => checkSpace('out', 6e6), {
     name: 'UserError',
-    message: 'The disk of out has 5 MB free, but this run needs about 6 MB; free some space or name an output_dir on another disk.',
+    message: 'The disk of out has 5 MB free, but about 6 MB are needed; free some space, or write to another disk.',
   });
 });
