@@ -114,10 +114,10 @@ function readClocks(): { now: number; runMs: number; compileMs: number } {
 }
 
 /** Linear layers that come before attention, or what is in its place. */
-const BEFORE_ATTENTION = /\.(q_proj|k_proj|v_proj|query_key_value|in_proj_(qkv|a|b))$/;
+const BEFORE_ATTENTION = /\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value|in_proj|in_proj_(qkv|a|b))$/;
 
 function sizesOf({ linears, outputHead, config }: CausalLM): ModelSizes {
-  const inLastLayer = new RegExp(`\\.layers\\.${config.numHiddenLayers - 1}\\.`);
+  const inLastLayer = new RegExp(`(?:^|\\.)(?:layers|h)\\.${config.numHiddenLayers - 1}\\.`);
   const all = [...linears.values()];
   const weightsOf = (list: typeof all): number => list.reduce((sum, { weight }) => sum + weight.shape[0] * weight.shape[1], 0);
   return {
