@@ -19,12 +19,12 @@ await entry(() => {
   say(`Running ${MAIN_NOTEBOOK} ...`);
   const code = executeNotebook(python, MAIN_NOTEBOOK, output);
   if (code !== 0) throw new SetupError(`${MAIN_NOTEBOOK} stopped at the cell above; what it computed so far is in ${output}.`);
-  tellResults(output, (Date.now() - started) / 1000);
+  tellResults(output, Math.round((Date.now() - started) / 1000));
 });
 
 function tellResults(output, seconds) {
   const figures = readdirSync(path.join(root, 'plots')).filter((name) => name.endsWith('.png'));
-  say(`\nDone in ${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s.`);
+  say(`\nDone in ${Math.floor(seconds / 60)} min ${seconds % 60} s.`);
   say(`  executed notebook   ${output}`);
   if (figures.length > 0) say(`  figures             plots/ (${figures.join(', ')})`);
   say('  open it and the other notebooks in the browser: npm run lab');
