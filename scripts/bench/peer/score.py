@@ -3,10 +3,10 @@ import tempfile
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from common import answer, peak_bytes, read_job, read_rows
+from models import load_model
 
 
 def main() -> None:
@@ -22,8 +22,10 @@ def main() -> None:
             bf16=False,
             report_to="none",
             use_cpu=True,
+            # else TRL looks for experts in all models of a class that may have some
+            router_aux_loss_coef=0.0,
         )
-        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+        model = load_model(job["model"])
         trainer = SFTTrainer(model=model, args=config, train_dataset=rows, eval_dataset=rows)
         first = trainer.evaluate()
         second = trainer.evaluate()

@@ -4,10 +4,11 @@ import time
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from common import answer, peak_bytes, read_job, read_rows
+from models import load_model
 
 
 class StepClock(TrainerCallback):
@@ -56,11 +57,7 @@ def main() -> None:
             # else TRL looks for experts in all models of a class that may have some
             router_aux_loss_coef=0.0,
         )
-        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
-        # TRL multiplies hidden states with the head by itself, and knows the scale of logits by one name alone
-        for key, scale in (("logits_scaling", lambda x: 1 / x), ("lm_head_multiplier", lambda x: x)):
-            if hasattr(model.config, key):
-                model.config.logit_scale = scale(getattr(model.config, key))
+        model = load_model(job["model"])
         trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(read_rows(job)), callbacks=[clock])
         trainer.train()
     answer({"steps": clock.steps, "peakBytes": peak_bytes()})
