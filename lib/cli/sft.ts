@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { UserError } from '../errors';
 import { checkOutputFolder } from '../model';
 import { plotTraining } from '../plots';
-import { CURVES, hasCurve } from '../plots/specs';
+import { CURVES, hasCurve } from '../plots/curves';
 import { isTemplateFile } from '../text';
 import { SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
 import { listCheckpoints } from '../train/checkpoint';

@@ -2,11 +2,12 @@
 import { checkOptions, type OptionNames } from '../arguments';
 import { inNotebook } from '../display';
 import { messageOf } from '../errors';
+import { CURVES, type CurveName, type CurveOptions, hasCurve, hasLine } from './curves';
 import { LiveDisplay } from './display';
 import { CURVE_OPTIONS, checkValues } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import type { CurveRecord } from './series';
-import { CURVES, type CurveName, type CurveOptions, curveSpec, dashboardSpec, hasCurve, hasLine } from './specs';
+import { curveSpec, dashboardSpec } from './specs';
 
 /** No drawing waits longer than this for the one before it, however slow they are. */
 const LONGEST_WAIT_MS = 5000;

@@ -2,7 +2,7 @@
 import type { OptionNames } from '../arguments';
 import { UserError } from '../errors';
 import { describe, isObject, showValue } from '../json';
-import { CURVES, type CurveOptions } from './specs';
+import { CURVES, type CurveOptions } from './curves';
 
 /** Names of the options that all plots have. */
 export const CURVE_OPTIONS: OptionNames<CurveOptions> = {

@@ -4,12 +4,13 @@ import { checkOptions, type OptionNames } from '../arguments';
 import { inNotebook } from '../display';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
+import { CURVES, type CurveName, type CurveOptions, hasCurve } from './curves';
 import { displayPng } from './display';
 import { CURVE_OPTIONS, checkRun, checkRuns, checkValues } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
 import { curvesOfRun, type PlottedRun } from './run';
 import type { CurveRecord } from './series';
-import { CURVES, type CurveName, type CurveOptions, comparisonSpec, curveSpec, dashboardSpec, hasCurve } from './specs';
+import { comparisonSpec, curveSpec, dashboardSpec } from './specs';
 
 /** Names of the exported files, without extension. */
 export const FILE_NAMES: Readonly<Record<CurveName, string>> = {

@@ -1,8 +1,8 @@
 /** What the plots take from a run: its log, and from its settings what the log does not say. */
 import type { SFTConfig } from '../train';
 import { makeSchedule } from '../train/schedule';
+import type { CurveOptions } from './curves';
 import type { CurveRecord } from './series';
-import type { CurveOptions } from './specs';
 
 /** A run as its trainer has it. */
 export interface PlottedRun {
