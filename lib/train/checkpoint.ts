@@ -117,7 +117,8 @@ export async function writeCheckpoint(
     replaceFolder(unfinished, folder);
   } catch (error) {
     remove(unfinished);
-    throw writeError(folder, error);
+    // told of the checkpoint, not of the place in which it is written
+    throw writeError(folder, error instanceof UserError && codeOf(error.cause) ? error.cause : error);
   }
   return folder;
 }

@@ -334,7 +334,7 @@ describe('a full disk', { skip: process.platform === 'win32' && 'Windows has no 
       '2',
       '--resume_from_checkpoint',
     ];
-    await refuses(words, /^The disk is full: .*checkpoint-2.* could not be saved/, { fileSizeLimit: 400 });
+    await refuses(words, /^The disk is full: \S*[/\\]checkpoint-2 could not be saved/, { fileSizeLimit: 400 });
     assert.deepEqual(
       readdirSync(out).filter((name) => name.includes('checkpoint')),
       [],
