@@ -6,6 +6,7 @@ import { type CausalLM, type GenerateOptions, type Prompt, streamText } from '..
 import { alpacaPrompt } from '../text';
 import { loadModelOn } from './device';
 import { readFlags, splitWords } from './flags';
+import { noteUnusedDrawing } from './generate';
 import type { Output } from './output';
 import { chatFlags, type VerbResult } from './verbs';
 
@@ -19,6 +20,7 @@ const COMMANDS = `${NEW} begins anew, ${EXIT} or Ctrl-D ends, Ctrl-C ends an ans
 
 export async function run(words: readonly string[], output: Output): Promise<VerbResult> {
   const flags = readFlags(splitWords(words, COMMAND), chatFlags, COMMAND);
+  noteUnusedDrawing(flags, output);
   const model = await loadModelOn(flags);
   const { hasChatTemplate } = model.tokenizer;
   const template = flags.template === 'auto' ? (hasChatTemplate ? 'chat' : 'alpaca') : flags.template;

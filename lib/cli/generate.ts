@@ -3,7 +3,7 @@ import { UserError } from '../errors';
 import { generateBatch, type Prompt } from '../model';
 import { alpacaPrompt } from '../text';
 import { loadModelOn } from './device';
-import { readFlags, splitWords } from './flags';
+import { type FlagValues, readFlags, splitWords } from './flags';
 import type { Output } from './output';
 import { generateFlags, type VerbResult } from './verbs';
 
@@ -18,11 +18,7 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
     throw new UserError(
       `--template ${flags.template} has no effect on --input_ids, which are taken as they are; leave it out, or give a --prompt.`,
     );
-  const ofSampling = (['top_p', 'top_k', 'seed'] as const).filter((key) => flags[key] !== null);
-  if (flags.temperature === 0 && ofSampling.length > 0)
-    output.note(
-      `--${ofSampling[0]} has no effect: with temperature 0 the most likely token is taken; give --temperature 0.8 or so to draw.`,
-    );
+  noteUnusedDrawing(flags, output);
   const model = await loadModelOn(flags);
   const prompts = flags.input_ids ? [flags.input_ids] : flags.prompt.map((prompt) => wrap(prompt, flags.template));
   const alone = prompts.length === 1;
@@ -43,6 +39,16 @@ export async function run(words: readonly string[], output: Output): Promise<Ver
   }
   const answers = results.map((result, i) => ({ prompt: flags.prompt[i], ...result }));
   return { json: { results: answers }, text: answers.map(({ prompt, text }) => `${prompt}\n${text}`).join('\n\n') };
+}
+
+/** Says where a flag is for drawing tokens, and none are drawn. */
+export function noteUnusedDrawing(
+  flags: Pick<FlagValues<typeof generateFlags>, 'temperature' | 'top_p' | 'top_k' | 'seed'>,
+  output: Output,
+): void {
+  const unused = (['top_p', 'top_k', 'seed'] as const).find((key) => flags[key] !== null);
+  if (flags.temperature === 0 && unused)
+    output.note(`--${unused} has no effect: with temperature 0 the most likely token is taken; give --temperature 0.8 or so to draw.`);
 }
 
 /** Puts a template around a prompt. */

@@ -47,6 +47,12 @@ test('help and unknown commands are answered by the program, not the model', asy
   );
 });
 
+test('says that what is for drawing does nothing where nothing is drawn', async () => {
+  const chat = ['chat', '--model', goldenModel, '--top_p', '0.9'];
+  assert.match((await tunebook(chat, { input: '' })).stderr, /^--top_p has no effect: with temperature 0 the most likely token is taken;/m);
+  assert.doesNotMatch((await tunebook([...chat, '--temperature', '0.5'], { input: '' })).stderr, /no effect/);
+});
+
 test('a model without a chat template gets each message by itself, in the Alpaca template', async () => {
   const chat = ['chat', '--model', goldenModel, '--max_new_tokens', '4'];
   const { template, messages } = await tunebookJson<Chat>(chat, { input: 'One.\nTwo.\n' });
