@@ -6,16 +6,9 @@ import type { VegaLiteSpec } from './theme';
 /**
  * The encoding that all layers of a curve share.
  * @param points of all its lines, by which the axes' ends are chosen
- * @param colors the scale that gives each line its color by its name
- * @param legend null for none
+ * @param color the scale that gives each line its color by its name, and the legend, null for none
  */
-export function axes(
-  curve: Curve,
-  points: readonly Point[],
-  colors: VegaLiteSpec,
-  options: CurveOptions,
-  legend: VegaLiteSpec | null,
-): VegaLiteSpec {
+export function axes(curve: Curve, points: readonly Point[], color: VegaLiteSpec, options: CurveOptions): VegaLiteSpec {
   const label = curve.format === '~e' ? { labelExpr: "datum.value === 0 ? '0' : format(datum.value, '~e')" } : formatFor(curve, points);
   const log = logAxis(curve, points, options);
   return {
@@ -34,7 +27,7 @@ export function axes(
       scale: log ? { type: 'log', domain: log.domain, nice: false } : { zero: curve.zero, nice: TICKS, ...valueDomain(curve, points) },
       axis: { ...label, ...(log ? { values: log.ticks } : { tickCount: TICKS }) },
     },
-    color: { type: 'nominal', scale: colors, legend },
+    color: { type: 'nominal', ...color },
   };
 }
 

@@ -62,7 +62,7 @@ export function comparisonSpec(
     width,
     height: options.height ?? 300,
     layer: [...layers, ...faultLayers(series)],
-    encoding: axes(curve, series.flat(), scale, options, legendOf(names, width)),
+    encoding: axes(curve, series.flat(), { scale, legend: legendOf(names, width) }, options),
     ...frame(options),
   };
 }
@@ -92,7 +92,7 @@ function curveUnit(log: readonly CurveRecord[], name: CurveName, options: CurveO
       ...evaluationLayers(evaluations, EVALUATION),
       ...faultLayers([training, evaluations]),
     ],
-    encoding: axes(curve, all, scale, options, null),
+    encoding: axes(curve, all, { scale, legend: null }, options),
   };
 }
 
