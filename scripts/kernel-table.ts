@@ -13,7 +13,7 @@ const [BEGIN, END] = ['<!-- kernels: written by npm run docs:kernels -->', '<!--
 const TYPES = ['float32', 'int32', 'bool'] as const;
 
 /** The section of the document about kernels, in Markdown. */
-export function kernelTable(): string {
+function kernelTable(): string {
   const fromTfjs = new Set(getKernelsForBackend('cpu').map(({ kernelName }) => kernelName));
   const sharing = sharingKernels();
   const own = new Set([...mappedKernels.map(({ name }) => name), ...sharing]);

@@ -161,7 +161,7 @@ function unknownFlag(name: string, known: readonly string[], command: string, fl
   return new UserError(`--${name} is not a flag of ${command}; ${near}${meant}.`);
 }
 
-export function lowerFirst(sentence: string): string {
+function lowerFirst(sentence: string): string {
   // an acronym keeps its letters
   return /^[A-Z][a-z]/.test(sentence) ? sentence[0].toLowerCase() + sentence.slice(1) : sentence;
 }

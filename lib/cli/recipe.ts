@@ -89,7 +89,7 @@ interface RecipeFile {
 }
 
 /** Reads a recipe and, as TRL does, puts its `env` into the environment. */
-export function readRecipeFile(file: string): RecipeFile {
+function readRecipeFile(file: string): RecipeFile {
   const text = readText(file);
   const lines = new LineCounter();
   const document = parseDocument(text, { version: '1.1', lineCounter: lines, prettyErrors: false });

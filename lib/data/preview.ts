@@ -5,7 +5,7 @@ import type { ChatMessage, Example } from './types';
 const LONGEST = 300;
 
 /** The cells of a row by column; conversations are written out turn by turn. */
-export function cellsOf(row: Example): Record<string, string> {
+function cellsOf(row: Example): Record<string, string> {
   if ('messages' in row) return { messages: row.messages.flatMap(linesOf).join('\n') };
   const { extras: _, ...cells } = row;
   return Object.fromEntries(Object.entries(cells).map(([column, value]) => [column, value ?? '']));

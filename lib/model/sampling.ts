@@ -24,7 +24,7 @@ export function chooseToken(logits: Float32Array, seen: Iterable<number>, option
 }
 
 /** Position of the largest value; the first of equals. */
-export function argMax(values: ArrayLike<number>): number {
+function argMax(values: ArrayLike<number>): number {
   let best = 0;
   for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
   return best;
@@ -36,7 +36,7 @@ function penalize(logits: Float32Array, seen: Iterable<number>, penalty: number)
 }
 
 /** Probability of each token, up to a common factor: softmax(logits / temperature), 0 where top-k or top-p excludes it. */
-export function candidateWeights(logits: Float32Array, options: SamplingOptions): Float64Array {
+function candidateWeights(logits: Float32Array, options: SamplingOptions): Float64Array {
   const lowest = lowestCandidate(logits, options);
   const highest = logits[argMax(logits)];
   const weights = new Float64Array(logits.length);

@@ -15,7 +15,7 @@ export const COLORS = {
 } as const;
 
 /** Inter ships with the project (see render.ts); the others stand in for it where an SVG is shown elsewhere. */
-export const FONT = 'Inter, "Helvetica Neue", Arial, sans-serif';
+const FONT = 'Inter, "Helvetica Neue", Arial, sans-serif';
 
 /** Vega-Lite's `config` of every plot. */
 export const THEME: VegaLiteSpec = {

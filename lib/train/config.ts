@@ -21,7 +21,7 @@ export const TOKENS_PER_MICRO_BATCH = 1280;
  * The settings of supervised fine-tuning. The comment on a setting is its help once more, because that is what a notebook or an editor
  * shows where a setting is written; a test holds the two together.
  */
-export const FIELDS = {
+const FIELDS = {
   // where
   /** Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written. */
   outputDir: optional(folder('Folder for checkpoints, metrics.jsonl and run.json; without it nothing is written.')),
@@ -234,7 +234,7 @@ export const fieldList: readonly FieldInfo[] = (Object.keys(FIELDS) as Array<key
 });
 
 /** `perDeviceTrainBatchSize` to `per_device_train_batch_size`. */
-export function snakeCase(name: string): string {
+function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 

@@ -23,20 +23,20 @@ interface Cosine extends Span {
 }
 
 /** 1 throughout. */
-export const constant: Schedule = () => 1;
+const constant: Schedule = () => 1;
 
 /** Rises from 0 to 1 in `warmup` steps, then stays. */
-export function constantWithWarmup(warmup: number): Schedule {
+function constantWithWarmup(warmup: number): Schedule {
   return (step) => (step < warmup ? step / Math.max(1, warmup) : 1);
 }
 
 /** Rises from 0 to 1 in `warmup` steps, then falls in a straight line to 0 at step `total`. */
-export function linear(warmup: number, total: number): Schedule {
+function linear(warmup: number, total: number): Schedule {
   return (step) => (step < warmup ? step / Math.max(1, warmup) : Math.max(0, (total - step) / Math.max(1, total - warmup)));
 }
 
 /** Rises from 0 to 1 in `warmup` steps, then follows a cosine down to `floor` at step `total` (Loshchilov & Hutter 2017). */
-export function cosine({ warmup, total, cycles = 0.5, floor = 0 }: Cosine): Schedule {
+function cosine({ warmup, total, cycles = 0.5, floor = 0 }: Cosine): Schedule {
   return (step) => {
     if (step < warmup) return step / Math.max(1, warmup);
     const progress = (step - warmup) / Math.max(1, total - warmup);
@@ -49,7 +49,7 @@ export function cosine({ warmup, total, cycles = 0.5, floor = 0 }: Cosine): Sche
  * As `cosine`, but for two things: the first step of warmup has a rate already, `warmupRate` or else one step's share, and the fall is one
  * step ahead, so that the last step has the rate at the end.
  */
-export function cosineFromFirstStep({ warmup, total, cycles = 0.5, floor = 0, warmupRate }: Cosine & { warmupRate?: number }): Schedule {
+function cosineFromFirstStep({ warmup, total, cycles = 0.5, floor = 0, warmupRate }: Cosine & { warmupRate?: number }): Schedule {
   const fall = cosine({ warmup: 0, total: Math.max(1, total - warmup), cycles, floor });
   return (step) => {
     if (step >= warmup) return fall(step - warmup + 1);
@@ -59,7 +59,7 @@ export function cosineFromFirstStep({ warmup, total, cycles = 0.5, floor = 0, wa
 }
 
 /** Rises from 0 to 1 in `warmup` steps, then falls from 1 to 0 along a cosine, `cycles` times (Loshchilov & Hutter 2017). */
-export function cosineWithRestarts({ warmup, total, cycles = 1 }: Span & { cycles?: number }): Schedule {
+function cosineWithRestarts({ warmup, total, cycles = 1 }: Span & { cycles?: number }): Schedule {
   return (step) => {
     if (step < warmup) return step / Math.max(1, warmup);
     const progress = (step - warmup) / Math.max(1, total - warmup);
@@ -68,7 +68,7 @@ export function cosineWithRestarts({ warmup, total, cycles = 1 }: Span & { cycle
 }
 
 /** Rises from 0 to 1 in `warmup` steps, then falls to `end` at step `total`, as a power of what is left. */
-export function polynomial({ warmup, total, end, power = 1 }: Span & { end: number; power?: number }): Schedule {
+function polynomial({ warmup, total, end, power = 1 }: Span & { end: number; power?: number }): Schedule {
   return (step) => {
     if (step < warmup) return step / Math.max(1, warmup);
     if (step > total) return end;
@@ -78,7 +78,7 @@ export function polynomial({ warmup, total, end, power = 1 }: Span & { end: numb
 }
 
 /** Rises from 0 to 1 in `warmup` steps, then falls with one over the root of the steps, in units of `timescale`. */
-export function inverseSqrt(warmup: number, timescale = warmup || 10_000): Schedule {
+function inverseSqrt(warmup: number, timescale = warmup || 10_000): Schedule {
   return (step) => (step < warmup ? step / Math.max(1, warmup) : 1 / Math.sqrt((step + timescale - warmup) / timescale));
 }
 
@@ -96,7 +96,7 @@ interface StableDecay extends Span {
 }
 
 /** Rises, stays and falls, each for its own number of steps (Hu et al. 2024, "MiniCPM"). */
-export function warmupStableDecay(settings: StableDecay): Schedule {
+function warmupStableDecay(settings: StableDecay): Schedule {
   const { warmup, total, decay, stable = total - warmup - decay, rise = 'linear', fall = 'cosine', floor = 0, cycles = 0.5 } = settings;
   const risen: Readonly<Record<Course, (progress: number) => number>> = {
     linear: (progress) => progress,

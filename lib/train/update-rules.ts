@@ -31,7 +31,7 @@ export function adamWRule({ beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } = {}): 
  * transformers' Adafactor, with `scale_parameter` and `relative_step` off. Of a matrix it keeps the mean squares of its rows and columns alone.
  * A matrix that checkpoints hold transposed has them the other way round than there.
  */
-export function adafactorRule(): UpdateRule {
+function adafactorRule(): UpdateRule {
   const constant = { epsilon: 1e-30, clipThreshold: 1 };
   return {
     stateOf: (shape) =>
@@ -53,7 +53,7 @@ export function adafactorRule(): UpdateRule {
 }
 
 /** torch.optim.SGD. With momentum it keeps a buffer of the parameter's shape. */
-export function sgdRule({ momentum = 0, dampening = 0, nesterov = false }: Partial<SgdArguments> = {}): UpdateRule {
+function sgdRule({ momentum = 0, dampening = 0, nesterov = false }: Partial<SgdArguments> = {}): UpdateRule {
   return {
     stateOf: (shape) => (momentum > 0 ? { momentum_buffer: shape } : ({} as Record<string, number[]>)),
     update: (updates, { learningRate, gradientScale }) =>

@@ -11,7 +11,7 @@ import { type SFTConfig, SFTTrainer, type TrainOutput } from '../../lib/train';
 import { CONTEXT, VOCABULARY_SIZE } from './tokenizer-files';
 
 /** A Llama of 2.3 million parameters. */
-export const MODEL = {
+const MODEL = {
   architectures: ['LlamaForCausalLM'],
   model_type: 'llama',
   vocab_size: VOCABULARY_SIZE,
@@ -36,10 +36,10 @@ export const MODEL = {
   pad_token_id: 1,
 };
 
-export const SEED = 1;
+const SEED = 1;
 
 /** One pass over the text, packed into rows of the context's length. */
-export const RECIPE: Partial<SFTConfig> = {
+const RECIPE: Partial<SFTConfig> = {
   numTrainEpochs: 1,
   perDeviceTrainBatchSize: 2,
   packing: true,

@@ -23,7 +23,7 @@ nineteen`.split(/\s+/);
 const TENS = ['', '', 'twenty', 'thirty', 'forty', 'fifty'];
 
 /** 23 -> "twenty-three"; for 0 to 59. */
-export function numberWord(n: number): string {
+function numberWord(n: number): string {
   if (n < 20) return UNITS[n];
   return n % 10 ? `${TENS[Math.floor(n / 10)]}-${UNITS[n % 10]}` : TENS[n / 10];
 }

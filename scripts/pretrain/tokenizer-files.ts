@@ -5,8 +5,8 @@ import { alpacaPrompt } from '../../lib/text';
 import type { Bpe } from './bpe';
 import { byteCharacters, GPT2_PATTERN } from './bpe';
 
-export const END_OF_TEXT = '<|endoftext|>';
-export const PAD = '<|pad|>';
+const END_OF_TEXT = '<|endoftext|>';
+const PAD = '<|pad|>';
 export const SPECIAL_TOKENS = [END_OF_TEXT, PAD] as const;
 export const VOCABULARY_SIZE = 2048;
 export const CONTEXT = 512;
@@ -71,7 +71,7 @@ const CHAT_TEMPLATE = [
   "{%- if add_generation_prompt -%}{{- '\\n\\n### Response:\\n' -}}{%- endif -%}",
 ].join('\n');
 
-export const TOKENIZER_CONFIG = {
+const TOKENIZER_CONFIG = {
   tokenizer_class: 'PreTrainedTokenizerFast',
   bos_token: END_OF_TEXT,
   eos_token: END_OF_TEXT,

@@ -112,7 +112,7 @@ async function send(url: URL, init: RequestInit): Promise<Response> {
 }
 
 /** True for troubles that often are gone a moment later; a refused connection or an unknown host is not one. */
-export function mayPass(error: unknown): boolean {
+function mayPass(error: unknown): boolean {
   const reason = error instanceof HubUnreachable ? reasonOf(error.cause) : '';
   return ['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'UND_ERR_SOCKET', 'UND_ERR_BODY_TIMEOUT', 'EAI_AGAIN'].includes(reason);
 }

@@ -32,7 +32,7 @@ export interface Memory {
 }
 
 /** The shape that a graph sees: of a matrix in blocks, that of a convolution's filter. */
-export function shapeInMemory({ shape, layout }: Value): readonly number[] {
+function shapeInMemory({ shape, layout }: Value): readonly number[] {
   return layout === 'blocks' ? [...shape, 1, 1] : shape;
 }
 

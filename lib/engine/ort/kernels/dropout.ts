@@ -42,7 +42,7 @@ function bytesFor(graph: GraphBuilder, kept: string, size: string): string {
 }
 
 /** The eight factors, 0 or the given one, that each byte stands for: [256, 8]. */
-export function factorTable(graph: GraphBuilder, factor: number): string {
+function factorTable(graph: GraphBuilder, factor: number): string {
   const bits = Array.from({ length: BITS }, (_, bit) => bit);
   const rows = Array.from({ length: 2 ** BITS }, (_, byte) => bits.map((bit) => (byte & (1 << bit) ? factor : 0)));
   return graph.constant('float32', rows.flat(), [rows.length, BITS]);
