@@ -19,7 +19,7 @@ function linesOf({ role, content, ...fields }: ChatMessage): string[] {
   return content === null ? others : [...others, `${role}: ${content}`];
 }
 
-/** @param numbers the number to show for each row */
+/** @param total rows of the whole dataset, of which these are the first */
 export function rowsHtml(rows: readonly Example[], total: number): string {
   const columns = columnsOf(rows);
   const style = 'text-align:left;vertical-align:top;white-space:pre-wrap;max-width:40em';

@@ -53,8 +53,9 @@ export abstract class Decoder implements CausalLM {
   abstract stages(pass: ForwardPass): Stages;
 
   get parameters(): ReadonlyMap<string, tf.Variable> {
+    if (this.variables) return this.variables;
     const inFloats = [...this.declared.all.values()].filter(({ inFourBits }) => !inFourBits);
-    this.variables ??= new Map(inFloats.map(({ name, value }) => [name, value]));
+    this.variables = new Map(inFloats.map(({ name, value }) => [name, value]));
     return this.variables;
   }
 

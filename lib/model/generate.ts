@@ -35,8 +35,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean;
   /**
    * A single prompt's text often repeats words of itself: guesses a few tokens by that and lets the model check them together, for
-   * the same text (but for ties that rounding decides), sooner. Default true; not where layers keep a state (Qwen3.5), which no guess can be
-   * taken back from.
+   * the same text (but for ties that rounding decides), sooner. Default true; not where layers keep a state (Qwen3.5, Granite 4.0 H, Falcon-H1),
+   * from which no guess can be taken back.
    */
   promptLookup?: boolean;
   /**

@@ -67,7 +67,7 @@ function readWindows(reader: ConfigReader, layers: number): Array<number | undef
   return Array.from({ length: layers }, (_, layer) => (Array.isArray(types) && types[layer] !== 'sliding_attention' ? undefined : window));
 }
 
-/** Of Granite, too. */
+/** Of Granite and Falcon-H1, too. */
 export class Attention {
   private readonly projections: AttentionProjections;
 

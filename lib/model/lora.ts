@@ -27,8 +27,8 @@ export interface LoraConfig {
   loraAlpha?: number;
   /**
    * The linear layers that get an update: names, or ends of names (`['q_proj', 'v_proj']`), a regular expression for whole names, or
-   * 'all-linear' for all but the output head. Default: what PEFT takes for the architecture, the projections of queries and values; of newer
-   * ones (SmolLM3, OLMo 2, Granite, Falcon-H1, Phi-3, LFM2) it takes none by itself, and layers must be named.
+   * 'all-linear' for all but the output head. Default: what PEFT takes for the architecture, the projections of queries and values; of
+   * most newer ones it takes none by itself, and layers must be named.
    */
   targetModules?: readonly string[] | string;
   /** Rank-stabilized LoRA (Kalajdzievski 2023): scaled by loraAlpha / √r instead. Default false. */
