@@ -468,12 +468,8 @@ export class SFTTrainer {
     const { model, trainItems, evalItems } = this;
     const { trainDataset, evalDataset } = this.options;
     const evaluation = evalDataset && evalItems && { examples: evalDataset, items: evalItems };
-    return describeRun({
-      config: settingsOf(this.config, this.model),
-      model,
-      train: { examples: trainDataset, items: trainItems },
-      evaluation,
-    });
+    const train = { examples: trainDataset, items: trainItems };
+    return describeRun({ config: settingsOf(this.config, model), model, train, evaluation });
   }
 
   // ---- telling ---------------------------------------------------------------------------------------------------
