@@ -68,9 +68,9 @@ const NO_DATA = ['README.md', 'config.json', 'dataset_info.json', 'dataset_infos
 const PICTURE = /\.(gif|jpe?g|pdf|png|svg|webp)$/i;
 
 /** Kinds of files that rows are read from, by the endings of their names. */
-const KINDS: Readonly<Record<string, string>> = {
-  ...{ parquet: 'parquet', jsonl: 'json', json: 'json', ndjson: 'json', csv: 'csv', tsv: 'csv' },
-};
+const KINDS: ReadonlyMap<string, string> = new Map(
+  Object.entries({ parquet: 'parquet', jsonl: 'json', json: 'json', ndjson: 'json', csv: 'csv', tsv: 'csv' }),
+);
 
 /**
  * Chooses the files of a split.
@@ -170,10 +170,10 @@ const endingsOf = (name: string): string[] => baseOf(name).toLowerCase().split('
 /** Those files of the kind that most are of; Parquet where several are as many. */
 function ofOneKind(names: readonly string[]): string[] {
   const counts = new Map<string, number>();
-  for (const ending of names.flatMap(endingsOf)) if (KINDS[ending]) counts.set(ending, (counts.get(ending) ?? 0) + 1);
-  const order = Object.keys(KINDS);
+  for (const ending of names.flatMap(endingsOf)) if (KINDS.has(ending)) counts.set(ending, (counts.get(ending) ?? 0) + 1);
+  const order = [...KINDS.keys()];
   const [first] = [...counts].sort(([a, countA], [b, countB]) => countB - countA || order.indexOf(a) - order.indexOf(b));
-  return first ? names.filter((name) => endingsOf(name).some((ending) => KINDS[ending] === KINDS[first[0]])) : [];
+  return first ? names.filter((name) => endingsOf(name).some((ending) => KINDS.get(ending) === KINDS.get(first[0]))) : [];
 }
 
 /** The one that is asked for, or the one that is meant where nobody asks; undefined where the README has none. */

@@ -48,6 +48,10 @@ test('files and folders that are asked for come before all else', () => {
   }
 });
 
+test('a file with an ending that objects have a key of is no data', () => {
+  assert.deepEqual(chooseFiles(['a.jsonl', 'notes.constructor'], '', { split: 'train' }, 'it'), ['a.jsonl']);
+});
+
 test('a split of another name is a file of that name, where nobody says what is data', () => {
   const names = ['train.jsonl', 'probe.jsonl', 'more/a.jsonl'];
   const choose = (readme: string, choice: object = {}) => chooseFiles(names, readme, { split: 'probe', ...choice }, 'it');
