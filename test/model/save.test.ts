@@ -228,7 +228,7 @@ test('an output folder that holds something else is refused and stays untouched'
   await assert.rejects(saveModel(model, path.join(folder, 'chapter1.txt')), { name: 'UserError', message: /is a file/ });
   await assert.rejects(saveModel(model, path.join(folder, 'chapter1.txt', 'model')), {
     name: 'UserError',
-    message: /a part of this path is a file/,
+    message: /chapter1\.txt is a file, so no model can be saved there; choose a folder\.$/,
   });
   model.dispose();
 });
