@@ -305,6 +305,12 @@ export function writeError(file: string, error: unknown): unknown {
   }
 }
 
+/** The same for what is written by way of another place, which the user has not named: told of `place`. */
+export function writeErrorBehind(place: string, error: unknown): unknown {
+  const cause = error instanceof UserError ? error.cause : undefined;
+  return writeError(place, codeOf(cause) === undefined ? error : cause);
+}
+
 /**
  * Reads a text file (UTF-8; a byte-order mark is dropped).
  * @throws UserError when the path is missing, is a folder, or cannot be read, and where it is no UTF-8 (with line and column)

@@ -1,7 +1,7 @@
 /** Finds and reads the data that a recipe names: a file, a folder or a dataset of the Hub with splits, or a mixture. */
 import { existsSync } from 'node:fs';
 import { Dataset, loadDataset, roundHalfEven } from '../data';
-import { UserError } from '../errors';
+import { atPlace, UserError } from '../errors';
 import { isFolder } from '../files';
 import type { MixtureEntry, ScriptArguments } from './script-fields';
 
@@ -30,7 +30,8 @@ export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: b
   const train = datasets ? await loadMixture(datasets, textField) : await load(name as string, trainSplit);
   if (script.test_split_size !== null && evalName === null) {
     // rows that are held out are not trained on, whether or not anybody looks at them
-    const split = heldOut(train, script.test_split_size, seed);
+    const { test_split_size: test } = script;
+    const split = atPlace('test_split_size', () => train.split({ test, seed }));
     return wantsEvaluation ? split : { train: split.train };
   }
   if (!wantsEvaluation) return { train };
@@ -42,16 +43,6 @@ export async function loadRecipeData(script: ScriptArguments, wantsEvaluation: b
     `eval_strategy asks for evaluations, but ${datasets ? 'the mixture' : name} has no ${testSplit} split; name a file with eval_dataset_name, ` +
       'hold rows out with test_split_size: 0.1, or set eval_strategy: no.',
   );
-}
-
-/** @throws UserError which says the size as the recipe does */
-function heldOut(rows: Dataset, size: number, seed: number): RecipeData {
-  try {
-    return rows.split({ test: size, seed });
-  } catch (error) {
-    if (!(error instanceof UserError)) throw error;
-    throw new UserError(error.message.replace(`split({ test: ${size} })`, `test_split_size ${size}`), { cause: error });
-  }
 }
 
 /** Whether a dataset is a single file, all of whose rows are meant. */

@@ -3,8 +3,19 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFil
 import * as path from 'node:path';
 import { checkModel, checkOptions, checkPath } from '../arguments';
 import { TOKENIZER_FILES } from '../data/hub';
-import { codeOf, UserError } from '../errors';
-import { existingParent, isFolder, namesIn, parseJson, realPath, remove, rename, whileUnfinished, writeError } from '../files';
+import { UserError } from '../errors';
+import {
+  existingParent,
+  isFolder,
+  namesIn,
+  parseJson,
+  realPath,
+  remove,
+  rename,
+  whileUnfinished,
+  writeError,
+  writeErrorBehind,
+} from '../files';
 import { isObject, showValue } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
@@ -60,9 +71,7 @@ export async function saveInto(directory: string, write: (staging: string) => Pr
     await write(staging);
     moveIn(staging, directory);
   } catch (error) {
-    // what the system refused is told of the folder that was asked for, not of the place in between
-    const cause = error instanceof UserError ? error.cause : undefined;
-    throw writeError(directory, codeOf(cause) === undefined ? error : cause);
+    throw writeErrorBehind(directory, error);
   } finally {
     remove(staging);
   }

@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import * as path from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
 import { codeOf, UserError } from '../errors';
-import { isFolder, namesIn, readJson, realPath, remove, rename, writeError, writeFileAtomic } from '../files';
+import { isFolder, namesIn, readJson, realPath, remove, rename, writeErrorBehind, writeFileAtomic } from '../files';
 import { isObject } from '../json';
 import { type CausalLM, STAGING, saveModel } from '../model';
 import { tensorsOf, writeSafetensors } from '../model/safetensors';
@@ -117,8 +117,7 @@ export async function writeCheckpoint(
     replaceFolder(unfinished, folder);
   } catch (error) {
     remove(unfinished);
-    // told of the checkpoint, not of the place in which it is written
-    throw writeError(folder, error instanceof UserError && codeOf(error.cause) ? error.cause : error);
+    throw writeErrorBehind(folder, error);
   }
   return folder;
 }

@@ -99,7 +99,10 @@ for (const [size, length, train, held] of [
 
 test('a test_split_size that leaves no row to train on is refused by that name', async (t) => {
   const raw = { dataset_name: path.join(folderWith(t, [10]), '0.json'), test_split_size: 10 };
-  await assert.rejects(load(raw, true), /^UserError: test_split_size 10 of 10 rows leaves no row on one side; give .* from 1 to 9\.$/);
+  await assert.rejects(
+    load(raw, true),
+    /^UserError: test_split_size: split\(\{ test: 10 \}\) of 10 rows leaves no row on one side; give .* from 1 to 9\.$/,
+  );
 });
 
 test('a mixture takes files, folders and columns of each of its datasets', async (t) => {
