@@ -80,12 +80,12 @@ export function assertLoss(family: string, { log }: GoldenRun, step: number, wit
 const referenceOf = (adapter = false): string => (adapter ? 'sft_lora.json' : 'sft.json');
 
 /** Asserts that a run has the reference's numbers, as closely as `test/golden/README.md` asks for. */
-export function assertGolden(family: string, { nll, log }: GoldenRun, { adapter, steps = STEPS }: GoldenOptions = {}): void {
+export function assertGolden(family: string, { nll, log }: GoldenRun, { adapter }: GoldenOptions = {}): void {
   const expected = read<{ token_nll: number[] }>(family, 'forward.json').token_nll;
   assert.equal(nll.length, expected.length);
   for (const [i, loss] of expected.entries()) assert.ok(Math.abs(nll[i] - loss) < 1e-4, `token ${i + 1}: loss ${nll[i]}, expected ${loss}`);
   const reference = read<{ log: LogRecord[] }>(family, referenceOf(adapter)).log;
-  assert.equal(log.length, steps);
+  assert.equal(log.length, STEPS);
   for (const [i, record] of log.entries()) {
     assertRelative(record.loss, reference[i].loss, 1e-4, `loss of step ${i + 1}`);
     assertRelative(record.grad_norm, reference[i].grad_norm, 1e-3, `grad_norm of step ${i + 1}`);

@@ -49,22 +49,12 @@ const numbers = ({ log }: Pick<WebGpuRun, 'log'>) => log.map(({ loss = 0, grad_n
 
 const WITH_STATES = ['qwen3_5', 'granite_h'];
 
-/** Those that train for several steps, which differ in what stays on the device; what others have of their own shows in the first. */
-const SEVERAL_STEPS = ['llama', 'gpt_neox', 'opt', 'qwen3', 'lfm2', ...WITH_STATES];
-
 /** Families that are computed by the file of another one here, or of whose operations others have all that matters on a device. */
 const COMPUTED_BY_OTHERS = ['smollm3', 'olmo3', 'granitemoehybrid', 'nanochat', 'hunyuan_v1_dense', 'falcon_h1'];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.
 describe('WebGPU', { concurrency: Math.min(availableParallelism(), 4) }, () => {
-  for (const family of families.filter((name) => !COMPUTED_BY_OTHERS.includes(name) && !SEVERAL_STEPS.includes(name))) {
-    test(`${family} on WebGPU: the reference's losses and first training step`, async (t) => {
-      const found = await run<WebGpuRun>(t, 'webgpu-child.js', family, '1');
-      if (found) assertGolden(family, found, { steps: 1 });
-    });
-  }
-
-  for (const family of SEVERAL_STEPS) {
+  for (const family of families.filter((name) => !COMPUTED_BY_OTHERS.includes(name))) {
     test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, async (t) => {
       const found = await run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
       if (!found) return;
