@@ -2,7 +2,7 @@
  * How a text is cut before the vocabulary is asked, as the tokenizers library in Rust does it. @huggingface/tokenizers builds two of the
  * steps from JavaScript's own classes of characters: its digits are those of ASCII, and its whitespace has U+FEFF and lacks U+0085. The
  * patterns of `Split` it does read as Rust has them, so that these steps are written as such. Of what becomes of the matches it knows that they are
- * pieces by themselves or go; the other ways are patterns of whole pieces.
+ * pieces by themselves or go; the other ways are patterns of whole pieces. Its `Metaspace` does not cut.
  */
 import { isObject } from '../json';
 
@@ -40,9 +40,19 @@ function stepsOf(step: Step): unknown[] {
       ];
     case 'Split':
       return [splitAt(step)];
+    case 'Metaspace':
+      // without being asked, too, each word is one by itself with the space before it
+      return step.split === false
+        ? [step]
+        : [step, splitAt({ type: 'Split', pattern: { String: spaceOf(step) }, behavior: 'MergedWithNext' })];
     default:
       return [step];
   }
+}
+
+/** What a step writes for a space. */
+function spaceOf({ replacement }: Step): string {
+  return typeof replacement === 'string' ? replacement : '\u2581';
 }
 
 function split(pattern: string): Step {

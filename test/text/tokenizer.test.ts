@@ -52,6 +52,33 @@ test('digits and whitespace of every script cut a text as in Python, whatever is
   }
 });
 
+test('Metaspace cuts a text before each space, unless it is told not to, as in Python', async () => {
+  const json = JSON.parse(fs.readFileSync(path.join(sentencepiece, 'tokenizer.json'), 'utf8'));
+  // the vocabulary has merges over spaces; tokenized by the tokenizers library in Rust
+  const cut = [
+    [318, 292, 318, 318, 293, 318, 480],
+    [318, 318, 480, 2, 318, 480],
+  ];
+  const whole = [
+    [318, 333, 318, 293, 318, 480],
+    [335, 480, 2, 318, 480],
+  ];
+  for (const [settings, ids] of [
+    [{ prepend_scheme: 'always' }, cut],
+    [{ prepend_scheme: 'first', split: true }, cut],
+    [{ prepend_scheme: 'first', split: false }, whole],
+  ] as const) {
+    const pre_tokenizer = { type: 'Metaspace', replacement: '▁', ...settings };
+    const folder = copyOf(sentencepiece, (copy) => writeJson(copy, 'tokenizer.json', { ...json, normalizer: null, pre_tokenizer }));
+    const tokenizer = await loadTokenizer(folder);
+    assert.deepEqual(
+      ['a  b the', '  the</s> the'].map((text) => tokenizer.encode(text)),
+      ids,
+      JSON.stringify(settings),
+    );
+  }
+});
+
 test('every golden model settles the same special tokens as its configuration', async () => {
   for (const family of families) {
     const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden', family, 'model'));
