@@ -8,15 +8,17 @@ export interface FullVocabulary extends Vocabulary {
   readonly size: number;
 }
 
-export function makeVocabulary({ tokenizerJson }: TokenizerFiles): FullVocabulary {
-  const vocab: unknown = tokenizerJson.model.vocab;
+export function makeVocabulary({ tokenizerJson: { model, added_tokens } }: TokenizerFiles): FullVocabulary {
+  const vocab: unknown = model.vocab;
   // a Unigram vocabulary is a list of [token, score]
-  const entries = Array.isArray(vocab)
-    ? vocab.map((entry, id): [string, number] => [entry[0], id])
-    : Object.entries(tokenizerJson.model.vocab);
-  const ids = new Map<string, number>(entries);
-  for (const token of tokenizerJson.added_tokens) ids.set(token.content, token.id);
+  const ids: Readonly<Record<string, number>> = Array.isArray(vocab)
+    ? Object.fromEntries(vocab.map((entry, id): [string, number] => [entry[0], id]))
+    : model.vocab;
+  const added = new Map(added_tokens.map(({ content, id }) => [content, id]));
   const tokens: string[] = [];
-  for (const [token, id] of ids) tokens[id] = token;
-  return { idOf: (token) => ids.get(token), tokenOf: (id) => tokens[id], size: tokens.length };
+  // pairs of hundreds of thousands of tokens and ids would take longer than the rest
+  for (const token of Object.keys(ids)) tokens[ids[token]] = token;
+  for (const [token, id] of added) tokens[id] = token;
+  const idOf = (token: string): number | undefined => added.get(token) ?? (Object.hasOwn(ids, token) ? ids[token] : undefined);
+  return { idOf, tokenOf: (id) => tokens[id], size: tokens.length };
 }
