@@ -3,6 +3,8 @@ import type { Tokenizer } from '../text';
 
 /** Tokens of the prompt that new tokens are decoded behind, so that spaces between words come out as in running text. */
 const CONTEXT = 5;
+/** A token may be a byte, and a row of bytes is no text where it begins inside of a character, of which up to three more are before. */
+const REST_OF_CHARACTER = 3;
 /** What a decoder writes for bytes that are no whole character (yet). */
 const UNFINISHED = '\ufffd';
 
@@ -22,8 +24,14 @@ export class TextStream {
     prompt: ArrayLike<number>,
     private readonly stop: readonly string[],
   ) {
-    this.ids = Array.from(prompt).slice(-CONTEXT);
+    this.ids = this.endOf(Array.from(prompt));
     this.read = this.ids.length;
+  }
+
+  /** Of the ends of a prompt the first that begins with a character; where none does, the shortest. */
+  private endOf(prompt: readonly number[]): number[] {
+    const ends = Array.from({ length: REST_OF_CHARACTER + 1 }, (_, more) => prompt.slice(-CONTEXT - more));
+    return ends.find((ids) => !this.tokenizer.decode(ids).startsWith(UNFINISHED)) ?? ends[0];
   }
 
   /** Takes the next token; returns the text that is now certain, possibly empty. */

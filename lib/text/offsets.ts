@@ -2,6 +2,7 @@
  * Which tokens of a text a stretch of it is in. transformers.js gives no offsets, so that the ids are laid along the text by
  * what each of them stands for; the text is never tokenized in pieces, which would give other ids.
  */
+import { byteOf } from './byte-pieces';
 import type { Span } from './chat-template';
 import type { TokenizerJson } from './tokenizer-files';
 
@@ -158,8 +159,8 @@ function bytesOf(text: string): string {
 
 /** A piece of a SentencePiece vocabulary: a space is U+2581, a byte <0x0A>. */
 function bytesOfPiece(piece: string): string {
-  const byte = /^<0x([0-9A-F]{2})>$/.exec(piece);
-  return byte ? String.fromCharCode(Number.parseInt(byte[1], 16)) : bytesOf(piece.replaceAll('\u2581', ' '));
+  const byte = byteOf(piece);
+  return byte === undefined ? bytesOf(piece.replaceAll('\u2581', ' ')) : String.fromCharCode(byte);
 }
 
 /** Byte-level vocabularies write bytes that are no visible character as those from U+0100 on (GPT-2's `bytes_to_unicode`). */

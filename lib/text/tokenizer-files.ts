@@ -52,6 +52,7 @@ export function readTokenizerFiles(directory: string, { missing = 'leave', model
     ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
     : fromVocabulary(directory, tokenizerConfig, specialTokensMap);
   addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
+  markSpecial(tokenizerJson, tokenizerConfig, specialTokensMap);
   if (missing === 'add') addMissingTokens(tokenizerJson, [tokenizerConfig, specialTokensMap]);
   settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, hasTokenizerJson);
   const chatTemplate = existsSync(at(CHAT_TEMPLATE))
@@ -171,8 +172,7 @@ function addNamedTokens(json: TokenizerJson, tokenizerConfig: JsonObject, specia
     json.added_tokens.push(token);
   };
   const flags = { ...NO_FLAGS, special: true };
-  const decoder = tokenizerConfig.added_tokens_decoder ?? {};
-  for (const [id, token] of Object.entries(typeof decoder === 'object' ? (decoder as JsonObject) : {})) {
+  for (const [id, token] of Object.entries(decoderOf(tokenizerConfig))) {
     const content = tokenContent(token);
     if (content !== undefined && isTokenId(Number(id))) add({ ...NO_FLAGS, ...(token as Partial<AddedToken>), id: Number(id), content });
   }
@@ -187,6 +187,24 @@ function addNamedTokens(json: TokenizerJson, tokenizerConfig: JsonObject, specia
       add({ ...flags, lstrip: own.lstrip ?? false, rstrip: own.rstrip ?? false, id: vocab[content], content });
     }
   }
+}
+
+/** What is known of added tokens by their ids, in files of older versions. */
+function decoderOf({ added_tokens_decoder: decoder }: JsonObject): JsonObject {
+  return isObject(decoder) ? decoder : {};
+}
+
+/**
+ * Tokens with a part, be it one of their model alone, are special as in transformers, whatever tokenizer.json says of them. Mere lists of special
+ * tokens change nothing of those that are there.
+ */
+function markSpecial(json: TokenizerJson, tokenizerConfig: JsonObject, specialTokensMap: JsonObject): void {
+  const { extra_special_tokens: extra } = tokenizerConfig;
+  const named = [tokenizerConfig, specialTokensMap].flatMap((source) => Object.entries(source).filter(([key]) => key.endsWith('_token')));
+  const listed = Object.values(decoderOf(tokenizerConfig)).filter((token) => isObject(token) && token.special === true);
+  const values = [...named.map(([, value]) => value), ...(isObject(extra) ? Object.values(extra) : []), ...listed];
+  const special = new Set(values.map(tokenContent));
+  for (const token of json.added_tokens) if (special.has(token.content)) token.special = true;
 }
 
 /**

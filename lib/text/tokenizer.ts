@@ -7,6 +7,7 @@ import { printsAs } from '../display';
 import { messageOf, UserError } from '../errors';
 import { type AddedToken, tokensToAdd } from './added-tokens';
 import { assistantTurns, lastAssistantTurn } from './assistant-turns';
+import { byteOf, mendBytePieces } from './byte-pieces';
 import { withChatTemplate, withEos, withTokens, writtenJson } from './changed-files';
 import { CHAT_ELSEWHERE, CHAT_OPTIONS, type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
@@ -118,6 +119,8 @@ function configFor(files: TokenizerFiles, special: SpecialTokens): Record<string
   return {
     ...files.tokenizerConfig,
     ...Object.fromEntries(named),
+    // its tokens would be left out of decoded text, even those that are not special
+    additional_special_tokens: undefined,
     chat_template: files.chatTemplate ?? null,
     eos_token: special.eosToken,
     pad_token: special.padToken,
@@ -130,6 +133,7 @@ async function makeBackend(files: TokenizerFiles, special: SpecialTokens, direct
   try {
     const backend = new PreTrainedTokenizer(files.tokenizerJson, configFor(files, special)) as unknown as Backend;
     mendTemplates(backend as object);
+    mendBytePieces(backend as object);
     rememberWords(backend as object);
     return backend;
   } catch (error) {
@@ -238,10 +242,7 @@ function makeTokenizer(backend: Backend, files: TokenizerFiles, { special, vocab
 
 /** SentencePiece vocabularies write a space as U+2581 and a byte as <0x0A>; their decoder would drop the leading space of a lone token. */
 function pieceText(piece: string, decode: () => string): string {
-  const byte = /^<0x([0-9A-F]{2})>$/.exec(piece);
-  if (byte) {
-    const value = Number.parseInt(byte[1], 16);
-    return value < 0x80 ? String.fromCharCode(value) : '\ufffd';
-  }
+  const byte = byteOf(piece);
+  if (byte !== undefined) return byte < 0x80 ? String.fromCharCode(byte) : '\ufffd';
   return piece.includes('\u2581') ? piece.replaceAll('\u2581', ' ') : decode();
 }

@@ -263,6 +263,36 @@ test('special tokens are left out of decoded text unless asked for', async () =>
   assert.equal(tokenizer.decode(ids, { skipSpecialTokens: false }), 'Yes<|endoftext|>');
 });
 
+test('tokens that the configuration gives a part are special, whatever tokenizer.json says, and those that it lists are not, as in Python', async () => {
+  const flags = { lstrip: false, rstrip: false, normalized: false, single_word: false };
+  // decoded by transformers 5.18
+  for (const [config, expected] of [
+    [{ eos_token: '<|im_end|>', pad_token: { content: '<|pad|>' }, turn_token: '<|im_start|>' }, 'Yes<|endoftext|>'],
+    [{ eos_token: '<|im_end|>', extra_special_tokens: { turn_token: '<|im_start|>' } }, 'Yes<|endoftext|><|pad|>'],
+    [{ eos_token: '<|im_end|>', additional_special_tokens: ['<|im_start|>'] }, '<|im_start|>Yes<|endoftext|><|pad|>'],
+    [
+      {
+        eos_token: '<|im_end|>',
+        added_tokens_decoder: {
+          2: { content: '<|im_start|>', ...flags, special: true },
+          3: { content: '<|im_end|>', ...flags, special: false },
+        },
+      },
+      'Yes<|endoftext|><|pad|>',
+    ],
+  ] as const) {
+    const folder = copyOf(golden, (copy) => {
+      const json = JSON.parse(fs.readFileSync(path.join(copy, 'tokenizer.json'), 'utf8'));
+      const added_tokens = json.added_tokens.map((token: object) => ({ ...token, special: false }));
+      writeJson(copy, 'tokenizer.json', { ...json, added_tokens });
+      writeJson(copy, 'tokenizer_config.json', config);
+    });
+    const tokenizer = await loadTokenizer(folder);
+    const ids = tokenizer.encode('<|im_start|>Yes<|endoftext|><|im_end|><|pad|>');
+    assert.equal(tokenizer.decode(ids), expected, JSON.stringify(config));
+  }
+});
+
 test('a chat template comes from chat_template.jinja or tokenizer_config.json, and its refusal is passed on', async () => {
   const template =
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}{{ bos_token }}[{{ m.role }}]{{ m.content }}{% endfor %}";
