@@ -1,6 +1,7 @@
 /** A tokenizer's files with something else in them, as they are loaded and saved from then on. */
 import { isObject } from '../json';
 import type { AddedToken } from './added-tokens';
+import { withPlainClass } from './python-class';
 import { tokenContent } from './special-tokens';
 import { CHAT_TEMPLATE, KINDS, type TokenizerFiles } from './tokenizer-files';
 
@@ -16,6 +17,13 @@ export function withEos(given: TokenizerFiles, token: string): TokenizerFiles {
   const files = new Map([...given.files, [CONFIG, writtenJson(tokenizerConfig)]]);
   if (files.has('special_tokens_map.json')) files.set('special_tokens_map.json', writtenJson(specialTokensMap));
   return { ...given, tokenizerConfig, specialTokensMap, files };
+}
+
+/** The same files, which transformers 5 reads as they are. @param has whether the vocabulary has a token */
+export function asTheyAre(given: TokenizerFiles, has: (token: string) => boolean): TokenizerFiles {
+  if (given.otherClass === undefined) return given;
+  const tokenizerConfig = withPlainClass(given.tokenizerConfig, given.otherClass, has);
+  return { ...given, tokenizerConfig, files: new Map([...given.files, [CONFIG, writtenJson(tokenizerConfig)]]) };
 }
 
 /** The same files, with another chat template. */
@@ -48,7 +56,7 @@ export function withTokens(given: TokenizerFiles, tokens: readonly AddedToken[])
   return { ...given, tokenizerJson, tokenizerConfig, files };
 }
 
-export function writtenJson(json: JsonObject): Uint8Array {
+export function writtenJson(json: Readonly<JsonObject>): Uint8Array {
   return Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
 }
 

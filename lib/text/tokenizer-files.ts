@@ -7,6 +7,7 @@ import { readBytes, readJson, readText } from '../files';
 import { isObject } from '../json';
 import { type AddedToken, flagsOf, NO_FLAGS, newIds } from './added-tokens';
 import { asInRust } from './pre-tokenizer';
+import { classOfOtherWays, tokenizerClass } from './python-class';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
 type JsonObject = Record<string, unknown>;
@@ -24,6 +25,8 @@ export interface TokenizerJson {
 export interface TokenizerFiles extends SpecialTokenSources {
   readonly tokenizerJson: TokenizerJson;
   readonly chatTemplate: unknown;
+  /** The class by which transformers 5 would open it, where that cuts texts otherwise than tokenizer.json says. */
+  readonly otherClass?: string;
   /** The files that belong to the tokenizer, by name. */
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
@@ -47,14 +50,13 @@ export function readTokenizerFiles(directory: string, { missing = 'leave', model
   const tokenizerConfig = object('tokenizer_config.json');
   const specialTokensMap = object('special_tokens_map.json');
   const config = ofModel('config.json');
-  const hasTokenizerJson = existsSync(at('tokenizer.json'));
-  const tokenizerJson = hasTokenizerJson
-    ? parseTokenizerJson(readJson(at('tokenizer.json')), at('tokenizer.json'))
-    : fromVocabulary(directory, tokenizerConfig, specialTokensMap);
+  const file = at('tokenizer.json');
+  const json = existsSync(file) ? asObject(readJson(file), file) : undefined;
+  const tokenizerJson = json ? parseTokenizerJson(json, file) : fromVocabulary(directory, tokenizerConfig, specialTokensMap);
   addNamedTokens(tokenizerJson, tokenizerConfig, specialTokensMap);
   markSpecial(tokenizerJson, tokenizerConfig, specialTokensMap);
   if (missing === 'add') addMissingTokens(tokenizerJson, [tokenizerConfig, specialTokensMap]);
-  settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, hasTokenizerJson);
+  settleSurroundings(tokenizerJson, tokenizerConfig, config.model_type, json !== undefined);
   const chatTemplate = existsSync(at(CHAT_TEMPLATE))
     ? readText(at(CHAT_TEMPLATE))
     : (tokenizerConfig.chat_template ?? object('chat_template.json').chat_template);
@@ -65,6 +67,7 @@ export function readTokenizerFiles(directory: string, { missing = 'leave', model
     config,
     generationConfig: ofModel('generation_config.json'),
     chatTemplate,
+    otherClass: json && classOfOtherWays(json, tokenizerConfig, config.model_type),
     files: new Map(TOKENIZER_FILES.filter((name) => existsSync(at(name))).map((name) => [name, readBytes(at(name))])),
   };
 }
@@ -74,8 +77,7 @@ function asObject(value: unknown, file: string): JsonObject {
   throw new UserError(`${file} must hold a JSON object; download the file again.`);
 }
 
-function parseTokenizerJson(value: unknown, file: string): TokenizerJson {
-  const json = asObject(value, file);
+function parseTokenizerJson(json: JsonObject, file: string): TokenizerJson {
   const model = json.model as { vocab?: unknown } | undefined;
   if (typeof model?.vocab !== 'object' || model.vocab === null) {
     throw new UserError(`${file} has no vocabulary (model.vocab), so it is not a tokenizer; download the file again.`);
@@ -240,14 +242,6 @@ function settleSurroundings(json: TokenizerJson, tokenizerConfig: JsonObject, mo
       (['bos', 'eos'] as const).filter((kind) => tokenizerConfig[`add_${kind}_token`] === true),
     );
   }
-}
-
-/** The class that AutoTokenizer takes: of some models it does not believe the name that their files give. */
-function tokenizerClass(tokenizerConfig: JsonObject, modelType: unknown): string | undefined {
-  if (modelType === 'qwen2' || modelType === 'mistral') return undefined;
-  const { tokenizer_class: named } = tokenizerConfig;
-  if (typeof named === 'string') return named.replace(/Fast$/, '');
-  return modelType === 'gpt_neox' ? 'GPTNeoXTokenizer' : undefined;
 }
 
 function surround(json: TokenizerJson, tokenizerConfig: JsonObject, kinds: ReadonlyArray<'bos' | 'eos'>): void {

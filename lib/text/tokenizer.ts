@@ -8,7 +8,7 @@ import { messageOf, UserError } from '../errors';
 import { type AddedToken, tokensToAdd } from './added-tokens';
 import { assistantTurns, lastAssistantTurn } from './assistant-turns';
 import { byteOf, mendBytePieces } from './byte-pieces';
-import { withChatTemplate, withEos, withTokens, writtenJson } from './changed-files';
+import { asTheyAre, withChatTemplate, withEos, withTokens, writtenJson } from './changed-files';
 import { CHAT_ELSEWHERE, CHAT_OPTIONS, type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
 import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
@@ -100,8 +100,17 @@ function noteOf(tokens: readonly AddedToken[], theirs: readonly AddedToken[], te
   return [`The vocabulary has new tokens with the chat template, as in TRL: ${parts.join(', and ')}.`];
 }
 
-async function fromFiles(files: TokenizerFiles, directory: string, taken?: Taken): Promise<Tokenizer> {
-  const vocabulary = makeVocabulary(files);
+/** Why what transformers 5 makes of the same files is not the same. */
+function noteOnClass({ otherClass }: TokenizerFiles, directory: string): string[] {
+  if (otherClass === undefined) return [];
+  return [
+    `The class ${otherClass} of ${directory} lets transformers 5 cut texts otherwise than its tokenizer.json says; here, and in what is saved, tokenizer.json counts.`,
+  ];
+}
+
+async function fromFiles(given: TokenizerFiles, directory: string, taken?: Taken): Promise<Tokenizer> {
+  const vocabulary = makeVocabulary(given);
+  const files = asTheyAre(given, (token) => vocabulary.idOf(token) !== undefined);
   const special = settleSpecialTokens(files, vocabulary, directory);
   const backend = await makeBackend(files, special, directory);
   return makeTokenizer(backend, files, { special, vocabulary, directory, taken });
@@ -216,7 +225,7 @@ function makeTokenizer(backend: Backend, files: TokenizerFiles, { special, vocab
     bosId: special.bosId,
     padId: special.padId,
     ...taken,
-    notes: [...special.notes, ...(taken?.notes ?? [])],
+    notes: [...special.notes, ...noteOnClass(files, directory), ...(taken?.notes ?? [])],
     get files() {
       return current.files;
     },
