@@ -28,11 +28,19 @@ export function tokenizerClass({ tokenizer_class: named }: JsonObject, modelType
 
 const withoutFast = (name: string): string => name.replace(/Fast$/, '');
 
-/** The class that transformers 5 takes, where it cuts texts otherwise than a tokenizer.json says. */
-export function classOfOtherWays(json: JsonObject, tokenizerConfig: JsonObject, modelType: unknown): string | undefined {
-  const name = tokenizerClass(tokenizerConfig, modelType);
+/** A class that cuts texts otherwise than a tokenizer.json says. */
+export interface OtherClass {
+  readonly name: string;
+  /** Whether transformers takes it beside the model's files; of a tokenizer alone, as with an adapter, it always does. */
+  readonly taken: boolean;
+}
+
+/** The class of a tokenizer, where that cuts texts otherwise than its tokenizer.json says. */
+export function otherClassOf(json: JsonObject, tokenizerConfig: JsonObject, modelType: unknown): OtherClass | undefined {
+  const taken = tokenizerClass(tokenizerConfig, modelType);
+  const name = taken ?? tokenizerClass(tokenizerConfig, undefined);
   const isOwn = name === undefined ? undefined : WAYS[name];
-  return isOwn === undefined || isOwn(json, tokenizerConfig) ? undefined : name;
+  return name === undefined || isOwn === undefined || isOwn(json, tokenizerConfig) ? undefined : { name, taken: taken !== undefined };
 }
 
 /** Of classes that build it anew: whether that is what a tokenizer.json says. */
@@ -62,16 +70,18 @@ function isMetaspace({ normalizer, pre_tokenizer: cut }: JsonObject, scheme: str
  * given, on which side it is padded, and the tokens with a part.
  * @param has whether the vocabulary has a token
  */
-export function withPlainClass(tokenizerConfig: JsonObject, other: string, has: (token: string) => boolean): JsonObject {
-  const isLlama = other !== 'GPT2Tokenizer';
-  const tokens = isLlama
-    ? { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>' }
-    : Object.fromEntries(['bos_token', 'eos_token', 'unk_token'].map((kind) => [kind, '<|endoftext|>']));
+export function withPlainClass(tokenizerConfig: JsonObject, other: OtherClass, has: (token: string) => boolean): JsonObject {
   return {
     model_input_names: ['input_ids', 'attention_mask'],
-    ...(isLlama && { padding_side: 'left' }),
-    ...Object.fromEntries(Object.entries(tokens).filter(([, token]) => has(token))),
+    ...(other.taken && (other.name === 'GPT2Tokenizer' ? tokensOf(GPT2, has) : { padding_side: 'left', ...tokensOf(LLAMA, has) })),
     ...tokenizerConfig,
     tokenizer_class: PLAIN,
   };
+}
+
+const GPT2 = { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>', unk_token: '<|endoftext|>' };
+const LLAMA = { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>' };
+
+function tokensOf(ofClass: Readonly<Record<string, string>>, has: (token: string) => boolean): JsonObject {
+  return Object.fromEntries(Object.entries(ofClass).filter(([, token]) => has(token)));
 }

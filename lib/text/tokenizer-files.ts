@@ -7,7 +7,7 @@ import { readBytes, readJson, readText } from '../files';
 import { isObject } from '../json';
 import { type AddedToken, flagsOf, NO_FLAGS, newIds } from './added-tokens';
 import { asInRust } from './pre-tokenizer';
-import { classOfOtherWays, tokenizerClass } from './python-class';
+import { type OtherClass, otherClassOf, tokenizerClass } from './python-class';
 import { type SpecialTokenSources, tokenContent } from './special-tokens';
 
 type JsonObject = Record<string, unknown>;
@@ -25,8 +25,8 @@ export interface TokenizerJson {
 export interface TokenizerFiles extends SpecialTokenSources {
   readonly tokenizerJson: TokenizerJson;
   readonly chatTemplate: unknown;
-  /** The class by which transformers 5 would open it, where that cuts texts otherwise than tokenizer.json says. */
-  readonly otherClass?: string;
+  /** Its class in transformers, where that cuts texts otherwise than tokenizer.json says. */
+  readonly otherClass?: OtherClass;
   /** The files that belong to the tokenizer, by name. */
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
@@ -67,7 +67,7 @@ export function readTokenizerFiles(directory: string, { missing = 'leave', model
     config,
     generationConfig: ofModel('generation_config.json'),
     chatTemplate,
-    otherClass: json && classOfOtherWays(json, tokenizerConfig, config.model_type),
+    otherClass: json && otherClassOf(json, tokenizerConfig, config.model_type),
     files: new Map(TOKENIZER_FILES.filter((name) => existsSync(at(name))).map((name) => [name, readBytes(at(name))])),
   };
 }

@@ -102,9 +102,9 @@ function noteOf(tokens: readonly AddedToken[], theirs: readonly AddedToken[], te
 
 /** Why what transformers 5 makes of the same files is not the same. */
 function noteOnClass({ otherClass }: TokenizerFiles, directory: string): string[] {
-  if (otherClass === undefined) return [];
+  if (!otherClass?.taken) return [];
   return [
-    `The class ${otherClass} of ${directory} lets transformers 5 cut texts otherwise than its tokenizer.json says; here, and in what is saved, tokenizer.json counts.`,
+    `The class ${otherClass.name} of ${directory} lets transformers 5 cut texts otherwise than its tokenizer.json says; here, and in what is saved, tokenizer.json counts.`,
   ];
 }
 

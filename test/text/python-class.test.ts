@@ -83,7 +83,10 @@ test('a class counts where it cuts otherwise, and its model believes in it', asy
     const { notes, files } = await loadTokenizer(folder);
     const message = JSON.stringify([json.pre_tokenizer, config, modelType]);
     assert.equal(/The class/.test(notes.join()), otherwise, message);
+    // of an adapter's tokenizer transformers does not know the model
+    const alone =
+      (config.tokenizer_class === 'GPT2Tokenizer' && json.pre_tokenizer === digits) || (json === pieces && 'tokenizer_class' in config);
     const kept = Buffer.from(files.get('tokenizer_config.json') ?? []).equals(readFileSync(path.join(folder, 'tokenizer_config.json')));
-    assert.equal(kept, !otherwise, message);
+    assert.equal(kept, !otherwise && !alone, message);
   }
 });
