@@ -3,6 +3,7 @@
  * - `not` takes an empty list or object for one that holds something;
  * - `==` and `!=` compare as JavaScript does: '' is false, '1' is 1, and what is missing is none;
  * - `tojson(indent=4)` writes the brackets of an empty list or object on lines of their own;
+ * - of `selectattr` and `rejectattr`, what lacks an attribute fails all tests of it, that for being undefined, too;
  * - `trim` and `strip()` take U+FEFF for white space, and U+0085 and U+001C to U+001F for none.
  */
 import { isObject } from '../json';
@@ -44,7 +45,28 @@ function mended(node: unknown): unknown {
   if (node.type === 'BinaryExpression' && operator === '!=') return negated(compared(node));
   const stripped = strippedBy(node);
   if (stripped) return call('__strip', ...stripped);
+  if (asksForMissing(node)) return turned(node);
   return isIndented(node) ? call('__closed', node) : node;
+}
+
+/** A filter with arguments. */
+interface Filtered {
+  readonly filter: { readonly callee: { readonly value: string }; readonly args: readonly unknown[] };
+}
+
+/** Whether this is `... | selectattr(name, 'undefined')`, or `rejectattr`. */
+function asksForMissing(node: Readonly<Record<string, unknown>>): node is Readonly<Record<string, unknown>> & Filtered {
+  const { type, filter } = node;
+  if (type !== 'FilterExpression' || !isObject(filter) || !Array.isArray(filter.args)) return false;
+  const test: unknown = filter.args[1];
+  return ['selectattr', 'rejectattr'].some((name) => isNamed(filter.callee, name)) && isObject(test) && test.value === 'undefined';
+}
+
+/** To select what is undefined is to reject what is defined. */
+function turned(node: Filtered): unknown {
+  const { callee, args } = node.filter;
+  const other = callee.value === 'selectattr' ? 'rejectattr' : 'selectattr';
+  return { ...node, filter: { ...node.filter, callee: named(other), args: args.with(1, text('defined')) } };
 }
 
 /** The text and the side, where this is `... | trim`, or a call of `strip`, `lstrip` or `rstrip` without arguments. */

@@ -53,6 +53,19 @@ test('not, == and != mean what they mean in Jinja2', () => {
   }
 });
 
+test('what lacks an attribute is found by asking for those that do not have it, as in Jinja2', () => {
+  const called = [...messages, { role: 'assistant', content: '', tool_calls: [] }];
+  for (const [filters, expected] of [
+    ["selectattr('tool_calls', 'undefined')", 'system user assistant'],
+    ["rejectattr('tool_calls', 'undefined')", 'assistant'],
+    ["selectattr('tool_calls', 'defined')", 'assistant'],
+    ["rejectattr('role', 'equalto', 'user') | selectattr('tool_calls', 'undefined') | list", 'system assistant'],
+  ]) {
+    const chatTemplate = `{% for message in messages | ${filters} %}{{ message.role }} {% endfor %}`;
+    assert.equal(tokenizer.applyChatTemplate(called, { chatTemplate }).trim(), expected, filters);
+  }
+});
+
 test('white space is what Python strips: U+0085 and U+001C, but not U+FEFF', () => {
   const content = '\ufeff a \u001c\u0085\u00a0\u3000';
   for (const [expression, expected] of [
