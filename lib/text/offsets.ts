@@ -28,12 +28,13 @@ interface Surface {
 export function makeSurfaces(json: TokenizerJson, tokenOf: (id: number) => string | undefined): Surfaces {
   const has = (part: unknown, type: string): boolean => JSON.stringify(part ?? null).includes(`"type":"${type}"`);
   const byteLevel = has(json.decoder, 'ByteLevel') || has(json.pre_tokenizer, 'ByteLevel');
+  const written = (text: string): string => bytesOf(byteLevel ? text : withSpaces(text));
   const added = new Map(json.added_tokens.map((token) => [token.id, token]));
   const { unk_token: unkToken, unk_id: unkId } = json.model;
   const of = (id: number): Surface | undefined => {
     const [own, token] = [added.get(id), tokenOf(id)];
     if (id === unkId || (token !== undefined && token === unkToken)) return { bytes: '', unknown: true };
-    if (own) return { bytes: bytesOf(own.content), added: own };
+    if (own) return { bytes: written(own.content), added: own };
     const bytes = token === undefined ? undefined : byteLevel ? bytesOfByteLevel(token) : bytesOfPiece(token);
     return bytes === undefined ? undefined : { bytes };
   };
@@ -45,7 +46,7 @@ export function makeSurfaces(json: TokenizerJson, tokenOf: (id: number) => strin
  * of transformers' `return_assistant_tokens_mask`. Nothing where the tokens cannot be laid along the text.
  */
 export function maskSpans(ids: readonly number[], text: string, spans: readonly Span[], surfaces: Surfaces): Uint8Array | undefined {
-  const underlined = (part: string): string => (surfaces.underlines ? part.replaceAll('\u2581', ' ') : part);
+  const underlined = (part: string): string => (surfaces.underlines ? withSpaces(part) : part);
   // a tokenizer may put characters into a normal form first
   for (const form of [undefined, 'NFC', 'NFKC']) {
     const read = (part: string): string => (form === undefined ? underlined(part) : underlined(part).normalize(form));
@@ -157,10 +158,14 @@ function bytesOf(text: string): string {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
 
+function withSpaces(piece: string): string {
+  return piece.replaceAll('\u2581', ' ');
+}
+
 /** A piece of a SentencePiece vocabulary: a space is U+2581, a byte <0x0A>. */
 function bytesOfPiece(piece: string): string {
   const byte = byteOf(piece);
-  return byte === undefined ? bytesOf(piece.replaceAll('\u2581', ' ')) : String.fromCharCode(byte);
+  return byte === undefined ? bytesOf(withSpaces(piece)) : String.fromCharCode(byte);
 }
 
 /** Byte-level vocabularies write bytes that are no visible character as those from U+0100 on (GPT-2's `bytes_to_unicode`). */
