@@ -7,11 +7,7 @@
  * - `trim` and `strip()` take U+FEFF for white space, and U+0085 and U+001C to U+001F for none.
  */
 import { isObject } from '../json';
-import { strip } from './strip-calls';
-
-/** What Python strips where it is not told what. */
-const WHITE_SPACE =
-  '\t\n\v\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
+import { strip, WHITE_SPACE } from './strip-calls';
 
 /** The part of the engine that reads templates. */
 interface TemplateReader {

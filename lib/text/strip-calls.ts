@@ -22,8 +22,12 @@ export function rewriteStripCalls(template: string): string {
   }
 }
 
+/** What Python strips where it is not told what. */
+export const WHITE_SPACE =
+  '\t\n\v\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
+
 /** Python's `strip`, `lstrip` and `rstrip`. @throws Error where there is no text */
-export function strip(text: unknown, side: unknown, characters: unknown): string {
+export function strip(text: unknown, side: unknown = '', characters: unknown = WHITE_SPACE): string {
   if (typeof text !== 'string' || typeof characters !== 'string')
     throw new Error(`${side}strip() needs a text and the characters to strip`);
   const set = new Set(characters);

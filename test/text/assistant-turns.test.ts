@@ -183,3 +183,8 @@ test('the number of renderings does not depend on how many turns a conversation 
   assert.equal(counts[0], counts[1]);
   assert.ok(counts[0] <= 6, `${counts[0]}`);
 });
+
+test('white space that Python strips is outside of an answer, and what it does not strip is not', async () => {
+  const messages = twoRounds('\ufeffOne\u0085', 'Two\ufeff\u001c');
+  assert.deepEqual(await learned(TRIMS, messages), ['\ufeffOne<|im_end|>\n', 'Two\ufeff<|im_end|>\n']);
+});
