@@ -57,7 +57,12 @@ export function withTokens(given: TokenizerFiles, tokens: readonly AddedToken[])
 }
 
 export function writtenJson(json: Readonly<JsonObject>): Uint8Array {
-  return Buffer.from(`${JSON.stringify(json, null, 2)}\n`);
+  // Python reads what has an exponent as a float, also where it was a whole number: the length of texts without a bound, 1e30
+  const text = JSON.stringify(json, null, 2).replace(
+    /^( *(?:"[^"]*": )?)(\d[\d.]*e\+\d+)(?=,?$)/gm,
+    (_, key: string, number: string) => `${key}${BigInt(Number(number))}`,
+  );
+  return Buffer.from(`${text}\n`);
 }
 
 function holdsAll(tokenizer: Uint8Array, tokens: readonly AddedToken[]): boolean {

@@ -45,6 +45,13 @@ test('what is saved names the class that reads tokenizer.json as it is, with wha
   assert.doesNotMatch(again.notes.join(), /class/);
 });
 
+test('the length of texts that a model has no bound for stays the whole number that it is', async (t) => {
+  const config = { eos_token: '<|endoftext|>', tokenizer_class: 'GPT2Tokenizer', model_max_length: 1e30 };
+  const { files } = await loadTokenizer(folderWith(t, { ...bytes, pre_tokenizer: digits }, config, 'llama'));
+  const saved = Buffer.from(files.get('tokenizer_config.json') ?? []).toString();
+  assert.match(saved, /^ {2}"model_max_length": 1000000000000000019884624838656,?$/m);
+});
+
 test('a class counts where it cuts otherwise, and its model believes in it', async (t) => {
   const gpt2 = { ...bytes, normalizer: null, pre_tokenizer: words };
   const cases: Array<[Json, Json, string | undefined, boolean]> = [
