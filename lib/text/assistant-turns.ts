@@ -5,7 +5,7 @@
  */
 import { UserError } from '../errors';
 import { type ChatWriter, type Span, unusedMarks, writeChat } from './chat-template';
-import { strip } from './strip-calls';
+import { stripText } from './jinja/strip';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** Which contents carry marks: a template may look at the beginning of a question, or whether an answer is empty. */
@@ -102,7 +102,7 @@ function isAnswer({ role }: ChatMessage): boolean {
 }
 
 function isBlank(message: ChatMessage): boolean {
-  return strip(contentOf(message)) === '';
+  return stripText(contentOf(message)) === '';
 }
 
 /** A message that does nothing but call tools has none. */
@@ -186,7 +186,7 @@ function markContent(message: ChatMessage, index: number, [starts, ends]: Marks)
   const content = contentOf(message);
   const [start, end] = [`${starts}${index}${starts}`, `${ends}${index}${ends}`];
   if (isBlank(message)) return start + end + content;
-  const body = strip(content);
+  const body = stripText(content);
   const from = content.indexOf(body);
   const inside = isAnswer(message) ? body.replace(CLOSING_TAGS, `$&${starts}${index}-${starts}`) : body;
   return content.slice(0, from) + start + inside + end + content.slice(from + body.length);
@@ -255,7 +255,7 @@ function startOf({ messages, text, places, frame }: Written, index: number, from
 
 /** How much of the space that a content begins with was written. */
 function sharedSpace(content: string, before: string): number {
-  const space = content.slice(0, content.length - strip(content, 'l').length);
+  const space = content.slice(0, content.length - stripText(content, 'l').length);
   let length = 0;
   while (length < space.length && length < before.length && space.at(-1 - length) === before.at(-1 - length)) length++;
   return length;
@@ -269,7 +269,7 @@ function endOf({ messages, text, places, frame }: Written, index: number, start:
   if (last && (end !== undefined || isBlank(messages[index]))) return text.length;
   // calls of tools and the like may stand between the content and what closes the answer
   if (end !== undefined && !saysMore(messages[index]))
-    return end + closingLength(content.slice(strip(content, 'r').length), frame.closing, text, end);
+    return end + closingLength(content.slice(stripText(content, 'r').length), frame.closing, text, end);
   // of an empty answer, the opening was found
   if (end === undefined && !isBlank(messages[index])) return undefined;
   if (frame.closing === '') return end ?? start;

@@ -1,10 +1,7 @@
 /** Writing a conversation by its chat template, as transformers does, and where in the text the template's `{% generation %}` blocks lie. */
 import type { OptionNames } from '../arguments';
 import { messageOf, UserError } from '../errors';
-import { checkCalls } from './call-values';
-import { MENDING_FUNCTIONS } from './mended-templates';
-import { strftime } from './strftime';
-import { rewriteStripCalls } from './strip-calls';
+import { readTemplate, type Template } from './jinja';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** Names of what a conversation is written with. */
@@ -21,17 +18,18 @@ const THINKING = 'chatTemplateKwargs: { enable_thinking: ... }';
 /** Variables of the template stand beside the options in transformers. */
 export const CHAT_ELSEWHERE: Readonly<Record<string, string>> = { enable_thinking: THINKING, enableThinking: THINKING };
 
-/** The part of transformers.js' tokenizer that writes conversations. */
+/** The part of transformers.js' tokenizer that knows its templates. */
 export interface ChatBackend {
   /** The template itself: a checkpoint may have several, by name. */
   get_chat_template(options: { chat_template: string | null; tools: readonly unknown[] | null }): unknown;
-  apply_chat_template(messages: readonly ChatMessage[], options: Record<string, unknown>): unknown;
 }
 
 /** What writes the conversations of one tokenizer. */
 export interface ChatWriter {
   readonly backend: ChatBackend;
   readonly hasTemplate: boolean;
+  /** `eos_token` and the like: names that a template may write. */
+  readonly specialTokens: Readonly<Record<string, string>>;
   /** The tokenizer's folder, for messages. */
   readonly directory: string;
 }
@@ -48,25 +46,21 @@ export interface MarkedChat {
   readonly generated?: readonly Span[];
 }
 
-/** `{% generation %}` and `{% endgeneration %}`, as TRL and transformers look for them. */
-const GENERATION = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g;
+/** `{% generation %}`, as TRL and transformers look for it. */
+const GENERATION = /\{%-?\s*generation\s*-?%\}/;
 
-/**
- * transformers makes of a generation block a call block of Jinja, and so is it done here: whitespace control and the scope of
- * variables are then those of any other block. The line's end behind the macro is dropped by `trim_blocks`.
- */
-const GENERATION_MACRO = '{% macro __generation() %}{{ __generation_opens }}{{ caller() }}{{ __generation_closes }}{% endmacro %}\n';
+const NO_MARKS = ['', ''] as const;
 
 /** @throws UserError when there is no template, or it refuses the messages */
 export function writeChat(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
-  return write(writer, messages, options, templateOf(writer, options), ['', '']);
+  return write(writer, messages, options, templateOf(writer, options), NO_MARKS);
 }
 
 /** As `writeChat`, with the stretches that the generation blocks wrote. */
 export function writeMarkedChat(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): MarkedChat {
   const template = templateOf(writer, options);
-  const text = write(writer, messages, options, template, ['', '']);
-  const marks = template.startsWith(GENERATION_MACRO) ? unusedMarks(text) : undefined;
+  const text = write(writer, messages, options, template, NO_MARKS);
+  const marks = GENERATION.test(template) ? unusedMarks(text) : undefined;
   if (!marks) return { text };
   const marked = readMarks(write(writer, messages, options, template, marks), marks);
   // a template that trims or measures what a block wrote writes another text with the marks in it
@@ -79,11 +73,7 @@ function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTempl
       `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; name a file with a Jinja template as chatTemplatePath (on the command line --chat_template_path; functions take its text as chatTemplate), add "chat_template" to its tokenizer_config.json, or use a model that has been trained to chat.`,
     );
   }
-  const template = chosenTemplate(
-    () => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: tools ?? null }),
-    directory,
-  );
-  return readTemplate(template);
+  return chosenTemplate(() => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: tools ?? null }), directory);
 }
 
 /** Which one it is may be open, where a checkpoint has several. */
@@ -91,63 +81,46 @@ function chosenTemplate(choose: () => unknown, directory: string): string {
   try {
     return String(choose());
   } catch (error) {
-    throw new UserError(`The chat template of ${directory} cannot be used: ${messageOf(error)}.`, { cause: error });
+    throw cannotBeUsed(directory, error);
   }
 }
 
-/** Templates as the engine is given them, by what they were: one writes many conversations. */
-const READ = new Map<string, string>();
-
-function readTemplate(template: string): string {
-  const known = READ.get(template) ?? prepareTemplate(template);
-  READ.set(template, known);
-  return known;
+function cannotBeUsed(directory: string, error: unknown): UserError {
+  return new UserError(`The chat template of ${directory} cannot be used: ${messageOf(error)}.`, { cause: error });
 }
 
-/** Jinja2 reads every kind of line end as \n. */
-function prepareTemplate(template: string): string {
-  // the engine's own strftime_now can neither be replaced nor told a time
-  const text = rewriteStripCalls(template.replace(/\r\n?/g, '\n').replace(/\bstrftime_now\b/g, '__strftime_now'));
-  const withCalls = text.replace(GENERATION, (_, left: string, end: string | undefined, right: string) =>
-    end ? `{%${left} endcall ${right}%}` : `{%${left} call __generation() ${right}%}`,
-  );
-  return withCalls === text ? text : GENERATION_MACRO + withCalls;
+/** Templates that were read, by their text: one writes many conversations. */
+const READ = new Map<string, Template>();
+
+function readOnce(template: string, directory: string): Template {
+  const known = READ.get(template);
+  if (known) return known;
+  try {
+    const read = readTemplate(template);
+    READ.set(template, read);
+    return read;
+  } catch (error) {
+    throw cannotBeUsed(directory, error);
+  }
 }
 
 function write(
-  { backend, directory }: ChatWriter,
+  { specialTokens, directory }: ChatWriter,
   messages: readonly ChatMessage[],
   { addGenerationPrompt = false, tools, chatTemplateKwargs, now }: ChatTemplateOptions,
   template: string,
-  [opens, closes]: readonly [string, string],
+  marks: readonly [string, string],
 ): string {
+  const render = readOnce(template, directory);
+  const given = { messages, tools: tools ?? null, documents: null, add_generation_prompt: addGenerationPrompt };
   try {
-    checkCalls(messages, template);
-    const text = backend.apply_chat_template(messages, {
-      ...chatTemplateKwargs,
-      tools: tools ?? null,
-      tokenize: false,
-      add_generation_prompt: addGenerationPrompt,
-      chat_template: template,
-      __strftime_now: (format: unknown) => strftime(now ?? new Date(), String(format)),
-      ...MENDING_FUNCTIONS,
-      __generation_opens: opens,
-      __generation_closes: closes,
-    });
-    return checkTexts(String(text), messages);
+    return render({ ...given, ...specialTokens, ...chatTemplateKwargs }, { now, marks });
   } catch (error) {
     throw new UserError(
-      `The chat template of ${directory} cannot write this conversation (roles ${messages.map((m) => m.role).join(', ')}): ${messageOf(error)}.`,
+      `The chat template of ${directory} cannot write this conversation (roles ${messages.map((m) => m.role).join(', ')}): ${messageOf(error).replace(/\.$/, '')}.`,
       { cause: error },
     );
   }
-}
-
-/** Where a template puts an object behind a text with `+`, Python refuses it. */
-function checkTexts(text: string, messages: readonly ChatMessage[]): string {
-  const mark = '[object Map]';
-  if (!text.includes(mark) || JSON.stringify(messages).includes(mark)) return text;
-  throw new Error('it puts an object where only a text can be; give the arguments of tool calls as JSON text');
 }
 
 /** Two characters for private use that the text itself does not have. */

@@ -10,11 +10,10 @@ import { assistantTurns, lastAssistantTurn } from './assistant-turns';
 import { byteOf, mendBytePieces } from './byte-pieces';
 import { asTheyAre, withChatTemplate, withEos, withTokens, writtenJson } from './changed-files';
 import { CHAT_ELSEWHERE, CHAT_OPTIONS, type ChatBackend, writeChat, writeMarkedChat } from './chat-template';
-import { mendTemplates } from './mended-templates';
 import { makeSurfaces, maskBeginnings, maskSpans } from './offsets';
 import { type SpecialTokens, settleSpecialTokens, tokenContent } from './special-tokens';
 import { readTemplateSource } from './template-source';
-import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
+import { KINDS, readTokenizerFiles, type TokenizerFiles } from './tokenizer-files';
 import type { EncodeOptions, Tokenizer } from './types';
 import { type FullVocabulary, makeVocabulary } from './vocabulary';
 import { rememberWords } from './word-memory';
@@ -136,12 +135,17 @@ function configFor(files: TokenizerFiles, special: SpecialTokens): Record<string
   };
 }
 
+/** The special tokens of a configuration. */
+function namedTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
+  const names = KINDS.map((kind) => `${kind}_token`);
+  return Object.fromEntries(names.flatMap((name) => (typeof config[name] === 'string' ? [[name, config[name]]] : [])));
+}
+
 async function makeBackend(files: TokenizerFiles, special: SpecialTokens, directory: string): Promise<Backend> {
   // loaded when the first tokenizer is: the package brings its own inference engine along
   const { PreTrainedTokenizer } = await import('@huggingface/transformers');
   try {
     const backend = new PreTrainedTokenizer(files.tokenizerJson, configFor(files, special)) as unknown as Backend;
-    mendTemplates(backend as object);
     mendBytePieces(backend as object);
     rememberWords(backend as object);
     return backend;
@@ -175,6 +179,7 @@ function makeTokenizer(backend: Backend, files: TokenizerFiles, { special, vocab
     get hasTemplate() {
       return Boolean(current.chatTemplate);
     },
+    specialTokens: namedTokens(configFor(files, special)),
     directory,
   };
   const surfaces = makeSurfaces(files.tokenizerJson, vocabulary.tokenOf);

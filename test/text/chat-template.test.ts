@@ -89,7 +89,7 @@ test("reasoning and tool calls of a message reach the chat template and are lear
   assert.ok(learned(whole, {}).endsWith(`${called}${between}${said}\n`));
 });
 
-test('arguments of tool calls that would be written otherwise than in Python are refused with a way to write them', async () => {
+test("arguments of tool calls are written in Python's words where the template has no JSON of them", async () => {
   const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
   const write = (value: unknown, chatTemplate: string) =>
     tokenizer.applyChatTemplate([messages[0], { role: 'assistant', content: '', tool_calls: [callOf({ ok: value })] }], { chatTemplate });
@@ -99,14 +99,34 @@ test('arguments of tool calls that would be written otherwise than in Python are
   assert.equal(write('True', byFilter), 'True');
   assert.equal(write(2.5, byFilter), '2.5');
   assert.equal(write([true], byFilter), '[true]');
+  assert.equal(write(true, byFilter), 'True');
+  assert.equal(write([1, null], loop('{{ v | tojson if v is mapping else v | string }}')), '[1, None]');
+  assert.equal(write({ a: null }, loop('{{ v }}')), "{'a': None}");
+});
+
+test('where a template cannot write a conversation, the line of the template and what is wrong there are told', async () => {
+  const tokenizer = await loadTokenizer(path.join(projectRoot, 'test/golden/llama/model'));
+  const write = (chatTemplate: string) => () =>
+    tokenizer.applyChatTemplate(
+      [
+        { role: 'user', content: 'Hi' },
+        { role: 'assistant', content: null, tool_calls: [callOf({})] },
+      ],
+      {
+        chatTemplate,
+      },
+    );
   assert.throws(
-    () => write(true, byFilter),
-    /the argument "ok" of a call of "weather" is true, which this template writes in Python's words; give it as a text/,
+    write("{% for m in messages %}\n{{ '<' + m.role + '>' }}\n{{ m.content + '!' }}\n{% endfor %}"),
+    /cannot write this conversation \(roles user, assistant\): line 3: "\+" stands between none and a text\.$/,
   );
-  assert.throws(() => write([1], loop('{{ v | tojson if v is mapping else v | string }}')), /"ok" of a call of "weather" is a list/);
-  assert.throws(() => write({ a: null }, loop('{{ v }}')), /is an object with null in it/);
-  const added = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ 'x' + c.function.arguments }}{% endfor %}{% endfor %}";
-  assert.throws(() => write('a', added), /it puts an object where only a text can be; give the arguments of tool calls as JSON text/);
+  assert.throws(
+    write("{% for m in messages %}{% for c in m.tool_calls %}{{ 'x' + c.function.arguments }}{% endfor %}{% endfor %}"),
+    /"\+" stands between a text and an object/,
+  );
+  assert.throws(write('{{ messages[0].nothing.more }}'), /line 1: an object has no "nothing"\.$/);
+  assert.throws(write("{{ raise_exception('Only questions, please') }}"), /\(roles user, assistant\): Only questions, please\.$/);
+  assert.throws(write('{% if messages %}\n{{ messages }'), /cannot be used: line 2: "}" cannot stand in a tag|cannot be used: line 2: /);
 });
 
 test("a template's date is written in Python's words, at the time that it is told", async () => {
