@@ -121,11 +121,11 @@ const latestFrames = new WeakMap<ChatWriter, { readonly key: string; readonly fr
 
 function frameOf(
   writer: ChatWriter,
-  { chatTemplate, tools, chatTemplateKwargs }: ChatTemplateOptions,
+  { chatTemplate, tools, chatTemplateKwargs, assistantOnly }: ChatTemplateOptions,
   write: Write,
   marks: Marks,
 ): Frame | undefined {
-  const key = JSON.stringify([marks, chatTemplate, tools, chatTemplateKwargs]);
+  const key = JSON.stringify([marks, chatTemplate, tools, chatTemplateKwargs, assistantOnly]);
   const known = latestFrames.get(writer);
   if (known?.key === key) return known.frame;
   const frame = readFrame(write, marks);

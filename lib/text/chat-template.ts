@@ -2,6 +2,7 @@
 import type { OptionNames } from '../arguments';
 import { messageOf, UserError } from '../errors';
 import { readTemplate, type Template } from './jinja';
+import { hasGenerationBlocks, trainingTemplate } from './training-templates';
 import type { ChatMessage, ChatTemplateOptions } from './types';
 
 /** Names of what a conversation is written with. */
@@ -10,6 +11,7 @@ export const CHAT_OPTIONS: OptionNames<ChatTemplateOptions> = {
   chatTemplateKwargs: true,
   addGenerationPrompt: true,
   chatTemplate: true,
+  assistantOnly: true,
   now: true,
 };
 
@@ -46,9 +48,6 @@ export interface MarkedChat {
   readonly generated?: readonly Span[];
 }
 
-/** `{% generation %}`, as TRL and transformers look for it. */
-const GENERATION = /\{%-?\s*generation\s*-?%\}/;
-
 const NO_MARKS = ['', ''] as const;
 
 /** @throws UserError when there is no template, or it refuses the messages */
@@ -60,20 +59,22 @@ export function writeChat(writer: ChatWriter, messages: readonly ChatMessage[], 
 export function writeMarkedChat(writer: ChatWriter, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): MarkedChat {
   const template = templateOf(writer, options);
   const text = write(writer, messages, options, template, NO_MARKS);
-  const marks = GENERATION.test(template) ? unusedMarks(text) : undefined;
+  const marks = hasGenerationBlocks(template) ? unusedMarks(text) : undefined;
   if (!marks) return { text };
   const marked = readMarks(write(writer, messages, options, template, marks), marks);
   // a template that trims or measures what a block wrote writes another text with the marks in it
   return marked?.text === text ? marked : { text };
 }
 
-function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTemplate, tools }: ChatTemplateOptions): string {
+function templateOf({ backend, hasTemplate, directory }: ChatWriter, { chatTemplate, tools, assistantOnly }: ChatTemplateOptions): string {
   if (chatTemplate === undefined && !hasTemplate) {
     throw new UserError(
       `The tokenizer of ${directory} has no chat template, so conversations cannot be written for it; name a file with a Jinja template as chatTemplatePath (on the command line --chat_template_path; functions take its text as chatTemplate), add "chat_template" to its tokenizer_config.json, or use a model that has been trained to chat.`,
     );
   }
-  return chosenTemplate(() => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: tools ?? null }), directory);
+  const choose = (): unknown => backend.get_chat_template({ chat_template: chatTemplate ?? null, tools: tools ?? null });
+  const template = chosenTemplate(choose, directory);
+  return assistantOnly ? trainingTemplate(template) : template;
 }
 
 /** Which one it is may be open, where a checkpoint has several. */

@@ -122,7 +122,7 @@ function maskPrompt(promptIds: readonly number[], ids: number[]): Draft {
 
 function tokenizeMessages(example: MessagesExample, tokenizer: Tokenizer, options: TokenizeOptions): Draft {
   const { assistantOnlyLoss = false, chatTemplate } = options;
-  const chat = chatOptions(example, chatTemplate);
+  const chat = { ...chatOptions(example, chatTemplate), assistantOnly: assistantOnlyLoss };
   const encodePart = (part: readonly ChatMessage[], addGenerationPrompt: boolean): number[] =>
     tokenizer.encode(tokenizer.applyChatTemplate(part, { ...chat, addGenerationPrompt }));
   const completionOnly = options.completionOnlyLoss ?? example.promptLength !== undefined;

@@ -18,6 +18,11 @@ export interface ChatTemplateOptions extends ChatTemplateInputs {
   addGenerationPrompt?: boolean;
   /** A Jinja template to use in place of the tokenizer's own. */
   chatTemplate?: string;
+  /**
+   * Write it as a conversation is learned whose assistant turns alone carry loss, as TRL does: of some templates (Qwen3, DeepSeek-R1's
+   * distilled ones) with the reasoning of earlier turns, too. Default false.
+   */
+  assistantOnly?: boolean;
   /** The time that a template's `strftime_now` tells. Default: the present. */
   now?: Date;
 }
@@ -107,7 +112,8 @@ export interface TokenizeOptions {
   completionOnlyLoss?: boolean;
   /**
    * Every assistant turn of a conversation carries loss, and nothing else does. What of a turn does so, the template says with
-   * `{% generation %}` blocks; where it has none, all that it writes of the turn behind its opening. Of a row with a prompt
+   * `{% generation %}` blocks; where it has none, all that it writes of the turn behind its opening, or what TRL takes where it knows the
+   * template (`assistantOnly` of `applyChatTemplate`). Of a row with a prompt
    * and a completion of its own, only turns of the completion do, unless `completionOnlyLoss` is false. Default false.
    */
   assistantOnlyLoss?: boolean;
