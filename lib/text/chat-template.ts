@@ -113,14 +113,27 @@ function write(
   marks: readonly [string, string],
 ): string {
   const render = readOnce(template, directory);
-  const given = { messages, tools: tools ?? null, documents: null, add_generation_prompt: addGenerationPrompt };
+  const given = { tools: tools ?? null, documents: null, add_generation_prompt: addGenerationPrompt };
+  const attempt = (said: readonly ChatMessage[]): string =>
+    render({ messages: said, ...given, ...specialTokens, ...chatTemplateKwargs }, { now, marks });
   try {
-    return render({ ...given, ...specialTokens, ...chatTemplateKwargs }, { now, marks });
+    return attempt(messages);
   } catch (error) {
-    throw new UserError(
-      `The chat template of ${directory} cannot write this conversation (roles ${messages.map((m) => m.role).join(', ')}): ${messageOf(error).replace(/\.$/, '')}.`,
-      { cause: error },
-    );
+    const roles = messages.map(({ role }) => role).join(', ');
+    const why = messageOf(error).replace(/\.$/, '') + remedyFor(messages, attempt);
+    throw new UserError(`The chat template of ${directory} cannot write this conversation (roles ${roles}): ${why}.`, { cause: error });
+  }
+}
+
+/** Some templates, such as Gemma's first ones, have no place for a system message, and say so in their own ways. */
+function remedyFor(messages: readonly ChatMessage[], attempt: (said: readonly ChatMessage[]) => string): string {
+  const others = messages.filter(({ role }) => role !== 'system');
+  if (others.length === messages.length || others.length === 0) return '';
+  try {
+    attempt(others);
+    return '; without the system message it can, so leave that out, or put its words into the first question';
+  } catch {
+    return '';
   }
 }
 

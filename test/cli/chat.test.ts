@@ -81,7 +81,11 @@ test('a chat template that is not there, or refuses the system message, is told 
   const template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}{{ messages[0].content }}";
   writeFileSync(path.join(model, 'chat_template.jinja'), template);
   const chat = ['chat', '--model', model, '--max_new_tokens', '2'];
-  await refuses([...chat, '--system', 'Be kind.'], /cannot write this conversation \(roles system, user\): no system here/, asked);
+  await refuses(
+    [...chat, '--system', 'Be kind.'],
+    /cannot write this conversation \(roles system, user\): no system here; without the system message it can, so leave that out/,
+    asked,
+  );
   const { messages } = await tunebookJson<Chat>(chat, asked);
   assert.equal(messages.length, 2);
 });
