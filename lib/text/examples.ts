@@ -80,6 +80,9 @@ export function explainNoTarget(tokenized: TokenizedExample, place: string, posi
   const { length } = tokenized.inputIds;
   const most = Number.isFinite(positionLimit) ? ` (the model reads up to ${positionLimit})` : '';
   const remedy = length < positionLimit ? `raise max_length${most}, or ` : `the model reads at most ${positionLimit}, so `;
+  if (!tokenized.truncated && tokenized.boundaryMismatch) {
+    return `${place}: the prompt alone is written with as many tokens as the whole, as where the chat template opens reasoning that the answer does not have, so nothing is left to learn; write the answer as the template opens it, or remove the row.`;
+  }
   return tokenized.truncated
     ? `${place}: the prompt alone fills max_length ${length} (the example has ${tokenized.fullLength} tokens), so its completion is cut away entirely and nothing is left to learn; ${remedy}shorten or remove the row.`
     : `${place}: no token of this example carries loss, so there is nothing to learn; remove the row or give it a completion.`;

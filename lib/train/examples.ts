@@ -1,6 +1,6 @@
 /** From a dataset to what the trainer reads: token sequences, cut to length and, with packing, laid together in rows. */
 import { createHash } from 'node:crypto';
-import type { Dataset, Example } from '../data';
+import type { Dataset, Example, MessagesExample } from '../data';
 import { parseRows } from '../data/rows';
 import { atPlace, UserError } from '../errors';
 import { isObject } from '../json';
@@ -82,7 +82,13 @@ export function prepareExamples(examples: Examples, tokenizer: Tokenizer, option
   tell(rows.length);
   if (!dropFullyMasked) checkTargets(tokenized, placeOf, options);
   checkLengths(tokenized, placeOf, splits ? maxLength : Number.POSITIVE_INFINITY, options);
-  const notes = [...notesOf(tokenized, maxLength, placeOf), ...lastTurnNotes(rows, options), ...noTurnNotes(rows, placeOf, options)];
+  const notes = [
+    ...notesOf(tokenized, maxLength),
+    ...borderNotes(rows, tokenized, placeOf),
+    ...stopNotes(tokenizer, options),
+    ...lastTurnNotes(rows, options),
+    ...noTurnNotes(rows, placeOf, options),
+  ];
   const packs = packing && maxLength !== null;
   const teaches = (made: TokenizedExample): boolean => !isEmpty(made) && !isMasked(made);
   if (!tokenized.some(teaches)) throw new UserError(explainNoTarget(tokenized[0], placeOf(0)));
@@ -191,20 +197,52 @@ function checkKnown({ inputIds }: TokenizedExample, place: string, { vocabSize }
   );
 }
 
-function notesOf(tokenized: readonly TokenizedExample[], maxLength: number | null, placeOf: (index: number) => string): string[] {
-  const count = tokenized.length;
+function notesOf(tokenized: readonly TokenizedExample[], maxLength: number | null): string[] {
   const cut = tokenized.filter(({ truncated }) => truncated).length;
-  const mismatched = tokenized.filter(({ boundaryMismatch }) => boundaryMismatch).length;
+  return cut > 0 ? [`${cut} of ${tokenized.length} examples were longer than max_length ${maxLength} and lost their end.`] : [];
+}
+
+/** Where the prompt alone has other tokens than the whole begins with: TRL counts the prompt's all the same. */
+function borderNotes(rows: readonly Example[], tokenized: readonly TokenizedExample[], placeOf: (index: number) => string): string[] {
+  const mismatched = [...tokenized.keys()].filter((index) => tokenized[index].boundaryMismatch);
+  const isSplit = (index: number): boolean => (rows[index] as Partial<MessagesExample>).promptLength !== undefined;
+  const where = (found: readonly number[]): string => `In ${found.length} of ${rows.length} examples (first: ${placeOf(found[0])})`;
+  const [conversations, texts] = [mismatched.filter(isSplit), mismatched.filter((index) => !isSplit(index))];
   const notes: string[] = [];
-  if (cut > 0) notes.push(`${cut} of ${count} examples were longer than max_length ${maxLength} and lost their end.`);
-  if (mismatched > 0) {
-    const first = placeOf(tokenized.findIndex(({ boundaryMismatch }) => boundaryMismatch));
+  if (texts.length > 0) {
     notes.push(
-      `In ${mismatched} of ${count} examples (first: ${first}) a token spans the end of the prompt, so the border of the completion is off by a token; ` +
+      `${where(texts)} a token spans the end of the prompt, so the border of the completion is off by a token; ` +
         'where a prompt ends with a space, begin the completion with it.',
     );
   }
+  if (conversations.length > 0) {
+    notes.push(
+      `${where(conversations)} the chat template begins the conversation otherwise than it writes the prompt, as where it opens reasoning that the answer does not have; ` +
+        'as many tokens as the prompt has carry no loss, as in TRL, though some may be of the answer. Write answers as the template opens them, or give "messages" and assistant_only_loss.',
+    );
+  }
   return notes;
+}
+
+/** What generation blocks leave out of a turn is not learned, be it what ends it. */
+function stopNotes(tokenizer: Tokenizer, { assistantOnlyLoss, chatTemplate }: PrepareOptions): string[] {
+  if (!assistantOnlyLoss) return [];
+  const [question, answer] = [
+    { role: 'user', content: 'question' },
+    { role: 'assistant', content: 'answer' },
+  ];
+  try {
+    const { ids, assistant } = tokenizer.encodeChat([question, answer, question], { chatTemplate, assistantOnly: true });
+    const learned = ids.filter((_, index) => assistant[index] === 1);
+    if (tokenizer.decode(learned, { skipSpecialTokens: false }).trim() !== answer.content) return [];
+  } catch (error) {
+    // a template that refuses just this conversation
+    if (error instanceof UserError) return [];
+    throw error;
+  }
+  return [
+    'The {% generation %} blocks of the chat template do not have what ends a turn of the assistant, so with assistant_only_loss the model may not learn to stop; put the end into them.',
+  ];
 }
 
 /** TRL has no completion in a conversation and would learn all of it; what is meant by the setting is more likely the answer. */

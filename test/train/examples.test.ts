@@ -43,6 +43,32 @@ test('completion_only_loss on conversations learns the last assistant turn, unli
     assert.equal(quiet, '');
 });
 
+test('a chat template that opens reasoning where the answer has none is told, as its prompt is not how the conversation begins', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const notes = (chatTemplate: string, content = 'A long answer of many more words than that') => {
+    const values = { prompt: conversation.messages.slice(0, 1), completion: [{ role: 'assistant', content }] };
+    return prepareExamples(Dataset.fromRows([values]).rows, tokenizer, { chatTemplate }).notes;
+  };
+  assert.deepEqual(notes(CHATML), []);
+  const opens = CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif");
+  const [note, ...others] = notes(opens);
+  assert.match(note, /^In 1 of 1 examples \(first: row 1\) the chat template begins the conversation otherwise than it writes the prompt/);
+  assert.deepEqual(others, []);
+  assert.throws(() => notes(opens, 'A'), /row 1: the prompt alone is written with as many tokens as the whole.*write the answer as/);
+});
+
+test('generation blocks without the end of a turn are told, as the model may not learn to stop', async (t) => {
+  const { tokenizer } = await tinyModel(t);
+  const notes = (said: string) => {
+    const chatTemplate = `{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}${said}{% else %}{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}`;
+    return prepareExamples([conversation], tokenizer, { chatTemplate, assistantOnlyLoss: true }).notes;
+  };
+  assert.deepEqual(notes('{% generation %}{{ m.content }}<|im_end|>\n{% endgeneration %}'), []);
+  const [note, ...others] = notes('{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>\n');
+  assert.match(note, /do not have what ends a turn of the assistant, .* may not learn to stop; put the end into them\.$/);
+  assert.deepEqual(others, []);
+});
+
 test('an empty text among others is left out with a note, or packed as TRL packs it; alone it is refused', async (t) => {
   const { tokenizer } = await tinyModel(t);
   const rows = Dataset.fromRows([{ text: 'A line of text.' }, { text: '' }, { text: 'Another line.' }], 'data.jsonl');
