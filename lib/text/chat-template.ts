@@ -120,8 +120,12 @@ function write(
     return attempt(messages);
   } catch (error) {
     const roles = messages.map(({ role }) => role).join(', ');
-    const why = messageOf(error).replace(/\.$/, '') + remedyFor(messages, attempt);
-    throw new UserError(`The chat template of ${directory} cannot write this conversation (roles ${roles}): ${why}.`, { cause: error });
+    const said = messageOf(error);
+    // a template ends its sentence, or does not
+    const why = remedyFor(messages, attempt) || (/[.!?]$/.test(said) ? '' : '.');
+    throw new UserError(`The chat template of ${directory} cannot write this conversation (roles ${roles}): ${said}${why}`, {
+      cause: error,
+    });
   }
 }
 
@@ -131,7 +135,7 @@ function remedyFor(messages: readonly ChatMessage[], attempt: (said: readonly Ch
   if (others.length === messages.length || others.length === 0) return '';
   try {
     attempt(others);
-    return '; without the system message it can, so leave that out, or put its words into the first question';
+    return '; without the system message it can, so leave that out, or put its words into the first question.';
   } catch {
     return '';
   }
