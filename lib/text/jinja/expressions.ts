@@ -269,7 +269,7 @@ function readSubscript(tokens: TokenReader, of: Expression): Expression {
 }
 
 /** A call of what a value is. */
-export function readCall(tokens: TokenReader, of: Expression): Expression {
+function readCall(tokens: TokenReader, of: Expression): Expression {
   const given = readArguments(tokens);
   return (scope) => callValue(of(scope), given(scope));
 }

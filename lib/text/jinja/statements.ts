@@ -185,11 +185,11 @@ function readSet(tokens: TokenReader): Statement {
   const assign = readTargets(tokens);
   if (tokens.skip('=')) {
     const value = readList(tokens);
-    return (scope) => assign(scope, value(scope)) as undefined;
+    return (scope) => void assign(scope, value(scope));
   }
   const filters = readPipe(tokens, false);
   const body = readInside(tokens, 'endset');
-  return (scope) => assign(scope, filters(scope, written(body, scope.inner()))) as undefined;
+  return (scope) => void assign(scope, filters(scope, written(body, scope.inner())));
 }
 
 /** Filters in a row, over what a block writes. @param first whether one stands there without a "|" */
@@ -230,10 +230,10 @@ function readMacro(tokens: TokenReader): Statement {
   const parameters = readParameters(tokens);
   const body = readInside(tokens, 'endmacro');
   return (scope) =>
-    scope.set(
+    void scope.set(
       name,
       toMacro(name, parameters, (inner) => written(body, inner), scope),
-    ) as undefined;
+    );
 }
 
 function readCallBlock(tokens: TokenReader): Statement {

@@ -18,7 +18,7 @@ const isMore: Test = (value, other) => compare(value, other) > 0;
 const isAtMost: Test = (value, other) => compare(value, other) <= 0;
 const isAtLeast: Test = (value, other) => compare(value, other) >= 0;
 
-export const TESTS: Readonly<Record<string, Test>> = {
+const TESTS: Readonly<Record<string, Test>> = {
   boolean: (value) => typeof value === 'boolean',
   callable: (value) => value instanceof Callable,
   defined: (value) => !(value instanceof Undefined),
