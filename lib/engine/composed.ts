@@ -210,3 +210,8 @@ export function fromNormalFloat(codes: tf.Tensor1D, scales: tf.Tensor1D, shape: 
     return tf.reshape(tf.mul(tf.reshape(shares, [-1, NF4_BLOCK]), tf.expandDims(scales, 1)), shape);
   });
 }
+
+/** [rows, columns]: 1 at the `count` largest values of each row, else 0. */
+export function largest(x: tf.Tensor2D, count: number): tf.Tensor2D {
+  return tf.tidy(() => tf.sum(tf.oneHot(tf.topk(x, count).indices, x.shape[1]), 1) as tf.Tensor2D);
+}

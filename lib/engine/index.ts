@@ -3,6 +3,7 @@
 export { rowsAt } from './chunks';
 export * from './device';
 export * from './dropout';
+export * from './experts';
 export * from './gradient-checkpointing';
 export * from './in-place';
 export * from './normal-float';

@@ -94,6 +94,21 @@ export function registerFusedGradients(): void {
     },
   });
   tf.registerGradient({
+    kernelName: 'Experts',
+    inputsToSave: ['x', 'weights', 'chosen', 'gateUp', 'down'],
+    outputsToSave: [false, true],
+    gradFunc: (dy, [x, weights, chosen, gateUp, down, gatesAndUps], attrs) => {
+      const inputs = { dy: firstOf(dy), x, weights, chosen, gateUp, down, gatesAndUps };
+      const [dx, dWeights, dGatesAndUps, inner] = run<tf.Tensor[]>('ExpertsGrad', inputs, attrs);
+      return {
+        x: () => dx,
+        weights: () => dWeights,
+        gateUp: () => run('ExpertsGateUpGrad', { pairs: dGatesAndUps, x, chosen }, attrs),
+        down: () => run('ExpertsDownGrad', { pairs: inner, x: firstOf(dy), chosen }, attrs),
+      };
+    },
+  });
+  tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
     gradFunc: (dy, [hidden, weight, targets], attrs) => {

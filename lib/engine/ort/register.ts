@@ -23,6 +23,7 @@ import { attentionKernels } from './kernels/attention';
 import { cachedAttention } from './kernels/cached-attention';
 import { dropout } from './kernels/dropout';
 import { elementwiseKernels } from './kernels/elementwise';
+import { expertKernels } from './kernels/experts';
 import { gatedDeltaKernels } from './kernels/gated-delta';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
@@ -46,6 +47,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   cachedAttention,
   ...gatedDeltaKernels,
   ...stateSpaceKernels,
+  ...expertKernels,
   ...lossKernels,
 ];
 

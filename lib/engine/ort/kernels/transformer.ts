@@ -150,7 +150,8 @@ const swiGluGrad: OrtKernel = {
     }),
 };
 
-function siluSlope(graph: GraphBuilder, x: string): { slope: string; value: string } {
+/** silu(x) = x·σ(x), and its slope. */
+export function siluSlope(graph: GraphBuilder, x: string): { slope: string; value: string } {
   const sigmoid = graph.op('Sigmoid', [x]);
   const value = graph.op('Mul', [x, sigmoid]);
   const rest = graph.op('Sub', [float32(graph, 1), sigmoid]);

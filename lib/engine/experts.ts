@@ -1,0 +1,85 @@
+/**
+ * Mixtures of experts: many gated MLPs side by side, of which each token goes through the few that a router has chosen for it (Shazeer et al. 2017,
+ * "Outrageously Large Neural Networks"; as in Mixtral, Jiang et al. 2024). On ONNX Runtime's CPU each expert reads its own tokens alone
+ * (ort/kernels/experts.ts); elsewhere every expert reads all tokens, and what it was not chosen for counts nothing.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import * as composed from './composed';
+import { ortBackend } from './device';
+import { linear, swiglu } from './ops';
+
+/** Which experts a token goes through, and how much each counts. */
+export interface Routing {
+  /** float32 [tokens, experts]: 1 for those that were chosen, else 0; passes no gradient on. */
+  chosen: tf.Tensor2D;
+  /** [tokens, experts]: weights of those that were chosen, else 0; differentiable. */
+  weights: tf.Tensor2D;
+}
+
+export interface RoutingOptions {
+  /** How many experts each token goes through. */
+  perToken: number;
+  /** Whether the weights of a token's experts sum up to 1, or are its experts' shares of the softmax over all. */
+  normalized: boolean;
+}
+
+/** The weights of all experts: gate and up one below the other, and down. */
+export interface ExpertWeights {
+  /** [experts, 2·intermediate, features] */
+  gateUp: tf.Tensor3D;
+  /** [experts, features, intermediate] */
+  down: tf.Tensor3D;
+}
+
+/** Added to the logits of experts that were not chosen; what is left of them in a softmax is 0. */
+const HIDDEN = -1e30;
+
+/**
+ * Chooses each token's experts, those with the largest logits, of equal ones the first. Differentiable by way of the weights.
+ * @param logits [tokens, experts]
+ */
+export function route(logits: tf.Tensor2D, { perToken, normalized }: RoutingOptions): Routing {
+  const chosen = withoutGradient(() => largest(logits, perToken));
+  if (!normalized) return { chosen, weights: tf.mul(tf.softmax(logits), chosen) };
+  const hidden = withoutGradient(() => tf.mul(tf.sub(1, chosen), HIDDEN) as tf.Tensor2D);
+  return { chosen, weights: tf.softmax(tf.add<tf.Tensor2D>(logits, hidden)) };
+}
+
+/**
+ * Σ weight · down(silu(gate x) · up x) over each token's experts. Differentiable with respect to x, the routing's weights, and those of the experts.
+ * @param x [tokens, features]
+ * @returns [tokens, features]
+ */
+export function experts(x: tf.Tensor2D, { chosen, weights }: Routing, { gateUp, down }: ExpertWeights, perToken: number): tf.Tensor2D {
+  if (!ortBackend()?.worksOnHost) return ofAllExperts(x, weights, { gateUp, down });
+  const [y, ...forGradient] = tf
+    .engine()
+    .runKernel('Experts', { x, weights, chosen, gateUp, down }, { perToken }) as unknown as tf.Tensor2D[];
+  tf.dispose(forGradient);
+  return y;
+}
+
+/** [rows, columns]: 1 at the `count` largest values of each row, else 0. */
+function largest(x: tf.Tensor2D, count: number): tf.Tensor2D {
+  return ortBackend() ? (tf.engine().runKernel('Largest', { x }, { count }) as tf.Tensor2D) : composed.largest(x, count);
+}
+
+/** Every expert reads all tokens. */
+function ofAllExperts(x: tf.Tensor2D, weights: tf.Tensor2D, { gateUp, down }: ExpertWeights): tf.Tensor2D {
+  const columns = tf.split<tf.Tensor2D>(weights, weights.shape[1], 1);
+  const outputs = columns.map((weight, expert) => {
+    const [gate, up] = tf.split<tf.Tensor2D>(linear(x, matrixAt(gateUp, expert)), 2, 1);
+    return tf.mul(linear(swiglu(gate, up), matrixAt(down, expert)), weight);
+  });
+  return outputs.reduce((sum, output) => tf.add(sum, output)) as tf.Tensor2D;
+}
+
+function matrixAt(matrices: tf.Tensor3D, index: number): tf.Tensor2D {
+  const [, rows, columns] = matrices.shape;
+  return tf.reshape(tf.slice(matrices, [index, 0, 0], [1, rows, columns]), [rows, columns]);
+}
+
+/** What a function computes, as a constant: no gradient flows back to what it was computed from. */
+function withoutGradient<T extends tf.Tensor>(compute: () => T): T {
+  return tf.customGrad(() => ({ value: compute(), gradFunc: () => [] }))() as T;
+}

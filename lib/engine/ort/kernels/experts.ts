@@ -1,0 +1,254 @@
+/**
+ * Experts (experts.ts) and their gradients. What each expert does, it does for its own tokens alone: a Loop goes from one expert that was chosen by
+ * any token to the next. In between tokens lie expert by expert, each once for each of its experts ("pairs"). Weights' gradients are made by a Scan,
+ * which writes that of each expert where it belongs.
+ */
+import type { TensorInfo } from '@tensorflow/tfjs-core';
+import type { Attrs, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
+import { like } from './attention';
+import { loop } from './loop';
+import { siluSlope } from './transformer';
+
+/** 1 at the largest values of each row, as many as `count`, else 0. */
+const largest: OrtKernel = {
+  name: 'Largest',
+  inputs: ['x'],
+  infer: ([x]) => like(x),
+  key: ({ count }) => `${count}`,
+  emit: ({ graph, inputs: [x], attrs: { count } }) => {
+    const [values, places] = graph.ops('TopK', [x.name, graph.ints([count])], 2, { axis: -1, largest: 1, sorted: 1 });
+    const zeros = graph.op('Expand', [graph.scalar('float32', 0), graph.op('Shape', [x.name])]);
+    const ones = graph.op('Expand', [graph.scalar('float32', 1), graph.op('Shape', [values])]);
+    return graph.op('ScatterElements', [zeros, places, ones], { axis: 1 });
+  },
+};
+
+/** Where the tokens of each expert are. */
+class Dispatch {
+  /** How many tokens each expert has, int64 [experts]. */
+  readonly counts: string;
+  /** Where its pairs begin, int64 [experts]. */
+  readonly starts: string;
+  /** Of each pair, int64 [pairs]. */
+  private readonly tokens: string;
+  private readonly pairs: string;
+  /** Where each token's pairs are, int64 [tokens·perToken]. */
+  private readonly slots: string;
+
+  /** @param chosen float32 [tokens, experts] */
+  constructor(
+    private readonly graph: GraphBuilder,
+    private readonly chosen: string,
+    private readonly perToken: number,
+  ) {
+    const int64 = (x: string): string => graph.op('Cast', [x], { to: ELEMENT_TYPES.int64 });
+    const zero = graph.scalar('int64', 0);
+    this.counts = int64(graph.op('ReduceSum', [chosen, graph.ints([0])], { keepdims: 0 }));
+    this.starts = graph.op('CumSum', [this.counts, zero], { exclusive: 1 });
+    const byExpert = graph.op('NonZero', [graph.op('Transpose', [chosen], { perm: [1, 0] })]);
+    this.tokens = graph.op('Gather', [byExpert, graph.scalar('int64', 1)], { axis: 0 });
+    this.pairs = graph.op('Transpose', [graph.op('NonZero', [chosen])], { perm: [1, 0] });
+    const ranks = int64(graph.op('CumSum', [chosen, zero], { exclusive: 1 }));
+    this.slots = graph.op('GatherND', [graph.op('Add', [ranks, this.starts]), this.pairs]);
+  }
+
+  /**
+   * Goes from expert to expert.
+   * @param sequences how many of float32 it gives, of each expert's pairs a row each
+   * @returns those of all pairs, [pairs, …]
+   */
+  eachExpert(sequences: number, step: (expert: Expert) => string[]): string[] {
+    const { graph, counts } = this;
+    const present = graph.op('Reshape', [graph.op('NonZero', [counts]), graph.ints([-1])]);
+    const plan = { count: graph.op('Size', [present]), sequences: new Array<'float32'>(sequences).fill('float32') };
+    const found = loop(graph, plan, (body, iteration) => {
+      const index = body.op('Gather', [present, iteration], { axis: 0 });
+      const [start, count] = [this.starts, counts].map((of) => body.op('Gather', [of, index], { axis: 0 }));
+      return { items: step(new Expert(body, { index, start, count, tokens: this.tokens })) };
+    });
+    return found.map((sequence) => graph.op('ConcatFromSequence', [sequence], { axis: 0 }));
+  }
+
+  /** Products of two matrices for each expert, aᵀ·b, [experts, …, …]. @param operands of an expert's pairs a row each */
+  productOfEach(operands: (expert: Expert) => [a: string, b: string]): string {
+    const { graph } = this;
+    const body = graph.subgraph();
+    const [start, count] = ['start', 'count'].map(() => body.input(body.freshName(), 'int64', []));
+    const [a, b] = operands(new Expert(body, { index: '', start, count, tokens: this.tokens }));
+    body.output(body.op('Gemm', [a, b], { transA: 1, transB: 0 }), 'float32');
+    return graph.op('Scan', [this.starts, this.counts], { body, num_scan_inputs: 2 });
+  }
+
+  /** Sums over each token's pairs. @param x [pairs, features] @returns [tokens, features] */
+  sumOfEachToken(x: string, features: number): string {
+    const { graph } = this;
+    const byToken = graph.op('Reshape', [this.byToken(x), graph.ints([-1, this.perToken, features])]);
+    return graph.op('ReduceSum', [byToken, graph.ints([1])], { keepdims: 0 });
+  }
+
+  /** A number of each pair at its place, else 0: [tokens, experts]. @param x [pairs, 1] */
+  inTable(x: string): string {
+    const { graph } = this;
+    const zeros = graph.op('Mul', [this.chosen, graph.scalar('float32', 0)]);
+    return graph.op('ScatterND', [zeros, this.pairs, graph.op('Reshape', [this.byToken(x), graph.ints([-1])])]);
+  }
+
+  private byToken(x: string): string {
+    return this.graph.op('Gather', [x, this.slots], { axis: 0 });
+  }
+}
+
+/** One expert in the body of a loop. */
+class Expert {
+  private readonly tokens: string;
+  private readonly range: string[];
+
+  constructor(
+    readonly graph: GraphBuilder,
+    private readonly at: { index: string; start: string; count: string; tokens: string },
+  ) {
+    const axis = graph.ints([0]);
+    const [start, count] = [at.start, at.count].map((x) => graph.op('Reshape', [x, graph.ints([1])]));
+    this.range = [start, graph.op('Add', [start, count]), axis];
+    this.tokens = this.pairsOf(at.tokens);
+  }
+
+  /** Its own matrix. @param matrices [experts, …, …] */
+  matrix(matrices: string): string {
+    return this.graph.op('Gather', [matrices, this.at.index], { axis: 0 });
+  }
+
+  /** The rows of its tokens. @param x [tokens, …] */
+  rows(x: string): string {
+    return this.graph.op('Gather', [x, this.tokens], { axis: 0 });
+  }
+
+  /** What its tokens have in its column, [pairs, 1]. @param table [tokens, experts] */
+  column(table: string): string {
+    const { graph, at } = this;
+    return this.rows(graph.op('Gather', [table, graph.op('Reshape', [at.index, graph.ints([1])])], { axis: 1 }));
+  }
+
+  /** Its part of what lies expert by expert. @param x [pairs, …] */
+  pairsOf(x: string): string {
+    return this.graph.op('Slice', [x, ...this.range]);
+  }
+
+  /** x·matrixᵀ. */
+  linear(x: string, matrix: string): string {
+    return this.graph.op('Gemm', [x, matrix], { transA: 0, transB: 1 });
+  }
+
+  /** x·matrix. */
+  product(x: string, matrix: string): string {
+    return this.graph.op('Gemm', [x, matrix], { transA: 0, transB: 0 });
+  }
+
+  /** a·b, element by element. */
+  mul(a: string, b: string): string {
+    return this.graph.op('Mul', [a, b]);
+  }
+
+  silu(x: string): string {
+    return this.mul(x, this.graph.op('Sigmoid', [x]));
+  }
+
+  /** Sums of rows, [pairs, 1]. */
+  sumAlong(x: string): string {
+    return this.graph.op('ReduceSum', [x, this.graph.ints([-1])], { keepdims: 1 });
+  }
+
+  /** Gate and up of what both are in. */
+  halves(gateUp: string, intermediate: number): string[] {
+    return this.graph.split(gateUp, [intermediate, intermediate], 1);
+  }
+}
+
+/** [pairs, features] with one row for each token: sizes that vary with the tokens then are theirs. */
+const rowOfEachToken = (graph: GraphBuilder, x: string, width: number): string => graph.op('Reshape', [x, graph.ints([-1, width])]);
+
+interface Sizes {
+  features: number;
+  intermediate: number;
+}
+
+const sizesOf = (down: readonly number[]): Sizes => ({ features: down[1], intermediate: down[2] });
+
+const keyOf = ({ perToken }: Attrs, inputs: TensorInfo[]): string => `${perToken},${inputs.map(({ shape }) => shape.slice(1))}`;
+
+/** Outputs: the result, and gate and up of all pairs for the gradient, expert by expert, [tokens, perToken·2·intermediate]. */
+const experts: OrtKernel = {
+  name: 'Experts',
+  inputs: ['x', 'weights', 'chosen', 'gateUp', 'down'],
+  infer: ([x, , , gateUp], { perToken }) => [like(x), { shape: [x.shape[0], perToken * gateUp.shape[1]], dtype: 'float32' }],
+  key: keyOf,
+  emit: ({ graph, inputs: [x, weights, chosen, gateUp, down], attrs: { perToken }, concrete }) => {
+    const { features, intermediate } = sizesOf(concrete[4]);
+    const dispatch = new Dispatch(graph, chosen.name, perToken);
+    const [outputs, gatesAndUps] = dispatch.eachExpert(2, (expert) => {
+      const both = expert.linear(expert.rows(x.name), expert.matrix(gateUp.name));
+      const [gate, up] = expert.halves(both, intermediate);
+      const inner = expert.mul(expert.silu(gate), up);
+      return [expert.mul(expert.linear(inner, expert.matrix(down.name)), expert.column(weights.name)), both];
+    });
+    return [dispatch.sumOfEachToken(outputs, features), rowOfEachToken(graph, gatesAndUps, perToken * 2 * intermediate)];
+  },
+};
+
+/**
+ * With h = silu(gate)·up, w the weight of a pair and d = dy·down: dw = Σ d·h, dh = w·d, and from there as SwiGluGrad. Outputs: the gradients of x and
+ * weights; and for those of the experts' weights, pair by pair as `Experts` has them, the gradients of gate and up, and w·h.
+ */
+const expertsGrad: OrtKernel = {
+  name: 'ExpertsGrad',
+  inputs: ['dy', 'x', 'weights', 'chosen', 'gateUp', 'down', 'gatesAndUps'],
+  infer: ([dy, , weights, , , down, gatesAndUps], { perToken }) => [
+    ...[like(dy), like(weights), like(gatesAndUps)],
+    { shape: [dy.shape[0], perToken * down.shape[2]], dtype: 'float32' as const },
+  ],
+  key: keyOf,
+  emit: ({ graph, inputs: [dy, , weights, chosen, gateUp, down, gatesAndUps], attrs: { perToken }, concrete }) => {
+    const { features, intermediate } = sizesOf(concrete[5]);
+    const dispatch = new Dispatch(graph, chosen.name, perToken);
+    const pairs = rowOfEachToken(graph, gatesAndUps.name, 2 * intermediate);
+    const [dx, dWeights, dGatesAndUps, inner] = dispatch.eachExpert(4, (expert) => {
+      const [gate, up] = expert.halves(expert.pairsOf(pairs), intermediate);
+      const { slope, value } = siluSlope(expert.graph, gate);
+      const h = expert.mul(value, up);
+      const d = expert.product(expert.rows(dy.name), expert.matrix(down.name));
+      const w = expert.column(weights.name);
+      const dh = expert.mul(d, w);
+      const dBoth = expert.graph.concat([expert.mul(expert.mul(dh, up), slope), expert.mul(dh, value)], 1);
+      return [expert.product(dBoth, expert.matrix(gateUp.name)), expert.sumAlong(expert.mul(d, h)), dBoth, expert.mul(h, w)];
+    });
+    return [
+      dispatch.sumOfEachToken(dx, features),
+      dispatch.inTable(dWeights),
+      rowOfEachToken(graph, dGatesAndUps, perToken * 2 * intermediate),
+      rowOfEachToken(graph, inner, perToken * intermediate),
+    ];
+  },
+};
+
+/** The gradient of `gateUp` or `down`: for each expert the product of what its pairs bring and what its tokens bring. */
+function weightGrad(name: string, pairsFirst: boolean): OrtKernel {
+  return {
+    name,
+    inputs: ['pairs', 'x', 'chosen'],
+    infer: ([pairs, x, chosen], { perToken }) => {
+      const sizes = [pairs.shape[1] / perToken, x.shape[1]];
+      return { shape: [chosen.shape[1], ...(pairsFirst ? sizes : sizes.reverse())], dtype: 'float32' };
+    },
+    key: keyOf,
+    emit: ({ graph, inputs: [pairs, x, chosen], attrs: { perToken }, concrete: [[, width]] }) => {
+      const rows = rowOfEachToken(graph, pairs.name, width / perToken);
+      return new Dispatch(graph, chosen.name, perToken).productOfEach((expert) => {
+        const [own, ofTokens] = [expert.pairsOf(rows), expert.rows(x.name)];
+        return pairsFirst ? [own, ofTokens] : [ofTokens, own];
+      });
+    },
+  };
+}
+
+export const expertKernels = [largest, experts, expertsGrad, weightGrad('ExpertsGateUpGrad', true), weightGrad('ExpertsDownGrad', false)];

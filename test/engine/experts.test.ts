@@ -1,0 +1,135 @@
+/** Experts on each device, and their gradients, against token by token in float64. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import * as engine from '../../lib/engine';
+import { createRandom } from '../../lib/random';
+
+const SIZES = { tokens: 21, features: 6, intermediate: 5, experts: 7, perToken: 3 };
+
+type Name = 'x' | 'logits' | 'gateUp' | 'down';
+type Numbers = Record<Name, Float64Array>;
+
+const shapesOf = ({ tokens, features, intermediate, experts } = SIZES): Record<Name, number[]> => ({
+  x: [tokens, features],
+  logits: [tokens, experts],
+  gateUp: [experts, 2 * intermediate, features],
+  down: [experts, features, intermediate],
+});
+
+const NAMES = Object.keys(shapesOf()) as Name[];
+
+/** @param unused an expert that no token chooses */
+function numbersBy(seed: number, unused: number): Numbers {
+  const random = createRandom(seed);
+  const make = (name: Name): Float64Array =>
+    Float64Array.from({ length: shapesOf()[name].reduce((product, n) => product * n) }, () => random.normal());
+  const numbers = { x: make('x'), logits: make('logits'), gateUp: make('gateUp'), down: make('down') };
+  for (let token = 0; token < SIZES.tokens; token++) numbers.logits[token * SIZES.experts + unused] = -20;
+  return numbers;
+}
+
+const dot = (a: Float64Array, b: Float64Array): number => a.reduce((sum, value, i) => sum + value * b[i], 0);
+
+/** Each token through each of its experts, as transformers' classes have it. */
+function tokenByToken({ x, logits, gateUp, down }: Numbers, normalized: boolean): Float64Array {
+  const { tokens, features, intermediate, experts, perToken } = SIZES;
+  const y = new Float64Array(tokens * features);
+  for (let token = 0; token < tokens; token++) {
+    const own = logits.subarray(token * experts, (token + 1) * experts);
+    const powers = own.map((logit) => Math.exp(logit));
+    const chosen = [...own.keys()].sort((a, b) => own[b] - own[a]).slice(0, perToken);
+    const total = (normalized ? chosen.map((expert) => powers[expert]) : [...powers]).reduce((sum, power) => sum + power);
+    const row = x.subarray(token * features, (token + 1) * features);
+    for (const expert of chosen) {
+      const matrixRow = (i: number) =>
+        gateUp.subarray((expert * 2 * intermediate + i) * features, (expert * 2 * intermediate + i + 1) * features);
+      const inner = Float64Array.from({ length: intermediate }, (_, i) => {
+        const gate = dot(matrixRow(i), row);
+        return (gate / (1 + Math.exp(-gate))) * dot(matrixRow(intermediate + i), row);
+      });
+      for (let feature = 0; feature < features; feature++) {
+        const place = (expert * features + feature) * intermediate;
+        y[token * features + feature] += (powers[expert] / total) * dot(down.subarray(place, place + intermediate), inner);
+      }
+    }
+  }
+  return y;
+}
+
+/** Slopes of Σ y · factors along each number. */
+function slopes(numbers: Numbers, factors: Float64Array, normalized: boolean): Numbers {
+  const STEP = 1e-5;
+  const along = (name: Name): Float64Array =>
+    numbers[name].map((value, i) => {
+      const [above, below] = [value + STEP, value - STEP].map((moved) => {
+        const changed = Float64Array.from(numbers[name]);
+        changed[i] = moved;
+        return dot(tokenByToken({ ...numbers, [name]: changed }, normalized), factors);
+      });
+      return (above - below) / (2 * STEP);
+    });
+  return { x: along('x'), logits: along('logits'), gateUp: along('gateUp'), down: along('down') };
+}
+
+function compute(inputs: tf.Tensor[], normalized: boolean): tf.Tensor2D {
+  const [x, logits, gateUp, down] = inputs as [tf.Tensor2D, tf.Tensor2D, tf.Tensor3D, tf.Tensor3D];
+  const { perToken } = SIZES;
+  return engine.experts(x, engine.route(logits, { perToken, normalized }), { gateUp, down }, perToken);
+}
+
+function assertNear(actual: tf.Tensor, expected: Float64Array, what: string): void {
+  const found = actual.dataSync();
+  assert.equal(found.length, expected.length, what);
+  const scale = expected.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+  for (const [i, value] of expected.entries())
+    assert.ok(Math.abs(found[i] - value) <= 2e-6 * scale, `${what}: number ${i} is ${found[i]}, expected ${value}`);
+}
+
+const DEVICES: Record<string, () => Promise<unknown>> = {
+  'ONNX Runtime': () => engine.useDevice('cpu'),
+  'plain tfjs operations': () => tf.setBackend('cpu'),
+};
+
+for (const [device, use] of Object.entries(DEVICES))
+  describe(device, () => {
+    for (const normalized of [true, false])
+      test(`experts and all their gradients are those of a token at a time${normalized ? ', with weights that sum up to 1' : ''}`, async () => {
+        await use();
+        const numbers = numbersBy(3, 4);
+        const factors = numbersBy(5, 4).x;
+        const before = tf.memory().numTensors;
+        tf.tidy(() => {
+          const inputs = NAMES.map((name) => tf.tensor(Float32Array.from(numbers[name]), shapesOf()[name]));
+          const { value, grads } = tf.tidy(() => {
+            const dy = tf.tensor2d(Float32Array.from(factors), [SIZES.tokens, SIZES.features]);
+            return tf.valueAndGrads((...given: tf.Tensor[]) => compute(given, normalized))(inputs, dy);
+          });
+          assertNear(value, tokenByToken(numbers, normalized), 'the result');
+          const expected = slopes(numbers, factors, normalized);
+          for (const [i, name] of NAMES.entries()) assertNear(grads[i], expected[name], `the gradient of ${name}`);
+        });
+        assert.equal(tf.memory().numTensors, before);
+      });
+  });
+
+test('one graph serves rows of all lengths', async () => {
+  await engine.useDevice('cpu');
+  const numbers = numbersBy(3, 4);
+  const run = (tokens: number): void =>
+    tf.tidy(() => {
+      engine.varyingSizes({ tokens });
+      const part = (name: Name): tf.Tensor => {
+        const [rows, ...rest] = shapesOf({ ...SIZES, tokens })[name];
+        const size = rest.reduce((product, n) => product * n, rows);
+        return tf.tensor(Float32Array.from(numbers[name].subarray(0, size)), [rows, ...rest]);
+      };
+      const inputs = NAMES.map(part);
+      const grads = tf.grads((...given: tf.Tensor[]) => compute(given, true))(inputs);
+      for (const grad of grads) grad.dataSync();
+    });
+  run(21);
+  const compiled = engine.engineStatistics()?.compilations;
+  run(13);
+  assert.equal(engine.engineStatistics()?.compilations, compiled);
+});
