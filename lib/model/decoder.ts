@@ -8,6 +8,7 @@ import { withoutTie } from './config';
 import { isInFourBits } from './four-bits';
 import type { Embedding, Linear, OutputHead, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
+import type { InParts } from './parts';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
 
 /** Where a model came from. */
@@ -61,6 +62,10 @@ export abstract class Decoder implements CausalLM {
 
   get transposed(): ReadonlySet<string> {
     return new Set([...this.declared.all.values()].filter(({ transposed }) => transposed).map(({ name }) => name));
+  }
+
+  get inParts(): ReadonlyMap<string, InParts> {
+    return new Map([...this.declared.all.values()].flatMap(({ name, shape, parts: names }) => (names ? [[name, { shape, names }]] : [])));
   }
 
   get numParameters(): number {

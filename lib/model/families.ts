@@ -10,7 +10,7 @@ import { readGemma3Config } from './gemma3';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
-import { Granite, readGraniteConfig } from './granite';
+import { Granite, readGraniteConfig, readGraniteMoeConfig } from './granite';
 import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { HunYuan, readHunYuanConfig } from './hunyuan';
 import { Lfm2, readLfm2Config } from './lfm2';
@@ -18,9 +18,10 @@ import { Llama, readLlamaConfig } from './llama';
 import { multimodalArchitectures } from './multimodal';
 import { NanoChat, readNanoChatConfig } from './nanochat';
 import { Olmo2, readOlmo2Config } from './olmo2';
+import { Olmoe, readOlmoeConfig } from './olmoe';
 import { Opt, readOptConfig } from './opt';
 import { Phi3, readPhi3Config } from './phi3';
-import { Qwen3, readQwen3Config } from './qwen3';
+import { Qwen3, readQwen3Config, readQwen3MoeConfig } from './qwen3';
 import { Qwen35, readQwen35Config } from './qwen3-5';
 import { readSmolLm3Config } from './smollm3';
 
@@ -45,6 +46,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   smollm3: { name: 'SmolLM3ForCausalLM', build: (reader, origin) => new Llama(readSmolLm3Config(reader), origin), prefix: 'model.' },
   ernie4_5: { name: 'Ernie4_5ForCausalLM', build: (reader, origin) => new Llama(readErnie45Config(reader), origin), prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
+  qwen3_moe: { name: 'Qwen3MoeForCausalLM', build: (reader, origin) => new Qwen3(readQwen3MoeConfig(reader), origin), prefix: 'model.' },
   qwen3_5_text: { name: 'Qwen3_5ForCausalLM', build: (reader, origin) => new Qwen35(readQwen35Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
   gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },
@@ -57,8 +59,14 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
+  olmoe: { name: 'OlmoeForCausalLM', build: (reader, origin) => new Olmoe(readOlmoeConfig(reader), origin), prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
+  granitemoe: {
+    name: 'GraniteMoeForCausalLM',
+    build: (reader, origin) => new Granite(readGraniteMoeConfig(reader), origin),
+    prefix: 'model.',
+  },
   granitemoehybrid: {
     name: 'GraniteMoeHybridForCausalLM',
     build: (reader, origin) => new Granite(readGraniteMoeHybridConfig(reader), origin),

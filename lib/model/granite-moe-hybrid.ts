@@ -1,16 +1,16 @@
 /**
- * Granite 4.0 (IBM 2025) where it is dense: Granite, but that the two factors of the gated MLP are one matrix, that queries and keys may not turn
- * with their positions, and that in some layers Mamba 2 may be in the place of attention. Models of the same class with experts are refused.
+ * Granite 4.0 (IBM 2025): Granite, but that the two factors of the gated MLP are one matrix, that queries and keys may not turn
+ * with their positions, and that in some layers Mamba 2 may be in the place of attention. Where there are experts, the MLP is what all tokens go
+ * through beside them.
  */
-import { UserError } from '../errors';
 import { ConfigReader } from './config';
-import { type GraniteConfig, readGraniteConfig } from './granite';
+import { type GraniteConfig, readGraniteConfig, readGraniteExperts } from './granite';
 import { readMamba2Config } from './mamba2';
 
 export function readGraniteMoeHybridConfig(reader: ConfigReader): GraniteConfig {
   const intermediate_size = reader.count('shared_intermediate_size', 1024);
   const config = readGraniteConfig(new ConfigReader({ ...reader.raw, intermediate_size, mlp_bias: false }, reader.place));
-  refuseExperts(reader);
+  const hasExperts = reader.raw.num_local_experts !== 0;
   const layers = readMambaLayers(reader, config.numHiddenLayers);
   const turns = reader.get('position_embedding_type') === 'rope';
   const keepsState = layers.includes(true);
@@ -19,19 +19,11 @@ export function readGraniteMoeHybridConfig(reader: ConfigReader): GraniteConfig 
     ...config,
     family: 'granitemoehybrid',
     raw: reader.raw,
+    experts: hasExperts ? readGraniteExperts(reader, reader.count('intermediate_size', 11008)) : undefined,
     keepsState,
     rotaryLayers: config.rotaryLayers.map(() => turns),
     mamba: keepsState ? { ...readMamba2Config(reader, { width, outBias: 'mamba_proj_bias' }), layers } : undefined,
   };
-}
-
-function refuseExperts(reader: ConfigReader): void {
-  const experts = reader.raw.num_local_experts === 0 ? 0 : reader.count('num_local_experts', 8);
-  if (experts > 0)
-    throw new UserError(
-      `${reader.place}: the model has ${experts} experts, which are not supported; of the architecture GraniteMoeHybridForCausalLM those are ` +
-        'without experts, such as Granite 4.0 350M, 1B, H 350M and H 1B.',
-    );
 }
 
 const MAMBA = ['mamba', 'linear_attention'];

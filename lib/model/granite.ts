@@ -6,6 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
+import { Experts, type ExpertsConfig, readExperts } from './experts';
 import { FusedGatedMlp, GatedMlp } from './gated-mlp';
 import { type ParameterList, type RmsNorm, times } from './layers';
 import { Attention, type LlamaConfig } from './llama';
@@ -22,6 +23,7 @@ export interface GraniteConfig extends LlamaConfig {
   /** What logits are divided by. */
   readonly logitsScaling: number;
   /** Of the layers with a state, if there are any. */
+  readonly experts?: ExpertsConfig;
   readonly mamba?: Mamba2Config & { readonly layers: readonly boolean[] };
 }
 
@@ -54,11 +56,24 @@ export function readGraniteConfig(reader: ConfigReader): GraniteConfig {
   };
 }
 
+/** Granite 3.x with experts (GraniteMoeForCausalLM): Granite, but that experts are in the place of the MLP. */
+export function readGraniteMoeConfig(reader: ConfigReader): GraniteConfig {
+  const config = readGraniteConfig(new ConfigReader({ ...reader.raw, mlp_bias: false }, reader.place));
+  return { ...config, family: 'granitemoe', raw: reader.raw, experts: readGraniteExperts(reader, config.intermediateSize) };
+}
+
+/** @param intermediateSize of each expert */
+export function readGraniteExperts(reader: ConfigReader, intermediateSize: number): ExpertsConfig {
+  const counts = readExperts(reader, { key: 'num_local_experts', fallback: 8, perToken: 2 });
+  return { ...counts, normalized: true, intermediateSize };
+}
+
 class Block {
   private readonly inputNorm: RmsNorm;
   private readonly mixer: Attention | Mamba2;
   private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp | FusedGatedMlp;
+  private readonly mlp?: GatedMlp | FusedGatedMlp;
+  private readonly experts?: Experts;
 
   constructor(
     private readonly config: GraniteConfig,
@@ -72,12 +87,15 @@ class Block {
       config.family === 'granitemoehybrid'
         ? new FusedGatedMlp(parameters, { gateUp: `${name}.shared_mlp.input_linear`, down: `${name}.shared_mlp.output_linear` }, config)
         : undefined;
-    const { mamba, hiddenSize, rmsNormEps: eps } = config;
+    const { experts, mamba, hiddenSize, rmsNormEps: eps } = config;
     this.mixer = mamba?.layers[layer]
       ? new Mamba2(mamba, { hiddenSize, norm: { eps, groups: 1, beforeGate: false } }, layer, parameters, `${name}.mamba`)
       : new Attention(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = shared ?? new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias });
+    const moe = `${name}.block_sparse_moe`;
+    const names = { router: `${moe}.router.layer.weight`, gateUp: `${moe}.input_linear.weight`, down: `${moe}.output_linear.weight` };
+    this.experts = experts && new Experts({ ...experts, hiddenSize }, layer, parameters, names);
+    this.mlp = experts ? shared : (shared ?? new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias }));
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
@@ -85,7 +103,14 @@ class Block {
     const normalized = this.inputNorm.apply(x);
     const mixed = this.mixer instanceof Mamba2 ? this.mixer.apply(normalized, pass) : this.mixer.apply(normalized, angles, pass.attend);
     const summed: tf.Tensor2D = tf.add(pass.carry(this.layer, x), times(mixed, residualMultiplier));
-    return tf.add(summed, times(this.mlp.apply(this.postAttentionNorm.apply(summed)), residualMultiplier));
+    return tf.add(summed, times(this.feedForward(this.postAttentionNorm.apply(summed), pass), residualMultiplier));
+  }
+
+  /** Through the MLP, the experts, or the sum of both. */
+  private feedForward(x: tf.Tensor2D, pass: ForwardPass): tf.Tensor2D {
+    if (!this.experts) return (this.mlp as GatedMlp | FusedGatedMlp).apply(x);
+    const routed = this.experts.apply(x, pass);
+    return this.mlp ? tf.add(routed, this.mlp.apply(x)) : routed;
   }
 }
 

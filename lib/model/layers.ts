@@ -33,6 +33,8 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
     readonly initializer: Initializer,
     /** Whether checkpoints hold it transposed, [in, out]. */
     readonly transposed = false,
+    /** What checkpoints call its parts, one below the other, where they hold it so (parts.ts). */
+    readonly parts?: readonly string[],
   ) {}
 
   /** The trained variable itself. */
@@ -92,6 +94,13 @@ export class ParameterList {
 
   matrix(name: string, rows: number, columns: number): Parameter<tf.Rank.R2> {
     return this.declare<tf.Rank.R2>(name, [rows, columns], 'normal');
+  }
+
+  /** Matrices of one shape. @param parts what checkpoints call them, or parts of them, where they hold them so */
+  matrices(name: string, shape: tf.ShapeMap[tf.Rank.R3], parts?: readonly string[]): Parameter<tf.Rank.R3> {
+    const parameter = new Parameter<tf.Rank.R3>(name, shape, 'normal', false, parts);
+    this.all.set(name, parameter as unknown as Parameter);
+    return parameter;
   }
 
   embedding(name: string, rows: number, features: number, options?: EmbeddingOptions): Embedding {

@@ -15,6 +15,7 @@ import type { Decoder } from './decoder';
 import { type Architecture, architectureOf, buildModel, namesOf } from './families';
 import { DECAYS, type Parameter } from './layers';
 import { languageModelOf, ofLanguageModel } from './multimodal';
+import { readWhole } from './parts';
 import { EMBEDDING_NAME, HEAD_NAME, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, readTransposed, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
@@ -147,11 +148,12 @@ async function loadWhole(
   const reader = withRows(ended, rows ? await rows(base, tokenizer) : chatTemplateFrom === undefined ? base : tokenizer.vocabSize);
   const generationConfig = readGenerationConfig(directory, endsOtherwise ? tokenizer.stopIds : undefined);
   const origin = { tokenizer, source, revision, directory, generationConfig };
-  const files: SafetensorsFile[] = [];
+  let files: SafetensorsFile[] = [];
   let model = buildModel(reader, origin);
   try {
     const transposed = namesOfTransposed(model, architectureOf(written));
     for (const file of weightFiles(directory)) files.push(readTransposed(ofLanguageModel(await openSafetensors(file), whole), transposed));
+    files = readWhole(files, model.inParts, (part) => namesOf(part, architectureOf(written)));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const rounded = loadIn4bit ? [...model.linears.values()].map(({ weight }) => weight).filter(({ shape }) => fitsNormalFloat(shape)) : [];
     await fill(placeParameters(model, files, directory, written), new Set<unknown>(rounded), onProgress);

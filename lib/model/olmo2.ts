@@ -60,7 +60,8 @@ function readWindow(reader: ConfigReader, layer: number): number | undefined {
   return slides ? reader.count('sliding_window', 4096) : undefined;
 }
 
-class Attention {
+/** Of OLMoE, too. */
+export class Attention {
   private readonly projections: AttentionProjections;
   private readonly qNorm: RmsNorm;
   private readonly kNorm: RmsNorm;

@@ -1,6 +1,7 @@
-/** A layer as in Llama: attention and a gated MLP, each of a normalized input and added to what it read. */
+/** A layer as in Llama: attention and a gated MLP, or experts, each of a normalized input and added to what it read. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../engine';
+import { Experts, type ExpertsConfig, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
 import type { RotaryAngles } from './rope';
@@ -11,6 +12,8 @@ export interface PreNormConfig extends RotaryConfig {
   readonly hiddenAct: Activation;
   /** Biases of the MLP. Default: none. */
   readonly mlpBias?: boolean;
+  /** Experts, and in which layers they are in the place of the MLP. Default: in none. */
+  readonly experts?: ExpertsConfig & { readonly layers: readonly boolean[] };
 }
 
 /** A family's attention. */
@@ -25,7 +28,7 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
   private readonly inputNorm: RmsNorm;
   private readonly attention: Attention;
   private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
+  private readonly mlp: GatedMlp | Experts;
 
   constructor(
     config: C,
@@ -37,11 +40,15 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
     this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
     this.attention = new AttentionOfFamily(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: config.mlpBias ?? false });
+    const { experts, hiddenSize, mlpBias: bias = false } = config;
+    this.mlp = experts?.layers[layer]
+      ? new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(`${name}.mlp`))
+      : new GatedMlp(parameters, `${name}.mlp`, { ...config, bias });
   }
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.attention.apply(this.inputNorm.apply(x), angles, attend));
-    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended)));
+  apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
+    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, pass.attend);
+    const attended: tf.Tensor2D = tf.add(pass.carry(this.layer, x), mixed);
+    return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended), pass));
   }
 }

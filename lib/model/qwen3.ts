@@ -1,17 +1,20 @@
-/** Qwen3 (Qwen team 2025): Llama with a normalization of each head's queries and keys, and heads of a size of their own. */
+/**
+ * Qwen3 (Qwen team 2025): Llama with a normalization of each head's queries and keys, and heads of a size of their own; of Qwen3-MoE, experts are in
+ * the place of the MLP.
+ */
 import type * as tf from '@tensorflow/tfjs-core';
-import { type Activation, rotary } from '../engine';
+import { rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
-import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
+import { ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
+import { readExperts } from './experts';
 import type { ParameterList, RmsNorm } from './layers';
-import { PreNormBlock } from './pre-norm-block';
+import { PreNormBlock, type PreNormConfig } from './pre-norm-block';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
-import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
+import { RotaryDecoder } from './rotary-decoder';
 import type { Attend } from './types';
 
-export interface Qwen3Config extends RotaryConfig {
-  readonly hiddenAct: Activation;
+export interface Qwen3Config extends PreNormConfig {
   readonly attentionBias: boolean;
 }
 
@@ -33,6 +36,26 @@ export function readQwen3Config(reader: ConfigReader): Qwen3Config {
     rope,
     attentionBias: reader.boolean('attention_bias', false),
     windows: readQwenWindows(reader, common.numHiddenLayers),
+  };
+}
+
+/** Of Qwen3-MoE. */
+export function readQwen3MoeConfig(reader: ConfigReader): Qwen3Config {
+  const { num_attention_heads: heads, hidden_size: features } = reader.raw;
+  const head_dim = reader.get('head_dim') ?? Number(features) / Number(heads);
+  const config = readQwen3Config(new ConfigReader({ ...reader.raw, head_dim }, reader.place));
+  const key = reader.get('num_experts') === undefined ? 'num_local_experts' : 'num_experts';
+  return { ...config, family: 'qwen3_moe', raw: reader.raw, experts: readQwenExperts(reader, key, config.numHiddenLayers) };
+}
+
+function readQwenExperts(reader: ConfigReader, key: string, layers: number): Qwen3Config['experts'] {
+  const step = reader.count('decoder_sparse_step', 1);
+  const withMlp = [reader.get('mlp_only_layers') ?? []].flat();
+  return {
+    ...readExperts(reader, { key, fallback: 128, perToken: 8 }),
+    normalized: reader.boolean('norm_topk_prob', false),
+    intermediateSize: reader.count('moe_intermediate_size', 768),
+    layers: Array.from({ length: layers }, (_, layer) => !withMlp.includes(layer) && (layer + 1) % step === 0),
   };
 }
 

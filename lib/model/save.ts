@@ -21,6 +21,7 @@ import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import { architectureOf } from './families';
 import { isInFourBits, refuseFourBits } from './four-bits';
+import { cutIntoParts } from './parts';
 import { tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
 
@@ -154,7 +155,9 @@ function moveIn(staging: string, directory: string): void {
 
 /** All but the tokenizer. */
 async function writeWhole(model: CausalLM, directory: string, dtype: SavedDtype): Promise<void> {
-  await writeSafetensors(path.join(directory, WEIGHTS), tensorsOf(model.parameters, model.transposed), { dtype });
+  await writeSafetensors(path.join(directory, WEIGHTS), cutIntoParts(tensorsOf(model.parameters, model.transposed), model.inParts), {
+    dtype,
+  });
   writeConfigs(model, directory, dtype);
 }
 

@@ -4,17 +4,20 @@ import type { AttentionOptions, Dropping, DroppingWeights, RecurrenceHeads, Recu
 import type { Tokenizer } from '../text';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
+import type { InParts } from './parts';
 
 /**
  * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3 and ERNIE 4.5; OLMo 2's serves
- * OLMo 3, and Granite's computes Granite 4.0. What Gemma 2 and 3 share is in gemma.ts.
+ * OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
   | 'smollm3'
   | 'ernie4_5'
   | 'olmo2'
+  | 'olmoe'
   | 'granite'
+  | 'granitemoe'
   | 'granitemoehybrid'
   | 'falcon_h1'
   | 'phi3'
@@ -22,6 +25,7 @@ export type Family =
   | 'gpt_neox'
   | 'opt'
   | 'qwen3'
+  | 'qwen3_moe'
   | 'qwen3_5'
   | 'gemma2'
   | 'gemma3'
@@ -135,6 +139,13 @@ export type Carry = (layer: number, x: tf.Tensor2D) => tf.Tensor2D;
  */
 export type Drop = (x: tf.Tensor2D, place: number, share: number) => tf.Tensor2D;
 
+/**
+ * Told which experts a layer's tokens go through.
+ * @param logits [tokens, experts] by which they were chosen; differentiable
+ * @param chosen [tokens, experts]: 1 for each that was, else 0
+ */
+export type Routed = (layer: number, logits: tf.Tensor2D, chosen: tf.Tensor2D) => void;
+
 /** One pass of tokens through a model. */
 export interface ForwardPass {
   /** int32 [tokens] */
@@ -149,6 +160,8 @@ export interface ForwardPass {
   recur: Recur;
   carry: Carry;
   drop: Drop;
+  /** Told which experts a layer's tokens go through, where it has any. */
+  routed?: Routed;
 }
 
 /** A pass as a chain: each part reads the [tokens, features] that the one before it returned. Each runs inside the caller's `tf.tidy`. */
@@ -170,6 +183,8 @@ export interface CausalLM {
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** Names of matrices that checkpoints hold transposed, [in, out]. */
   readonly transposed: ReadonlySet<string>;
+  /** Parameters that checkpoints hold in parts, by their names. */
+  readonly inParts: ReadonlyMap<string, InParts>;
   /** How many numbers the weights are, those in 4 bits included; without an adapter's. */
   readonly numParameters: number;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */

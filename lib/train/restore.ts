@@ -4,6 +4,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { namesIn } from '../files';
 import { type CausalLM, ownWeights } from '../model';
+import { readWhole } from '../model/parts';
 import { openSafetensors, readInto, readTransposed, type SafetensorsFile } from '../model/safetensors';
 import { nameOfState, OPTIMIZER_FILE } from './checkpoint';
 import type { Optimizer, UpdateRule } from './optimizer';
@@ -67,14 +68,14 @@ async function withFile(place: string, use: (file: SafetensorsFile) => Promise<v
 
 async function withWeightFiles(
   folder: string,
-  { transposed }: CausalLM,
+  { transposed, inParts }: CausalLM,
   use: (files: readonly SafetensorsFile[]) => Promise<void>,
 ): Promise<void> {
   const names = namesIn(folder).filter((name) => name.endsWith('.safetensors') && name !== OPTIMIZER_FILE);
   const files: SafetensorsFile[] = [];
   try {
     for (const name of names) files.push(readTransposed(await openSafetensors(path.join(folder, name)), transposed));
-    await use(files);
+    await use(readWhole(files, inParts));
   } finally {
     for (const file of files) await file.close();
   }
