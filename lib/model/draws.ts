@@ -1,7 +1,7 @@
 /** What transformers and PEFT draw while a model computes in training, in the order in which they draw it. */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Dropping, type DroppingWeights, linear } from '../engine';
-import { carryOnly, disposeBatch, makeBatch, packedPass } from './batch';
+import { carryAll, carryOnly, disposeBatch, makeBatch, packedPass } from './batch';
 import type { CausalLM } from './types';
 
 /** Some of a matrix is dropped. */
@@ -33,8 +33,11 @@ export interface UnusedDraw {
 
 export type Draw = DropDraw | WeightDraw | UnusedDraw;
 
-/** The draws of one pass, which are those of every pass: they are found by following one. */
-export function drawsOf(model: CausalLM): Draw[] {
+/**
+ * The draws of one pass, which are those of every pass: they are found by following one.
+ * @param options `carriesAll`: whether all tokens go through all of the last layer
+ */
+export function drawsOf(model: CausalLM, { carriesAll = false } = {}): Draw[] {
   const { config, adapter } = model;
   adapter?.prepare();
   const draws: Draw[] = [];
@@ -50,7 +53,7 @@ export function drawsOf(model: CausalLM): Draw[] {
     );
     if (adapter) adapter.dropout = listenTo('adapter');
     tf.tidy(() => {
-      const { embed, layers, finish } = model.stages(packedPass(batch, carryOnly(read, config)));
+      const { embed, layers, finish } = model.stages(packedPass(batch, carriesAll ? carryAll : carryOnly(read, config)));
       let x = embed();
       for (const layer of layers) {
         if (config.wordsPerLayer > 0) draws.push({ words: config.wordsPerLayer });

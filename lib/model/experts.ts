@@ -16,6 +16,8 @@ export interface ExpertsConfig {
   readonly normalized: boolean;
   /** Hidden features of each. */
   readonly intermediateSize: number;
+  /** Which layers have experts. */
+  readonly layers: readonly boolean[];
 }
 
 /** Names of parameters, and of their parts where checkpoints hold each expert by itself. */

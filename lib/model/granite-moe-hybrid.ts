@@ -19,7 +19,7 @@ export function readGraniteMoeHybridConfig(reader: ConfigReader): GraniteConfig 
     ...config,
     family: 'granitemoehybrid',
     raw: reader.raw,
-    experts: hasExperts ? readGraniteExperts(reader, reader.count('intermediate_size', 11008)) : undefined,
+    experts: hasExperts ? readGraniteExperts(reader, { ...config, intermediateSize: reader.count('intermediate_size', 11008) }) : undefined,
     keepsState,
     rotaryLayers: config.rotaryLayers.map(() => turns),
     mamba: keepsState ? { ...readMamba2Config(reader, { width, outBias: 'mamba_proj_bias' }), layers } : undefined,

@@ -23,7 +23,6 @@ export interface GraniteConfig extends LlamaConfig {
   /** What logits are divided by. */
   readonly logitsScaling: number;
   /** Of the layers with a state, if there are any. */
-  readonly experts?: ExpertsConfig;
   readonly mamba?: Mamba2Config & { readonly layers: readonly boolean[] };
 }
 
@@ -59,13 +58,16 @@ export function readGraniteConfig(reader: ConfigReader): GraniteConfig {
 /** Granite 3.x with experts (GraniteMoeForCausalLM): Granite, but that experts are in the place of the MLP. */
 export function readGraniteMoeConfig(reader: ConfigReader): GraniteConfig {
   const config = readGraniteConfig(new ConfigReader({ ...reader.raw, mlp_bias: false }, reader.place));
-  return { ...config, family: 'granitemoe', raw: reader.raw, experts: readGraniteExperts(reader, config.intermediateSize) };
+  return { ...config, family: 'granitemoe', raw: reader.raw, experts: readGraniteExperts(reader, config) };
 }
 
-/** @param intermediateSize of each expert */
-export function readGraniteExperts(reader: ConfigReader, intermediateSize: number): ExpertsConfig {
+/** @param config of the model, but with the experts' own `intermediateSize` */
+export function readGraniteExperts(
+  reader: ConfigReader,
+  { intermediateSize, numHiddenLayers }: Pick<GraniteConfig, 'intermediateSize' | 'numHiddenLayers'>,
+): ExpertsConfig {
   const counts = readExperts(reader, { key: 'num_local_experts', fallback: 8, perToken: 2 });
-  return { ...counts, normalized: true, intermediateSize };
+  return { ...counts, normalized: true, intermediateSize, layers: new Array<boolean>(numHiddenLayers).fill(true) };
 }
 
 class Block {

@@ -1,7 +1,7 @@
 /** A layer as in Llama: attention and a gated MLP, or experts, each of a normalized input and added to what it read. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../engine';
-import { Experts, type ExpertsConfig, namesOfExperts } from './experts';
+import { Experts, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
 import type { RotaryAngles } from './rope';
@@ -12,8 +12,6 @@ export interface PreNormConfig extends RotaryConfig {
   readonly hiddenAct: Activation;
   /** Biases of the MLP. Default: none. */
   readonly mlpBias?: boolean;
-  /** Experts, and in which layers they are in the place of the MLP. Default: in none. */
-  readonly experts?: ExpertsConfig & { readonly layers: readonly boolean[] };
 }
 
 /** A family's attention. */

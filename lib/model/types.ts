@@ -2,6 +2,7 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import type { AttentionOptions, Dropping, DroppingWeights, RecurrenceHeads, RecurrenceOperands, Segments } from '../engine';
 import type { Tokenizer } from '../text';
+import type { ExpertsConfig } from './experts';
 import type { Embedding, Linear } from './layers';
 import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
@@ -69,6 +70,8 @@ export interface ModelConfig {
    * Whether layers keep a state of their text: then no text can go on from another's beginning, and no token can be taken back.
    */
   readonly keepsState: boolean;
+  /** Of models with experts in the place of the MLP, or beside it. */
+  readonly experts?: ExpertsConfig;
   /** Whether the output head is the embedding table itself. */
   readonly tieWordEmbeddings: boolean;
   /** What logits are soft-capped by (`softCap`), where they are. */

@@ -123,6 +123,8 @@ export interface RowOptions {
   unstretched?: number;
   /** Whether what sequences of a row begin with in common is computed once. Default true. */
   sharesPrefixes?: boolean;
+  /** Whether all of a micro-batch is in one row, even if it has more tokens than a row should have. Default false. */
+  keepsWhole?: boolean;
 }
 
 /**
@@ -135,7 +137,7 @@ export interface RowOptions {
 export function cutIntoRows(
   microBatches: readonly MicroBatch[],
   budget: number,
-  { unstretched = Number.POSITIVE_INFINITY, sharesPrefixes = true }: RowOptions = {},
+  { unstretched = Number.POSITIVE_INFINITY, sharesPrefixes = true, keepsWhole = false }: RowOptions = {},
 ): RowPart[][] {
   const alike = new Map<number | undefined, RowPart[]>();
   for (const [microBatch, items] of microBatches.entries()) {
@@ -146,7 +148,25 @@ export function cutIntoRows(
     for (const [index, sequence] of sequences.entries()) parts.push({ sequence, microBatch, index, stretchedTo });
     alike.set(stretchedTo, parts);
   }
-  return [...alike.values()].flatMap((parts) => cutParts(parts, budget, sharesPrefixes));
+  return [...alike.values()].flatMap((parts) => (keepsWhole ? wholeMicroBatches(parts, budget) : cutParts(parts, budget, sharesPrefixes)));
+}
+
+/** Rows of micro-batches that follow each other, as many as have no more tokens than `budget`, or one that has. */
+function wholeMicroBatches(parts: readonly RowPart[], budget: number): RowPart[][] {
+  const byMicroBatch = new Map<number, RowPart[]>();
+  for (const part of parts) byMicroBatch.set(part.microBatch, [...(byMicroBatch.get(part.microBatch) ?? []), part]);
+  const rows: RowPart[][] = [];
+  let room = 0;
+  for (const own of byMicroBatch.values()) {
+    const tokens = own.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0);
+    if (rows.length === 0 || tokens > room) {
+      rows.push([]);
+      room = budget;
+    }
+    rows[rows.length - 1].push(...own);
+    room -= tokens;
+  }
+  return rows;
 }
 
 function cutParts(parts: readonly RowPart[], budget: number, sharesPrefixes: boolean): RowPart[][] {

@@ -102,6 +102,8 @@ const FIELDS = {
     { min: 0, max: 1 },
     'Share of the loss that all tokens of the vocabulary have alike, not the right one alone.',
   ),
+  /** Of models with experts, weight of the loss that keeps all experts in use; 0: none. */
+  routerAuxLossCoef: number(0.001, { min: 0 }, 'Of models with experts, weight of the loss that keeps all experts in use; 0: none.'),
   /** Noise in the embeddings while training, of at most this over the root of (tokens of the micro-batch · features) (NEFTune); null: none. */
   neftuneNoiseAlpha: optional(
     number(

@@ -6,8 +6,9 @@ import { chunks, cutIntoRows, orderOfEvaluation } from './batches';
 import { type SFTConfig, TOKENS_PER_MICRO_BATCH } from './config';
 import type { Item } from './examples';
 import { hasTargets, scoreRow } from './loss';
-import { addScores, type BatchSums, emptySums } from './metrics';
+import { addScores, type BatchSums, emptySums, sumOfAux } from './metrics';
 import type { LossSettings } from './objective';
+import { type RouterLossSettings, weightOfRouterLoss } from './router-loss';
 
 /** An evaluation under TRL's names. */
 export interface EvalMetrics {
@@ -17,6 +18,8 @@ export interface EvalMetrics {
   /** Tokens that training had seen by then. */
   eval_num_tokens: number;
   eval_mean_token_accuracy: number;
+  /** Of models with experts: mean over the batches of their router loss; a part of the loss (router_aux_loss_coef). */
+  eval_aux_loss?: number;
   /** Seconds. */
   eval_runtime: number;
   eval_samples_per_second: number;
@@ -24,7 +27,7 @@ export interface EvalMetrics {
   epoch: number;
 }
 
-export interface ScoreOptions extends LossSettings {
+export interface ScoreOptions extends LossSettings, RouterLossSettings {
   /** Examples in a batch; matters only to metrics that are ratios per batch, and where positions stretch (dynamic RoPE). Default 8. */
   batchSize?: number;
   /** Tokens computed at once; default as in training. */
@@ -80,6 +83,7 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
     onProgress,
     ...settings
   } = options;
+  const hasRouterLoss = weightOfRouterLoss(model, settings) !== undefined;
   const batches = chunks(items, batchSize);
   const parts = chunks(batches, Math.ceil(ITEMS_AT_ONCE / batchSize));
   const scored: ScoredBatch[] = [];
@@ -88,9 +92,10 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
     const rows = cutIntoRows(part, tokensPerMicroBatch, {
       unstretched: unstretchedLength(model.config),
       sharesPrefixes: !model.config.keepsState,
+      keepsWhole: hasRouterLoss,
     }).filter(hasTargets);
     for (const [index, row] of rows.entries()) {
-      addScores(sums, await scoreRow(model, row, settings));
+      addScores(sums, await scoreRow(model, row, settings, hasRouterLoss ? part.length : undefined));
       await onProgress?.((done + (index + 1) / rows.length) / parts.length);
       await interruption.breathe();
     }
@@ -99,13 +104,21 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
   return scored;
 }
 
-/** Batches' results as TRL averages them. */
-export function averageBatches(batches: readonly ScoredBatch[]): { loss: number; entropy: number; accuracy: number } {
+/**
+ * Batches' results as TRL averages them.
+ * @param weight of the router loss in the loss
+ */
+export function averageBatches(
+  batches: readonly ScoredBatch[],
+  weight = 0,
+): { loss: number; entropy: number; accuracy: number; routerLoss?: number } {
   const ratio = (amount: number, { targets }: BatchSums) => (targets > 0 ? amount / targets : 0);
   const examples = batches.reduce((sum, batch) => sum + batch.examples, 0);
+  const aux = sumOfAux(batches);
   return {
-    loss: batches.reduce((sum, batch) => sum + ratio(batch.loss, batch) * batch.examples, 0) / examples,
+    loss: batches.reduce((sum, batch) => sum + (ratio(batch.loss, batch) + weight * (batch.aux ?? 0)) * batch.examples, 0) / examples,
     entropy: batches.reduce((sum, batch) => sum + ratio(batch.entropy, batch), 0) / batches.length,
     accuracy: batches.reduce((sum, batch) => sum + ratio(batch.correct, batch), 0) / batches.length,
+    ...(aux !== undefined && { routerLoss: aux / batches.length }),
   };
 }

@@ -84,7 +84,6 @@ const HARMLESS: Record<string, string | undefined> = {
   do_eval: undefined,
   do_predict: undefined,
   trust_remote_code: 'no code of a model is ever run',
-  router_aux_loss_coef: undefined,
 };
 
 /** Accepted at these values only, because any other would change what is learned or saved; and what to do instead. */

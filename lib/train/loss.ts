@@ -1,6 +1,6 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { checkpointedGradients, tokenLoss, varyingSizes } from '../engine';
+import { checkpointedGradients, embedding, tokenLoss, varyingSizes } from '../engine';
 import {
   type CausalLM,
   carryOnly,
@@ -17,6 +17,7 @@ import { type RowChance, useChance } from './chance';
 import type { RowSize } from './drawing';
 import type { GradientSums } from './gradients';
 import { type LossSettings, lossOf } from './objective';
+import { Routings, RoutingsTwice, sharesOf } from './router-loss';
 
 /** A row on the device: its tokens, and which positions predict which targets. */
 interface DeviceRow {
@@ -31,6 +32,8 @@ interface DeviceRow {
   targetIds: Int32Array;
   /** For each of them the micro-batch that it belongs to. */
   owners: number[];
+  /** float32 [micro-batches, tokens]: what each token counts in its micro-batch's router loss, where there is one (router-loss.ts). */
+  shares?: tf.Tensor2D;
 }
 
 /** What a row's forward pass found for each target. */
@@ -41,6 +44,8 @@ interface RowLoss {
   argmax: tf.Tensor1D;
   /** float32 [targets] */
   entropy: tf.Tensor1D;
+  /** float32 [micro-batches]: the router loss of those of the row, where there is one; differentiable. */
+  aux?: tf.Tensor1D;
 }
 
 /** The same on the host, without what fills up. */
@@ -50,6 +55,8 @@ export interface RowScores {
   entropy: Float32Array;
   targets: Int32Array;
   owners: readonly number[];
+  /** Of each micro-batch of the step; 0 for those of other rows. */
+  aux?: Float32Array;
 }
 
 /** Rows have a multiple of so many tokens and targets: the products that give the gradients of weights are faster over them. */
@@ -91,13 +98,18 @@ export function sizeOfRow(parts: readonly RowPart[], model: CausalLM): RowSize {
   return { tokens, targets: filledUp(targets, sizesOf(model).add(tokens)), longest: Math.max(...lengths, ...filler) };
 }
 
-/**
- * Lays sequences end to end on the device and finds their targets. What fills up the row has no targets.
- * @param sharesPrefixes whether what sequences begin with in common is computed once
- */
-function placeRow(parts: readonly RowPart[], model: CausalLM, sharesPrefixes: boolean): DeviceRow {
+interface RowLayout {
+  /** Whether what sequences begin with in common may be computed once. */
+  sharesPrefixes: boolean;
+  /** Of the router loss, where there is one: how many micro-batches the step has. */
+  microBatches?: number;
+}
+
+/** Lays sequences end to end on the device and finds their targets. What fills up the row has no targets. */
+function placeRow(parts: readonly RowPart[], model: CausalLM, { sharesPrefixes, microBatches }: RowLayout): DeviceRow {
   const examples = parts.map(({ sequence }) => sequence.inputIds);
-  const prefixes = sharesPrefixes && !model.config.keepsState ? sharedPrefixes(examples) : [];
+  const mayShare = sharesPrefixes && !model.config.keepsState && microBatches === undefined;
+  const prefixes = mayShare ? sharedPrefixes(examples) : [];
   const own = examples.map(({ length }, i) => length - (prefixes[i]?.tokens ?? 0));
   const batch = makeBatch([...examples, ...fillerOf(own, model)], prefixes, parts[0].stretchedTo);
   const places: number[] = [];
@@ -121,11 +133,18 @@ function placeRow(parts: readonly RowPart[], model: CausalLM, sharesPrefixes: bo
     counts: tf.tensor1d(new Float32Array(filled).fill(1, 0, targets.length)),
     targetIds: Int32Array.from(targets),
     owners,
+    shares: microBatches === undefined ? undefined : sharesOfRow(parts, microBatches, batch.ids.size),
   };
 }
 
-function disposeRow({ batch, predictors, targets, counts }: DeviceRow): void {
-  tf.dispose([predictors, targets, counts]);
+/** @param tokens of the row, with what fills it up */
+function sharesOfRow(parts: readonly RowPart[], microBatches: number, tokens: number): tf.Tensor2D {
+  const owners = parts.flatMap(({ sequence, microBatch }) => new Array<number>(sequence.inputIds.length).fill(microBatch));
+  return tf.tensor2d(sharesOf(owners, microBatches, tokens), [microBatches, tokens]);
+}
+
+function disposeRow({ batch, predictors, targets, counts, shares }: DeviceRow): void {
+  tf.dispose([predictors, targets, counts, ...(shares ? [shares] : [])]);
   disposeBatch(batch);
 }
 
@@ -137,18 +156,29 @@ function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { targets }: DeviceRow, s
   return { loss: lossOf(nll, { hidden, head, targets, softcap }, settings), argmax, entropy };
 }
 
-/** (Sum of the row's losses) · share. */
-function sharedLoss({ loss }: RowLoss, { counts }: DeviceRow, share: tf.Scalar): tf.Scalar {
-  return tf.mul(tf.sum(tf.mul(loss, counts)), share);
+/** What a row's forward pass finds, with the router loss where there is one: then all tokens go through all layers. */
+function passRow(model: CausalLM, row: DeviceRow, settings: LossSettings): RowLoss {
+  const { batch, predictors, shares } = row;
+  if (!shares) return rowLoss(model.hiddenStates(batch, predictors), model, row, settings);
+  const routings = new Routings(shares);
+  const hidden = embedding(model.forward({ ...packedPass(batch), routed: routings.see }), predictors);
+  return { ...rowLoss(hidden, model, row, settings), aux: routings.loss() };
+}
+
+/** (Sum of the row's losses) · share + (sum of its router losses) · weight. */
+function sharedLoss({ loss, aux }: RowLoss, { counts }: DeviceRow, share: tf.Scalar, weight?: tf.Scalar): tf.Scalar {
+  const shared: tf.Scalar = tf.mul(tf.sum(tf.mul(loss, counts)), share);
+  return aux && weight ? tf.add(shared, tf.mul(tf.sum(aux), weight)) : shared;
 }
 
 /** Reads the losses of a row; on a lazy engine this is where everything recorded and still alive is computed. */
 async function readScores(found: RowLoss, row: DeviceRow): Promise<RowScores> {
   const { targetIds, owners } = row;
-  const [loss, argmax, entropy] = await Promise.all([
+  const [loss, argmax, entropy, aux] = await Promise.all([
     found.loss.data<'float32'>(),
     found.argmax.data<'int32'>(),
     found.entropy.data<'float32'>(),
+    found.aux?.data<'float32'>(),
   ]);
   const count = owners.length;
   return {
@@ -157,11 +187,12 @@ async function readScores(found: RowLoss, row: DeviceRow): Promise<RowScores> {
     entropy: entropy.subarray(0, count),
     targets: targetIds,
     owners,
+    ...(aux && { aux }),
   };
 }
 
 function disposeLoss(found: RowLoss | undefined): void {
-  if (found) tf.dispose([found.loss, found.argmax, found.entropy]);
+  if (found) tf.dispose([found.loss, found.argmax, found.entropy, ...(found.aux ? [found.aux] : [])]);
 }
 
 /** Whether anything in the row is predicted at all; a piece of a split example may be all prompt. */
@@ -169,12 +200,20 @@ export function hasTargets(parts: readonly RowPart[]): boolean {
   return parts.some(({ sequence }) => sequence.lossMask.indexOf(1, 1) > 0);
 }
 
-/** Forward pass of a row, without gradients. */
-export async function scoreRow(model: CausalLM, parts: readonly RowPart[], settings: LossSettings = {}): Promise<RowScores> {
-  const row = placeRow(parts, model, true);
+/**
+ * Forward pass of a row, without gradients.
+ * @param microBatches how many the step has, where their router losses are wanted
+ */
+export async function scoreRow(
+  model: CausalLM,
+  parts: readonly RowPart[],
+  settings: LossSettings = {},
+  microBatches?: number,
+): Promise<RowScores> {
+  const row = placeRow(parts, model, { sharesPrefixes: true, microBatches });
   let found: RowLoss | undefined;
   try {
-    found = tf.tidy(() => ({ ...rowLoss(model.hiddenStates(row.batch, row.predictors), model, row, settings) }));
+    found = tf.tidy(() => ({ ...passRow(model, row, settings) }));
     return await readScores(found, row);
   } finally {
     disposeLoss(found);
@@ -189,28 +228,37 @@ export interface BackwardOptions extends LossSettings {
   gradientCheckpointing: boolean;
   /** What is dropped, and the noise in the embeddings, where something is left to chance. */
   chance?: RowChance;
+  /** Of the router loss, where there is one. */
+  router?: RouterShare;
 }
 
-/** Forward and backward pass of a row. The gradients of (sum of the row's losses) · share are added to `sums`. */
+/** How the router loss of a step's micro-batches counts. */
+export interface RouterShare {
+  /** How many there are. */
+  microBatches: number;
+  /** Of the loss of each, a scalar. */
+  weight: tf.Scalar;
+}
+
+/** Forward and backward pass of a row. The gradients of (sum of the row's losses) · share + (sum of router losses) · weight are added to `sums`. */
 export async function backwardRow(
   model: CausalLM,
   parts: readonly RowPart[],
   sums: GradientSums,
-  { share, gradientCheckpointing, chance, ...settings }: BackwardOptions,
+  { share, gradientCheckpointing, chance, router, ...settings }: BackwardOptions,
 ): Promise<RowScores> {
-  const row = placeRow(parts, model, chance === undefined);
+  const row = placeRow(parts, model, { sharesPrefixes: chance === undefined, microBatches: router?.microBatches });
   model.adapter?.prepare();
   const letGoOfChance = chance ? useChance(model, row.batch, chance) : () => {};
   let kept: RowLoss | undefined;
   // beyond the scope that it is computed in, and at once: what follows may fail
-  const lossFrom = (hidden: tf.Tensor2D): tf.Scalar => {
-    const found = rowLoss(hidden, model, row, settings);
-    kept = { loss: tf.keep(found.loss), argmax: tf.keep(found.argmax), entropy: tf.keep(found.entropy) };
-    return sharedLoss(kept, row, share);
+  const keep = ({ loss, argmax, entropy, aux }: RowLoss): tf.Scalar => {
+    kept = { loss: tf.keep(loss), argmax: tf.keep(argmax), entropy: tf.keep(entropy), aux: aux && tf.keep(aux) };
+    return sharedLoss(kept, row, share, router?.weight);
   };
   try {
-    if (gradientCheckpointing) checkpointedBackward(model, row, sums, lossFrom);
-    else recordBackward(model, row, sums, lossFrom);
+    if (gradientCheckpointing) checkpointedBackward(model, row, sums, { keep, settings, router });
+    else recordBackward(model, sums, () => keep(passRow(model, row, settings)));
     return await readScores(kept as unknown as RowLoss, row);
   } finally {
     letGoOfChance();
@@ -219,12 +267,9 @@ export async function backwardRow(
   }
 }
 
-/** The loss of a row from the final hidden states of what predicts its targets. */
-type LossFrom = (hidden: tf.Tensor2D) => tf.Scalar;
-
-function recordBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, lossFrom: LossFrom): void {
+function recordBackward(model: CausalLM, sums: GradientSums, loss: () => tf.Scalar): void {
   const trained = trainedParameters(model);
-  const { value, grads } = tf.variableGrads(() => lossFrom(model.hiddenStates(row.batch, row.predictors)), [...trained.values()]);
+  const { value, grads } = tf.variableGrads(loss, [...trained.values()]);
   value.dispose();
   const add = adderTo(sums, model);
   for (const [name, variable] of trained) {
@@ -233,12 +278,30 @@ function recordBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, los
   }
 }
 
-function checkpointedBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, lossFrom: LossFrom): void {
-  tf.tidy(() => {
-    const { embed, layers, finish } = model.stages(packedPass(row.batch, carryOnly(row.predictors, model.config)));
-    const last = (x: tf.Tensor2D) => lossFrom(finish(x));
-    checkpointedGradients({ first: embed, links: layers, last }, trainedParameters(model), adderTo(sums, model));
-  });
+interface CheckpointedPass {
+  /** Keeps what a row's pass has found. @returns what is differentiated */
+  keep(found: RowLoss): tf.Scalar;
+  settings: LossSettings;
+  router?: RouterShare;
+}
+
+function checkpointedBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, { keep, settings, router }: CheckpointedPass): void {
+  const { batch, predictors, shares } = row;
+  const routings = shares && router && new RoutingsTwice(shares, router.weight, model.config.experts?.count ?? 0);
+  const pass = routings ? { ...packedPass(batch), routed: routings.see } : packedPass(batch, carryOnly(predictors, model.config));
+  try {
+    tf.tidy(() => {
+      const { embed, layers, finish } = model.stages(pass);
+      const links = routings ? layers.map((layer) => routings.withShare(layer)) : layers;
+      const last = (x: tf.Tensor2D): tf.Scalar => {
+        const hidden = routings ? embedding(finish(x), predictors) : finish(x);
+        return keep({ ...rowLoss(hidden, model, row, settings), aux: routings?.loss() });
+      };
+      checkpointedGradients({ first: embed, links, last }, trainedParameters(model), adderTo(sums, model));
+    });
+  } finally {
+    routings?.dispose();
+  }
 }
 
 /** What the model computes with of all that is trained, by the names of what is trained: of some rows of a table it is the table. */

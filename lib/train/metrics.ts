@@ -7,6 +7,8 @@ export interface BatchSums {
   loss: number;
   correct: number;
   entropy: number;
+  /** Its router loss, where the model has experts (router-loss.ts). */
+  aux?: number;
 }
 
 /** One micro-batch after another, each starting at zero. */
@@ -15,7 +17,7 @@ export function emptySums(count: number): BatchSums[] {
 }
 
 /** Adds a row's targets to the sums of the micro-batches that they belong to. */
-export function addScores(sums: BatchSums[], { loss, argmax, entropy, targets, owners }: RowScores): void {
+export function addScores(sums: BatchSums[], { loss, argmax, entropy, targets, owners, aux }: RowScores): void {
   for (const [i, owner] of owners.entries()) {
     const sum = sums[owner];
     sum.targets++;
@@ -23,6 +25,21 @@ export function addScores(sums: BatchSums[], { loss, argmax, entropy, targets, o
     sum.entropy += entropy[i];
     if (argmax[i] === targets[i]) sum.correct++;
   }
+  if (!aux) return;
+  for (const [i, sum] of sums.entries()) sum.aux = (sum.aux ?? 0) + aux[i];
+}
+
+/** Sum of the router losses of micro-batches; undefined where they have none. */
+export function sumOfAux(batches: readonly BatchSums[]): number | undefined {
+  return batches.reduce<number | undefined>((sum, { aux }) => (aux === undefined ? sum : (sum ?? 0) + aux), undefined);
+}
+
+/**
+ * The loss of an optimizer step: that of the targets, as a mean over all of them, and the router losses of its micro-batches.
+ * @param weight of each router loss, where there are any
+ */
+export function lossOfStep(sums: readonly BatchSums[], targets: number, weight = 0): number {
+  return sums.reduce((sum, batch) => sum + batch.loss, 0) / targets + weight * (sumOfAux(sums) ?? 0);
 }
 
 /** What accumulates between two log records; plain numbers, so that a checkpoint keeps it exactly. */
@@ -34,6 +51,8 @@ export interface LogWindow {
   /** Sums of the micro-batches' ratios. */
   accuracy: number;
   entropy: number;
+  /** Sum of the router losses, where there are any. */
+  aux?: number;
 }
 
 export const emptyWindow: Readonly<LogWindow> = { steps: 0, loss: 0, microBatches: 0, accuracy: 0, entropy: 0 };
@@ -42,12 +61,14 @@ export const emptyWindow: Readonly<LogWindow> = { steps: 0, loss: 0, microBatche
 export function addStep(window: Readonly<LogWindow>, loss: number, microBatches: readonly BatchSums[]): LogWindow {
   const ratio = (pick: (sums: BatchSums) => number) =>
     microBatches.reduce((sum, batch) => sum + (batch.targets > 0 ? pick(batch) / batch.targets : 0), 0);
+  const aux = sumOfAux(microBatches);
   return {
     steps: window.steps + 1,
     loss: window.loss + loss,
     microBatches: window.microBatches + microBatches.length,
     accuracy: window.accuracy + ratio(({ correct }) => correct),
     entropy: window.entropy + ratio(({ entropy }) => entropy),
+    ...(aux !== undefined && { aux: (window.aux ?? 0) + aux }),
   };
 }
 
@@ -81,10 +102,13 @@ export interface LogRecord {
   num_tokens?: number;
   /** Share of targets that were the likeliest token. */
   mean_token_accuracy?: number;
+  /** Of models with experts: mean router loss of the micro-batches, of which the loss has router_aux_loss_coef times as much. */
+  aux_loss?: number;
   eval_loss?: number;
   eval_entropy?: number;
   eval_mean_token_accuracy?: number;
   eval_num_tokens?: number;
+  eval_aux_loss?: number;
   /** Epochs done; fractions count micro-batches. */
   epoch: number;
   /** Optimizer steps done. */
@@ -103,6 +127,7 @@ export function stepRecord(
     entropy: window.entropy / window.microBatches,
     num_tokens: numTokens,
     mean_token_accuracy: window.accuracy / window.microBatches,
+    ...(window.aux !== undefined && { aux_loss: window.aux / window.microBatches }),
     epoch,
     step,
   };

@@ -7,6 +7,7 @@ import type { SFTConfig } from './config';
 import { drawRows } from './drawing';
 import { countTokens } from './examples';
 import { hasTargets, sizeOfRow } from './loss';
+import { type RouterLossSettings, weightOfRouterLoss } from './router-loss';
 
 export interface StepRow {
   parts: readonly RowPart[];
@@ -20,7 +21,7 @@ export interface StepOptions {
   model: CausalLM;
   /** What every pass of the model draws. */
   draws: readonly Draw[];
-  config: Pick<SFTConfig, 'tokensPerMicroBatch' | 'neftuneNoiseAlpha' | 'packing' | 'paddingFree' | 'padToMultipleOf'>;
+  config: Pick<SFTConfig, 'tokensPerMicroBatch' | 'neftuneNoiseAlpha' | 'packing' | 'paddingFree' | 'padToMultipleOf'> & RouterLossSettings;
   /** State of the stream that all of TRL's program shares, as it stands; it goes on with the rows. */
   stream: { random: string };
   /** May end the step before each row, and while numbers are drawn. */
@@ -37,8 +38,10 @@ export async function* rowsOfStep(batch: StepBatch, { model, draws, config, stre
   const isLeftToChance = noise !== undefined || draws.some((draw) => 'share' in draw);
   // What micro-batches draw, they draw one after the other.
   const groups = isLeftToChance ? groupsWithin(batch, budget) : [[...batch.keys()]];
+  // A micro-batch's router loss is one of all its tokens.
+  const keepsWhole = weightOfRouterLoss(model, config) !== undefined;
   // Sequences that drop different numbers have nothing in common.
-  const options = { unstretched: unstretchedLength(model.config), sharesPrefixes: !isLeftToChance && !model.config.keepsState };
+  const options = { unstretched: unstretchedLength(model.config), sharesPrefixes: !isLeftToChance && !model.config.keepsState, keepsWhole };
   for (const group of groups) {
     // the others are empty, so that each keeps its index
     const microBatches = batch.map((items, index) => (group.includes(index) ? items : []));

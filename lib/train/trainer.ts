@@ -34,7 +34,7 @@ import { GradientSums } from './gradients';
 import { type Telling, Training, tell } from './in-training';
 import { backwardRow } from './loss';
 import { describeChange, firstLossScale, type LossScale, nextLossScale, startMixedPrecision } from './loss-scaling';
-import { addScores, addStep, type BatchSums, emptySums, emptyWindow, type LogRecord, stepRecord } from './metrics';
+import { addScores, addStep, type BatchSums, emptySums, emptyWindow, type LogRecord, lossOfStep, stepRecord } from './metrics';
 import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
 import { dropoutNotes, targetNotes } from './notes';
@@ -44,6 +44,7 @@ import { PreparedRun } from './prepared-run';
 import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
+import { weightOfRouterLoss } from './router-loss';
 import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, settingsOf, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
@@ -213,13 +214,15 @@ export class SFTTrainer {
     const share = tf.scalar(scale / targets);
     const { random } = state;
     const sums = emptySums(batch.length);
+    const weight = weightOfRouterLoss(model, config);
+    const router = weight === undefined ? undefined : { microBatches: batch.length, weight: tf.scalar(weight * scale) };
     try {
       for await (const { parts, chance, done } of rowsOfStep(batch, { model, draws, config, stream: state, interruption })) {
         this.stepShare = done;
         if (done > 0) await this.tell((callback) => callback.onSubstepEnd?.(this.snapshot()));
-        addScores(sums, await backwardRow(model, parts, gradients, { ...config, share, chance }));
+        addScores(sums, await backwardRow(model, parts, gradients, { ...config, share, chance, router }));
       }
-      const loss = sums.reduce((sum, batch) => sum + batch.loss, 0) / targets;
+      const loss = lossOfStep(sums, targets, weight);
       const norm = (await gradients.norm()) / scale;
       const overflowed = !Number.isFinite(norm);
       // A smaller scale of the loss can mend an overflow of its gradients, down to no scale at all.
@@ -236,6 +239,7 @@ export class SFTTrainer {
     } finally {
       this.stepShare = 0;
       share.dispose();
+      router?.weight.dispose();
       gradients.reset();
     }
   }
@@ -346,9 +350,10 @@ export class SFTTrainer {
     });
     const seconds = (performance.now() - started) / 1000;
     if (this.training) this.state.random = afterEvaluation(this.state.random);
-    const { loss, entropy, accuracy } = averageBatches(batches);
+    const { loss, entropy, accuracy, routerLoss } = averageBatches(batches, weightOfRouterLoss(this.model, this.config));
     const { numTokens, epoch, step } = this.state;
-    const found = { eval_loss: loss, eval_entropy: entropy, eval_num_tokens: numTokens, eval_mean_token_accuracy: accuracy };
+    const aux = routerLoss === undefined ? {} : { eval_aux_loss: routerLoss };
+    const found = { eval_loss: loss, eval_entropy: entropy, eval_num_tokens: numTokens, eval_mean_token_accuracy: accuracy, ...aux };
     await this.record({ ...found, epoch, step });
     const speed = {
       eval_runtime: seconds,
@@ -407,7 +412,7 @@ export class SFTTrainer {
       await restoreOptimizer(checkpoint, optimizer, updatesOf(this.state));
     }
     if (!this.model.adapter) this.model.weightsChanged = true;
-    this.draws = drawsOf(this.model);
+    this.draws = drawsOf(this.model, { carriesAll: weightOfRouterLoss(this.model, this.config) !== undefined });
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
     for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
     if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));

@@ -32,6 +32,9 @@ FAMILIES = {
     "granitemoehybrid": ("granitemoehybrid", dict(SMALL, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, **DENSE, shared_intermediate_size=96, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
     # heads that share keys and queries, and no positions: states and convolutions know of them
     "granite_h": ("granitemoehybrid", dict(SMALL, num_hidden_layers=3, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, layer_types=["mamba", "attention", "mamba"], num_local_experts=0, mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=24, shared_intermediate_size=96, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
+    "granitemoe": ("granitemoe", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, num_local_experts=6, num_experts_per_tok=2, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
+    "qwen3_moe": ("qwen3_moe", dict(SMALL, num_hidden_layers=3, intermediate_size=96, moe_intermediate_size=24, num_key_value_heads=2, head_dim=32, initializer_range=0.08, num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, mlp_only_layers=[1])),
+    "olmoe": ("olmoe", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, num_experts=6, num_experts_per_tok=2)),
     "falcon_h1": ("falcon_h1", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, mamba_d_ssm=96, mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=16, mamba_rms_norm=True, mamba_norm_before_gate=False, lm_head_multiplier=0.7, embedding_multiplier=5.5, mlp_multipliers=[0.9, 0.6], key_multiplier=0.4, attention_out_multiplier=0.9, attention_in_multiplier=1.1, ssm_multipliers=[0.35, 0.25, 0.2, 0.7, 0.3], ssm_in_multiplier=1.25, ssm_out_multiplier=0.4)),
     "phi3": ("phi3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, original_max_position_embeddings=384, rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5], long_factor=[2.0, 3.0, 5.0, 8.0, 13.0, 21.0]))),
     # the width of its MLP is two thirds, up to a multiple of 32
@@ -45,6 +48,10 @@ RUNS = {
     "sft_cosine_wd": dict(RUN, per_device_train_batch_size=3, lr_scheduler_type="cosine", warmup_steps=3, weight_decay=0.1, max_grad_norm=0.5),
     "sft_full_loss": dict(RUN, completion_only_loss=False),
 }
+# experts of which some are forgotten would be seen in the loss that is to prevent it
+EXPERTS = dict(router_aux_loss_coef=0.05)
+# what transformers renames as it loads
+CHECKPOINT_NAMES = {"block_sparse_moe.experts.gate_up_proj": "block_sparse_moe.input_linear.weight", "block_sparse_moe.experts.down_proj": "block_sparse_moe.output_linear.weight", "block_sparse_moe.router.weight": "block_sparse_moe.router.layer.weight"}
 
 
 def load(folder):
@@ -74,6 +81,16 @@ def rounded(values):
     return [round(value, 6) for value in values.tolist()]
 
 
+def checkpoint_name(name):
+    for ours, theirs in CHECKPOINT_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def has_experts(config):
+    return getattr(config, "num_local_experts", 0) > 0
+
+
 def forward(folder, ids):
     model = load(folder).eval()
     tokens = torch.tensor([ids])
@@ -92,7 +109,7 @@ def forward(folder, ids):
         "logits_last": rounded(logits[-1]),
         "logits_first": rounded(logits[0]),
         "argmax": logits.argmax(-1).tolist(),
-        "grad_norm_per_parameter": {name: p.grad.norm().item() for name, p in model.named_parameters()},
+        "grad_norm_per_parameter": {checkpoint_name(name): p.grad.norm().item() for name, p in model.named_parameters()},
         "greedy": {"prompt_ids": prompt, "output_ids": greedy[0].tolist()},
     }
 
@@ -106,13 +123,18 @@ def run(folder, config, ids):
         model.config.logit_scale = 1 / model.config.logits_scaling
     if hasattr(model.config, "lm_head_multiplier"):
         model.config.logit_scale = model.config.lm_head_multiplier
+    if has_experts(model.config) and not hasattr(model.config, "num_experts"):
+        model.config.num_experts = model.config.num_local_experts  # Granite's name is another than TRL knows
     # else TRL looks for experts in all models of a class that may have some
-    trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, router_aux_loss_coef=0.0, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
+    config = {**config, **EXPERTS} if has_experts(model.config) else config
+    without_experts = {} if has_experts(model.config) else dict(router_aux_loss_coef=0.0)
+    trainer = SFTTrainer(model=model, args=SFTConfig(output_dir=tempfile.mkdtemp(), disable_tqdm=True, **without_experts, **config), train_dataset=Dataset.from_list(examples), processing_class=AutoTokenizer.from_pretrained(folder / "model"))
     # transformers 5.18 asks the class's name, which GPT-2's is not like, and counts first tokens, which nothing predicts, as predicted
     trainer._loss_shifts_labels = True
     trainer.train()
     log = [record for record in trainer.state.log_history if "loss" in record]
     model.eval()
+    model.config.output_router_logits = False  # TRL has asked for the loss of the experts, too
     tokens = torch.tensor([ids])
     with torch.no_grad():
         after = model(input_ids=tokens, labels=tokens).loss.item()
