@@ -29,22 +29,32 @@ export interface ExpertNames {
   parts?: (expert: number) => { gate: string; up: string; down: string };
 }
 
+/** In all layers together; no decoder has nearly as many, and modules are built before the weights are looked at. */
+const MOST_EXPERTS = 100_000;
+
 /**
  * How many experts a configuration has, and how many a token goes through.
  * @param key under which it says how many there are
- * @throws UserError when a token goes through more than there are, or they compute otherwise than with silu
+ * @throws UserError when there are too many, a token goes through more than there are, or they compute otherwise than with silu
  */
 export function readExperts(
   reader: ConfigReader,
   { key, fallback, perToken }: { key: string; fallback: number; perToken: number },
 ): Pick<ExpertsConfig, 'count' | 'perToken'> {
   const count = reader.count(key, fallback);
+  if (count * reader.count('num_hidden_layers') > MOST_EXPERTS)
+    throw reader.wrong(key, count, `at most ${MOST_EXPERTS} experts in all layers together`);
   const chosen = reader.count('num_experts_per_tok', perToken);
   if (chosen > count) throw reader.wrong('num_experts_per_tok', chosen, `at most ${key}, which is ${count}`);
   const activation = reader.activation('hidden_act', 'silu');
   if (activation !== 'silu' && activation !== 'swish')
     throw reader.wrong('hidden_act', activation, 'silu, as experts compute with it alone');
   return { count, perToken: chosen };
+}
+
+/** Under which key a configuration says how many experts there are, where it may say it under two: as in transformers this one counts before the other. */
+export function keyOfCount(reader: ConfigReader): string {
+  return reader.get('num_local_experts') === undefined ? 'num_experts' : 'num_local_experts';
 }
 
 /** As Qwen's checkpoints name them, and OLMoE's. @param module in whose place the experts are */

@@ -1,7 +1,7 @@
 /** OLMoE (Muennighoff et al. 2024): Llama with OLMo 2's attention, and experts in the place of the MLP. */
 import { ConfigReader } from './config';
 import type { Origin } from './decoder';
-import { readExperts } from './experts';
+import { keyOfCount, readExperts } from './experts';
 import type { ParameterList } from './layers';
 import { Attention, type Olmo2Config, readOlmo2Config } from './olmo2';
 import { PreNormBlock, type PreNormConfig } from './pre-norm-block';
@@ -17,13 +17,12 @@ export function readOlmoeConfig(reader: ConfigReader): OlmoeConfig {
       reader.raw.clip_qkv,
       'null: queries, keys and values are not clipped here, and none of the published models clips them',
     );
-  const key = reader.get('num_experts') === undefined ? 'num_local_experts' : 'num_experts';
   return {
     ...common,
     family: 'olmoe',
     raw: reader.raw,
     experts: {
-      ...readExperts(reader, { key, fallback: 64, perToken: 8 }),
+      ...readExperts(reader, { key: keyOfCount(reader), fallback: 64, perToken: 8 }),
       normalized: reader.boolean('norm_topk_prob', false),
       intermediateSize: common.intermediateSize,
       layers: new Array<boolean>(common.numHiddenLayers).fill(true),
