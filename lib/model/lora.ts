@@ -14,7 +14,7 @@ import { RowNorms } from './dora';
 import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
 import { checkModules, isTrainedWhole, type ModulesToSave, partsToTrain } from './modules-to-save';
-import { HEAD, lastPart, OLD_HEAD, PEFT_PREFIX } from './names';
+import { HEAD, lastPart, moduleOf, OLD_HEAD, PEFT_PREFIX, usualName } from './names';
 import { isTrainableTokens, type TrainableTokens } from './token-indices';
 import { checkTokens, rowsToTrain, type TrainedRows } from './trainable-tokens';
 import type { CausalLM } from './types';
@@ -75,6 +75,13 @@ const ALL_LINEAR = 'all-linear';
 
 /** By `model_type` layers that PEFT refuses an adapter: kernels for GPUs compute Mamba with their weights alone. */
 const WITHOUT_ADAPTER: Readonly<Record<string, string>> = { falcon_h1: 'out_proj' };
+
+/**
+ * By `model_type` names that PEFT takes for those of experts and of what chooses among them, 'all-linear' too: as those are no linear layers, it
+ * adapts their parameters (its target_parameters), which is not there.
+ */
+const OF_EXPERTS = ['gate', 'gate_proj', 'up_proj', 'down_proj'];
+const TAKEN_FOR_EXPERTS: Readonly<Record<string, readonly string[]>> = { qwen3_moe: OF_EXPERTS, olmoe: OF_EXPERTS };
 
 /** The checkpoint that an adapter belongs to. */
 export interface AdapterBase {
@@ -307,6 +314,7 @@ function baseOf({ source, revision, directory, weightsChanged }: CausalLM): Adap
 }
 
 function settle(config: LoraConfig, { config: { modelType }, linears }: CausalLM): LoraSettings {
+  const taken = TAKEN_FOR_EXPERTS[modelType];
   const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, modulesToSave = [], ...rest } = config;
   const { targetModules: targets, ensureWeightTying = false, trainableTokenIndices, ...others } = rest;
   const targetModules = targets ?? USUAL_TARGETS[modelType];
@@ -320,7 +328,7 @@ function settle(config: LoraConfig, { config: { modelType }, linears }: CausalLM
   if (targetModules === undefined)
     throw new UserError(
       `PEFT chooses no layers of a ${modelType} model by itself: name the target modules of the adapter (targetModules; in a recipe ` +
-        `lora_target_modules), 'all-linear' or some of ${lastPartsOf([...linears.values()]).join(', ')}.`,
+        `lora_target_modules), ${taken ? '' : "'all-linear' or "}some of ${lastPartsOf([...linears.values()], taken).join(', ')}.`,
     );
   const refuse = (name: string, value: unknown, range: string): never => {
     throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
@@ -350,9 +358,9 @@ function namesOf(asked: LoraSettings['targetModules'], targets: readonly Linear[
   return asked === ALL_LINEAR ? lastPartsOf(targets) : asked;
 }
 
-/** What the layers are called, each name once. */
-function lastPartsOf(layers: readonly Linear[]): string[] {
-  return [...new Set(layers.map(({ name }) => lastPart(name)))];
+/** What the layers are called, each name once. @param without names that are left out */
+function lastPartsOf(layers: readonly Linear[], without: readonly string[] = []): string[] {
+  return [...new Set(layers.map(({ name }) => lastPart(name)))].filter((name) => !without.includes(name));
 }
 
 /** The layers that are meant, in the model's order. @throws UserError when that is none, or something else than a linear layer too */
@@ -361,8 +369,10 @@ function targetsOf({ targetModules, ...modules }: LoraSettings, model: CausalLM)
   const matches = matcherOf(targetModules);
   const isMeant = (name: string): boolean => matches(name) && !isTrainedWhole(name, modules);
   const found = targetModules === ALL_LINEAR ? all : all.filter(({ name }) => isMeant(name));
-  // a head that is the embedding is no parameter of its own
-  const others = [HEAD, OLD_HEAD, ...[...model.parameters.keys()].map((name) => name.replace(/\.(?:weight|bias)$/, ''))];
+  refuseExperts(targetModules, matches, model);
+  // a head that is the embedding is no parameter of its own, and experts are in a module without a weight
+  const inTransformers = [...model.parameters.keys()].map(usualName);
+  const others = [HEAD, OLD_HEAD, ...inTransformers.flatMap((name) => [name.replace(/\.(?:weight|bias)$/, ''), moduleOf(name)])];
   const other = others.find((name) => !model.linears.has(name) && isMeant(name));
   if (other !== undefined && targetModules !== ALL_LINEAR)
     throw new UserError(
@@ -385,9 +395,21 @@ function refuseWithoutAdapter(found: readonly Linear[], all: readonly Linear[], 
   const without = WITHOUT_ADAPTER[modelType];
   const refused = found.find(({ name }) => lastPart(name) === without);
   if (!refused) return;
-  const others = lastPartsOf(all).filter((name) => name !== without);
+  const others = lastPartsOf(all, [without]);
   throw new UserError(
     `The target modules of the adapter mean ${refused.name}, which PEFT gives none in a model of type ${modelType}; name the others: ${others.join(', ')}.`,
+  );
+}
+
+function refuseExperts(targetModules: LoraSettings['targetModules'], matches: (name: string) => boolean, model: CausalLM): void {
+  const taken = TAKEN_FOR_EXPERTS[model.config.modelType];
+  if (!taken) return;
+  const places = [...model.inParts.keys()].flatMap((name) => taken.map((part) => `${moduleOf(name)}.${part}`));
+  const meant = [...places, ...model.linears.keys()].find((name) => taken.includes(lastPart(name)) && matches(name));
+  if (meant === undefined && targetModules !== ALL_LINEAR) return;
+  throw new UserError(
+    `The target modules of the adapter, ${showValue(targetModules)}, mean the experts too, whose weights PEFT adapts by target_parameters; those ` +
+      `are not supported: name layers beside them, ${lastPartsOf([...model.linears.values()], taken).join(', ')}.`,
   );
 }
 

@@ -39,8 +39,14 @@ export function partsToTrain(
   const meansTied = model.config.tieWordEmbeddings && [table, HEAD, OLD_HEAD].some((module) => isMeant(module, names));
   if (meansTied && !ensureWeightTying) model.untie();
   const meant = meansTied && ensureWeightTying ? [...names, table] : names;
-  const parts = [...model.parameters].filter(([name]) => isMeant(moduleOf(name), meant) || isMeant(moduleOf(usualName(name)), meant));
+  const parts = [...model.parameters].filter(([name]) => modulesOf(name).some((module) => isMeant(module, meant)));
   return new Map(parts.map(([name, variable]) => [PEFT_PREFIX + usualName(name), variable]));
+}
+
+/** The names by which the module of a parameter may be meant. */
+function modulesOf(parameter: string): string[] {
+  const usual = moduleOf(usualName(parameter));
+  return usual === HEAD ? [usual, moduleOf(parameter)] : [usual];
 }
 
 /** What PEFT's file of an adapter holds beside its parts: an embedding that stayed the head too under the head's name again. */

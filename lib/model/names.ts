@@ -17,9 +17,18 @@ export function lastPart(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1);
 }
 
+/** What Granite's checkpoints call otherwise than transformers does: the experts, and what chooses among them. */
+const OF_EXPERTS: ReadonlyArray<readonly [inFiles: string, usual: string]> = [
+  ['.block_sparse_moe.input_linear.weight', '.block_sparse_moe.experts.gate_up_proj'],
+  ['.block_sparse_moe.output_linear.weight', '.block_sparse_moe.experts.down_proj'],
+  ['.block_sparse_moe.router.layer.weight', '.block_sparse_moe.router.weight'],
+];
+
 /** The name of a parameter in transformers. */
 export function usualName(parameter: string): string {
-  return parameter === `${OLD_HEAD}.weight` ? `${HEAD}.weight` : parameter;
+  if (parameter === `${OLD_HEAD}.weight`) return `${HEAD}.weight`;
+  const [inFiles, usual] = OF_EXPERTS.find(([end]) => parameter.endsWith(end)) ?? ['', ''];
+  return parameter.slice(0, parameter.length - inFiles.length) + usual;
 }
 
 /** As PEFT matches them: a module is meant when its name, or that of one around it, ends with what is named. */

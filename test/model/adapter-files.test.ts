@@ -62,6 +62,13 @@ test('an adapter may lie in the folder of its base', async () => {
   model.dispose();
 });
 
+/** Where it is not all layers: PEFT refuses one of Falcon-H1, and takes experts for layers. */
+const TARGETS: Record<string, string[]> = {
+  falcon_h1: ['in_proj', 'q_proj', 'v_proj', 'down_proj'],
+  qwen3_moe: ['q_proj', 'o_proj'],
+  olmoe: ['k_proj', 'v_proj'],
+};
+
 for (const variant of [
   'qwen2',
   'qwen3',
@@ -75,6 +82,9 @@ for (const variant of [
   'granite',
   'granitemoehybrid',
   'granitemoehybrid-mamba',
+  'granitemoehybrid-experts',
+  'qwen3_moe',
+  'olmoe',
   'falcon_h1',
   'phi3',
   'lfm2',
@@ -86,8 +96,7 @@ for (const variant of [
   test(`${variant}: an adapter that was saved loads with exactly its logits`, async () => {
     const model = await loadModel(path.join(fixtures, variant));
     const plain = (await logitsOf(model, ids)).flat();
-    // PEFT refuses one layer of it
-    const targetModules = variant === 'falcon_h1' ? ['in_proj', 'q_proj', 'v_proj', 'down_proj'] : 'all-linear';
+    const targetModules = TARGETS[variant] ?? 'all-linear';
     for (const matrix of addAdapter(model, { r: 3, targetModules }, { seed: 1 }).parameters.values()) matrix.assign(matrix.add(0.01));
     const logits = await logitsOf(model, ids);
     assert.ok(logits.flat().some((x, i) => Math.abs(x - plain[i]) > 1e-4));

@@ -1,5 +1,6 @@
 /** A seed decides what it decides for TRL: the order of the examples, the parts of a dataset, and what an adapter begins with. */
 import assert from 'node:assert/strict';
+import * as path from 'node:path';
 import { before, describe, test } from 'node:test';
 import { Dataset } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
@@ -9,7 +10,8 @@ import { createTorchRandom, randperm, uniform } from '../../lib/torch-random';
 import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
 import { stepsOfEpoch } from '../../lib/train/batches';
 import type { Item } from '../../lib/train/examples';
-import { fixtures, readJsonFile, rows, tinyModel } from './support';
+import { fixtures as modelFixtures } from '../model/support';
+import { fixtures, loaded, readJsonFile, rows, tinyModel } from './support';
 
 before(() => useDevice('cpu'));
 
@@ -19,7 +21,7 @@ interface Reference {
   /** Micro-batches of rows, each by the numbers of the examples that it holds. */
   epochs: Array<{ rows: number; config: Record<string, unknown>; batches: number[][][] }>;
   /** Of each matrix A the sum of what its values are long, its first value and its last. */
-  adapters: Array<{ family: string; settings: PeftSettings; values: Record<string, [number, number, number]> }>;
+  adapters: Array<{ family?: string; variant?: string; settings: PeftSettings; values: Record<string, [number, number, number]> }>;
   runs: Array<{ family: string; config: Record<string, unknown>; peft: PeftSettings | null; log: LogRecord[] }>;
 }
 
@@ -69,9 +71,9 @@ describe('examples are read in the order in which TRL reads them:', () => {
 });
 
 describe("an adapter begins with PEFT's values:", () => {
-  for (const { family, settings, values } of reference.adapters) {
-    test(`${family}, ${JSON.stringify(settings)}`, async (t) => {
-      const model = await tinyModel(t, family);
+  for (const { family, variant, settings, values } of reference.adapters) {
+    test(`${family ?? variant}, ${JSON.stringify(settings)}`, async (t) => {
+      const model = variant === undefined ? await tinyModel(t, family) : await loaded(t, path.join(modelFixtures, variant));
       const { parameters } = addAdapter(model, configOf(settings), { seed: 42 });
       assert.deepEqual([...parameters.keys()].filter((name) => name.includes('lora_A')).sort(), Object.keys(values).sort());
       for (const [name, [sum, first, last]] of Object.entries(values)) {
