@@ -2,6 +2,7 @@
 import { UserError } from '../errors';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
+import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { commonKeys, type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { byKind, inPairs } from './gguf-order';
@@ -37,12 +38,15 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   ernie4_5: ernie45,
   hunyuan_v1_dense: hunYuan,
   granite,
+  granitemoe: (config: GraniteConfig, refuse) => graniteMoe(config, granite(config, refuse), refuse),
   granitemoehybrid,
   falcon_h1: falconH1,
   phi3,
   lfm2,
   olmo2,
+  olmoe,
   qwen3,
+  qwen3_moe: qwen3Moe,
   qwen3_5: qwen35,
   gemma2,
   gemma3,
@@ -107,7 +111,7 @@ function granite(config: GraniteConfig, refuse: Refuse): GgufLayout {
   return { ...layout, architecture: 'granite', keys: { ...keys, ...scales } };
 }
 
-/** A Granite 4.0 is one of the older ones, but that it may not turn with its positions, and have layers of Mamba 2. */
+/** A Granite 4.0 is one of the older ones, but that it may not turn with its positions, and have experts, and layers of Mamba 2. */
 function granitemoehybrid(config: GraniteConfig, refuse: Refuse): GgufLayout {
   const { keys, names, ...layout } = granite(config, refuse);
   const turns = config.rotaryLayers.every(Boolean);
@@ -117,7 +121,7 @@ function granitemoehybrid(config: GraniteConfig, refuse: Refuse): GgufLayout {
     names: { ...names, 'model.layers.#.shared_mlp.output_linear': 'blk.#.ffn_down' },
     parts: { 'model.layers.#.shared_mlp.input_linear': ['blk.#.ffn_gate', 'blk.#.ffn_up'] },
   };
-  return granitehybrid(config, dense, refuse);
+  return granitehybrid(config, graniteMoe(config, dense, refuse), refuse);
 }
 
 /** By how much longer each wavelength is than without the stretching. */

@@ -55,3 +55,16 @@ export function inEachRow(values: Float32Array, columns: number, sort: (row: Flo
   for (let at = 0; at < values.length; at += columns) sorted.set(sort(values.subarray(at, at + columns)), at);
   return sorted;
 }
+
+/**
+ * Of matrices one after the other, each of several parts one below the other: the parts of one kind.
+ * @param values [matrices · parts · …]
+ */
+export function partOfEach(values: Float32Array, matrices: number, parts: number, part: number): Float32Array {
+  if (parts === 1) return values;
+  const size = values.length / (matrices * parts);
+  if (matrices === 1) return values.subarray(part * size, (part + 1) * size);
+  const found = new Float32Array(matrices * size);
+  for (let i = 0; i < matrices; i++) found.set(values.subarray((i * parts + part) * size, (i * parts + part + 1) * size), i * size);
+  return found;
+}

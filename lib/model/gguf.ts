@@ -10,6 +10,7 @@ import { DEFAULT_GGUF_DTYPE, formatOf, GGUF_DTYPES, GGUF_FORMATS, type GgufDtype
 import { ggufLayoutOf } from './gguf-families';
 import { type GgufKeys, text, whole } from './gguf-keys';
 import type { GgufLayout } from './gguf-layout';
+import { partOfEach } from './gguf-order';
 import { ggufVocabulary } from './gguf-vocabulary';
 import { HEAD } from './names';
 import type { CausalLM } from './types';
@@ -70,6 +71,9 @@ export function bytesOfGguf(model: CausalLM, dtype: GgufDtype): number {
   return tensorsFor(model, ggufLayoutOf(model), dtype).reduce((sum, tensor) => sum + aligned(bytesIn(tensor)), 0);
 }
 
+/** llama.cpp adds positions up in float32, and its own converter leaves what chooses experts in it. */
+const IN_FLOAT32 = /^position_embd\.weight$|\.ffn_gate_inp\.weight$/;
+
 function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: GgufDtype): GgufKeys {
   const own = Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value]);
   return {
@@ -90,18 +94,14 @@ function tensorsFor(
   const tensors = [...model.parameters].flatMap(([name, variable]): GgufTensor[] => {
     const values = async () => change(name, (await variable.data()) as Float32Array);
     const namesInFile = ggufNames(name, names, parts);
-    // weights of a convolution for each feature by itself are a matrix there, in float32
-    const isConvolution = variable.rank === 3;
-    const [rows, ...rest]: number[] = isConvolution ? [variable.shape[0], variable.shape[2] as number] : variable.shape;
-    const shape = [rows / namesInFile.length, ...rest];
-    const size = variable.size / namesInFile.length;
-    // llama.cpp adds positions up in float32
-    const inFloat32 = isConvolution || variable.rank === 1 || namesInFile.includes('position_embd.weight');
+    const { matrices, rows, columns, isConvolution } = sizesOf(variable.shape);
+    const shape = [...matrices, rows / namesInFile.length, ...columns];
+    const inFloat32 = isConvolution || variable.rank === 1 || namesInFile.some((inFile) => IN_FLOAT32.test(inFile));
     return namesInFile.map((inFile, i) => ({
       name: inFile,
       shape: vectors[inFile.replace(/\.\d+\./, '.#.')] ?? shape,
       dtype: inFloat32 ? 'f32' : formatOf(shape, dtype),
-      values: async () => (await values()).subarray(i * size, (i + 1) * size),
+      values: async () => partOfEach(await values(), matrices[0] ?? 1, namesInFile.length, i),
     }));
   });
   if (repeatsHead && !tensors.some(({ name }) => name === 'output.weight')) {
@@ -114,13 +114,23 @@ function tensorsFor(
   return tensors;
 }
 
+/** How what lies in a file is to be seen: of experts there are as many matrices, of others one, or a vector. */
+function sizesOf(shape: readonly number[]): { matrices: number[]; rows: number; columns: number[]; isConvolution: boolean } {
+  // weights of a convolution for each feature by itself are a matrix there, in float32
+  const isConvolution = shape.length === 3 && shape[1] === 1;
+  const seen = isConvolution ? [shape[0], shape[2]] : shape;
+  const matrices = seen.slice(0, Math.max(seen.length - 2, 0));
+  const [rows, ...columns] = seen.slice(matrices.length);
+  return { matrices, rows, columns, isConvolution };
+}
+
 function ggufNames(name: string, names: GgufLayout['names'], parts: NonNullable<GgufLayout['parts']>): string[] {
   const layer = /\.(\d+)\./.exec(name)?.[1] ?? '';
   const anyLayer = name.replace(`.${layer}.`, '.#.');
   const inLayer = (known: string): string => known.replace('#', layer);
   // a parameter of another kind has a name of its own, and so may one of these
-  const [, module, kind] = anyLayer in names ? [] : (/^(.*)(\.weight|\.bias)$/.exec(anyLayer) ?? []);
-  if (module === undefined) return known([names[anyLayer]], name).map(inLayer);
+  const [, module, kind] = anyLayer in names || anyLayer in parts ? [] : (/^(.*)(\.weight|\.bias)$/.exec(anyLayer) ?? []);
+  if (module === undefined) return known(parts[anyLayer] ?? [names[anyLayer]], name).map(inLayer);
   return known(parts[module] ?? [names[module]], name).map((found) => `${inLayer(found)}${kind}`);
 }
 

@@ -7,7 +7,7 @@ import { Attention, type Olmo2Config, readOlmo2Config } from './olmo2';
 import { PreNormBlock, type PreNormConfig } from './pre-norm-block';
 import { RotaryDecoder } from './rotary-decoder';
 
-type OlmoeConfig = Olmo2Config & PreNormConfig;
+export type OlmoeConfig = Olmo2Config & PreNormConfig;
 
 export function readOlmoeConfig(reader: ConfigReader): OlmoeConfig {
   const common = readOlmo2Config(new ConfigReader({ max_position_embeddings: 4096, ...reader.raw }, reader.place));
