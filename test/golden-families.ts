@@ -1,5 +1,5 @@
 /** The families that test/golden has a folder of. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { projectRoot } from '../lib/project';
 
@@ -7,3 +7,14 @@ export const families: readonly string[] = readdirSync(path.join(projectRoot, 't
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name)
   .sort();
+
+/** Whether a model of a folder has experts. */
+export function hasExperts(folder: string): boolean {
+  const { num_experts = 0, num_local_experts = num_experts } = configOf(folder);
+  return Number(num_local_experts) > 0;
+}
+
+/** Whether transformers.js knows such models. */
+export const isKnownToTransformersJs = (folder: string): boolean => !['granitemoe', 'olmoe'].includes(String(configOf(folder).model_type));
+
+const configOf = (folder: string) => JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;

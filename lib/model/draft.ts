@@ -69,14 +69,15 @@ export class Drafter {
 
   /**
    * @param always guess, whether it pays or not
-   * @returns undefined for a model that is too small, too large for the memory, or in 4 bits, and where the device has no products in 8 bits
+   * @returns undefined for a model that is too small, too large for the memory, or in 4 bits, for one of experts, whose weights are not rounded and
+   *   which reads more of them the more tokens it reads together, and where the device has no products in 8 bits
    */
   static for(model: CausalLM, always = false): Drafter | undefined {
     if (isInFourBits(model)) return undefined;
     const weights = [...[...model.linears.values()].map(({ weight }) => weight.tensor), model.outputHead];
     const size = weights.reduce((sum, weight) => sum + weight.size, 0);
     if (currentPrecision() !== 'float32' || !weights.every(canQuantize)) return undefined;
-    const pays = size >= SMALLEST && size * BYTES_PER_WEIGHT <= SHARE_OF_MEMORY * memoryOfMachine();
+    const pays = !model.config.experts && size >= SMALLEST && size * BYTES_PER_WEIGHT <= SHARE_OF_MEMORY * memoryOfMachine();
     return always || pays ? new Drafter(model, versionsOf(weights), always) : undefined;
   }
 

@@ -10,7 +10,7 @@ import { refuseFourBits } from './four-bits';
 import type { GraniteConfig } from './granite';
 import type { Lfm2Config } from './lfm2';
 import { onnxModelOf } from './onnx';
-import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
+import { DEFAULT_ONNX_DTYPES, hasClass, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 import type { Qwen35Config } from './qwen3-5';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
 import type { CausalLM } from './types';
@@ -40,7 +40,7 @@ const TRANSFORMERS_JS = 'transformers.js_config';
  * Writes a model for transformers.js: `pipeline('text-generation', directory)` opens the folder. What an adapter adds is part of it.
  * All files are written beside their places first and moved in at the end.
  * @throws UserError when there is no such option; when the folder holds something else, or a model's own weights; when the model cannot be
- *   exported, or the system refuses to write
+ *   exported, as transformers.js knows no such model or for another reason; or when the system refuses to write
  */
 export async function exportModel(model: CausalLM, directory: string, options: ExportOptions = {}): Promise<void> {
   checkModel('exportModel', model);
@@ -49,6 +49,7 @@ export async function exportModel(model: CausalLM, directory: string, options: E
   const { dtypes = DEFAULT_ONNX_DTYPES } = options;
   checkExport(directory, dtypes);
   refuseFourBits(model, 'cannot be exported');
+  refuseExperts(model, dtypes);
   await saveInto(directory, async (staging) => {
     const folder = path.join(staging, ONNX_FOLDER);
     fs.mkdirSync(folder);
@@ -77,6 +78,19 @@ export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = DE
   const weights = fs.existsSync(directory) ? namesIn(directory).find((name) => /\.(safetensors|bin)$/.test(name)) : undefined;
   if (weights !== undefined)
     throw new UserError(`${directory} holds the weights of a model (${weights}), which would be replaced; export into another folder.`);
+}
+
+/** @throws UserError when transformers.js has no class of such a model of experts, or those would have to compute in float16 */
+function refuseExperts({ source, family, config: { experts } }: CausalLM, dtypes: readonly OnnxDtype[]): void {
+  if (!hasClass(family))
+    throw new UserError(
+      `${source} is of the family ${family}, which transformers.js does not know; export it for llama.cpp instead (exportGguf).`,
+    );
+  const half = experts && dtypes.find(isHalf);
+  if (half)
+    throw new UserError(
+      `${source} has experts, which do not compute in float16, so it cannot be exported as ${half}; choose fp32, q8 or q4.`,
+    );
 }
 
 /**

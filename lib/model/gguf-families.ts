@@ -14,6 +14,7 @@ import type { HunYuanConfig } from './hunyuan';
 import type { Lfm2Config } from './lfm2';
 import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
+import { hasClass } from './onnx-dtypes';
 import type { Phi3Config } from './phi3';
 import type { Qwen3Config } from './qwen3';
 import { type RopeConfig, ropeFrequencies } from './rope';
@@ -22,7 +23,9 @@ import type { CausalLM, Family } from './types';
 /** @throws UserError when llama.cpp has no such family, or computes something else than this configuration says */
 export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
   const refuse = (what: string): UserError =>
-    new UserError(`${source} ${what}, which llama.cpp does not compute; export it for transformers.js instead (exportModel).`);
+    new UserError(
+      `${source} ${what}, which llama.cpp does not compute${hasClass(family) ? '; export it for transformers.js instead (exportModel)' : ''}.`,
+    );
   const layout = LAYOUTS[family];
   if (!layout) throw refuse(`is of the family ${family}`);
   if (config.positionLimit === Number.POSITIVE_INFINITY) throw refuse('stretches its positions with the length of the text (dynamic RoPE)');
