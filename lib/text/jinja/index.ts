@@ -51,6 +51,9 @@ function globals(now: Date | undefined): Array<[string, Value]> {
   return Object.entries(functions).map(([name, call]) => [name, new Callable(call)]);
 }
 
+/** Jinja2's own limit in its sandbox, where transformers writes templates: they come with models of strangers. */
+const LONGEST_RANGE = 100_000;
+
 function range(args: readonly Value[]): Value[] {
   const [from, to, step = 1] = (args.length === 1 ? [0, args[0]] : args).map((value) => {
     const number = numberOf(value);
@@ -58,7 +61,9 @@ function range(args: readonly Value[]): Value[] {
     return number;
   });
   if (step === 0) throw new Error('range() is given a step of 0');
-  return Array.from({ length: Math.max(0, Math.ceil((to - from) / step)) }, (_, index) => from + index * step);
+  const length = Math.max(0, Math.ceil((to - from) / step));
+  if (length > LONGEST_RANGE) throw new Error(`range() is asked for ${length} numbers; a template has at most ${LONGEST_RANGE} at a time`);
+  return Array.from({ length }, (_, index) => from + index * step);
 }
 
 function fieldsOf([first]: readonly Value[], named: ReadonlyMap<string, Value>): Map<Value, Value> {
