@@ -213,5 +213,7 @@ export function fromNormalFloat(codes: tf.Tensor1D, scales: tf.Tensor1D, shape: 
 
 /** [rows, columns]: 1 at the `count` largest values of each row, else 0. */
 export function largest(x: tf.Tensor2D, count: number): tf.Tensor2D {
+  // one column is no choice that tfjs's oneHot would write
+  if (count === x.shape[1]) return tf.onesLike(x);
   return tf.tidy(() => tf.sum(tf.oneHot(tf.topk(x, count).indices, x.shape[1]), 1) as tf.Tensor2D);
 }
