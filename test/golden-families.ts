@@ -10,8 +10,8 @@ export const families: readonly string[] = readdirSync(path.join(projectRoot, 't
 
 /** Whether a model of a folder has experts. */
 export function hasExperts(folder: string): boolean {
-  const { num_experts = 0, num_local_experts = num_experts } = configOf(folder);
-  return Number(num_local_experts) > 0;
+  const { model_type, num_local_experts } = configOf(folder);
+  return ['granitemoe', 'granitemoehybrid', 'qwen3_moe', 'olmoe'].includes(String(model_type)) && num_local_experts !== 0;
 }
 
 /** Whether transformers.js knows such models. */

@@ -118,7 +118,10 @@ for (const [device, use] of Object.entries(DEVICES))
     await use();
     for (const experts of [1, 2, 3])
       tf.tidy(() => {
-        const logits = tf.tensor2d(Float32Array.from({ length: 2 * experts }, (_, i) => Math.cos(i)), [2, experts]);
+        const logits = tf.tensor2d(
+          Float32Array.from({ length: 2 * experts }, (_, i) => Math.cos(i)),
+          [2, experts],
+        );
         const { chosen, weights } = engine.route(logits, { perToken: experts, normalized: true });
         assert.deepEqual([...chosen.dataSync()], new Array(2 * experts).fill(1));
         assertNear(weights, Float64Array.from(tf.softmax(logits).dataSync()), 'weights');
