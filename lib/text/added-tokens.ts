@@ -28,9 +28,18 @@ export function flagsOf(value: Readonly<Record<string, unknown>>): Partial<Token
 /** Ids for tokens that are added one after the other, as the tokenizers library in Rust gives them. */
 export function newIds({ model, added_tokens: added }: TokenizerJson): { next(): number } {
   const vocab: unknown = model.vocab;
-  const own = Array.isArray(vocab) ? vocab.length : largest(Object.values(model.vocab)) + 1;
-  let id = Math.max(own, largest(added.map((token) => token.id)) + 1);
-  return { next: () => id++ };
+  // sought once an id is asked for: a vocabulary may be large
+  const first = (): number => {
+    const own = Array.isArray(vocab) ? vocab.length : largest(Object.values(model.vocab)) + 1;
+    return Math.max(own, largest(added.map((token) => token.id)) + 1);
+  };
+  let id: number | undefined;
+  return {
+    next: () => {
+      id = id === undefined ? first() : id + 1;
+      return id;
+    },
+  };
 }
 
 /** Matrices of whole blocks of so many rows are what GPUs multiply fastest; TRL's `resize_to_multiple_of`. */

@@ -39,9 +39,10 @@ export function withTokens(given: TokenizerFiles, tokens: readonly AddedToken[])
   const added = [...given.tokenizerJson.added_tokens, ...tokens].sort((a, b) => a.id - b.id);
   const tokenizerJson = { ...given.tokenizerJson, added_tokens: added };
   const files = new Map(given.files);
-  const written = files.get(TOKENIZER);
+  const bytes = files.get(TOKENIZER);
+  const written = bytes && parsed(bytes);
   if (written && holdsAll(written, added)) return { ...given, tokenizerJson };
-  if (written) files.set(TOKENIZER, writtenJson({ ...parsed(written), added_tokens: added }));
+  if (written) files.set(TOKENIZER, writtenJson({ ...written, added_tokens: added }));
   const { added_tokens_decoder: decoder } = given.tokenizerConfig;
   if (written && !isObject(decoder)) return { ...given, tokenizerJson, files };
   const entries = added.map(({ id, ...token }): [string, unknown] => [String(id), token]);
@@ -65,8 +66,7 @@ export function writtenJson(json: Readonly<JsonObject>): Uint8Array {
   return Buffer.from(`${text}\n`);
 }
 
-function holdsAll(tokenizer: Uint8Array, tokens: readonly AddedToken[]): boolean {
-  const { added_tokens: added } = parsed(tokenizer);
+function holdsAll({ added_tokens: added }: JsonObject, tokens: readonly AddedToken[]): boolean {
   const contents = new Set(Array.isArray(added) ? added.map((token) => tokenContent(token)) : []);
   return tokens.every(({ content }) => contents.has(content));
 }

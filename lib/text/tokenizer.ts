@@ -92,7 +92,8 @@ function noteOnEos(asked: string | undefined, taken: string): string[] {
 /** What to say of tokens that were added. @param theirs all that the other tokenizer has */
 function noteOf(tokens: readonly AddedToken[], theirs: readonly AddedToken[], templateFrom: string): string[] {
   if (tokens.length === 0) return [];
-  const taken = tokens.filter(({ content }) => theirs.some((token) => token.content === content)).map(({ content }) => content);
+  const contents = new Set(theirs.map(({ content }) => content));
+  const taken = tokens.map(({ content }) => content).filter((content) => contents.has(content));
   const shown = taken.length > 6 ? `${taken.slice(0, 5).join(', ')} and ${taken.length - 5} more` : taken.join(', ');
   const fillers = tokens.length - taken.length;
   const parts = [...(taken.length > 0 ? [`${shown} of ${templateFrom}`] : []), ...(fillers > 0 ? [`${fillers} that fill it up`] : [])];
