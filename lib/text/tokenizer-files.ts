@@ -209,20 +209,15 @@ function markSpecial(json: TokenizerJson, tokenizerConfig: JsonObject, specialTo
   for (const token of json.added_tokens) if (special.has(token.content)) token.special = true;
 }
 
-/**
- * Adds the tokens that no file but the configuration has, in the order in which transformers does. All that it names are special there,
- * whatever tokenizer.json says.
- */
+/** Adds the tokens that no file but the configuration has, in the order in which transformers does. All of them are special. */
 function addMissingTokens(json: TokenizerJson, sources: readonly JsonObject[]): void {
   const ids = newIds(json);
   const ofKinds = KINDS.map((kind) => sources.map((source) => source[`${kind}_token`]).find((value) => tokenContent(value) !== undefined));
   const others = sources.flatMap((source) => [source.extra_special_tokens ?? source.additional_special_tokens ?? []].flat());
   for (const value of [...ofKinds, ...others]) {
     const content = tokenContent(value);
-    if (content === undefined) continue;
-    const known = json.added_tokens.find((token) => token.content === content);
-    if (known) known.special = true;
-    else json.added_tokens.push({ ...NO_FLAGS, ...(isObject(value) && flagsOf(value)), special: true, id: ids.next(), content });
+    if (content === undefined || json.added_tokens.some((token) => token.content === content)) continue;
+    json.added_tokens.push({ ...NO_FLAGS, ...(isObject(value) && flagsOf(value)), special: true, id: ids.next(), content });
   }
 }
 

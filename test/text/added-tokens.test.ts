@@ -74,6 +74,18 @@ test('in the older form of vocab.json and merges.txt', async (t) => {
   assert.equal(saved.pad_token, '<|pad|>', 'special_tokens_map.json is not read beside a list of added tokens');
 });
 
+test('special where they are so there: a list of special tokens changes nothing of those that are there, as in Python', async (t) => {
+  const flags = { special: false, single_word: false, lstrip: false, rstrip: false, normalized: false };
+  const added_tokens = [...json.added_tokens, { ...flags, id: 1024, content: '<turn>' }];
+  const from = folderWith(t, {
+    'tokenizer.json': { ...json, added_tokens },
+    'tokenizer_config.json': { ...config, additional_special_tokens: ['<turn>'] },
+    'chat_template.jinja': '{{ messages }}',
+  });
+  const tokenizer = await loadTokenizer(golden, { chatTemplateFrom: from });
+  assert.equal(tokenizer.decode(tokenizer.encode('a<turn>')), 'a<turn>');
+});
+
 test('only where the vocabulary lacks them; files that hold all stay as they are', async (t) => {
   const folder = folderWith(t, {});
   mkdirSync(path.join(folder, 'own'));
