@@ -66,7 +66,9 @@ function largest(x: tf.Tensor2D, count: number): tf.Tensor2D {
 
 /** Every expert reads all tokens. */
 function ofAllExperts(x: tf.Tensor2D, weights: tf.Tensor2D, { gateUp, down }: ExpertWeights): tf.Tensor2D {
-  const columns = tf.split<tf.Tensor2D>(weights, weights.shape[1], 1);
+  const [, count] = weights.shape;
+  // the gradient of tfjs's split knows no single part
+  const columns = count === 1 ? [weights] : tf.split<tf.Tensor2D>(weights, count, 1);
   const outputs = columns.map((weight, expert) => {
     const [gate, up] = tf.split<tf.Tensor2D>(linear(x, matrixAt(gateUp, expert)), 2, 1);
     return tf.mul(linear(swiglu(gate, up), matrixAt(down, expert)), weight);

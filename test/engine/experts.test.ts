@@ -128,6 +128,43 @@ for (const [device, use] of Object.entries(DEVICES))
       });
   });
 
+for (const [device, use] of Object.entries(DEVICES))
+  test(`${device}: one expert alone is a gated MLP, with its gradients`, async () => {
+    await use();
+    tf.tidy(() => {
+      const { x, gateUp, down } = numbersBy(7, 0);
+      const { tokens, features, intermediate } = SIZES;
+      const shapes = [
+        [tokens, features],
+        [tokens, 1],
+        [1, 2 * intermediate, features],
+        [1, features, intermediate],
+      ];
+      const inputs = [x, x.subarray(0, tokens), gateUp, down].map((numbers, i) =>
+        tf.tensor(Float32Array.from(numbers.subarray(0, tf.util.sizeFromShape(shapes[i]))), shapes[i]),
+      );
+      const expert = (...[x, logits, gateUp, down]: tf.Tensor[]): tf.Tensor2D => {
+        const routing = engine.route(logits as tf.Tensor2D, { perToken: 1, normalized: true });
+        return engine.experts(x as tf.Tensor2D, routing, { gateUp: gateUp as tf.Tensor3D, down: down as tf.Tensor3D }, 1);
+      };
+      const mlp = (...[x, logits, gateUp, down]: tf.Tensor[]): tf.Tensor2D => {
+        const both = tf.matMul<tf.Tensor2D>(x, tf.reshape(gateUp, [2 * intermediate, features]), false, true);
+        const [gate, up] = tf.split(both, 2, 1);
+        const product = tf.matMul<tf.Tensor2D>(
+          tf.mul(tf.mul(gate, tf.sigmoid(gate)), up),
+          tf.reshape(down, [features, intermediate]),
+          false,
+          true,
+        );
+        return tf.add(product, tf.mul(logits, 0));
+      };
+      const [found, expected] = [expert, mlp].map((compute) => tf.valueAndGrads(compute)(inputs));
+      assertNear(found.value, Float64Array.from(expected.value.dataSync()), 'the result');
+      for (const i of [0, 2, 3]) assertNear(found.grads[i], Float64Array.from(expected.grads[i].dataSync()), `gradient ${i}`);
+      assert.ok(found.grads[1].dataSync().every((slope) => Math.abs(slope) < 1e-6));
+    });
+  });
+
 test('one graph serves rows of all lengths', async () => {
   await engine.useDevice('cpu');
   const numbers = numbersBy(3, 4);
