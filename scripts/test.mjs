@@ -7,8 +7,8 @@ import { entry, readWords, root, SetupError, setUp } from './setup.mjs';
 const HELP = `npm test [-- PART ...]
   Sets everything up and runs all tests, or those whose path contains one of the parts: npm test -- plots`;
 
-/** Tests that for the most part wait for processes to start, and measure nothing. */
-const SIDE_BY_SIDE = /^(cli|plots|text)\//;
+/** Tests that for the most part wait, such as for processes to start, and measure nothing. */
+const SIDE_BY_SIDE = /^(cli|data|plots|text)\//;
 
 await entry(() => {
   const { positionals: wanted } = readWords(HELP, { allowPositionals: true });
