@@ -50,14 +50,11 @@ const numbers = ({ log }: Pick<WebGpuRun, 'log'>) => log.map(({ loss = 0, grad_n
 const WITH_STATES = ['qwen3_5', 'granite_h'];
 
 /** Families that are computed by the file of another one here, or of whose operations others have all that matters on a device. */
-const COMPUTED_BY_OTHERS = ['smollm3', 'olmo3', 'granitemoehybrid', 'nanochat', 'hunyuan_v1_dense', 'falcon_h1'];
-
-/** Models of experts, which nobody has run on WebGPU yet. */
-const UNTRIED = ['granitemoe', 'qwen3_moe', 'olmoe'];
+const COMPUTED_BY_OTHERS = ['smollm3', 'olmo3', 'granitemoe', 'granitemoehybrid', 'qwen3_moe', 'nanochat', 'hunyuan_v1_dense', 'falcon_h1'];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.
 describe('WebGPU', { concurrency: Math.min(availableParallelism(), 4) }, () => {
-  for (const family of families.filter((name) => ![...COMPUTED_BY_OTHERS, ...UNTRIED].includes(name))) {
+  for (const family of families.filter((name) => !COMPUTED_BY_OTHERS.includes(name))) {
     test(`${family} on WebGPU: the reference's losses and first training steps, weights and optimizer state staying there`, async (t) => {
       const found = await run<WebGpuRun>(t, 'webgpu-child.js', family, '3');
       if (!found) return;
