@@ -77,8 +77,14 @@ export class ParameterList {
   readonly linears = new Map<string, Linear>();
   readonly embeddings: Embedding[] = [];
 
-  declare<R extends tf.Rank>(name: string, shape: tf.ShapeMap[R], initializer: Initializer, transposed?: boolean): Parameter<R> {
-    const parameter = new Parameter<R>(name, shape, initializer, transposed);
+  declare<R extends tf.Rank>(
+    name: string,
+    shape: tf.ShapeMap[R],
+    initializer: Initializer,
+    transposed?: boolean,
+    parts?: readonly string[],
+  ): Parameter<R> {
+    const parameter = new Parameter<R>(name, shape, initializer, transposed, parts);
     this.all.set(name, parameter as unknown as Parameter);
     return parameter;
   }
@@ -98,9 +104,7 @@ export class ParameterList {
 
   /** Matrices of one shape. @param parts what checkpoints call them, or parts of them, where they hold them so */
   matrices(name: string, shape: tf.ShapeMap[tf.Rank.R3], parts?: readonly string[]): Parameter<tf.Rank.R3> {
-    const parameter = new Parameter<tf.Rank.R3>(name, shape, 'normal', false, parts);
-    this.all.set(name, parameter as unknown as Parameter);
-    return parameter;
+    return this.declare<tf.Rank.R3>(name, shape, 'normal', false, parts);
   }
 
   embedding(name: string, rows: number, features: number, options?: EmbeddingOptions): Embedding {

@@ -109,10 +109,24 @@ export function cutIntoParts(tensors: readonly TensorToWrite[], inParts: Readonl
     if (!names) return [tensor];
     const columns = tensor.shape[tensor.shape.length - 1];
     const size = sizeOf(tensor.shape) / names.length;
+    const values = readOnce(tensor.data, names.length);
     return names.map((name, index) => ({
       name,
       shape: [size / columns, columns],
-      data: async () => (await tensor.data()).subarray(index * size, (index + 1) * size),
+      data: async () => (await values()).subarray(index * size, (index + 1) * size),
     }));
   });
+}
+
+/** What is read, for so many readers: for the first of them, and let go with the last. */
+function readOnce<T>(read: () => T | Promise<T>, readers: number): () => Promise<T> {
+  let found: Promise<T> | undefined;
+  let left = readers;
+  return async () => {
+    found ??= Promise.resolve(read());
+    const value = await found;
+    left--;
+    if (left === 0) [found, left] = [undefined, readers];
+    return value;
+  };
 }

@@ -8,8 +8,7 @@ import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { perplexity } from '../../lib/evaluate';
 import { generateBatch, loadModel, tokenNll } from '../../lib/model';
-import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
-import { fixtures, packedLogits } from './support';
+import { changeTensors, fixtures, packedLogits } from './support';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-checkpoint-'));
 before(() => useDevice('cpu'));
@@ -22,20 +21,6 @@ function copyOf(variant: string): string {
   const folder = path.join(scratch, `${variant}-${copies++}`);
   cpSync(path.join(fixtures, variant), folder, { recursive: true });
   return folder;
-}
-
-/** Changes the tensors of a single-file checkpoint. */
-async function changeTensors(
-  folder: string,
-  change: (tensors: Map<string, { shape: readonly number[]; data: Float32Array }>) => void,
-): Promise<void> {
-  const file = path.join(folder, 'model.safetensors');
-  const tensors = await readSafetensors(file);
-  change(tensors);
-  await writeSafetensors(
-    file,
-    [...tensors].map(([name, { shape, data }]) => ({ name, shape, data: () => data })),
-  );
 }
 
 function changeJson(file: string, change: (json: Record<string, unknown>) => void): void {

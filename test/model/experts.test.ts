@@ -8,15 +8,14 @@ import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { addAdapter, type CausalLM, type LoraConfig, loadModel, saveModel } from '../../lib/model';
-import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
-import { fixtures, logitsOf } from './support';
+import { cutIntoParts } from '../../lib/model/parts';
+import { readSafetensors } from '../../lib/model/safetensors';
+import { changeTensors, fixtures, logitsOf, type Tensors } from './support';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-experts-'));
 const ids = [5, 9, 12, 30, 41, 7];
 before(() => useDevice('cpu'));
 after(() => rmSync(scratch, { recursive: true }));
-
-type Tensors = Map<string, { shape: readonly number[]; data: Float32Array }>;
 
 let copies = 0;
 
@@ -26,14 +25,7 @@ async function changed(variant: string, keys: Record<string, unknown>, change?: 
   cpSync(path.join(fixtures, variant), folder, { recursive: true });
   const config = path.join(folder, 'config.json');
   writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), ...keys }));
-  if (!change) return folder;
-  const file = path.join(folder, 'model.safetensors');
-  const tensors = await readSafetensors(file);
-  change(tensors);
-  await writeSafetensors(
-    file,
-    [...tensors].map(([name, { shape, data }]) => ({ name, shape, data: () => data })),
-  );
+  if (change) await changeTensors(folder, change);
   return folder;
 }
 
@@ -217,4 +209,27 @@ describe('an adapter', () => {
     for (const name of [...model.inParts.keys(), 'model.layers.0.mlp.gate.weight']) assert.ok(model.parameters.has(name), name);
     model.dispose();
   });
+});
+
+test('a parameter that a file holds in parts is read once for all of them', async () => {
+  let reads = 0;
+  const data = async (): Promise<Float32Array> => {
+    reads++;
+    return Float32Array.of(1, 2, 3, 4, 5, 6);
+  };
+  const names = ['a', 'b', 'c'];
+  const parts = cutIntoParts([{ name: 'whole', shape: [3, 1, 2], data }], new Map([['whole', { shape: [3, 1, 2], names }]]));
+  const found: number[][] = [];
+  for (const part of parts) found.push([...(await part.data())]);
+  assert.deepEqual(
+    [reads, found],
+    [
+      1,
+      [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+      ],
+    ],
+  );
 });

@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { softCap, varyingSizes } from '../../lib/engine';
 import { type CausalLM, disposeBatch, makeBatch } from '../../lib/model';
+import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import type { TokenBatch } from '../../lib/model/types';
 import { projectRoot } from '../../lib/project';
 
@@ -45,4 +46,18 @@ export async function packedLogits(model: CausalLM, sequences: number[][]): Prom
     start += length;
     return rows.slice(start - length, start);
   });
+}
+
+/** Tensors of a file, by name. */
+export type Tensors = Map<string, { shape: readonly number[]; data: Float32Array }>;
+
+/** Changes the tensors of a single-file checkpoint. */
+export async function changeTensors(folder: string, change: (tensors: Tensors) => void): Promise<void> {
+  const file = path.join(folder, 'model.safetensors');
+  const tensors = await readSafetensors(file);
+  change(tensors);
+  await writeSafetensors(
+    file,
+    [...tensors].map(([name, { shape, data }]) => ({ name, shape, data: () => data })),
+  );
 }
