@@ -151,22 +151,28 @@ export function cutIntoRows(
   return [...alike.values()].flatMap((parts) => (keepsWhole ? wholeMicroBatches(parts, budget) : cutParts(parts, budget, sharesPrefixes)));
 }
 
-/** Rows of micro-batches that follow each other, as many as have no more tokens than `budget`, or one that has. */
+/** Rows of whole micro-batches. */
 function wholeMicroBatches(parts: readonly RowPart[], budget: number): RowPart[][] {
   const byMicroBatch = new Map<number, RowPart[]>();
   for (const part of parts) byMicroBatch.set(part.microBatch, [...(byMicroBatch.get(part.microBatch) ?? []), part]);
-  const rows: RowPart[][] = [];
+  const tokensOf = (own: readonly RowPart[]): number => own.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0);
+  return groupsWithin([...byMicroBatch.values()], tokensOf, budget).map((group) => group.flat());
+}
+
+/** Items that follow each other, as many as have no more tokens than `budget`, or one that has. */
+export function groupsWithin<T>(items: readonly T[], tokensOf: (item: T) => number, budget: number): T[][] {
+  const groups: T[][] = [];
   let room = 0;
-  for (const own of byMicroBatch.values()) {
-    const tokens = own.reduce((sum, { sequence }) => sum + sequence.inputIds.length, 0);
-    if (rows.length === 0 || tokens > room) {
-      rows.push([]);
+  for (const item of items) {
+    const tokens = tokensOf(item);
+    if (groups.length === 0 || tokens > room) {
+      groups.push([]);
       room = budget;
     }
-    rows[rows.length - 1].push(...own);
+    groups[groups.length - 1].push(item);
     room -= tokens;
   }
-  return rows;
+  return groups;
 }
 
 function cutParts(parts: readonly RowPart[], budget: number, sharesPrefixes: boolean): RowPart[][] {

@@ -10,8 +10,16 @@ import { addScores, type BatchSums, emptySums, sumOfAux } from './metrics';
 import type { LossSettings } from './objective';
 import { type RouterLossSettings, weightOfRouterLoss } from './router-loss';
 
+/** How fast an evaluation was. */
+interface EvalSpeed {
+  /** Seconds. */
+  eval_runtime: number;
+  eval_samples_per_second: number;
+  eval_steps_per_second: number;
+}
+
 /** An evaluation under TRL's names. */
-export interface EvalMetrics {
+export interface EvalMetrics extends EvalSpeed {
   /** Mean over the batches of their mean token loss, weighted by their numbers of examples, as transformers computes it. */
   eval_loss: number;
   eval_entropy: number;
@@ -20,10 +28,6 @@ export interface EvalMetrics {
   eval_mean_token_accuracy: number;
   /** Of models with experts: mean over the batches of their router loss; a part of the loss (router_aux_loss_coef). */
   eval_aux_loss?: number;
-  /** Seconds. */
-  eval_runtime: number;
-  eval_samples_per_second: number;
-  eval_steps_per_second: number;
   epoch: number;
 }
 
@@ -106,19 +110,22 @@ export async function scoreItems(model: CausalLM, items: readonly Item[], option
 
 /**
  * Batches' results as TRL averages them.
+ * @param numTokens that training had seen
  * @param weight of the router loss in the loss
  */
 export function averageBatches(
   batches: readonly ScoredBatch[],
+  numTokens: number,
   weight = 0,
-): { loss: number; entropy: number; accuracy: number; routerLoss?: number } {
+): Omit<EvalMetrics, keyof EvalSpeed | 'epoch'> {
   const ratio = (amount: number, { targets }: BatchSums) => (targets > 0 ? amount / targets : 0);
   const examples = batches.reduce((sum, batch) => sum + batch.examples, 0);
   const aux = sumOfAux(batches);
   return {
-    loss: batches.reduce((sum, batch) => sum + (ratio(batch.loss, batch) + weight * (batch.aux ?? 0)) * batch.examples, 0) / examples,
-    entropy: batches.reduce((sum, batch) => sum + ratio(batch.entropy, batch), 0) / batches.length,
-    accuracy: batches.reduce((sum, batch) => sum + ratio(batch.correct, batch), 0) / batches.length,
-    ...(aux !== undefined && { routerLoss: aux / batches.length }),
+    eval_loss: batches.reduce((sum, batch) => sum + (ratio(batch.loss, batch) + weight * (batch.aux ?? 0)) * batch.examples, 0) / examples,
+    eval_entropy: batches.reduce((sum, batch) => sum + ratio(batch.entropy, batch), 0) / batches.length,
+    eval_num_tokens: numTokens,
+    eval_mean_token_accuracy: batches.reduce((sum, batch) => sum + ratio(batch.correct, batch), 0) / batches.length,
+    ...(aux !== undefined && { eval_aux_loss: aux / batches.length }),
   };
 }

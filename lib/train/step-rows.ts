@@ -1,7 +1,7 @@
 /** An optimizer step as rows that are computed one after the other, each with what was drawn for it. */
 import type { Interruption } from '../interruption';
 import { type CausalLM, type Draw, unstretchedLength } from '../model';
-import { cutIntoRows, type RowPart, type StepBatch } from './batches';
+import { cutIntoRows, groupsWithin, type RowPart, type StepBatch } from './batches';
 import { chanceOf, placementOf, type RowChance } from './chance';
 import type { SFTConfig } from './config';
 import { drawRows } from './drawing';
@@ -37,7 +37,8 @@ export async function* rowsOfStep(batch: StepBatch, { model, draws, config, stre
   const noise = alpha ? { alpha, features: model.embeddings[0].weight.shape[1] } : undefined;
   const isLeftToChance = noise !== undefined || draws.some((draw) => 'share' in draw);
   // What micro-batches draw, they draw one after the other.
-  const groups = isLeftToChance ? groupsWithin(batch, budget) : [[...batch.keys()]];
+  const tokensOf = (index: number): number => batch[index].reduce((sum, item) => sum + countTokens(item), 0);
+  const groups = isLeftToChance ? groupsWithin([...batch.keys()], tokensOf, budget) : [[...batch.keys()]];
   // A micro-batch's router loss is one of all its tokens.
   const keepsWhole = weightOfRouterLoss(model, config) !== undefined;
   // Sequences that drop different numbers have nothing in common.
@@ -59,20 +60,4 @@ export async function* rowsOfStep(batch: StepBatch, { model, draws, config, stre
       yield { parts, chance, done: (group[0] + (group.length * row) / rows.length) / batch.length };
     }
   }
-}
-
-/** Micro-batches that follow each other, as many as have no more tokens than `budget`, or one that has. */
-function groupsWithin(batch: StepBatch, budget: number): number[][] {
-  const groups: number[][] = [];
-  let room = 0;
-  for (const [index, items] of batch.entries()) {
-    const tokens = items.reduce((sum, item) => sum + countTokens(item), 0);
-    if (groups.length === 0 || tokens > room) {
-      groups.push([]);
-      room = budget;
-    }
-    groups[groups.length - 1].push(index);
-    room -= tokens;
-  }
-  return groups;
 }

@@ -350,10 +350,8 @@ export class SFTTrainer {
     });
     const seconds = (performance.now() - started) / 1000;
     if (this.training) this.state.random = afterEvaluation(this.state.random);
-    const { loss, entropy, accuracy, routerLoss } = averageBatches(batches, weightOfRouterLoss(this.model, this.config));
     const { numTokens, epoch, step } = this.state;
-    const aux = routerLoss === undefined ? {} : { eval_aux_loss: routerLoss };
-    const found = { eval_loss: loss, eval_entropy: entropy, eval_num_tokens: numTokens, eval_mean_token_accuracy: accuracy, ...aux };
+    const found = averageBatches(batches, numTokens, weightOfRouterLoss(this.model, this.config));
     await this.record({ ...found, epoch, step });
     const speed = {
       eval_runtime: seconds,
