@@ -59,8 +59,8 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
-  olmoe: { name: 'OlmoeForCausalLM', build: (reader, origin) => new Olmoe(readOlmoeConfig(reader), origin), prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
+  olmoe: { name: 'OlmoeForCausalLM', build: (reader, origin) => new Olmoe(readOlmoeConfig(reader), origin), prefix: 'model.' },
   granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
   granitemoe: {
     name: 'GraniteMoeForCausalLM',

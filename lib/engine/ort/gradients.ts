@@ -98,7 +98,7 @@ export function registerFusedGradients(): void {
     inputsToSave: ['x', 'weights', 'chosen', 'gateUp', 'down'],
     outputsToSave: [false, true],
     gradFunc: (dy, [x, weights, chosen, gateUp, down, gatesAndUps], attrs) => {
-      const inputs = { dy: firstOf(dy), x, weights, chosen, gateUp, down, gatesAndUps };
+      const inputs = { dy: firstOf(dy), weights, chosen, gateUp, down, gatesAndUps };
       const [dx, dWeights, dGatesAndUps, inner] = run<tf.Tensor[]>('ExpertsGrad', inputs, attrs);
       return {
         x: () => dx,

@@ -8,7 +8,7 @@ import type { Attrs, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { like } from './attention';
 import { loop } from './loop';
-import { siluSlope } from './transformer';
+import { gatedUnit, siluSlope } from './transformer';
 
 /** 1 at the largest values of each row, as many as `count`, else 0. */
 const largest: OrtKernel = {
@@ -27,9 +27,9 @@ const largest: OrtKernel = {
 /** Where the tokens of each expert are. */
 class Dispatch {
   /** How many tokens each expert has, int64 [experts]. */
-  readonly counts: string;
+  private readonly counts: string;
   /** Where its pairs begin, int64 [experts]. */
-  readonly starts: string;
+  private readonly starts: string;
   /** Of each pair, int64 [pairs]. */
   private readonly tokens: string;
   private readonly pairs: string;
@@ -150,10 +150,6 @@ class Expert {
     return this.graph.op('Mul', [a, b]);
   }
 
-  silu(x: string): string {
-    return this.mul(x, this.graph.op('Sigmoid', [x]));
-  }
-
   /** Sums of rows, [pairs, 1]. */
   sumAlong(x: string): string {
     return this.graph.op('ReduceSum', [x, this.graph.ints([-1])], { keepdims: 1 });
@@ -189,7 +185,7 @@ const experts: OrtKernel = {
     const [outputs, gatesAndUps] = dispatch.eachExpert(2, (expert) => {
       const both = expert.linear(expert.rows(x.name), expert.matrix(gateUp.name));
       const [gate, up] = expert.halves(both, intermediate);
-      const inner = expert.mul(expert.silu(gate), up);
+      const inner = gatedUnit(expert.graph, gate, up);
       return [expert.mul(expert.linear(inner, expert.matrix(down.name)), expert.column(weights.name)), both];
     });
     return [dispatch.sumOfEachToken(outputs, features), rowOfEachToken(graph, gatesAndUps, perToken * 2 * intermediate)];
@@ -202,14 +198,14 @@ const experts: OrtKernel = {
  */
 const expertsGrad: OrtKernel = {
   name: 'ExpertsGrad',
-  inputs: ['dy', 'x', 'weights', 'chosen', 'gateUp', 'down', 'gatesAndUps'],
-  infer: ([dy, , weights, , , down, gatesAndUps], { perToken }) => [
+  inputs: ['dy', 'weights', 'chosen', 'gateUp', 'down', 'gatesAndUps'],
+  infer: ([dy, weights, , , down, gatesAndUps], { perToken }) => [
     ...[like(dy), like(weights), like(gatesAndUps)],
     { shape: [dy.shape[0], perToken * down.shape[2]], dtype: 'float32' as const },
   ],
   key: keyOf,
-  emit: ({ graph, inputs: [dy, , weights, chosen, gateUp, down, gatesAndUps], attrs: { perToken }, concrete }) => {
-    const { features, intermediate } = sizesOf(concrete[5]);
+  emit: ({ graph, inputs: [dy, weights, chosen, gateUp, down, gatesAndUps], attrs: { perToken }, concrete }) => {
+    const { features, intermediate } = sizesOf(concrete[4]);
     const dispatch = new Dispatch(graph, chosen.name, perToken);
     const pairs = rowOfEachToken(graph, gatesAndUps.name, 2 * intermediate);
     const [dx, dWeights, dGatesAndUps, inner] = dispatch.eachExpert(4, (expert) => {

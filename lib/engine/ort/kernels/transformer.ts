@@ -134,8 +134,7 @@ const swiGlu: OrtKernel = {
   name: 'SwiGlu',
   inputs: ['gate', 'up'],
   infer: like,
-  emit: ({ graph, inputs }) =>
-    elementwise(graph, inputs, ([gate, up]) => [graph.op('Mul', [graph.op('QuickGelu', [gate], { alpha: float(1) }), up])]),
+  emit: ({ graph, inputs }) => elementwise(graph, inputs, ([gate, up]) => [gatedUnit(graph, gate, up)]),
 };
 
 /** With s = sigmoid(gate), a = gate·s: dup = dy·a, dgate = dy·up·(s + a·(1 − s)). */
@@ -149,6 +148,11 @@ const swiGluGrad: OrtKernel = {
       return [graph.op('Mul', [graph.op('Mul', [dy, up]), slope]), graph.op('Mul', [dy, value])];
     }),
 };
+
+/** silu(gate)·up. */
+export function gatedUnit(graph: GraphBuilder, gate: string, up: string): string {
+  return graph.op('Mul', [graph.op('QuickGelu', [gate], { alpha: float(1) }), up]);
+}
 
 /** silu(x) = x·σ(x), and its slope. */
 export function siluSlope(graph: GraphBuilder, x: string): { slope: string; value: string } {
