@@ -67,7 +67,7 @@ test('a class counts where it cuts otherwise, and its model believes in it', asy
     [{ ...gpt2, pre_tokenizer: digits }, {}, 'llama', false],
     [{ ...gpt2, pre_tokenizer: digits }, { tokenizer_class: 'GPT2Tokenizer' }, undefined, true],
     [{ ...gpt2, pre_tokenizer: digits }, { tokenizer_class: 'PreTrainedTokenizerFast' }, 'llama', false],
-    ...['olmo2', 'granite', 'phi3'].map((type): [Json, Json, string, boolean] => [
+    ...['olmo2', 'granite', 'granitemoe', 'phi3'].map((type): [Json, Json, string, boolean] => [
       { ...gpt2, pre_tokenizer: digits },
       { tokenizer_class: 'GPT2Tokenizer' },
       type,
