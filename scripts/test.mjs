@@ -7,8 +7,8 @@ import { entry, readWords, root, SetupError, setUp } from './setup.mjs';
 const HELP = `npm test [-- PART ...]
   Sets everything up and runs all tests, or those whose path contains one of the parts: npm test -- plots`;
 
-/** Tests that for the most part wait, such as for processes to start, and measure nothing. */
-const SIDE_BY_SIDE = /^(cli|data|plots|text)\//;
+/** Tests that leave a core idle much of the time, as they wait or compile, and that measure no time. */
+const SIDE_BY_SIDE = /^(cli|data|evaluate|model|plots|text|train|world)\//;
 
 await entry(() => {
   const { positionals: wanted } = readWords(HELP, { allowPositionals: true });
@@ -19,7 +19,7 @@ await entry(() => {
   if (files.length === 0) throw new SetupError(`No test file has "${wanted.join('" or "')}" in its path; look into test/ for the names.`);
   setUp();
   const [beside, alone] = [true, false].map((isBeside) => files.filter((file) => SIDE_BY_SIDE.test(file) === isBeside));
-  // One file at a time: the engine already uses every core, and its figures should not depend on what runs beside it.
+  // The others one file at a time: what they measure should not depend on what runs beside it.
   const statuses = [run(alone, 1), run(beside, 2)];
   return statuses.find((status) => status !== 0) ?? 0;
 });
