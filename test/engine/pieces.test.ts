@@ -29,7 +29,7 @@ test('pieces are of one size but the last, follow each other, and are not too ma
     const pieces = piecesOf(rows);
     const { size } = pieces[0];
     const last = pieces[pieces.length - 1];
-    assert.ok(pieces.length <= 32 && last.size > 0 && last.size <= size);
+    assert.ok(pieces.length <= 64 && last.size > 0 && last.size <= size);
     assert.equal(last.first + last.size, rows);
     for (const [index, piece] of pieces.slice(0, -1).entries()) assert.deepEqual(piece, { first: index * size, size, isLast: false });
     assert.ok(last.isLast && last.first === size * (pieces.length - 1));

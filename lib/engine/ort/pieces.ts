@@ -14,8 +14,8 @@ import { ortTensor } from './session';
 /** Rows of a piece: products with so many, and their gradients, stay in the processor's cache. */
 const ROWS = 2048;
 
-/** Pieces at most: each adds some twenty nodes to a graph. */
-const MOST_PIECES = 32;
+/** Pieces at most: each adds some twenty nodes to a graph, which compiles ten times as long with 128 as with 64. */
+const MOST_PIECES = 64;
 
 /** Numbers of rows that products like best are multiples of this. */
 const ALIGNMENT = 16;
