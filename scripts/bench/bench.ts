@@ -8,6 +8,8 @@ export interface Bench {
   /** Threads of every engine. */
   threads: number;
   steps: number;
+  /** Rank of the adapters that are trained in the place of all weights. */
+  lora?: number;
   /** How many times this engine and the peer train, in turn. */
   rounds: number;
   /** Python of the peer's environment; absent: no peer is measured. */

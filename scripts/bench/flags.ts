@@ -26,6 +26,8 @@ export interface BenchOptions {
   /** How many times this engine and the peer train, in turn; odd. */
   rounds: number;
   only: ReadonlySet<Work>;
+  /** Rank of the adapters of all linear layers that are trained; absent: all weights are. */
+  lora?: number;
   /** Where the results go as JSON. */
   json?: string;
   /** Seconds after which a run on one of tfjs's own backends is ended. */
@@ -45,6 +47,7 @@ const FLAGS = {
   steps: text,
   rounds: text,
   only: text,
+  lora: text,
   json: text,
   'tfjs-limit': text,
 } as const;
@@ -66,6 +69,7 @@ export function readFlags(words: readonly string[]): BenchOptions {
     steps: count('steps', values.steps ?? '6'),
     rounds: oddCount('rounds', values.rounds ?? '1'),
     only: new Set(choices('only', values.only, WORKS, (name): name is Work => (WORKS as readonly string[]).includes(name))),
+    lora: values.lora === undefined ? undefined : count('lora', values.lora),
     json: values.json === undefined ? undefined : path.resolve(values.json),
     tfjsLimit: count('tfjs-limit', values['tfjs-limit'] ?? '300'),
   };

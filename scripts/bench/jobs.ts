@@ -34,6 +34,8 @@ export interface TrainJob extends ModelJob {
   precision: 'float32' | 'bf16' | 'fp16';
   /** What the machine can do is measured by this product between the steps; only this project's engine does. */
   beside?: ProductWay;
+  /** Folder of an adapter (LoRA) that is trained in the place of the weights. */
+  adapter?: string;
 }
 
 /** One optimizer step. */
@@ -128,6 +130,14 @@ export interface MakeModelJob {
   /** Folder of the tokenizer. */
   tokenizer: string;
   /** Folder that the checkpoint goes to. */
+  directory: string;
+}
+
+export interface MakeAdapterJob {
+  /** Folder of the checkpoint that it is for. */
+  model: string;
+  rank: number;
+  /** Folder that the adapter goes to. */
   directory: string;
 }
 

@@ -25,10 +25,10 @@ async function main(): Promise<number> {
   const models = modelsOf(options);
   const workspace = await openWorkspace(options);
   const threads = os.availableParallelism();
-  const { device, steps, rounds, python, tfjsLimit } = options;
+  const { device, steps, rounds, lora, python, tfjsLimit } = options;
   const ceilings = device === 'cpu' ? await measureCeilings(models, threads, python) : {};
   print(machineText(ceilings, options));
-  const bench: Bench = { workspace, device, threads, steps, rounds, python, tfjsLimit, ceilings };
+  const bench: Bench = { workspace, device, threads, steps, rounds, lora, python, tfjsLimit, ceilings };
   const sections: Section[] = [];
   for (const [index, model] of models.entries()) {
     const works = worksFor(index, options);
@@ -55,12 +55,17 @@ async function measureModel(bench: Bench, model: BenchModel, works: ReadonlySet<
     print(sectionText(section));
   };
   const runs = works.has('train') ? await measureTraining(bench, folder) : [];
-  if (runs.length > 0) add(trainingSection(model, runs, bench.ceilings, bench.device));
+  if (runs.length > 0) add(trainingSection(trainedModel(model, bench), runs, bench.ceilings, bench.device));
   if (works.has('decode')) add(await measureDecoding(bench, name, folder));
   if (works.has('score')) add(await measureScoring(bench, name, folder));
   if (works.has('startup')) add(await measureStartup(bench, name, folder, runs[0]?.outcome));
   removeCheckpoint(model, folder);
   return sections;
+}
+
+/** What is trained, by its name; the targets of a shape are those of all its weights. */
+function trainedModel(model: BenchModel, { lora }: Bench): BenchModel {
+  return lora === undefined ? model : { name: `${model.name}, adapters of rank ${lora}` };
 }
 
 async function measureCeilings(models: readonly BenchModel[], threads: number, python: string | undefined): Promise<Ceilings> {
@@ -76,9 +81,9 @@ async function measureCeilings(models: readonly BenchModel[], threads: number, p
   return { onnxruntime: resultOf(own), torch: resultOf(peer) };
 }
 
-function jsonOf(ceilings: Ceilings, { device, data, steps }: BenchOptions, sections: readonly Section[]): string {
+function jsonOf(ceilings: Ceilings, { device, data, steps, lora }: BenchOptions, sections: readonly Section[]): string {
   const machine = { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memoryBytes: os.totalmem(), node: process.versions.node };
-  return `${JSON.stringify({ machine, ceilings, work: { device, data, steps, ...RECIPE }, sections }, null, 2)}\n`;
+  return `${JSON.stringify({ machine, ceilings, work: { device, data, steps, lora, ...RECIPE }, sections }, null, 2)}\n`;
 }
 
 function print(text: string): void {

@@ -6,7 +6,7 @@ import { runOwn, runPeer } from './peers';
 import { disagreements, median, secondsOf, shareOfProduct, steadyStep, tokensOf, tokensPerSecond } from './summary';
 import { fixed, gigabytes, percent, type Row, type Section } from './table';
 import { type Measure, ratio, TARGETS, type Target, TRAINING_SPEED, verdictRow } from './targets';
-import type { BenchModel } from './workspace';
+import { type BenchModel, makeAdapter } from './workspace';
 
 /** One engine's run. */
 export interface TrainingRun {
@@ -29,7 +29,7 @@ const WASM_EXAMPLES = 8;
 
 /** Measures every engine, one after the other; one that fails says why, and the others go on. */
 export async function measureTraining(bench: Bench, folder: string): Promise<TrainingRun[]> {
-  const { workspace, device, threads, steps, python, tfjsLimit, ceilings } = bench;
+  const { workspace, device, threads, steps, lora, python, tfjsLimit, ceilings } = bench;
   const base: TrainJob = {
     engine: 'tunebook',
     device,
@@ -39,6 +39,7 @@ export async function measureTraining(bench: Bench, folder: string): Promise<Tra
     recipe: RECIPE,
     steps,
     precision: 'float32',
+    ...(lora !== undefined && { adapter: await makeAdapter(folder, lora, workspace) }),
   };
   if (device === 'gpu') return trainOnGpu(bench, { ...base, engine: 'webgpu' });
   const { product, op } = ceilings.onnxruntime ?? {};
@@ -48,7 +49,7 @@ export async function measureTraining(bench: Bench, folder: string): Promise<Tra
     ...runs,
     ...(python === undefined ? [] : [await trainInBf16(python, base, runs)]),
     await train('tfjs-node', '', runOwn('train', { ...base, engine: 'tfjs-node' }, { limit: tfjsLimit })),
-    await trainOnWasm(bench, folder),
+    await trainOnWasm(bench, base),
   ];
 }
 
@@ -109,11 +110,11 @@ async function trainInBf16(python: string, base: TrainJob, runs: readonly Traini
 }
 
 /** One step on tfjs's WebAssembly backend; where that fails, the loss of a few examples without gradients. */
-async function trainOnWasm({ workspace: { rows }, threads, tfjsLimit: limit }: Bench, model: string): Promise<TrainingRun> {
+async function trainOnWasm({ tfjsLimit: limit }: Bench, { model, rows, threads, adapter }: TrainJob): Promise<TrainingRun> {
   const engine = 'tfjs WebAssembly, 1 step';
   say(`training with ${engine}`);
   const shared = { engine: 'tfjs-wasm', device: 'cpu', model, rows, threads, recipe: RECIPE } as const;
-  const training: TrainJob = { ...shared, steps: 1, precision: 'float32' };
+  const training: TrainJob = { ...shared, adapter, steps: 1, precision: 'float32' };
   const outcome = await runOwn<TrainResult>('train', training, { limit });
   if ('result' in outcome) return { engine, precision: 'float32', outcome };
   const scoring: ScoreJob = { ...shared, examples: WASM_EXAMPLES, evalBatchSize: WASM_EXAMPLES };

@@ -8,7 +8,7 @@ import { readJson } from '../../lib/files';
 import { formatExample } from '../../lib/text';
 import { killChild, resultOf } from './child';
 import type { BenchOptions } from './flags';
-import { EXAMPLES_PER_STEP, type MakeModelJob, type MakeModelResult } from './jobs';
+import { EXAMPLES_PER_STEP, type MakeAdapterJob, type MakeModelJob, type MakeModelResult } from './jobs';
 import { runOwn } from './peers';
 import { readSizes, type ShapeName, shapeOf } from './shapes';
 
@@ -75,6 +75,18 @@ export async function checkpointOf(model: BenchModel, workspace: Workspace, toke
   if (!resultOf(outcome))
     throw new UserError(`A model of the shape ${model.name} could not be made. ${'failure' in outcome ? outcome.failure : ''}`);
   return directory;
+}
+
+/**
+ * Makes an adapter for a model, from which all engines begin.
+ * @returns its folder
+ * @throws UserError when it cannot be made
+ */
+export async function makeAdapter(model: string, rank: number, workspace: Workspace): Promise<string> {
+  const directory = path.join(workspace.directory, `adapter of ${path.basename(model)}`);
+  const outcome = await runOwn<MakeModelResult>('make-adapter', { model, rank, directory } satisfies MakeAdapterJob);
+  if (resultOf(outcome)) return directory;
+  throw new UserError(`An adapter for ${model} could not be made. ${'failure' in outcome ? outcome.failure : ''}`);
 }
 
 /** Lets go of a checkpoint that was made for this run. */

@@ -21,6 +21,9 @@ test('operations of a step are those of linear layers, head and causal pairs, co
   assert.equal(trainingFlops(model, [{ tokens: 3, shared: 2, targets: 1 }]), 60 + 600 + 288);
   // 4 of the 10 weights lie behind the last attention, where only the target's token goes on: 6·6·3 + 6·4·1
   assert.equal(trainingFlops({ ...model, lastParameters: 4 }, [{ tokens: 3, targets: 1 }]), 132 + 600 + 576);
+  // with an adapter of 5 numbers, 2 of them beside those 4: 4·6·3 + 6·3·3 and 4·104 + 6·2
+  const adapted = { ...model, lastParameters: 4, adapterParameters: 5, lastAdapterParameters: 2 };
+  assert.equal(trainingFlops(adapted, [{ tokens: 3, targets: 1 }]), 72 + 54 + 416 + 12 + 576);
 });
 
 const step = (loss: number, rest: Partial<StepRecord> = {}): StepRecord => ({ seconds: 2, loss, tokens: 100, ...rest });

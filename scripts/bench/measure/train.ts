@@ -3,6 +3,7 @@
 import { engineStatistics } from '../../../lib/engine';
 import { loadDataset, loadModel, SFTTrainer, type TrainerCallback } from '../../../lib/index';
 import { type CausalLM, sharedPrefixes } from '../../../lib/model';
+import type { LoraAdapter } from '../../../lib/model/lora';
 import { createTorchRandom } from '../../../lib/torch-random';
 import { cutIntoRows, type RowPart, stepsOfEpoch } from '../../../lib/train/batches';
 import { countTargets } from '../../../lib/train/examples';
@@ -12,9 +13,9 @@ import type { StepRecord, TrainJob, TrainResult } from '../jobs';
 import { useEngine } from './engine';
 import { TimedProducts } from './products';
 
-serve(async ({ engine, model: folder, rows, recipe, steps, precision, beside }: TrainJob): Promise<TrainResult> => {
+serve(async ({ engine, model: folder, adapter, rows, recipe, steps, precision, beside }: TrainJob): Promise<TrainResult> => {
   await useEngine(engine);
-  const model = await loadModel(folder);
+  const model = await loadModel(adapter ?? folder);
   const clock = new StepClock(beside && new TimedProducts(beside));
   const trainer = new SFTTrainer({
     model,
@@ -116,13 +117,19 @@ function readClocks(): { now: number; runMs: number; compileMs: number } {
 /** Linear layers that come before attention, or what is in its place. */
 const BEFORE_ATTENTION = /\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value|in_proj|in_proj_(qkv|a|b))$/;
 
-function sizesOf({ linears, outputHead, config }: CausalLM): ModelSizes {
+function sizesOf({ linears, outputHead, config, adapter }: CausalLM): ModelSizes {
   const inLastLayer = new RegExp(`(?:^|\\.)(?:layers|h)\\.${config.numHiddenLayers - 1}\\.`);
+  const isLast = ({ name }: { name: string }): boolean => inLastLayer.test(name) && !BEFORE_ATTENTION.test(name);
   const all = [...linears.values()];
   const weightsOf = (list: typeof all): number => list.reduce((sum, { weight }) => sum + weight.shape[0] * weight.shape[1], 0);
+  const beside = (layers: LoraAdapter['layers']): number => layers.reduce((sum, { a, b }) => sum + a.value.size + b.value.size, 0);
   return {
     linearParameters: weightsOf(all),
-    lastParameters: weightsOf(all.filter(({ name }) => inLastLayer.test(name) && !BEFORE_ATTENTION.test(name))),
+    lastParameters: weightsOf(all.filter(isLast)),
+    ...(adapter && {
+      adapterParameters: beside(adapter.layers),
+      lastAdapterParameters: beside(adapter.layers.filter(({ linear }) => isLast(linear))),
+    }),
     headParameters: outputHead.size,
     layers: config.numHiddenLayers,
     attentionWidth: config.numAttentionHeads * config.headDim,

@@ -58,6 +58,10 @@ def main() -> None:
             router_aux_loss_coef=0.0,
         )
         model = load_model(job["model"])
+        if "adapter" in job:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, job["adapter"], is_trainable=True)
         trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(read_rows(job)), callbacks=[clock])
         trainer.train()
     answer({"steps": clock.steps, "peakBytes": peak_bytes()})
