@@ -28,6 +28,9 @@ export const scriptFields = {
   lora_target_modules: optional(
     modules("Linear layers that get an adapter, by the ends of their names, or all-linear. Default: PEFT's for the model."),
   ),
+  lora_target_parameters: optional(
+    modules('Parameters of experts that get an adapter, by the ends of their names, such as experts.gate_up_proj; with lora_dropout 0.'),
+  ),
   lora_modules_to_save: optional(modules('Modules that are trained whole and saved with the adapter, by the ends of their names.')),
   trainable_token_indices: optional(
     tokenIds(
@@ -67,11 +70,6 @@ const NOTED: Readonly<Record<string, string>> = {
   use_bnb_nested_quant: 'scales of weights in 4 bits stay in float32',
 };
 
-/** Keys that ask for an adapter of a kind that is not there; refused unless switched off, if there is to be an adapter at all. */
-const REFUSED_OF_ADAPTERS: Readonly<Record<string, string>> = {
-  lora_target_parameters: 'only linear layers can have an adapter: name them in lora_target_modules',
-};
-
 /** Keys that ask for what is not there; refused unless switched off. */
 const REFUSED: Readonly<Record<string, string>> = {
   load_in_8bit: 'weights in 8 bits are not available: set load_in_8bit: false, and load_in_4bit: true if memory is short',
@@ -81,7 +79,6 @@ const REFUSED: Readonly<Record<string, string>> = {
 export const scriptKeys: readonly string[] = [
   ...Object.keys(scriptFields),
   ...Object.keys(REFUSED),
-  ...Object.keys(REFUSED_OF_ADAPTERS),
   ...WITHOUT_EFFECT,
   ...Object.keys(NOTED),
 ];
@@ -105,7 +102,6 @@ export function readScriptArguments(
   const script = Object.fromEntries(Object.entries(scriptFields).map(([key, field]) => [key, field.default])) as ScriptArguments;
   const rest: Array<[string, unknown]> = [];
   const notes: string[] = [];
-  const refused = scriptFields.use_peft.parse(raw.use_peft)?.value ? { ...REFUSED, ...REFUSED_OF_ADAPTERS } : REFUSED;
   for (const [key, value] of Object.entries(raw)) {
     const place = placeOf(key);
     const fail = (sentence: string): never => {
@@ -116,11 +112,11 @@ export function readScriptArguments(
       const parsed = parse(value);
       if (!parsed) return fail(`${key} is ${showValue(value)}, but must be ${range}.`);
       Object.assign(script, { [key]: parsed.value });
-    } else if (Object.hasOwn(refused, key)) {
-      if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${refused[key]}.`);
+    } else if (Object.hasOwn(REFUSED, key)) {
+      if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${REFUSED[key]}.`);
     } else if (Object.hasOwn(NOTED, key)) {
       if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: ${NOTED[key]}.`);
-    } else if (!WITHOUT_EFFECT.includes(key) && !Object.hasOwn(REFUSED_OF_ADAPTERS, key)) {
+    } else if (!WITHOUT_EFFECT.includes(key)) {
       rest.push([key, value]);
     }
   }
@@ -134,11 +130,12 @@ export function readScriptArguments(
 export function peftConfigOf(script: ScriptArguments): LoraConfig | undefined {
   const { lora_r: r, lora_alpha: loraAlpha, lora_dropout: loraDropout, use_rslora: useRslora, use_dora: useDora } = script;
   const modulesToSave = [script.lora_modules_to_save ?? []].flat();
+  const targetParameters = [script.lora_target_parameters ?? []].flat();
   const targets = script.lora_target_modules;
   // as in TRL, a list of one is its entry, which may be all-linear or a pattern
   const targetModules = Array.isArray(targets) && targets.length === 1 ? targets[0] : (targets ?? undefined);
   const trainableTokenIndices = script.trainable_token_indices ?? undefined;
-  const settings = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules, modulesToSave, trainableTokenIndices };
+  const settings = { r, loraAlpha, loraDropout, useRslora, useDora, targetModules, targetParameters, modulesToSave, trainableTokenIndices };
   return script.use_peft ? settings : undefined;
 }
 
@@ -163,7 +160,7 @@ function modules(help: string): Field<string | string[]> {
   };
   const parse = (value: unknown) => {
     const given = [value].flat();
-    if (given.length === 0 || !given.every(isName)) return undefined;
+    if (!given.every(isName)) return undefined;
     const names = given.flatMap(parted);
     return { value: Array.isArray(value) || names.length > 1 ? names : names[0] };
   };

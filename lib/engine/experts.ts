@@ -6,6 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import * as composed from './composed';
 import { ortBackend } from './device';
+import { EXPERT_PARTS, factorNames, kindOf } from './expert-parts';
 import { linear, swiglu } from './ops';
 
 /** Which experts a token goes through, and how much each counts. */
@@ -29,6 +30,16 @@ export interface ExpertWeights {
   gateUp: tf.Tensor3D;
   /** [experts, features, intermediate] */
   down: tf.Tensor3D;
+  /** What an adapter adds to them. */
+  added?: { gateUp?: Factors; down?: Factors };
+}
+
+/** Of each expert two thin matrices, whose product b·a is added to a matrix [out, in]. */
+export interface Factors {
+  /** [experts, r, in] */
+  a: tf.Tensor3D;
+  /** [experts, out, r] */
+  b: tf.Tensor3D;
 }
 
 /** Added to the logits of experts that were not chosen; what is left of them in a softmax is 0. */
@@ -46,15 +57,18 @@ export function route(logits: tf.Tensor2D, { perToken, normalized }: RoutingOpti
 }
 
 /**
- * Σ weight · down(silu(gate x) · up x) over each token's experts. Differentiable with respect to x, the routing's weights, and those of the experts.
+ * Σ weight · down(silu(gate x) · up x) over each token's experts. Differentiable with respect to x, the routing's weights, and those of the experts
+ * with what is added to them.
  * @param x [tokens, features]
  * @returns [tokens, features]
  */
-export function experts(x: tf.Tensor2D, { chosen, weights }: Routing, { gateUp, down }: ExpertWeights, perToken: number): tf.Tensor2D {
-  if (!ortBackend()?.worksOnHost) return ofAllExperts(x, weights, { gateUp, down });
-  const [y, ...forGradient] = tf
-    .engine()
-    .runKernel('Experts', { x, weights, chosen, gateUp, down }, { perToken }) as unknown as tf.Tensor2D[];
+export function experts(x: tf.Tensor2D, { chosen, weights }: Routing, matrices: ExpertWeights, perToken: number): tf.Tensor2D {
+  if (!ortBackend()?.worksOnHost) return ofAllExperts(x, weights, matrices);
+  const { gateUp, down, added } = matrices;
+  const adapted = EXPERT_PARTS.filter((part) => added?.[part]);
+  const factors = adapted.flatMap((part) => factorNames(part).map((name, i) => [name, added?.[part]?.[i === 0 ? 'a' : 'b']]));
+  const inputs = { x, weights, chosen, gateUp, down, ...Object.fromEntries(factors) };
+  const [y, ...forGradient] = tf.engine().runKernel(`Experts${kindOf(adapted)}`, inputs, { perToken }) as unknown as tf.Tensor2D[];
   tf.dispose(forGradient);
   return y;
 }
@@ -65,15 +79,21 @@ function largest(x: tf.Tensor2D, count: number): tf.Tensor2D {
 }
 
 /** Every expert reads all tokens. */
-function ofAllExperts(x: tf.Tensor2D, weights: tf.Tensor2D, { gateUp, down }: ExpertWeights): tf.Tensor2D {
+function ofAllExperts(x: tf.Tensor2D, weights: tf.Tensor2D, { gateUp, down, added = {} }: ExpertWeights): tf.Tensor2D {
   const [, count] = weights.shape;
   // the gradient of tfjs's split knows no single part
   const columns = count === 1 ? [weights] : tf.split<tf.Tensor2D>(weights, count, 1);
   const outputs = columns.map((weight, expert) => {
-    const [gate, up] = tf.split<tf.Tensor2D>(linear(x, matrixAt(gateUp, expert)), 2, 1);
-    return tf.mul(linear(swiglu(gate, up), matrixAt(down, expert)), weight);
+    const [gate, up] = tf.split<tf.Tensor2D>(productAt(x, gateUp, added.gateUp, expert), 2, 1);
+    return tf.mul(productAt(swiglu(gate, up), down, added.down, expert), weight);
   });
   return outputs.reduce((sum, output) => tf.add(sum, output)) as tf.Tensor2D;
+}
+
+/** x·(W + b·a)ᵀ with the matrices of one expert. */
+function productAt(x: tf.Tensor2D, matrices: tf.Tensor3D, factors: Factors | undefined, expert: number): tf.Tensor2D {
+  const y = linear(x, matrixAt(matrices, expert));
+  return factors ? tf.add(y, linear(linear(x, matrixAt(factors.a, expert)), matrixAt(factors.b, expert))) : y;
 }
 
 function matrixAt(matrices: tf.Tensor3D, index: number): tf.Tensor2D {

@@ -7,19 +7,13 @@ import { readJson } from '../files';
 import { isObject, showValue } from '../json';
 import { rowsOfAdapter, tablesIn, takeTables } from './adapter-tables';
 import type { Parameter } from './layers';
-import {
-  type AdapterBase,
-  declareLayer,
-  isListOfNames,
-  LoraAdapter,
-  type LoraLayer,
-  type LoraSettings,
-  partsOf,
-  peftKeys,
-  settingsFor,
-} from './lora';
+import { type AdapterBase, declareLayer, LoraAdapter, type LoraLayer, type LoraSettings, partsOf, peftKeys, trainedOf } from './lora';
+import { isListOfNames, settingsFor, stacksOf } from './lora-targets';
 import { oldNameOf, partsToTrain, tiedCopyOf } from './modules-to-save';
+import { moduleOf } from './names';
+import { faultOf, type Patterns } from './rank-patterns';
 import { openSafetensors, readInto, type SafetensorsFile, tensorsOf, writeSafetensors } from './safetensors';
+import { declareUpdates } from './stack-updates';
 import { isTrainableTokens } from './token-indices';
 import { checkTokens, rowsToTrain } from './trainable-tokens';
 import type { CausalLM, SavedDtype } from './types';
@@ -59,7 +53,10 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
     lora_dropout: loraDropout = 0,
     use_rslora: useRslora = false,
     use_dora: useDora = false,
-    target_modules: targets,
+    target_modules: modulesOrNull,
+    target_parameters: parameters,
+    rank_pattern: ranks,
+    alpha_pattern: alphas,
     modules_to_save: modules,
     ensure_weight_tying: ensureWeightTying = false,
     trainable_token_indices: tokens,
@@ -77,6 +74,10 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
   if (typeof useDora !== 'boolean') refuse('use_dora', useDora, 'true or false');
   if (!(typeof loraDropout === 'number' && loraDropout >= 0 && loraDropout < 1))
     refuse('lora_dropout', loraDropout, 'a number, at least 0 and below 1');
+  const targetParameters = parameters ?? [];
+  if (!isListOfNames(targetParameters)) refuse('target_parameters', parameters, 'a list of names');
+  // by parameters alone
+  const targets = modulesOrNull ?? (isListOfNames(parameters) ? [] : modulesOrNull);
   const names = typeof targets === 'string' ? [targets] : targets;
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) refuse('target_modules', targets, 'a list of names');
   const modulesToSave = modules ?? [];
@@ -85,17 +86,34 @@ export function readAdapterConfig(directory: string): AdapterConfig | undefined 
   const trainableTokenIndices = tokens ?? undefined;
   if (trainableTokenIndices !== undefined && !isTrainableTokens(trainableTokenIndices))
     refuse('trainable_token_indices', tokens, 'a list of ids, or such lists by the names of modules');
+  const patterns = {
+    rankPattern: readPatterns('rank_pattern', ranks, refuse),
+    alphaPattern: readPatterns('alpha_pattern', alphas, refuse),
+  };
   refuseOtherKinds(others, refuse);
   const made = {
-    ...{ r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets, modulesToSave, ensureWeightTying },
-    trainableTokenIndices,
+    ...{ r, loraAlpha, loraDropout, useRslora, useDora, targetModules: targets, targetParameters, modulesToSave, ensureWeightTying },
+    ...{ trainableTokenIndices, ...patterns },
   };
   const settings = made as unknown as LoraSettings;
   return { file, settings, base: { name: base as string, revision: typeof revision === 'string' ? revision : undefined } };
 }
 
+type Refuse = (key: string, value: unknown, range: string) => never;
+
+/** Ranks or alphas by patterns of names; undefined where there are none. */
+function readPatterns(key: 'rank_pattern' | 'alpha_pattern', value: unknown, refuse: Refuse): Patterns | undefined {
+  if (value === undefined || isOff(value)) return undefined;
+  const isInRange = (x: unknown): boolean =>
+    key === 'rank_pattern' ? Number.isInteger(x) && (x as number) > 0 : typeof x === 'number' && x > 0;
+  if (!isObject(value) || !Object.values(value).every(isInRange))
+    return refuse(key, value, `a table of ${key === 'rank_pattern' ? 'whole ' : ''}numbers above 0 by patterns of names`);
+  const fault = faultOf(value as Patterns);
+  return fault === undefined ? (value as Patterns) : refuse(key, value, `by regular expressions, and one is none: ${fault}`);
+}
+
 /** What else an adapter may be made of changes what it computes; whatever is switched on is refused. */
-function refuseOtherKinds(others: Record<string, unknown>, refuse: (key: string, value: unknown, range: string) => never): void {
+function refuseOtherKinds(others: Record<string, unknown>, refuse: Refuse): void {
   const { bias = 'none', init_lora_weights: initial = true, ...switches } = others;
   if (bias !== 'none') refuse('bias', bias, '"none"; adapters with biases cannot be read');
   // these change the base model's weights
@@ -118,21 +136,27 @@ export async function attachAdapter(model: CausalLM, directory: string, { settin
   const file = await openSafetensors(weightsIn(directory));
   try {
     const layers = layersIn(file, model, settings);
-    const names = layers.map(({ linear }) => linear.name);
+    const stacks = stacksOf(
+      settings,
+      layers.map(({ linear }) => linear),
+      model,
+    );
+    const parts = { layers, updates: declareUpdates(stacks, settings) };
+    const names = [...layers.map(({ linear }) => linear.name), ...stacks.map(({ name }) => moduleOf(name))];
     checkTokens(model, settings);
     const modules = partsToTrain(model, settings, names);
     const saved = modulesIn(file, modules);
     const rows = rowsToTrain(model, settings);
-    const matrices = [...layers.flatMap(partsOf), ...rows.map(({ values }) => values as unknown as Parameter)];
+    const matrices = [...trainedOf(parts), ...rows.map(({ values }) => values as unknown as Parameter)];
     try {
-      for (const { values } of rows) checkTensor(file, values.name, values.shape);
+      for (const { name, shape } of matrices) checkTensor(file, name, shape);
       const known = new Set([...[...matrices, ...saved].map(({ name }) => name), ...tiedCopyOf(model, modules).keys()]);
       const tables = tablesIn(file, model, known);
       refuseUnknown(file, new Set([...known, ...tables]));
       for (const matrix of matrices) matrix.fill(await file.read(matrix.name));
       for (const { name, variable } of saved) await readInto(variable, file, name);
       const changed = await takeTables(file, model, tables, rows);
-      model.adapter = new LoraAdapter(settingsFor(settings, layers, model), layers, changed ? null : base, modules, rows);
+      model.adapter = new LoraAdapter(settingsFor(settings, layers, model), parts, changed ? null : base, modules, rows);
     } catch (error) {
       for (const part of [...matrices, ...rows]) part.dispose();
       throw error;
@@ -160,12 +184,11 @@ function weightsIn(directory: string): string {
   return file;
 }
 
-/** The model's layers for which the file has matrices. @throws UserError when they have another shape, or the file is empty */
+/** The model's layers for which the file has matrices. @throws UserError when the file is empty */
 function layersIn(file: SafetensorsFile, model: CausalLM, settings: LoraSettings): LoraLayer[] {
   const layers = [...model.linears.values()]
     .map((layer) => declareLayer(layer, settings))
     .filter((layer) => partsOf(layer).some(({ name }) => file.tensors.has(name)));
-  for (const { name, shape } of layers.flatMap(partsOf)) checkTensor(file, name, shape);
   if (file.tensors.size === 0) throw new UserError(`${file.file} holds no tensors; save the adapter again.`);
   return layers;
 }

@@ -15,7 +15,7 @@ import {
   varyingSizes,
 } from '../engine';
 import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
-import type { Linear } from './layers';
+import type { Linear, MatrixStack } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
 import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, Convolve, Recur, TokenBatch } from './types';
@@ -40,7 +40,7 @@ const tensorsIn = (cache: KeptOfLayer): tf.Tensor[] => PARTS.flatMap((part) => c
 export class DecodingState {
   private readonly steps: { exact?: Repeated; quantized?: Repeated } = {};
   /** Of the model's linear layers, when the steps were made. */
-  private adapters: ReadonlyArray<Linear['adapter']> = [];
+  private adapters: ReadonlyArray<(Linear | MatrixStack)['adapter']> = [];
 
   private constructor(
     private readonly model: CausalLM,
@@ -136,9 +136,9 @@ export class DecodingState {
 
   /** The step that reads tokens up to a length. It is another where positions stretch with that (dynamic RoPE), or layers are adapted otherwise. */
   private stepTo(length: number, weights: Weights): Repeated {
-    const { config, linears } = this.model;
+    const { config, linears, stacks } = this.model;
     if (config.positionLimit === Infinity) return this.stepFor(length, weights);
-    const adapters = [...linears.values()].map(({ adapter }) => adapter);
+    const adapters = [...linears.values(), ...stacks.values()].map(({ adapter }) => adapter);
     if (adapters.some((adapter, i) => adapter !== this.adapters[i])) this.steps.exact = this.steps.quantized = undefined;
     this.adapters = adapters;
     this.steps[weights] ??= this.stepFor(Math.min(this.capacity, config.positionLimit), weights);

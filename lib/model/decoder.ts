@@ -6,7 +6,7 @@ import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
 import { withoutTie } from './config';
 import { isInFourBits } from './four-bits';
-import type { Embedding, Linear, OutputHead, ParameterList } from './layers';
+import type { Embedding, Linear, MatrixStack, OutputHead, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
 import type { CausalLM, Family, ForwardPass, ModelConfig, Stages, TokenBatch } from './types';
@@ -29,6 +29,7 @@ export abstract class Decoder implements CausalLM {
   readonly directory?: string;
   readonly generationConfig?: Uint8Array;
   readonly linears: ReadonlyMap<string, Linear>;
+  readonly stacks: ReadonlyMap<string, MatrixStack>;
   readonly embeddings: readonly Embedding[];
   adapter?: LoraAdapter;
   weightsChanged?: boolean;
@@ -47,6 +48,7 @@ export abstract class Decoder implements CausalLM {
     this.directory = origin.directory;
     this.generationConfig = origin.generationConfig;
     this.linears = declared.linears;
+    this.stacks = declared.stacks;
     this.embeddings = declared.embeddings;
   }
 

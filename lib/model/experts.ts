@@ -1,11 +1,11 @@
 /**
  * A mixture of experts in the place of an MLP: of each token a router chooses a few of many gated MLPs (Shazeer et al. 2017; Mixtral, Jiang et al. 2024).
  */
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import { experts, linear, route } from '../engine';
 import type { ConfigReader } from './config';
-import type { Parameter, ParameterList } from './layers';
-import type { ForwardPass } from './types';
+import type { MatrixStack, ParameterList } from './layers';
+import type { Family, ForwardPass } from './types';
 
 export interface ExpertsConfig {
   /** How many there are. */
@@ -25,6 +25,8 @@ export interface ExpertNames {
   router: string;
   gateUp: string;
   down: string;
+  /** Whether transformers' class has the router behind the experts: adapters draw what they begin with in that order. */
+  routerIsLast?: boolean;
   /** @returns the names of an expert's matrices */
   parts?: (expert: number) => { gate: string; up: string; down: string };
 }
@@ -58,9 +60,10 @@ export function keyOfCount(reader: ConfigReader): string {
 }
 
 /** As Qwen's checkpoints name them, and OLMoE's. @param module in whose place the experts are */
-export function namesOfExperts(module: string): ExpertNames {
+export function namesOfExperts(module: string, family: Family): ExpertNames {
   const experts = `${module}.experts`;
   return {
+    routerIsLast: family === 'qwen3_moe',
     router: `${module}.gate.weight`,
     gateUp: `${experts}.gate_up_proj`,
     down: `${experts}.down_proj`,
@@ -72,37 +75,52 @@ export function namesOfExperts(module: string): ExpertNames {
 }
 
 export class Experts {
-  private readonly router: Parameter<tf.Rank.R2>;
-  private readonly gateUp: Parameter<tf.Rank.R3>;
-  private readonly down: Parameter<tf.Rank.R3>;
+  private readonly router: MatrixStack<tf.Rank.R2>;
+  private readonly gateUp: MatrixStack<tf.Rank.R3>;
+  private readonly down: MatrixStack<tf.Rank.R3>;
 
   constructor(
     private readonly config: ExpertsConfig & { hiddenSize: number },
     private readonly layer: number,
     parameters: ParameterList,
-    { router, gateUp, down, parts }: ExpertNames,
+    { router, gateUp, down, routerIsLast = false, parts }: ExpertNames,
   ) {
     const { count, hiddenSize, intermediateSize } = config;
     const ofEach = parts && Array.from({ length: count }, (_, expert) => parts(expert));
-    this.router = parameters.matrix(router, count, hiddenSize);
-    this.gateUp = parameters.matrices(
+    const routerMatrix = parameters.matrix(router, count, hiddenSize);
+    const gateUpMatrices = parameters.matrices(
       gateUp,
       [count, 2 * intermediateSize, hiddenSize],
       ofEach?.flatMap(({ gate, up }) => [gate, up]),
     );
-    this.down = parameters.matrices(
+    const downMatrices = parameters.matrices(
       down,
       [count, hiddenSize, intermediateSize],
       ofEach?.map(({ down }) => down),
     );
+    const first = routerIsLast ? undefined : parameters.stack(routerMatrix);
+    this.gateUp = parameters.stack(gateUpMatrices);
+    this.down = parameters.stack(downMatrices);
+    this.router = first ?? parameters.stack(routerMatrix);
   }
 
   /** @param x [tokens, features] */
   apply(x: tf.Tensor2D, { routed }: ForwardPass): tf.Tensor2D {
     const { perToken } = this.config;
-    const logits = linear(x, this.router.tensor);
+    const logits = this.logits(x);
     const routing = route(logits, this.config);
     routed?.(this.layer, logits, routing.chosen);
-    return experts(x, routing, { gateUp: this.gateUp.tensor, down: this.down.tensor }, perToken);
+    const added = { gateUp: this.gateUp.adapter?.(), down: this.down.adapter?.() };
+    return experts(x, routing, { gateUp: this.gateUp.tensor, down: this.down.tensor, added }, perToken);
+  }
+
+  /** By which experts are chosen. */
+  private logits(x: tf.Tensor2D): tf.Tensor2D {
+    const { tensor, adapter } = this.router;
+    const logits = linear(x, tensor);
+    if (!adapter) return logits;
+    const { a, b } = adapter();
+    const [inner, outer] = [a, b].map((factor) => tf.squeeze<tf.Tensor2D>(factor, [0]));
+    return tf.add(logits, linear(linear(x, inner), outer));
   }
 }

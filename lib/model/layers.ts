@@ -4,6 +4,7 @@ import {
   computeRecorded,
   disposeNormalFloat,
   embedding,
+  type Factors,
   layerNorm,
   linear,
   type NormalFloatMatrix,
@@ -12,6 +13,7 @@ import {
   ownedVariable,
   rmsNorm,
 } from '../engine';
+import { usualName } from './names';
 
 /**
  * How a parameter starts in a fresh model: normal with the configuration's deviation, a constant, as decays do (`DECAYS`), or as the logarithms of
@@ -75,6 +77,7 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
 export class ParameterList {
   readonly all = new Map<string, Parameter>();
   readonly linears = new Map<string, Linear>();
+  readonly stacks = new Map<string, MatrixStack>();
   readonly embeddings: Embedding[] = [];
 
   declare<R extends tf.Rank>(
@@ -105,6 +108,13 @@ export class ParameterList {
   /** Matrices of one shape. @param parts what checkpoints call them, or parts of them, where they hold them so */
   matrices(name: string, shape: tf.ShapeMap[tf.Rank.R3], parts?: readonly string[]): Parameter<tf.Rank.R3> {
     return this.declare<tf.Rank.R3>(name, shape, 'normal', false, parts);
+  }
+
+  /** Makes a parameter one that an adapter can be added to; they are added in the order in which they are named. */
+  stack<R extends tf.Rank.R2 | tf.Rank.R3>(weight: Parameter<R>): MatrixStack<R> {
+    const stack = new MatrixStack(usualName(weight.name), weight);
+    this.stacks.set(stack.name, stack as unknown as MatrixStack);
+    return stack;
   }
 
   embedding(name: string, rows: number, features: number, options?: EmbeddingOptions): Embedding {
@@ -168,6 +178,22 @@ export class Linear {
   timesWeight(x: tf.Tensor2D): tf.Tensor2D {
     const { inFourBits } = this.weight;
     return inFourBits ? normalFloatLinear(x, inFourBits) : linear(x, this.weight.tensor);
+  }
+}
+
+/** A matrix that is no layer of its own, or one of each expert: what PEFT adapts by its parameter. */
+export class MatrixStack<R extends tf.Rank = tf.Rank> {
+  /** When set, what an adapter adds to them: the product of two thin matrices to each. */
+  adapter?: () => Factors;
+
+  constructor(
+    /** Of the parameter, as transformers has it. */
+    readonly name: string,
+    readonly weight: Parameter<R>,
+  ) {}
+
+  get tensor(): tf.Tensor<R> {
+    return this.weight.tensor;
   }
 }
 

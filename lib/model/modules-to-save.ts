@@ -32,7 +32,7 @@ export function partsToTrain(
 ): Map<string, tf.Variable> {
   const both = layers.find((layer) => isMeant(layer, names));
   if (both !== undefined)
-    throw new UserError(`The modules to save of the adapter mean ${both}, which is among its target modules; name it in one of the two.`);
+    throw new UserError(`The modules to save of the adapter mean ${both}, which is among its targets; name it in one of the two.`);
   refuseRounded(model, names);
   refuseTransposed(model, names);
   const table = moduleOf(model.embeddings[0].weight.name);

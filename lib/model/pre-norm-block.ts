@@ -40,7 +40,7 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
     this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
     const { experts, hiddenSize, mlpBias: bias = false } = config;
     this.mlp = experts?.layers[layer]
-      ? new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(`${name}.mlp`))
+      ? new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(`${name}.mlp`, config.family))
       : new GatedMlp(parameters, `${name}.mlp`, { ...config, bias });
   }
 

@@ -3,7 +3,7 @@ import type * as tf from '@tensorflow/tfjs-core';
 import type { AttentionOptions, Dropping, DroppingWeights, RecurrenceHeads, RecurrenceOperands, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { ExpertsConfig } from './experts';
-import type { Embedding, Linear } from './layers';
+import type { Embedding, Linear, MatrixStack } from './layers';
 import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
 
@@ -192,6 +192,8 @@ export interface CausalLM {
   readonly numParameters: number;
   /** Linear layers by module name (`model.layers.0.self_attn.q_proj`); an adapter hangs itself in here. */
   readonly linears: ReadonlyMap<string, Linear>;
+  /** What else an adapter can be added to, by the names of parameters in transformers: what experts have, and what chooses among them. */
+  readonly stacks: ReadonlyMap<string, MatrixStack>;
   /** Tables that tokens are looked up in. */
   readonly embeddings: readonly Embedding[];
   /** The adapter that the layers compute with, if there is one: it is trained and saved in the place of the model's own weights. */

@@ -1,7 +1,7 @@
 /** The adapter of a run, with what TRL's trainer makes of its settings where tokens came with a chat template. */
 import { addAdapter, type CausalLM, isTrainableTokens, type LoraConfig, peftKeys } from '../model';
 import { checkTrainable, isInFourBits } from '../model/four-bits';
-import { isListOfNames } from '../model/lora';
+import { isListOfNames } from '../model/lora-targets';
 import { HEAD, isMeant, lastPart, moduleOf } from '../model/names';
 
 /**

@@ -1,5 +1,5 @@
 /** What a trainer says of a model before it begins. */
-import { type CausalLM, namesWithoutLayer } from '../model';
+import { type CausalLM, namesWithoutTarget } from '../model';
 
 /** No layer is skipped; where TRL would, that is worth knowing. */
 export function dropoutNotes({ config }: CausalLM): string[] {
@@ -9,8 +9,11 @@ export function dropoutNotes({ config }: CausalLM): string[] {
 
 /** Names among the target modules that mean no layer are passed over, as in PEFT: what is meant for other models too is left there, but a slip is as well. */
 export function targetNotes(model: CausalLM): string[] {
-  const names = namesWithoutLayer(model);
-  if (names.length === 0) return [];
-  const subject = names.length === 1 ? `${names[0]}, which is no linear layer` : `${names.join(', ')}, which are no linear layers`;
-  return [`The target modules of the adapter name ${subject} of this model and without effect.`];
+  const { modules, parameters } = namesWithoutTarget(model);
+  const noteOf = (targets: string, names: readonly string[], kind: string): string[] => {
+    if (names.length === 0) return [];
+    const subject = names.length === 1 ? `${names[0]}, which is no ${kind}` : `${names.join(', ')}, which are no ${kind}s`;
+    return [`The target ${targets} of the adapter name ${subject} of this model and without effect.`];
+  };
+  return [...noteOf('modules', modules, 'linear layer'), ...noteOf('parameters', parameters, 'parameter of experts')];
 }

@@ -97,7 +97,21 @@ describe('refused in one sentence:', () => {
     await refuses([...sft, '--trainable_token_indices', '1024'], /of embed_tokens, hold 1024, but the rows of .* have the ids 0 to 1023/, {
       cwd,
     });
-    await refuses([...sft, '--lora_target_parameters', 'x'], /lora_target_parameters is "x", but only linear layers/, { cwd });
+    await refuses(
+      [...sft, '--lora_target_parameters', 'down_proj.weight'],
+      /mean model\.layers\.0\.mlp\.down_proj\.weight too, but only those/,
+      {
+        cwd,
+      },
+    );
+    const experts = ['sft', '--model', goldenModel.replace('llama', 'olmoe'), '--data', goldenRows, '--use_peft'];
+    await refuses(
+      [...experts, '--lora_target_parameters', 'experts.down_proj'],
+      /loraDropout \(lora_dropout\) of the adapter is 0\.05, but/,
+      {
+        cwd,
+      },
+    );
     await refuses([...sft, '--lora_target_modules', 'c_attn'], /"c_attn", are no layers of the model; its linear layers are q_proj/, {
       cwd,
     });

@@ -165,6 +165,46 @@ for (const [device, use] of Object.entries(DEVICES))
     });
   });
 
+for (const [device, use] of Object.entries(DEVICES))
+  test(`${device}: factors that are added to the weights compute what their product in the weights does, with all gradients`, async () => {
+    await use();
+    const numbers = numbersBy(3, 4);
+    const random = createRandom(9);
+    const { intermediate, features, experts } = SIZES;
+    const RANK = 2;
+    const factorsOf = (out: number, inputs: number) =>
+      [
+        [experts, RANK, inputs],
+        [experts, out, RANK],
+      ].map((shape) =>
+        tf.tensor(
+          Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => random.normal()),
+          shape,
+        ),
+      );
+    for (const adapted of [['gateUp'], ['down'], ['gateUp', 'down']])
+      tf.tidy(() => {
+        const given = NAMES.map((name) => tf.tensor(Float32Array.from(numbers[name]), shapesOf()[name]));
+        const factors = { gateUp: factorsOf(2 * intermediate, features), down: factorsOf(features, intermediate) };
+        const operands = [...given, ...adapted.flatMap((part) => factors[part as 'gateUp'])];
+        const computeBy = (isMerged: boolean) =>
+          tf.valueAndGrads((...[x, logits, gateUp, down, ...others]: tf.Tensor[]) => {
+            const pairs = adapted.map((part, i) => [part, { a: others[2 * i], b: others[2 * i + 1] }] as const);
+            const added = Object.fromEntries(pairs) as engine.ExpertWeights['added'] & object;
+            const matrices = { gateUp, down } as engine.ExpertWeights;
+            const merged = (part: 'gateUp' | 'down'): tf.Tensor3D =>
+              added[part] ? tf.add(matrices[part], tf.matMul(added[part].b, added[part].a)) : matrices[part];
+            const routing = engine.route(logits as tf.Tensor2D, { perToken: SIZES.perToken, normalized: true });
+            const weights = isMerged ? { gateUp: merged('gateUp'), down: merged('down') } : { ...matrices, added };
+            return engine.experts(x as tf.Tensor2D, routing, weights, SIZES.perToken);
+          })(operands);
+        const [found, expected] = [computeBy(false), computeBy(true)];
+        assertNear(found.value, Float64Array.from(expected.value.dataSync()), `the result of ${adapted}`);
+        for (const [i, grad] of expected.grads.entries())
+          assertNear(found.grads[i], Float64Array.from(grad.dataSync()), `gradient ${i} of ${adapted}`);
+      });
+  });
+
 test('one graph serves rows of all lengths', async () => {
   await engine.useDevice('cpu');
   const numbers = numbersBy(3, 4);

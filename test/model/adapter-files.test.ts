@@ -176,7 +176,7 @@ test('an adapter that computes otherwise, or cannot be read, is refused with fil
     [{ use_dora: true }, /lora_magnitude_vector" is missing/],
     [{ use_qalora: true }, /use_qalora is true, but must be off/],
     [{ bias: 'all' }, /bias is "all", but must be "none"/],
-    [{ alpha_pattern: { q_proj: 3 } }, /alpha_pattern is {"q_proj":3}, but must be off/],
+    [{ alpha_pattern: { q_proj: 0 } }, /alpha_pattern is {"q_proj":0}, but must be a table of numbers above 0 by patterns of names/],
     [{ modules_to_save: 'lm_head' }, /modules_to_save is "lm_head", but must be a list of names/],
     [{ modules_to_save: ['lm_head'] }, /the tensor "base_model\.model\.lm_head\.weight" is missing/],
     [{ modules_to_save: ['lm_head'], ensure_weight_tying: 1 }, /ensure_weight_tying is 1, but must be true or false/],

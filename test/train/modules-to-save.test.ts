@@ -116,7 +116,7 @@ test('what means nothing, or what has matrices too, is refused', async (t) => {
     /name "embed", which the model does not have; it has lm_head, embed_tokens, input_layernorm, q_proj/,
   );
   refuses({ modulesToSave: 'lm_head' }, /modulesToSave of the adapter is "lm_head", but must be names of modules/);
-  refuses({ modulesToSave: ['proj'] }, /mean model\.layers\.0\.self_attn\.q_proj, which is among its target modules/);
+  refuses({ modulesToSave: ['proj'] }, /mean model\.layers\.0\.self_attn\.q_proj, which is among its targets;/);
   refuses({ modulesToSave: ['self_attn'] }, /\["q_proj","v_proj"\], are all in modules to save, self_attn, which are trained whole/);
   refuses({ modulesToSave: ['model'], targetModules: 'all-linear' }, /"all-linear", are all in modules to save, model, which/);
   refuses({ modulesToSave: ['mlp'], targetModules: ['fc1'] }, /\["fc1"\], are no layers of the model; its linear layers are q_proj/);

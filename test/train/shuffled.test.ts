@@ -28,6 +28,7 @@ interface Reference {
 interface PeftSettings {
   r: number;
   target_modules?: string | string[];
+  target_parameters?: string[];
   use_dora?: boolean;
 }
 
@@ -86,8 +87,8 @@ describe("an adapter begins with PEFT's values:", () => {
   }
 });
 
-function configOf({ r, target_modules, use_dora }: PeftSettings): LoraConfig {
-  return { r, targetModules: target_modules, useDora: use_dora };
+function configOf({ r, target_modules, target_parameters, use_dora }: PeftSettings): LoraConfig {
+  return { r, targetModules: target_modules, targetParameters: target_parameters, useDora: use_dora };
 }
 
 /** How far from TRL's a value of the log may be, relatively. */

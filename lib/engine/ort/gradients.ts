@@ -1,5 +1,6 @@
 /** Gradients of the fused kernels, registered with tfjs's automatic differentiation. */
 import * as tf from '@tensorflow/tfjs-core';
+import { ADAPTED_PARTS, type ExpertPart, factorNames, KERNEL_NAMES, kindOf } from '../expert-parts';
 
 type Tensors = Record<string, tf.Tensor>;
 
@@ -93,21 +94,7 @@ export function registerFusedGradients(): void {
       return Object.fromEntries(['q', 'k', 'v', 'g'].map((name, i) => [name, () => gradients[i]]));
     },
   });
-  tf.registerGradient({
-    kernelName: 'Experts',
-    inputsToSave: ['x', 'weights', 'chosen', 'gateUp', 'down'],
-    outputsToSave: [false, true],
-    gradFunc: (dy, [x, weights, chosen, gateUp, down, gatesAndUps], attrs) => {
-      const inputs = { dy: firstOf(dy), weights, chosen, gateUp, down, gatesAndUps };
-      const [dx, dWeights, dGatesAndUps, inner] = run<tf.Tensor[]>('ExpertsGrad', inputs, attrs);
-      return {
-        x: () => dx,
-        weights: () => dWeights,
-        gateUp: () => run('ExpertsGateUpGrad', { pairs: dGatesAndUps, x, chosen }, attrs),
-        down: () => run('ExpertsDownGrad', { pairs: inner, x: firstOf(dy), chosen }, attrs),
-      };
-    },
-  });
+  for (const adapted of ADAPTED_PARTS) registerGradientOfExperts(adapted);
   tf.registerGradient({
     kernelName: 'TokenLoss',
     inputsToSave: ['hidden', 'weight', 'targets'],
@@ -116,6 +103,35 @@ export function registerFusedGradients(): void {
       return {
         hidden: () => run('TokenLossHiddenGrad', { weight, factor, ...numbered(residuals) }),
         weight: () => run('TokenLossWeightGrad', { hidden, factor, ...numbered(residuals) }),
+      };
+    },
+  });
+}
+
+/** @param adapted to which weights an adapter is added */
+function registerGradientOfExperts(adapted: readonly ExpertPart[]): void {
+  const names = adapted.flatMap(factorNames);
+  tf.registerGradient({
+    kernelName: `Experts${kindOf(adapted)}`,
+    inputsToSave: ['x', 'weights', 'chosen', 'gateUp', 'down', ...names],
+    outputsToSave: [false, true],
+    gradFunc: (dys, [x, weights, chosen, gateUp, down, ...others], attrs) => {
+      const [factors, gatesAndUps] = [others.slice(0, -1), others[others.length - 1]];
+      const named = Object.fromEntries(names.map((name, i) => [name, factors[i]]));
+      const dy = firstOf(dys);
+      const inputs = { dy, weights, chosen, gateUp, down, gatesAndUps, ...named };
+      const [dx, dWeights, dGatesAndUps, inner] = run<tf.Tensor[]>(`ExpertsGrad${kindOf(adapted)}`, inputs, attrs);
+      const sides = { gateUp: { pairs: dGatesAndUps, x, chosen }, down: { pairs: inner, x: dy, chosen } };
+      const ofFactors = adapted.flatMap((part, i) => {
+        const [a, b] = factors.slice(2 * i);
+        return run<tf.Tensor[]>(`Experts${KERNEL_NAMES[part]}FactorsGrad`, { ...sides[part], a, b }, attrs);
+      });
+      return {
+        x: () => dx,
+        weights: () => dWeights,
+        gateUp: () => run('ExpertsGateUpGrad', sides.gateUp, attrs),
+        down: () => run('ExpertsDownGrad', sides.down, attrs),
+        ...Object.fromEntries(names.map((name, i) => [name, () => ofFactors[i]])),
       };
     },
   });

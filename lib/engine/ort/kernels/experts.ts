@@ -1,10 +1,12 @@
 /**
  * Experts (experts.ts) and their gradients. What each expert does, it does for its own tokens alone: a Loop goes from one expert that was chosen by
  * any token to the next. In between tokens lie expert by expert, each once for each of its experts ("pairs"). Weights' gradients are made by a Scan,
- * which writes that of each expert where it belongs.
+ * which writes that of each expert where it belongs. An adapter's factors are multiplied one after the other with an expert's tokens, so that their
+ * product, as large as the weights, is nowhere.
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import type { Attrs, OrtKernel } from '../kernel';
+import { ADAPTED_PARTS, EXPERT_PARTS, type ExpertPart, factorNames, KERNEL_NAMES, kindOf } from '../../expert-parts';
+import type { Attrs, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { like } from './attention';
 import { loop } from './loop';
@@ -70,14 +72,19 @@ class Dispatch {
     return found.map((sequence) => graph.op('ConcatFromSequence', [sequence], { axis: 0 }));
   }
 
-  /** Products of two matrices for each expert, aᵀ·b, [experts, …, …]. @param operands of an expert's pairs a row each */
-  productOfEach(operands: (expert: Expert) => [a: string, b: string]): string {
+  /**
+   * Matrices of each expert, whether any token chose it or not, [experts, …, …].
+   * @param count how many there are
+   * @param operands [experts, …, …], of which each expert reads its own
+   */
+  matricesOfEach(count: number, operands: readonly string[], matrices: (expert: Expert, own: string[]) => string[]): string[] {
     const { graph } = this;
     const body = graph.subgraph();
-    const [start, count] = ['start', 'count'].map(() => body.input(body.freshName(), 'int64', []));
-    const [a, b] = operands(new Expert(body, { index: '', start, count, tokens: this.tokens }));
-    body.output(body.op('Gemm', [a, b], { transA: 1, transB: 0 }), 'float32');
-    return graph.op('Scan', [this.starts, this.counts], { body, num_scan_inputs: 2 });
+    const [start, pairs] = ['start', 'count'].map(() => body.input(body.freshName(), 'int64', []));
+    const own = operands.map(() => body.input(body.freshName(), 'float32'));
+    for (const matrix of matrices(new Expert(body, { index: '', start, count: pairs, tokens: this.tokens }), own))
+      body.output(matrix, 'float32');
+    return graph.ops('Scan', [this.starts, this.counts, ...operands], count, { body, num_scan_inputs: 2 + operands.length });
   }
 
   /** Sums over each token's pairs. @param x [pairs, features] @returns [tokens, features] */
@@ -135,14 +142,31 @@ class Expert {
     return this.graph.op('Slice', [x, ...this.range]);
   }
 
-  /** x·matrixᵀ. */
-  linear(x: string, matrix: string): string {
-    return this.graph.op('Gemm', [x, matrix], { transA: 0, transB: 1 });
+  /** x·(W + b·a)ᵀ with its own of these matrices. */
+  linear(x: string, { weights, factors }: AdaptedMatrices): string {
+    const { graph } = this;
+    const y = graph.op('Gemm', [x, this.matrix(weights)], { transA: 0, transB: 1 });
+    if (!factors) return y;
+    const [a, b] = factors.map((matrices) => this.matrix(matrices));
+    return graph.op('Gemm', [graph.op('Gemm', [x, a], { transA: 0, transB: 1 }), b, y], { transA: 0, transB: 1 });
+  }
+
+  /** x·(W + b·a) with its own of these matrices. */
+  product(x: string, { weights, factors }: AdaptedMatrices): string {
+    const y = this.plainProduct(x, this.matrix(weights));
+    if (!factors) return y;
+    const [a, b] = factors.map((matrices) => this.matrix(matrices));
+    return this.graph.op('Gemm', [this.plainProduct(x, b), a, y], { transA: 0, transB: 0 });
   }
 
   /** x·matrix. */
-  product(x: string, matrix: string): string {
+  plainProduct(x: string, matrix: string): string {
     return this.graph.op('Gemm', [x, matrix], { transA: 0, transB: 0 });
+  }
+
+  /** xᵀ·y. */
+  productOverPairs(x: string, y: string): string {
+    return this.graph.op('Gemm', [x, y], { transA: 1, transB: 0 });
   }
 
   /** a·b, element by element. */
@@ -161,6 +185,25 @@ class Expert {
   }
 }
 
+/** Matrices of all experts, [experts, out, in], and the factors of what is added to them. */
+interface AdaptedMatrices {
+  weights: string;
+  /** [experts, r, in] and [experts, out, r] */
+  factors?: readonly [a: string, b: string];
+}
+
+/** The weights among a kernel's inputs. @param first where the factors begin */
+function matricesOf(inputs: readonly Operand[], [gateUp, down]: [number, number], first: number, adapted: readonly ExpertPart[]) {
+  const factorsOf = (part: ExpertPart): AdaptedMatrices['factors'] => {
+    const at = first + 2 * adapted.indexOf(part);
+    return adapted.includes(part) ? [inputs[at].name, inputs[at + 1].name] : undefined;
+  };
+  return {
+    gateUp: { weights: inputs[gateUp].name, factors: factorsOf('gateUp') },
+    down: { weights: inputs[down].name, factors: factorsOf('down') },
+  };
+}
+
 /** [pairs, features] with one row for each token: sizes that vary with the tokens then are theirs. */
 const rowOfEachToken = (graph: GraphBuilder, x: string, width: number): string => graph.op('Reshape', [x, graph.ints([-1, width])]);
 
@@ -174,37 +217,41 @@ const sizesOf = (down: readonly number[]): Sizes => ({ features: down[1], interm
 const keyOf = ({ perToken }: Attrs, inputs: TensorInfo[]): string => `${perToken},${inputs.map(({ shape }) => shape.slice(1))}`;
 
 /** Outputs: the result, and gate and up of all pairs for the gradient, expert by expert, [tokens, perToken·2·intermediate]. */
-const experts: OrtKernel = {
-  name: 'Experts',
-  inputs: ['x', 'weights', 'chosen', 'gateUp', 'down'],
+const experts = (adapted: readonly ExpertPart[]): OrtKernel => ({
+  name: `Experts${kindOf(adapted)}`,
+  inputs: ['x', 'weights', 'chosen', 'gateUp', 'down', ...adapted.flatMap(factorNames)],
   infer: ([x, , , gateUp], { perToken }) => [like(x), { shape: [x.shape[0], perToken * gateUp.shape[1]], dtype: 'float32' }],
   key: keyOf,
-  emit: ({ graph, inputs: [x, weights, chosen, gateUp, down], attrs: { perToken }, concrete }) => {
+  emit: ({ graph, inputs, attrs: { perToken }, concrete }) => {
+    const [x, weights, chosen] = inputs;
+    const { gateUp, down } = matricesOf(inputs, [3, 4], 5, adapted);
     const { features, intermediate } = sizesOf(concrete[4]);
     const dispatch = new Dispatch(graph, chosen.name, perToken);
     const [outputs, gatesAndUps] = dispatch.eachExpert(2, (expert) => {
-      const both = expert.linear(expert.rows(x.name), expert.matrix(gateUp.name));
+      const both = expert.linear(expert.rows(x.name), gateUp);
       const [gate, up] = expert.halves(both, intermediate);
       const inner = gatedUnit(expert.graph, gate, up);
-      return [expert.mul(expert.linear(inner, expert.matrix(down.name)), expert.column(weights.name)), both];
+      return [expert.mul(expert.linear(inner, down), expert.column(weights.name)), both];
     });
     return [dispatch.sumOfEachToken(outputs, features), rowOfEachToken(graph, gatesAndUps, perToken * 2 * intermediate)];
   },
-};
+});
 
 /**
  * With h = silu(gate)·up, w the weight of a pair and d = dy·down: dw = Σ d·h, dh = w·d, and from there as SwiGluGrad. Outputs: the gradients of x and
  * weights; and for those of the experts' weights, pair by pair as `Experts` has them, the gradients of gate and up, and w·h.
  */
-const expertsGrad: OrtKernel = {
-  name: 'ExpertsGrad',
-  inputs: ['dy', 'weights', 'chosen', 'gateUp', 'down', 'gatesAndUps'],
+const expertsGrad = (adapted: readonly ExpertPart[]): OrtKernel => ({
+  name: `ExpertsGrad${kindOf(adapted)}`,
+  inputs: ['dy', 'weights', 'chosen', 'gateUp', 'down', 'gatesAndUps', ...adapted.flatMap(factorNames)],
   infer: ([dy, weights, , , down, gatesAndUps], { perToken }) => [
     ...[like(dy), like(weights), like(gatesAndUps)],
     { shape: [dy.shape[0], perToken * down.shape[2]], dtype: 'float32' as const },
   ],
   key: keyOf,
-  emit: ({ graph, inputs: [dy, weights, chosen, gateUp, down, gatesAndUps], attrs: { perToken }, concrete }) => {
+  emit: ({ graph, inputs, attrs: { perToken }, concrete }) => {
+    const [dy, weights, chosen, , , gatesAndUps] = inputs;
+    const { gateUp, down } = matricesOf(inputs, [3, 4], 6, adapted);
     const { features, intermediate } = sizesOf(concrete[4]);
     const dispatch = new Dispatch(graph, chosen.name, perToken);
     const pairs = rowOfEachToken(graph, gatesAndUps.name, 2 * intermediate);
@@ -212,11 +259,11 @@ const expertsGrad: OrtKernel = {
       const [gate, up] = expert.halves(expert.pairsOf(pairs), intermediate);
       const { slope, value } = siluSlope(expert.graph, gate);
       const h = expert.mul(value, up);
-      const d = expert.product(expert.rows(dy.name), expert.matrix(down.name));
+      const d = expert.product(expert.rows(dy.name), down);
       const w = expert.column(weights.name);
       const dh = expert.mul(d, w);
       const dBoth = expert.graph.concat([expert.mul(expert.mul(dh, up), slope), expert.mul(dh, value)], 1);
-      return [expert.product(dBoth, expert.matrix(gateUp.name)), expert.sumAlong(expert.mul(d, h)), dBoth, expert.mul(h, w)];
+      return [expert.product(dBoth, gateUp), expert.sumAlong(expert.mul(d, h)), dBoth, expert.mul(h, w)];
     });
     return [
       dispatch.sumOfEachToken(dx, features),
@@ -225,26 +272,56 @@ const expertsGrad: OrtKernel = {
       rowOfEachToken(graph, inner, perToken * intermediate),
     ];
   },
-};
+});
 
-/** The gradient of `gateUp` or `down`: for each expert the product of what its pairs bring and what its tokens bring. */
-function weightGrad(name: string, pairsFirst: boolean): OrtKernel {
-  return {
-    name,
-    inputs: ['pairs', 'x', 'chosen'],
-    infer: ([pairs, x, chosen], { perToken }) => {
-      const sizes = [pairs.shape[1] / perToken, x.shape[1]];
-      return { shape: [chosen.shape[1], ...(pairsFirst ? sizes : sizes.reverse())], dtype: 'float32' };
-    },
-    key: keyOf,
-    emit: ({ graph, inputs: [pairs, x, chosen], attrs: { perToken }, concrete: [[, width]] }) => {
-      const rows = rowOfEachToken(graph, pairs.name, width / perToken);
-      return new Dispatch(graph, chosen.name, perToken).productOfEach((expert) => {
-        const [own, ofTokens] = [expert.pairsOf(rows), expert.rows(x.name)];
-        return pairsFirst ? [own, ofTokens] : [ofTokens, own];
-      });
-    },
+/** Whether what a part gives lies pair by pair, and what it reads token by token, or the other way about. */
+const GIVES_PAIRS: Readonly<Record<ExpertPart, boolean>> = { gateUp: true, down: false };
+
+/**
+ * What each expert brings to the gradients of its weights: what changes with its outputs, and its inputs.
+ * @returns reads both of an expert, with a row for each pair
+ */
+function sidesOf(part: ExpertPart, graph: GraphBuilder, { pairs, x }: { pairs: Operand; x: Operand }, width: number) {
+  const rows = rowOfEachToken(graph, pairs.name, width);
+  return (expert: Expert): [outputs: string, inputs: string] => {
+    const [own, ofTokens] = [expert.pairsOf(rows), expert.rows(x.name)];
+    return GIVES_PAIRS[part] ? [own, ofTokens] : [ofTokens, own];
   };
 }
 
-export const expertKernels = [largest, experts, expertsGrad, weightGrad('ExpertsGateUpGrad', true), weightGrad('ExpertsDownGrad', false)];
+/** The gradient of `gateUp` or `down`: for each expert the product of what its pairs bring and what its tokens bring. */
+const weightGrad = (part: ExpertPart): OrtKernel => ({
+  name: `Experts${KERNEL_NAMES[part]}Grad`,
+  inputs: ['pairs', 'x', 'chosen'],
+  infer: ([pairs, x, chosen], { perToken }) => {
+    const sizes = [pairs.shape[1] / perToken, x.shape[1]];
+    return { shape: [chosen.shape[1], ...(GIVES_PAIRS[part] ? sizes : sizes.reverse())], dtype: 'float32' };
+  },
+  key: keyOf,
+  emit: ({ graph, inputs: [pairs, x, chosen], attrs: { perToken }, concrete: [[, width]] }) => {
+    const sides = sidesOf(part, graph, { pairs, x }, width / perToken);
+    const dispatch = new Dispatch(graph, chosen.name, perToken);
+    return dispatch.matricesOfEach(1, [], (expert) => [expert.productOverPairs(...sides(expert))])[0];
+  },
+});
+
+/** The gradients of the factors of what is added to `gateUp` or `down`. */
+const factorsGrad = (part: ExpertPart): OrtKernel => ({
+  name: `Experts${KERNEL_NAMES[part]}FactorsGrad`,
+  inputs: ['pairs', 'x', 'chosen', 'a', 'b'],
+  infer: ([, , , a, b]) => [like(a), like(b)],
+  key: keyOf,
+  emit: ({ graph, inputs: [pairs, x, chosen, a, b], attrs: { perToken }, concrete: [[, width]] }) => {
+    const sides = sidesOf(part, graph, { pairs, x }, width / perToken);
+    return new Dispatch(graph, chosen.name, perToken).matricesOfEach(2, [a.name, b.name], (expert, [ownA, ownB]) => {
+      const [outputs, inputs] = sides(expert);
+      const inner = expert.graph.op('Gemm', [inputs, ownA], { transA: 0, transB: 1 });
+      return [expert.productOverPairs(expert.plainProduct(outputs, ownB), inputs), expert.productOverPairs(outputs, inner)];
+    });
+  },
+});
+
+export const expertKernels = [
+  ...[largest, ...ADAPTED_PARTS.map(experts), ...ADAPTED_PARTS.map(expertsGrad)],
+  ...EXPERT_PARTS.flatMap((part) => [weightGrad(part), factorsGrad(part)]),
+];
