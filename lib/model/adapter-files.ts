@@ -221,6 +221,11 @@ function checkTensor({ file, tensors }: SafetensorsFile, name: string, shape: re
 /** @throws UserError when the file has tensors that are no part of the adapter */
 function refuseUnknown({ file, tensors }: SafetensorsFile, known: ReadonlySet<string>): void {
   const unknown = [...tensors.keys()].find((name) => !known.has(name));
+  if (unknown !== undefined && /\.experts\.\d+\./.test(unknown))
+    throw new UserError(
+      `${file} holds the tensor "${unknown}", matrices for each expert by itself, as PEFT wrote them with transformers 4; open the adapter with PEFT 0.21 ` +
+        'and transformers 5, and save it again.',
+    );
   if (unknown !== undefined)
     throw new UserError(
       `${file} holds the tensor "${unknown}", which is no matrix of a linear layer of this model, nor in a module to save; the adapter is another model's.`,

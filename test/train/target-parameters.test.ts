@@ -5,7 +5,7 @@ import { before, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice } from '../../lib/engine';
 import { addAdapter, type CausalLM, generate, type LoraConfig, loadModel, mergeAdapter, saveModel } from '../../lib/model';
-import { readSafetensors } from '../../lib/model/safetensors';
+import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import { SFTTrainer } from '../../lib/train';
 import { fixtures as modelFixtures } from '../model/support';
 import {
@@ -186,6 +186,20 @@ describe('is refused in a sentence:', () => {
       assert.throws(() => add(model, config), sentence);
       assert.equal(tf.memory().numTensors, before);
     });
+
+  test('matrices for each expert, as of older adapters', async (t) => {
+    const folder = adapterFolder(t, cases.find(({ name }) => name === 'gates') as Reference, { target_parameters: null });
+    const tensor = 'base_model.model.model.layers.0.mlp.experts.0.up_proj.lora_A.weight';
+    await writeSafetensors(
+      path.join(folder, 'adapter_model.safetensors'),
+      [{ name: tensor, shape: [2, 32], data: () => new Float32Array(64) }],
+      {},
+    );
+    await assert.rejects(
+      loadModel(folder),
+      /experts\.0\.up_proj\.lora_A\.weight", matrices for each expert by itself, as PEFT wrote them with/,
+    );
+  });
 
   test('in a file', async (t) => {
     const of = cases.find(({ name }) => name === 'gates') as Reference;
