@@ -3,7 +3,7 @@
 import { engineStatistics } from '../../../lib/engine';
 import { loadDataset, loadModel, SFTTrainer, type TrainerCallback } from '../../../lib/index';
 import { type CausalLM, sharedPrefixes } from '../../../lib/model';
-import type { LoraAdapter } from '../../../lib/model/lora';
+import type { LoraLayer } from '../../../lib/model/lora';
 import { createTorchRandom } from '../../../lib/torch-random';
 import { cutIntoRows, type RowPart, stepsOfEpoch } from '../../../lib/train/batches';
 import { countTargets } from '../../../lib/train/examples';
@@ -122,13 +122,13 @@ function sizesOf({ linears, outputHead, config, adapter }: CausalLM): ModelSizes
   const isLast = ({ name }: { name: string }): boolean => inLastLayer.test(name) && !BEFORE_ATTENTION.test(name);
   const all = [...linears.values()];
   const weightsOf = (list: typeof all): number => list.reduce((sum, { weight }) => sum + weight.shape[0] * weight.shape[1], 0);
-  const beside = (layers: LoraAdapter['layers']): number => layers.reduce((sum, { a, b }) => sum + a.value.size + b.value.size, 0);
+  const beside = (layers: readonly LoraLayer[]): number => layers.reduce((sum, { a, b }) => sum + a.value.size + b.value.size, 0);
   return {
     linearParameters: weightsOf(all),
     lastParameters: weightsOf(all.filter(isLast)),
     ...(adapter && {
-      adapterParameters: beside(adapter.layers),
-      lastAdapterParameters: beside(adapter.layers.filter(({ linear }) => isLast(linear))),
+      adapterParameters: beside(adapter.parts.layers),
+      lastAdapterParameters: beside(adapter.parts.layers.filter(({ linear }) => isLast(linear))),
     }),
     headParameters: outputHead.size,
     layers: config.numHiddenLayers,
