@@ -7,8 +7,8 @@ import { entry, readWords, root, SetupError, setUp } from './setup.mjs';
 const HELP = `npm test [-- PART ...]
   Sets everything up and runs all tests, or those whose path contains one of the parts: npm test -- plots`;
 
-/** Tests that leave a core idle much of the time, as they wait or compile, and that measure no time. */
-const SIDE_BY_SIDE = /^(cli|data|evaluate|model|plots|text|train|world)\//;
+/** Tests that run alone: what they measure should not depend on what runs beside it, or they look at threads of their own. */
+const ALONE = /^(notebooks\/|engine\/(device|zeros)\.)/;
 
 await entry(() => {
   const { positionals: wanted } = readWords(HELP, { allowPositionals: true });
@@ -18,17 +18,18 @@ await entry(() => {
     .sort();
   if (files.length === 0) throw new SetupError(`No test file has "${wanted.join('" or "')}" in its path; look into test/ for the names.`);
   setUp();
-  const [beside, alone] = [true, false].map((isBeside) => files.filter((file) => SIDE_BY_SIDE.test(file) === isBeside));
-  // The others one file at a time: what they measure should not depend on what runs beside it.
+  const [alone, beside] = [true, false].map((isAlone) => files.filter((file) => ALONE.test(file) === isAlone));
   const statuses = [run(alone, 1), run(beside, 2)];
   return statuses.find((status) => status !== 0) ?? 0;
 });
 
-/** @param atOnce how many files run side by side, where the environment does not say */
+/** @param atOnce how many files run side by side, where the environment does not say; two share the processors */
 function run(files, atOnce) {
   if (files.length === 0) return 0;
   const built = files.map((file) => path.join('build/test', file.replace(/\.ts$/, '.js')));
   const concurrency = process.env.TUNEBOOK_TEST_CONCURRENCY ?? atOnce;
   const args = ['--test', '--test-reporter=spec', `--test-concurrency=${concurrency}`, ...built];
-  return spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status ?? 1;
+  const half = `--require ${JSON.stringify(path.join(root, 'scripts/half-the-processors.cjs'))}`;
+  const env = { ...process.env, ...(atOnce === 2 && { NODE_OPTIONS: [process.env.NODE_OPTIONS, half].filter(Boolean).join(' ') }) };
+  return spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env }).status ?? 1;
 }
