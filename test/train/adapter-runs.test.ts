@@ -5,7 +5,7 @@ import { before, describe, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { readSafetensors } from '../../lib/model/safetensors';
 import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
-import { fixtures, loaded, peftAdapter, readJsonFile, rows, temporaryFolder } from './support';
+import { fixtures, loaded, peftAdapter, readJsonFile, rows, stopsAfter, temporaryFolder } from './support';
 
 before(() => useDevice('cpu'));
 
@@ -33,20 +33,22 @@ const TOLERANCES = {
 for (const { folder, family, load_in_4bit: loadIn4bit, config, log, norms } of readJsonFile<Reference[]>(fixtures, 'adapter-runs.json')) {
   describe(`the adapter ${folder}${loadIn4bit ? ', beside weights in 4 bits,' : ''}`, () => {
     for (const gradientCheckpointing of [false, true]) {
-      test(`is trained further as by TRL${gradientCheckpointing ? ', with gradient checkpointing' : ''}`, async (t) => {
+      test(`is trained further as by TRL${gradientCheckpointing ? ', with gradient checkpointing: the first steps' : ''}`, async (t) => {
         const model = await loaded(t, peftAdapter(t, folder, family), { loadIn4bit });
         const trainer = new SFTTrainer({
           ...{ model, trainDataset: rows, evalDataset: rows.slice(40, 47) },
           config: { ...parseConfig(config), gradientCheckpointing, disableTqdm: true },
+          callbacks: gradientCheckpointing ? [stopsAfter(2)] : [],
         });
         await trainer.train();
-        assert.equal(trainer.log.length, log.length);
-        for (const [i, expected] of log.entries()) {
+        assert.equal(trainer.log.length, gradientCheckpointing ? 2 : log.length);
+        for (const [i, expected] of log.slice(0, trainer.log.length).entries()) {
           for (const [key, tolerance] of Object.entries(TOLERANCES) as Array<['loss', number]>) {
             const wanted = expected[key];
             if (wanted !== undefined) assertClose(trainer.log[i][key], wanted, tolerance, `${key} of record ${i}`);
           }
         }
+        if (gradientCheckpointing) return;
         const saved = path.join(temporaryFolder(t), 'trained');
         await trainer.saveModel(saved);
         const tensors = await readSafetensors(path.join(saved, 'adapter_model.safetensors'));

@@ -6,7 +6,7 @@ import { before, describe, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { createTorchRandom, restoreTorchRandom } from '../../lib/torch-random';
 import { type LogRecord, parseConfig, SFTTrainer } from '../../lib/train';
-import { fixtures, golden, loaded, readJsonFile, rows, temporaryFolder } from './support';
+import { fixtures, golden, loaded, readJsonFile, rows, stopsAfter, temporaryFolder } from './support';
 
 before(() => useDevice('cpu'));
 
@@ -79,12 +79,16 @@ test('bits far behind, of which there are more than 32 bits count, are those tha
   assert.deepEqual(far.subarray(2 ** 28), near);
 });
 
+/** Of two epochs the first step of the second, behind an evaluation where there are some: what is drawn later is drawn as before. */
+const stepsOf = (log: readonly LogRecord[]): number => (log[log.length - 1].step as number) / 2 + 1;
+
 /** How far from TRL's a value of the log may be, relatively. */
 const TOLERANCES: Record<string, number> = { step: 0, grad_norm: 3e-4 };
 
 describe("runs with dropout or noise are TRL's from step to step:", () => {
   for (const { family, change, config, peft, log } of reference.runs) {
     test(`${family}, ${JSON.stringify({ ...change, ...config, ...peft })}`, async (t) => {
+      const last = stepsOf(log);
       const folder = path.join(temporaryFolder(t), 'model');
       cpSync(path.join(golden, family, 'model'), folder, { recursive: true });
       writeFileSync(path.join(folder, 'config.json'), JSON.stringify({ ...readJsonFile<object>(folder, 'config.json'), ...change }));
@@ -94,10 +98,12 @@ describe("runs with dropout or noise are TRL's from step to step:", () => {
         ...{ trainDataset: rows.slice(0, 22), evalDataset: 'eval_strategy' in config ? rows.slice(9, 22) : undefined },
         // rows that hold parts of micro-batches, and several
         config: { ...parseConfig(config), tokensPerMicroBatch: 350, disableTqdm: true },
+        callbacks: [stopsAfter(last)],
       });
       await trainer.train();
-      assert.equal(trainer.log.length, log.length);
-      for (const [i, expected] of log.entries()) {
+      const compared = log.filter(({ step = 0 }) => step <= last);
+      assert.equal(trainer.log.length, compared.length);
+      for (const [i, expected] of compared.entries()) {
         const found: LogRecord = trainer.log[i];
         for (const [key, wanted] of Object.entries(expected) as Array<['loss', number]>) {
           const tolerance = (TOLERANCES[key] ?? 2e-5) * Math.max(wanted, 1e-3);

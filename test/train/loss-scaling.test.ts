@@ -5,11 +5,11 @@ import * as path from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { useDevice, usePrecision } from '../../lib/engine';
-import { parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
+import { parseConfig, type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { firstLossScale, nextLossScale } from '../../lib/train/loss-scaling';
 import type { RunState } from '../../lib/train/run-state';
 import { families } from '../golden-families';
-import { golden, readJsonFile, resumable, rows, short, temporaryFolder, tinyModel, weightsOf } from './support';
+import { golden, readJsonFile, resumable, rows, short, stopsAfter, temporaryFolder, tinyModel, weightsOf } from './support';
 
 const OVERFLOW = Number.POSITIVE_INFINITY;
 
@@ -18,10 +18,11 @@ before(async () => {
 });
 
 /** A trainer of the tiny model, with the notes that its run told. */
-async function trainerOf(t: TestContext, config: Partial<SFTConfig>, family = 'llama') {
+async function trainerOf(t: TestContext, config: Partial<SFTConfig>, { family = 'llama', callbacks = [] as TrainerCallback[] } = {}) {
   const model = await tinyModel(t, family);
   const told: string[] = [];
-  const trainer = new SFTTrainer({ model, trainDataset: rows, config, callbacks: [{ onNote: (note) => void told.push(note) }] });
+  const telling: TrainerCallback = { onNote: (note) => void told.push(note) };
+  const trainer = new SFTTrainer({ model, trainDataset: rows, config, callbacks: [telling, ...callbacks] });
   return { model, trainer, told };
 }
 
@@ -57,7 +58,7 @@ describe('in mixed precision', () => {
     test(`${family}: the first steps lose what the reference in float32 loses, within 1%`, async (t) => {
       const reference = readJsonFile<{ config: Record<string, unknown>; log: Record<string, number>[] }>(golden, family, 'sft.json');
       const config = { ...parseConfig(reference.config), fp16: true, disableTqdm: true };
-      const { trainer } = await trainerOf(t, config, family);
+      const { trainer } = await trainerOf(t, config, { family, callbacks: [stopsAfter(3)] });
       await trainer.train();
       for (const [i, expected] of reference.log.slice(0, 3).entries()) {
         for (const key of ['loss', 'grad_norm'] as const) {

@@ -20,7 +20,7 @@ import {
   type WeightDraw,
 } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
-import { type SFTConfig, SFTTrainer } from '../../lib/train';
+import { type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { chanceOf } from '../../lib/train/chance';
 import type { DrawnRow, RowSize } from '../../lib/train/drawing';
 import type { Sequence } from '../../lib/train/examples';
@@ -82,6 +82,9 @@ export const short: Partial<SFTConfig> = {
   ...{ maxSteps: 6, perDeviceTrainBatchSize: 2, gradientAccumulationSteps: 2, learningRate: 1e-3, loggingSteps: 1 },
   ...{ maxLength: 256, seed: 7, disableTqdm: true },
 };
+
+/** Ends a run when a step has been logged, with the schedule of one that goes on. */
+export const stopsAfter = (last: number): TrainerCallback => ({ onLog: ({ step, stop }) => void (step >= last && stop()) });
 
 /** SHA-256 of each weight of a model, by name: equal for equal bits. */
 export async function weightsOf(model: CausalLM): Promise<Record<string, string>> {
