@@ -51,8 +51,12 @@ const WAYS: Record<string, GenerateOptions> = {
   'with a repetition penalty': { repetitionPenalty: 1.3 },
 };
 
+/** How tokens are chosen is the same code for all families, which differ in what is cached: one with a cache of keys, one that keeps a state. */
+const CHOSEN_OTHERWISE = ['llama', 'qwen3_5'];
+
 for (const family of families) {
   for (const [way, options] of Object.entries(WAYS)) {
+    if (way !== 'greedy' && !CHOSEN_OTHERWISE.includes(family)) continue;
     test(`${family}, ${way}: the same text in fewer steps`, async (t) => {
       if (!canDraft(t)) return;
       const model = await load(family);
