@@ -2,33 +2,38 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import fsPromises from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { before, describe, type TestContext, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
-import { loadModel } from '../../lib/model';
+import { type CausalLM, loadModel } from '../../lib/model';
 import { type SFTConfig, SFTTrainer, type TrainerCallback } from '../../lib/train';
 import { golden, hashOf, resumable, rows, short, temporaryFolder, tinyModel, weightsOf } from './support';
 
+const trainerOf = (model: CausalLM, outputDir: string, config: Partial<SFTConfig> = {}, callbacks: TrainerCallback[] = []): SFTTrainer =>
+  new SFTTrainer({
+    ...{ model, trainDataset: rows.slice(0, 18), evalDataset: rows.slice(18, 22), callbacks },
+    config: { ...resumable, outputDir, ...config },
+  });
+
+const makeTrainer = async (t: TestContext, outputDir: string, config?: Partial<SFTConfig>, callbacks?: TrainerCallback[]) =>
+  trainerOf(await tinyModel(t), outputDir, config, callbacks);
+
+/** A run that nobody stops, which all are compared with that were stopped: its folder, where every checkpoint is kept, and its trainer. */
+const whole = fs.mkdtempSync(path.join(tmpdir(), 'tunebook-train-'));
+let reference: SFTTrainer;
+
 before(async () => {
   await useDevice('cpu');
+  reference = trainerOf(await loadModel(path.join(golden, 'llama', 'model')), whole, { saveTotalLimit: null });
+  await reference.train();
 });
 
-async function makeTrainer(
-  t: TestContext,
-  outputDir: string,
-  config: Partial<SFTConfig> = {},
-  callbacks: TrainerCallback[] = [],
-): Promise<SFTTrainer> {
-  const model = await tinyModel(t);
-  return new SFTTrainer({
-    model,
-    trainDataset: rows.slice(0, 18),
-    evalDataset: rows.slice(18, 22),
-    config: { ...resumable, outputDir, ...config },
-    callbacks,
-  });
-}
+after(() => {
+  reference.model.dispose();
+  fs.rmSync(whole, { recursive: true, force: true });
+});
 
 const stopAt = (step: number): TrainerCallback => ({ onStepBegin: (state) => void (state.step === step && state.stop()) });
 const hashOfFile = (...names: string[]) => hashOf(fs.readFileSync(path.join(...names)));
@@ -51,9 +56,7 @@ async function refuses(run: Promise<unknown>, pattern: RegExp): Promise<void> {
 describe('a resumed run', () => {
   for (const step of [2, 5, 9]) {
     test(`that was stopped after step ${step} ends with the bits and the log of one that was not`, async (t) => {
-      const [whole, parted] = [temporaryFolder(t), temporaryFolder(t)];
-      const reference = await makeTrainer(t, whole);
-      await reference.train();
+      const parted = temporaryFolder(t);
       await (await makeTrainer(t, parted, {}, [stopAt(step)])).train();
       const resumed = await makeTrainer(t, parted);
       await resumed.train({ resumeFromCheckpoint: true });
@@ -69,9 +72,7 @@ describe('a resumed run', () => {
 
   for (const step of [8, 10]) {
     test(`that was stopped in the evaluation after step ${step} makes up for it`, async (t) => {
-      const [whole, parted] = [temporaryFolder(t), temporaryFolder(t)];
-      const reference = await makeTrainer(t, whole);
-      await reference.train();
+      const parted = temporaryFolder(t);
       const stop: TrainerCallback = { onStepEnd: (state) => void (state.step === step && state.stop()) };
       const stopped = await makeTrainer(t, parted, {}, [stop]);
       assert.ok((await stopped.train()).stopped);
@@ -87,9 +88,7 @@ describe('a resumed run', () => {
   }
 
   test('continues from a checkpoint that is named, in the same folder or another', async (t) => {
-    const [whole, other] = [temporaryFolder(t), temporaryFolder(t)];
-    const reference = await makeTrainer(t, whole, { saveTotalLimit: null });
-    await reference.train();
+    const other = temporaryFolder(t);
     const resumed = await makeTrainer(t, other, { saveTotalLimit: null });
     await resumed.train({ resumeFromCheckpoint: path.join(whole, 'checkpoint-4') });
     assert.deepEqual(resumed.log, reference.log);
@@ -149,8 +148,8 @@ describe('a resumed run', () => {
     const folder = temporaryFolder(t);
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
     const file = path.join(folder, 'checkpoint-4', 'trainer_state.json');
-    const whole = JSON.parse(fs.readFileSync(file, 'utf8'));
-    const { state } = whole;
+    const undamaged = JSON.parse(fs.readFileSync(file, 'utf8'));
+    const { state } = undamaged;
     const damaged: object[] = [
       {},
       { ...state, log: null },
@@ -160,7 +159,7 @@ describe('a resumed run', () => {
       { ...state, random: 'AAAA' },
       { ...state, epochStart: {} },
     ];
-    for (const content of [...damaged.map((broken) => ({ ...whole, state: broken })), { ...whole, identity: { config: 1 } }]) {
+    for (const content of [...damaged.map((broken) => ({ ...undamaged, state: broken })), { ...undamaged, identity: { config: 1 } }]) {
       fs.writeFileSync(file, JSON.stringify(content));
       await refuses(
         (await makeTrainer(t, folder)).train({ resumeFromCheckpoint: true }),
@@ -236,8 +235,8 @@ describe('kill -9', () => {
     });
 
   test('at any moment of writing loses nothing: the resumed run ends with the same weights and log', async (t) => {
-    const whole = temporaryFolder(t);
-    const { end, output } = await run(whole, 0);
+    const unkilled = temporaryFolder(t);
+    const { end, output } = await run(unkilled, 0);
     assert.equal(end, 0);
     const changes = Number(output);
     assert.ok(changes > 50, `${changes} changes to the file system`);
@@ -248,7 +247,7 @@ describe('kill -9', () => {
     }
     assert.equal((await run(parted, 0)).end, 0);
     assert.equal(read(parted, 'metrics.jsonl'), read(whole, 'metrics.jsonl'));
-    assert.equal(hashOfFile(parted, 'final', 'model.safetensors'), hashOfFile(whole, 'final', 'model.safetensors'));
+    assert.equal(hashOfFile(parted, 'final', 'model.safetensors'), hashOfFile(unkilled, 'final', 'model.safetensors'));
     assert.deepEqual(
       fs.readdirSync(parted).filter((name) => name.startsWith('.')),
       [],
@@ -257,8 +256,7 @@ describe('kill -9', () => {
   });
 
   test('at some time of computing, too', async (t) => {
-    const [whole, parted] = [temporaryFolder(t), temporaryFolder(t)];
-    await run(whole, 0);
+    const parted = temporaryFolder(t);
     for (const delay of [900, 1300]) {
       const child = spawn(process.execPath, [path.join(__dirname, 'resume-child.js'), parted, '0'], { stdio: 'ignore' });
       await new Promise<void>((resolve) => {
@@ -289,7 +287,7 @@ describe('checkpoints', () => {
 
   test('of later steps, which a run that went back to an earlier one has not reached again, are older than its own', async (t) => {
     const folder = temporaryFolder(t);
-    await (await makeTrainer(t, folder, { saveTotalLimit: null })).train();
+    fs.cpSync(whole, folder, { recursive: true, preserveTimestamps: true });
     const seen: string[][] = [];
     const looking: TrainerCallback = { onSave: () => void seen.push(checkpointsIn(folder)) };
     const again = await makeTrainer(t, folder, {}, [looking, stopAt(6)]);
