@@ -113,7 +113,8 @@ test('what is remembered of texts is their words alone', async () => {
     collectGarbage();
     const before = process.memoryUsage().heapUsed;
     const texts = 120;
-    const filler = ' the'.repeat(5000);
+    // both cut a text behind its last letter, and remember its words
+    const filler = ' tub'.repeat(5000);
     // a word of its own in each, which is long enough to be kept as a part of it
     const wordOf = (i: number): string => [...String(i)].map((digit) => 'abcdefghij'[Number(digit)].repeat(10)).join('');
     for (let i = 0; i < texts; i++) backend.encode(`${wordOf(i)}${filler} ${wordOf(i)}`);
