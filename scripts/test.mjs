@@ -7,8 +7,8 @@ import { entry, readWords, root, SetupError, setUp } from './setup.mjs';
 const HELP = `npm test [-- PART ...]
   Sets everything up and runs all tests, or those whose path contains one of the parts: npm test -- plots`;
 
-/** Tests that run alone: what they measure should not depend on what runs beside it, or they look at threads of their own. */
-const ALONE = /^(notebooks\/|engine\/(device|zeros)\.)/;
+/** Tests that run alone, with all processors: what they measure should not depend on what runs beside it, or they are to have several threads. */
+const ALONE = /^(notebooks\/|engine\/(device|zeros)\.|train\/golden\.)/;
 
 await entry(() => {
   const { positionals: wanted } = readWords(HELP, { allowPositionals: true });
