@@ -25,7 +25,7 @@ for (const family of families) {
     const trainer = new SFTTrainer({
       model,
       trainDataset: rows,
-      config: { ...short, trainSamplingStrategy: 'sequential' },
+      config: { ...short, maxSteps: 3, trainSamplingStrategy: 'sequential' },
     });
     const statistics = engineStatistics() as EngineStatistics;
     const before = { fallbacks: new Map(statistics.fallbacks), compilations: statistics.compilations };
