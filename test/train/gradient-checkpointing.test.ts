@@ -29,12 +29,19 @@ async function train(model: CausalLM, settings: Partial<SFTConfig>): Promise<Out
   return { log: trainer.log, weights: await weightsOf(model) };
 }
 
+/**
+ * Rows of several examples are made as packed ones are, so packing is tried with each way in which tokens see those before them: by rotation, by learned
+ * places, in windows, by states, by convolutions, and with experts.
+ */
+const PACKED = ['llama', 'gpt2', 'gpt_neo', 'gemma3', 'qwen3_5', 'granite_h', 'lfm2', 'qwen3_moe'];
+
 for (const family of families) {
   describe(`${family}: log and weights are the same bits with gradient checkpointing`, () => {
     for (const [name, settings] of [
       ['rows of several examples', {}],
       ['packed examples', { packing: true, maxLength: 200 }],
     ] as const) {
+      if ('packing' in settings && !PACKED.includes(family)) continue;
       test(name, async (t) => {
         const plain = await train(await tinyModel(t, family), { ...settings, gradientCheckpointing: false });
         const saving = await train(await tinyModel(t, family), { ...settings, gradientCheckpointing: true });
