@@ -7,6 +7,7 @@ import { CURVES, hasCurve } from '../plots/curves';
 import { isTemplateFile } from '../text';
 import { SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
 import { listCheckpoints } from '../train/checkpoint';
+import { toSnakeCase } from '../train/config';
 import { loadRecipeData } from './datasets';
 import { loadModelOn } from './device';
 import type { Output } from './output';
@@ -62,8 +63,8 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const peftConfig = peftConfigOf(script);
   const trainer: SFTTrainer = new SFTTrainer({
     ...{ model, trainDataset: train, evalDataset: test, peftConfig, callbacks: [saving] },
-    // another tokenizer's template has come with the model
-    config: chatTemplateFrom === undefined ? config : { ...config, chatTemplatePath: null },
+    // under the names of recipes, by which its messages then call them; another tokenizer's template has come with the model
+    config: toSnakeCase(chatTemplateFrom === undefined ? config : { ...config, chatTemplatePath: null }),
   });
   checkSpace(outputDir, bytesOfRun(trainer));
   return { trainer, outputDir };

@@ -8,7 +8,7 @@ import { UserError } from '../errors';
 import { showValue } from '../json';
 import { orNearest } from '../nearest';
 import { decidingMetric } from './best';
-import { choice, either, type FieldValue, flag, folder, integer, interval, number, optional, text } from './fields';
+import { choice, either, type FieldValue, flag, folder, integer, interval, number, optional, snakeCase, text } from './fields';
 import { foreignKeys, settleForeignKey } from './foreign';
 import { EVAL_METRICS } from './metrics';
 import { checkOptimizer, optimArgsField, optimField, settleOptimizer } from './optimizer-settings';
@@ -234,11 +234,6 @@ export const fieldList: readonly FieldInfo[] = (Object.keys(FIELDS) as Array<key
   const { help, range, default: initial, parse } = FIELDS[name];
   return { key: snakeCase(name), name, help, range, default: initial, isSwitch: parse(true) !== undefined };
 });
-
-/** `perDeviceTrainBatchSize` to `per_device_train_batch_size`. */
-function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
 
 /** What `parseConfig` may be told. */
 export interface ParseOptions {

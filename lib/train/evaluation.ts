@@ -49,8 +49,8 @@ export type ScoredBatch = BatchSums & { examples: number };
 export function checkEvaluation({ evalStrategy, evalOnStart }: Pick<SFTConfig, 'evalStrategy' | 'evalOnStart'>, dataset: unknown): void {
   if (dataset) return;
   const missing = 'but there is no evaluation dataset; give evalDataset, or set';
-  if (evalStrategy !== 'no') throw new UserError(`evalStrategy is ${evalStrategy}, ${missing} evalStrategy: 'no'.`);
-  if (evalOnStart) throw new UserError(`evalOnStart is true, ${missing} evalOnStart: false.`);
+  if (evalStrategy !== 'no') throw new UserError(`eval_strategy is ${evalStrategy}, ${missing} eval_strategy: 'no'.`);
+  if (evalOnStart) throw new UserError(`eval_on_start is true, ${missing} eval_on_start: false.`);
 }
 
 /**

@@ -12,6 +12,11 @@ export interface Field<T> {
   parse(value: unknown): { value: T } | undefined;
 }
 
+/** `perDeviceTrainBatchSize` to `per_device_train_batch_size`. */
+export function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
 /** Limits of a number; `min` and `max` are allowed themselves, `above` and `below` are not. */
 interface Limits {
   min?: number;

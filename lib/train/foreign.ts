@@ -3,6 +3,7 @@
  * Those that cannot change the result are accepted, with a note where somebody might wonder; the rest are refused.
  */
 import { showValue } from '../json';
+import { snakeCase } from './fields';
 
 /** What becomes of a foreign key: nothing at all, a note, or a refusal. */
 export interface Verdict {
@@ -127,18 +128,18 @@ export const foreignKeys: readonly string[] = [...Object.keys(HARMLESS), ...Obje
 
 /** The verdict on a key that is not ours; undefined when TRL does not know it either. */
 export function settleForeignKey(key: string, value: unknown): Verdict | undefined {
-  if (Object.hasOwn(FORMER, key)) return { refusal: `${key} is the former name of a setting; write ${FORMER[key]}.` };
-  const other = key.replaceAll('-', '_');
-  if (Object.hasOwn(ELSEWHERE, other)) return { refusal: `${key} is no setting here; write ${ELSEWHERE[other]}.` };
-  if (Object.hasOwn(BOUND, key)) {
-    const { values, instead } = BOUND[key];
+  const known = snakeCase(key.replaceAll('-', '_'));
+  if (Object.hasOwn(FORMER, known)) return { refusal: `${key} is the former name of a setting; write ${FORMER[known]}.` };
+  if (Object.hasOwn(ELSEWHERE, known)) return { refusal: `${key} is no setting here; write ${ELSEWHERE[known]}.` };
+  if (Object.hasOwn(BOUND, known)) {
+    const { values, instead } = BOUND[known];
     const given = typeof value === 'string' ? word(value) : value;
     const empty = typeof given === 'object' && given !== null && Object.keys(given).length === 0;
     if (values.some((allowed) => allowed === given) || (values.includes(null) && (given === undefined || empty))) return {};
     return { refusal: `${key} is ${showValue(value)}, which would change the result here: ${instead}.` };
   }
-  if (!Object.hasOwn(HARMLESS, key)) return undefined;
-  const reason = HARMLESS[key];
+  if (!Object.hasOwn(HARMLESS, known)) return undefined;
+  const reason = HARMLESS[known];
   const off = value === false || value === null || value === 'none' || value === 'false';
   return off || reason === undefined ? {} : { note: `${key} has no effect here: ${reason}.` };
 }

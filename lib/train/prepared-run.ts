@@ -1,12 +1,15 @@
 /** The examples of a run, made ready as its settings say, at the time at which it began: chat templates may write the date. */
 import { checkExamples } from '../arguments';
 import type { CausalLM } from '../model';
-import { type PromptTemplate, tokenizerAt } from '../text';
+import { type PromptTemplate, readTemplateFile, tokenizerAt } from '../text';
+import { startAdapter } from './adapter';
 import { planRun, type RunPlan } from './batches';
 import { type RunIdentity, readBeginning } from './checkpoint';
-import type { SFTConfig } from './config';
-import { evaluatedItems } from './evaluation';
+import { parseConfig, type SFTConfig } from './config';
+import { checkEvaluation, evaluatedItems } from './evaluation';
 import { type Examples, fingerprint, type Item, type PreparedDataset, prepareExamples } from './examples';
+import { dropoutNotes, targetNotes } from './notes';
+import type { SFTTrainerOptions } from './options';
 
 /** What the examples of a run are made of. */
 export interface RunData {
@@ -79,6 +82,30 @@ export class PreparedRun {
       showsProgress: !config.disableTqdm,
     });
   }
+}
+
+/** What a trainer begins with. */
+export interface PreparedTraining {
+  readonly config: SFTConfig;
+  readonly examples: PreparedRun;
+  readonly notes: readonly string[];
+}
+
+/**
+ * Reads the settings of a trainer, makes its examples ready, and gives the model what it trains.
+ * @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn; the model is then as it was
+ */
+export function prepareTraining(options: SFTTrainerOptions): PreparedTraining {
+  const { model, evalDataset, peftConfig } = options;
+  const notes: string[] = [...model.tokenizer.notes];
+  const config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
+  checkEvaluation(config, evalDataset);
+  const chatTemplate = config.chatTemplatePath === null ? undefined : readTemplateFile(config.chatTemplatePath);
+  const examples = new PreparedRun({ ...options, config, chatTemplate });
+  // last: what refuses the run leaves the model as it was
+  notes.push(...startAdapter(model, peftConfig, config.seed));
+  if (chatTemplate !== undefined) model.tokenizer.useChatTemplate(chatTemplate);
+  return { config, examples, notes: [...notes, ...examples.notes, ...dropoutNotes(model), ...targetNotes(model)] };
 }
 
 /** As the clock on the wall shows it: a run that goes on elsewhere writes the date that it began with. */

@@ -11,8 +11,6 @@ import { currentDevice, currentPrecision, expectZeros, usePrecision } from '../e
 import { UserError } from '../errors';
 import { Interrupted, Interruption, unlessInterrupted } from '../interruption';
 import { type CausalLM, checkAdapter, type Draw, drawsOf, ownWeights, type SaveOptions, saveModel } from '../model';
-import { readTemplateFile } from '../text';
-import { startAdapter } from './adapter';
 import { afterEvaluation, type RunPlan, type StepBatch } from './batches';
 import { betterOf, keepsBest } from './best';
 import { findBest, loadBest } from './best-checkpoint';
@@ -27,8 +25,8 @@ import {
   resolveCheckpoint,
   writeCheckpoint,
 } from './checkpoint';
-import { parseConfig, type SFTConfig } from './config';
-import { averageBatches, checkEvaluation, type EvalMetrics, scoreItems } from './evaluation';
+import type { SFTConfig } from './config';
+import { averageBatches, type EvalMetrics, scoreItems } from './evaluation';
 import { countTargets, countTokens, type Examples, type Item } from './examples';
 import { GradientSums } from './gradients';
 import { type Telling, Training, tell } from './in-training';
@@ -37,10 +35,9 @@ import { describeChange, firstLossScale, type LossScale, nextLossScale, startMix
 import { addScores, addStep, type BatchSums, emptySums, emptyWindow, type LogRecord, lossOfStep, stepRecord } from './metrics';
 import { MetricsFile } from './metrics-file';
 import { notFinite } from './not-finite';
-import { dropoutNotes, targetNotes } from './notes';
 import { clipFactor, Optimizer, shapesOfState } from './optimizer';
 import { checkedOptions, resumesFrom, type SFTTrainerOptions, type TrainOptions } from './options';
-import { PreparedRun } from './prepared-run';
+import { type PreparedRun, prepareTraining } from './prepared-run';
 import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
@@ -48,6 +45,7 @@ import { weightOfRouterLoss } from './router-loss';
 import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, settingsOf, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
+import { inWords, type Spelling, spelled, spellingOf } from './spelling';
 import { rowsOfStep } from './step-rows';
 import { ruleOf } from './update-rules';
 
@@ -70,6 +68,7 @@ export class SFTTrainer {
   readonly notes: readonly string[];
 
   private readonly options: SFTTrainerOptions;
+  private readonly spell: Spelling;
   private callbacks: readonly TrainerCallback[];
   private examples: PreparedRun;
   private state: RunState;
@@ -89,17 +88,12 @@ export class SFTTrainer {
   constructor(options: SFTTrainerOptions) {
     this.options = checkedOptions(options);
     this.model = options.model;
-    const notes: string[] = [...options.model.tokenizer.notes];
-    this.config = parseConfig(options.config, { onNote: (line) => notes.push(line) });
-    this.state = freshRun(this.config.seed);
-    checkEvaluation(this.config, options.evalDataset);
-    const { chatTemplatePath } = this.config;
-    const chatTemplate = chatTemplatePath === null ? undefined : readTemplateFile(chatTemplatePath);
-    this.examples = new PreparedRun({ ...options, config: this.config, chatTemplate });
-    // last: what refuses the run leaves the model as it was
-    notes.push(...startAdapter(this.model, options.peftConfig, this.config.seed));
-    if (chatTemplate !== undefined) this.model.tokenizer.useChatTemplate(chatTemplate);
-    this.notes = [...notes, ...this.examples.notes, ...dropoutNotes(this.model), ...targetNotes(this.model)];
+    this.spell = spellingOf(options.config);
+    const { config, examples, notes } = inWords(this.spell, () => prepareTraining(options));
+    this.config = config;
+    this.examples = examples;
+    this.notes = notes.map(this.spell);
+    this.state = freshRun(config.seed);
     this.callbacks = this.makeCallbacks();
   }
 
@@ -171,9 +165,10 @@ export class SFTTrainer {
       if (this.interruption.came) await this.saveStopped(optimizer);
       return await this.finish((performance.now() - started) / 1000);
     } catch (error) {
+      const told = spelled(error, this.spell);
       // what ended the run is told, whatever becomes of telling it
-      await this.tell((callback) => callback.onTrainError?.(this.snapshot(), error)).catch(() => {});
-      throw error;
+      await this.tell((callback) => callback.onTrainError?.(this.snapshot(), told)).catch(() => {});
+      throw told;
     } finally {
       gradients.dispose();
       optimizer.dispose();
@@ -310,7 +305,7 @@ export class SFTTrainer {
     const after = nextLossScale(before, norm);
     this.state.lossScale = after;
     const change = describeChange(before, after, this.state.step);
-    if (change) await this.tell((callback) => callback.onNote?.(change));
+    if (change) await this.say(change);
   }
 
   private async logStep(norm: number, learningRate: number): Promise<void> {
@@ -323,7 +318,7 @@ export class SFTTrainer {
   private async record(record: LogRecord): Promise<void> {
     this.state.log.push(record);
     const note = this.metricsFile?.append(record);
-    if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
+    if (note !== undefined) await this.say(note);
     await this.tell((callback) => callback.onLog?.(this.snapshot(), record));
   }
 
@@ -333,7 +328,7 @@ export class SFTTrainer {
    * @throws Interrupted when it is stopped, or the run that it belongs to
    */
   async evaluate(dataset?: Examples): Promise<EvalMetrics> {
-    const items = dataset ? this.examples.prepareEvaluation(dataset).items : this.evalItems;
+    const items = dataset ? inWords(this.spell, () => this.examples.prepareEvaluation(dataset)).items : this.evalItems;
     if (!items) throw new UserError('There is nothing to evaluate on; give SFTTrainer an evalDataset, or evaluate() a dataset.');
     await currentDevice();
     if (!this.training) this.callbacks = this.makeCallbacks();
@@ -412,8 +407,8 @@ export class SFTTrainer {
     if (!this.model.adapter) this.model.weightsChanged = true;
     this.draws = drawsOf(this.model, { carriesAll: weightOfRouterLoss(this.model, this.config) !== undefined });
     this.state.lossScale = mixed ? (this.state.lossScale ?? firstLossScale()) : undefined;
-    for (const note of [...this.notes, ...notes]) await this.tell((callback) => callback.onNote?.(note));
-    if (checkpoint !== undefined) await this.tell((callback) => callback.onNote?.(`Continuing from ${checkpoint}.`));
+    for (const note of [...this.notes, ...notes]) await this.say(note);
+    if (checkpoint !== undefined) await this.say(`Continuing from ${checkpoint}.`);
     await this.tell((callback) => callback.onTrainBegin?.(this.snapshot()));
     // not one of those that may be the best: no checkpoint holds the weights that it began with
     if (this.config.evalOnStart && this.state.step === 0) await unlessInterrupted(this.evaluate());
@@ -424,7 +419,7 @@ export class SFTTrainer {
     const { step } = this.state;
     const stopped = this.isUnfinished();
     const note = loadBestModelAtEnd && !stopped ? await loadBest(this.state, this.config, this.model) : undefined;
-    if (note !== undefined) await this.tell((callback) => callback.onNote?.(note));
+    if (note !== undefined) await this.say(note);
     if (!stopped) this.prune({ atEnd: true });
     const metrics = summarize(this.state, this.pace, runtime);
     const output: TrainOutput = { globalStep: step, trainingLoss: metrics.train_loss, metrics, stopped };
@@ -479,6 +474,10 @@ export class SFTTrainer {
 
   private tell(call: Telling): Promise<void> {
     return tell(this.callbacks, call, this.training);
+  }
+
+  private say(note: string): Promise<void> {
+    return this.tell((callback) => callback.onNote?.(this.spell(note)));
   }
 
   private snapshot(): TrainerState {

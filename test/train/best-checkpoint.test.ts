@@ -55,7 +55,7 @@ describe('load_best_model_at_end', () => {
     await trainer.train();
     assert.deepEqual(checkpointsIn(outputDir), ['checkpoint-2']);
     await assertWeights(trainer, path.join(outputDir, 'checkpoint-2'));
-    assert.equal(notes.at(-1), 'The model has the weights of checkpoint-2, as load_best_model_at_end says.');
+    assert.equal(notes.at(-1), 'The model has the weights of checkpoint-2, as loadBestModelAtEnd says.');
     const record = JSON.parse(fs.readFileSync(path.join(outputDir, 'run.json'), 'utf8'));
     assert.equal(record.best_model_checkpoint, path.resolve(outputDir, 'checkpoint-2'));
   });
@@ -122,15 +122,12 @@ describe('load_best_model_at_end', () => {
     await trainer.train();
     await assertWeights(trainer, path.join(outputDir, 'checkpoint-6'));
     assert.deepEqual(notes.slice(-1), [
-      `The best checkpoint, ${best}, is no longer there, so load_best_model_at_end leaves the model with its last weights.`,
+      `The best checkpoint, ${best}, is no longer there, so loadBestModelAtEnd leaves the model with its last weights.`,
     ]);
     const resumed = await makeTrainer(t, { outputDir }, { callbacks: [noting(notes)] });
     await resumed.train({ resumeFromCheckpoint: path.join(outputDir, 'checkpoint-4') });
     assert.ok(notes.includes(`The best checkpoint so far, ${best}, is no longer there.`), notes.join('\n'));
-    assert.match(
-      notes.at(-1) ?? '',
-      /^No checkpoint is that of a best evaluation, so load_best_model_at_end leaves .* its last weights\.$/,
-    );
+    assert.match(notes.at(-1) ?? '', /^No checkpoint is that of a best evaluation, so loadBestModelAtEnd leaves .* its last weights\.$/);
     await assertWeights(resumed, path.join(outputDir, 'checkpoint-6'));
   });
 });

@@ -190,7 +190,7 @@ describe('a resumed run', () => {
     const resumed = await makeTrainer(t, folder, { ...floor, lrSchedulerKwargs: { num_cycles: 1, min_lr_rate: 0.1 } });
     assert.equal((await resumed.train({ resumeFromCheckpoint: true })).globalStep, 3);
     const other = await makeTrainer(t, folder, { ...floor, lrSchedulerKwargs: { num_cycles: 2, min_lr_rate: 0.1 } });
-    await refuses(other.train({ resumeFromCheckpoint: true }), /^lr_scheduler_kwargs\.num_cycles is 2, but .* was written with 1;/);
+    await refuses(other.train({ resumeFromCheckpoint: true }), /^lrSchedulerKwargs\.num_cycles is 2, but .* was written with 1;/);
   });
 
   test('with other settings or other data is refused', async (t) => {
@@ -199,7 +199,7 @@ describe('a resumed run', () => {
     const resume = { resumeFromCheckpoint: true };
     await refuses(
       (await makeTrainer(t, folder, { learningRate: 5e-4 })).train(resume),
-      /^learning_rate is 0\.0005, but .*checkpoint-4 was written with 0\.001; continue with the same settings/,
+      /^learningRate is 0\.0005, but .*checkpoint-4 was written with 0\.001; continue with the same settings/,
     );
     const model = await tinyModel(t);
     const other = new SFTTrainer({
@@ -397,7 +397,7 @@ describe('the folder of a run', () => {
     fs.writeFileSync(path.join(folder, 'thesis.txt'), 'years of work');
     await refuses(
       (await makeTrainer(t, folder, { maxSteps: 1 })).train(),
-      /already holds something else \(thesis\.txt\); name an empty folder, or set overwrite_output_dir: true\.$/,
+      /already holds something else \(thesis\.txt\); name an empty folder, or set overwriteOutputDir: true\.$/,
     );
     assert.deepEqual(fs.readdirSync(folder), ['thesis.txt']);
     await (await makeTrainer(t, folder, { maxSteps: 1, overwriteOutputDir: true })).train();
@@ -430,7 +430,7 @@ describe('the folder of a run', () => {
   test('that is a file is refused', async (t) => {
     const file = path.join(temporaryFolder(t), 'out');
     fs.writeFileSync(file, '');
-    await refuses((await makeTrainer(t, file, { maxSteps: 1 })).train(), /output_dir .* is a file; name a folder/);
+    await refuses((await makeTrainer(t, file, { maxSteps: 1 })).train(), /outputDir .* is a file; name a folder/);
     await refuses((await makeTrainer(t, path.join(file, 'run'), { maxSteps: 1 })).train(), /a part of this path is a file, not a folder/);
   });
 
@@ -439,7 +439,7 @@ describe('the folder of a run', () => {
     await (await makeTrainer(t, folder, {}, [stopAt(4)])).train();
     await refuses(
       (await makeTrainer(t, folder)).train(),
-      /holds an unfinished run with checkpoint-4; continue it with resume_from_checkpoint: true, start over with overwrite_output_dir: true/,
+      /holds an unfinished run with checkpoint-4; continue it with resumeFromCheckpoint: true, start over with overwriteOutputDir: true/,
     );
     assert.deepEqual(checkpointsIn(folder), ['checkpoint-2', 'checkpoint-4']);
   });

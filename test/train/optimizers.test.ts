@@ -152,7 +152,7 @@ test('a checkpoint of another optimizer, or of the same with other arguments, is
     ],
     [
       { optim: 'sgd', optimArgs: 'momentum=0.8' },
-      /^optim_args is "momentum=0\.8", but .* was written with "momentum=0\.9"; continue with the same/,
+      /^optimArgs is "momentum=0\.8", but .* was written with "momentum=0\.9"; continue with the same/,
     ],
   ] as Array<[Partial<SFTConfig>, RegExp]>) {
     const trainer = await makeTrainer(t, outputDir, settings);

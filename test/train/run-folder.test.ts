@@ -37,7 +37,7 @@ async function finishedRun(t: TestContext): Promise<string> {
 async function refusesToRemove(run: Promise<unknown>, checkpoint: string): Promise<void> {
   await assert.rejects(run, (error: unknown) => {
     assert.ok(error instanceof UserError, String(error));
-    assert.match(error.message, /^output_dir \S+ holds \S+, which this run .*name another output_dir\.$/);
+    assert.match(error.message, /^outputDir \S+ holds \S+, which this run .*name another outputDir\.$/);
     assert.ok(error.message.includes(checkpoint));
     return true;
   });
@@ -110,9 +110,9 @@ test('what a fresh run removes of an earlier one is said, and that there is noth
     await (await trainerOn(t, model, { outputDir, maxLength: null, ...config }, { callbacks })).train({ resumeFromCheckpoint });
     return notes;
   };
-  const nothing = [`output_dir ${outputDir} has no checkpoint to continue from yet: the run starts from its beginning.`];
+  const nothing = [`outputDir ${outputDir} has no checkpoint to continue from yet: the run starts from its beginning.`];
   assert.deepEqual(await notesOf(true, { saveStrategy: 'no' }), nothing);
-  const replaces = `output_dir ${outputDir} holds an earlier run: this one replaces it`;
+  const replaces = `outputDir ${outputDir} holds an earlier run: this one replaces it`;
   assert.deepEqual(await notesOf(false), [`${replaces}.`]);
   assert.deepEqual(await notesOf(true), [`Continuing from ${path.join(outputDir, 'checkpoint-4')}.`]);
   assert.deepEqual(await notesOf(false), [`${replaces} and removes its 2 checkpoints (checkpoint-2, checkpoint-4).`]);

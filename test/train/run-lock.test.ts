@@ -26,7 +26,7 @@ test('while a run writes into a folder no other does, and then it is free', asyn
     onStepEnd: async () => {
       await assert.rejects(make(second, []).train(), {
         name: 'UserError',
-        message: /^Another run writes into output_dir .* \(process \d+ on .*\); wait for its end, or name another folder\./,
+        message: /^Another run writes into outputDir .* \(process \d+ on .*\); wait for its end, or name another folder\./,
       });
       refused++;
     },

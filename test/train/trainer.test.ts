@@ -332,13 +332,13 @@ describe('what cannot be learned is refused with one sentence', () => {
     const model = await tinyModel(t);
     await refuses(
       () => new SFTTrainer({ model, trainDataset: rows, config: { ...short, maxLength: 40 } }),
-      /^row 1 \(and \d+ more like it\): the prompt alone fills max_length 40 \(the example has \d+ tokens\), so its completion is cut away entirely .*; raise max_length/,
+      /^row 1 \(and \d+ more like it\): the prompt alone fills maxLength 40 \(the example has \d+ tokens\), so its completion is cut away entirely .*; raise maxLength/,
     );
   });
   test('truncation that leaves something to learn is said', async (t) => {
     const trainer = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows.slice(1, 3), config: { ...short, maxLength: 100 } });
     assert.ok(
-      trainer.notes.some((note) => /^[12] of 2 examples were longer than max_length 100 and lost their end\.$/.test(note)),
+      trainer.notes.some((note) => /^[12] of 2 examples were longer than maxLength 100 and lost their end\.$/.test(note)),
       trainer.notes.join(),
     );
   });
@@ -362,7 +362,7 @@ describe('what cannot be learned is refused with one sentence', () => {
     const model = await tinyModel(t);
     const config = { ...short, evalStrategy: 'steps', evalSteps: 1, metricForBestModel: 'blue' } as const;
     const options = { model, trainDataset: rows.slice(0, 4), evalDataset: rows.slice(4, 6), config };
-    await refuses(() => new SFTTrainer(options), /metric_for_best_model is blue, which no evaluation has; choose one of eval_loss/);
+    await refuses(() => new SFTTrainer(options), /metricForBestModel is blue, which no evaluation has; choose one of eval_loss/);
   });
 });
 
@@ -383,7 +383,7 @@ test('a loss that is not finite stops the run before its update, with step, caus
     assert.ok(error instanceof UserError);
     assert.match(
       error.message,
-      /^Step 3: the loss is NaN, so training stopped before this update; likely causes are a learning_rate that is too high \(this step used [\d.e-]+; try a tenth\)/,
+      /^Step 3: the loss is NaN, so training stopped before this update; likely causes are a learningRate that is too high \(this step used [\d.e-]+; try a tenth\)/,
     );
     assert.match(error.message, /the model in memory has the weights of step 2, and there is no checkpoint yet\.$/);
     return true;
