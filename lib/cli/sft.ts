@@ -8,6 +8,7 @@ import { isTemplateFile } from '../text';
 import { SFTTrainer, type TrainerCallback, type TrainOutput } from '../train';
 import { listCheckpoints } from '../train/checkpoint';
 import { toSnakeCase } from '../train/config';
+import { checkFolder } from '../train/run-folder';
 import { loadRecipeData } from './datasets';
 import { loadModelOn } from './device';
 import type { Output } from './output';
@@ -50,6 +51,7 @@ const inMillions = (numbers: number): string => `${Number((numbers / 1e6).toPrec
 async function makeTrainer({ config, script, device }: Recipe, output: Output): Promise<{ trainer: SFTTrainer; outputDir: string }> {
   const outputDir = config.outputDir as string;
   if (!config.overwriteOutputDir) checkOutputFolder(outputDir);
+  checkFolder(config);
   const evaluates = config.evalStrategy !== 'no' || config.evalOnStart;
   for (const note of unusedEvaluation(script, evaluates)) output.note(note);
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);

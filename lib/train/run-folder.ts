@@ -8,7 +8,7 @@ import { isFolder, namesIn, readJson, readText, realPath, statusOf, writeError, 
 import type { CausalLM } from '../model';
 import { projectRoot } from '../project';
 import { keysOfAdapter } from './adapter';
-import { type Checkpoint, holds, listCheckpoints, removeCheckpoint, removeUnfinished } from './checkpoint';
+import { type Checkpoint, holds, listCheckpoints, removeCheckpoint, removeUnfinished, resolveCheckpoint } from './checkpoint';
 import { type SFTConfig, toSnakeCase } from './config';
 import { type Examples, fingerprint, type Item } from './examples';
 import { lockFolder } from './run-lock';
@@ -88,6 +88,23 @@ export function claimFolder(folder: string, { from, overwrite, needed, onNote }:
     throw error;
   }
   return release;
+}
+
+/**
+ * What a run's folder tells of a run before its model and data are loaded, which takes long.
+ * @throws UserError when there is no checkpoint to continue from as asked, or the folder holds something else, or an unfinished run that a
+ *   fresh start would lose
+ */
+export function checkFolder({ outputDir, overwriteOutputDir, resumeFromCheckpoint: resume }: SFTConfig): void {
+  const checkpoint = resolveCheckpoint(outputDir, resume);
+  if (outputDir === null || overwriteOutputDir) return;
+  const found = entries(outputDir);
+  if (found.length > 0) checkOwner(outputDir, found, isResuming(outputDir, resume, checkpoint));
+}
+
+/** Whether a run goes on in its folder; one that begins with a checkpoint from elsewhere starts a folder of its own. */
+export function isResuming(folder: string, resume: boolean | string | null, checkpoint: string | undefined): boolean {
+  return checkpoint === undefined ? resume === true : isCheckpointOf(folder, checkpoint);
 }
 
 /** An earlier run in the folder makes way, which is said: TRL leaves its checkpoints there. */

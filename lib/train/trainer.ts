@@ -42,7 +42,7 @@ import { defaultCallbacks } from './progress';
 import { checkTensors, restoreOptimizer, restoreWeights } from './restore';
 import { type Pace, summarize, type TrainOutput } from './results';
 import { weightOfRouterLoss } from './router-loss';
-import { checkBase, claimFolder, describeRun, foldersOf, isCheckpointOf, type RunRecord, settingsOf, writeRunRecord } from './run-folder';
+import { checkBase, claimFolder, describeRun, foldersOf, isResuming, type RunRecord, settingsOf, writeRunRecord } from './run-folder';
 import { freshRun, type RunState, stepsLeft, updatesOf } from './run-state';
 import { makeSchedule, type Schedule } from './schedule';
 import { inWords, type Spelling, spelled, spellingOf } from './spelling';
@@ -391,8 +391,7 @@ export class SFTTrainer {
     // whatever refuses the run does so before the weights change
     if (outputDir !== null) {
       checkAdapter(this.model, outputDir);
-      // a checkpoint from elsewhere starts a folder of its own
-      const resuming = checkpoint === undefined ? resume === true : isCheckpointOf(outputDir, checkpoint);
+      const resuming = isResuming(outputDir, resume, checkpoint);
       const needed = [...foldersOf(this.model), checkpoint, this.state.bestCheckpoint].filter((place) => typeof place === 'string');
       this.releaseFolder = claimFolder(outputDir, { from: resuming ? this.state.step : undefined, overwrite, needed, onNote });
       // run.json first: it is the sign by which the folder is known as a run's if this process dies now

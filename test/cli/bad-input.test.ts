@@ -374,6 +374,19 @@ describe('an output folder that holds something else is left alone', () => {
   });
 });
 
+test('sft sees before it loads anything that a run is unfinished, or that there is none to continue', async (t) => {
+  const out = workFolder(t);
+  put(out, 'run.json', { tool: 'tunebook', finished: false });
+  mkdirSync(path.join(out, 'checkpoint-2'));
+  put(path.join(out, 'checkpoint-2'), 'trainer_state.json', {});
+  const words = ['sft', '--model', path.join(out, 'no-model'), '--data', path.join(out, 'no-rows.json'), '--output_dir', out];
+  await refuses(words, /^output_dir \S+ holds an unfinished run with checkpoint-2; continue it with resume_from_checkpoint: true, /);
+  const checkpoint = path.join(out, 'checkpoint-3');
+  await refuses([...words, '--resume_from_checkpoint', checkpoint], /checkpoint-3 is not a complete checkpoint/);
+  for (const more of [['--resume_from_checkpoint'], ['--overwrite_output_dir']])
+    await refuses([...words, ...more], /no-rows\.json does not exist; check the path/);
+});
+
 test('compare sees before it asks that its output cannot be written', async (t) => {
   const folder = workFolder(t);
   await refuses(
