@@ -52,14 +52,14 @@ const OPTIONS: OptionNames<LoadDatasetOptions> = {
  * JSONL, Parquet or CSV. Rows are Alpaca (`instruction`, `input`, `output`), prompt/completion, chat `messages`, ShareGPT
  * `conversations` or plain `text`; the format is recognized by the first row.
  * @param place `data.jsonl`, `../folder` or `org/name`; `json` for files that `dataFiles` names
- * @throws UserError for a missing path, a split that is not there, an empty file, one of another kind, broken JSON (with line and
- *   column), a row of another format (with its number), and for what the Hub refuses
+ * @throws UserError for a missing path, a split that is not there or has no rows in the part that is asked for, an empty file, one of another
+ *   kind, broken JSON (with line and column), a row of another format (with its number), and for what the Hub refuses
  */
 export async function loadDataset(place: string, options: LoadDatasetOptions = {}): Promise<Dataset> {
   checkPath('loadDataset', 'place', place);
   checkOptions('loadDataset', options, OPTIONS, { name: 'config' });
   const { split: text = 'train', textField } = options;
-  const { split, most, bounds } = parseSplit(text);
+  const { split, most, bounds, isMeantEmpty } = parseSplit(text);
   // what has no rows at all is an error, also where none are asked for
   const enough = Math.max(1, most);
   const all: RawRows = { values: [], origins: [] };
@@ -71,7 +71,10 @@ export async function loadDataset(place: string, options: LoadDatasetOptions = {
   }
   // what is outside of the part that is asked for need not be in order
   const [from, to] = bounds(all.values.length);
-  if (from >= to && all.values.length > 0) return new Dataset([]);
+  if (from >= to && all.values.length > 0) {
+    if (isMeantEmpty) return new Dataset([]);
+    throw noRows(place, text, split, all.values.length);
+  }
   const [values, origins] = [all.values.slice(from, to), all.origins.slice(from, to)];
   const name = (index: number): string =>
     origins[index] ? `${origins[index].source} ${origins[index].unit} ${origins[index].row}` : place;
@@ -81,6 +84,14 @@ export async function loadDataset(place: string, options: LoadDatasetOptions = {
     textField,
   );
   return new Dataset(rows, { origins, notes: [...notes, ...(format === 'text' ? notesOf(textField) : [])] });
+}
+
+/** @param count of the rows of the split: who asks for some of them that are not there has all read */
+function noRows(place: string, part: string, split: string, count: number): UserError {
+  const rows = count === 1 ? 'one row' : `${count} rows`;
+  return new UserError(
+    `The part ${part} of ${place} has no rows, as ${split} has ${rows}; choose one that has, such as ${split}[:${count}].`,
+  );
 }
 
 /** A row with the columns that are wanted, or what is made of it. */

@@ -6,6 +6,8 @@ export interface Slice {
   readonly split: string;
   /** How many rows, from the first on, have to be read for it; Infinity where all of them must be counted. */
   readonly most: number;
+  /** Whether it has no rows of however many, such as `train[:0]`. */
+  readonly isMeantEmpty: boolean;
   /** Which rows of so many: the first, and the one behind the last. */
   bounds(rows: number): [from: number, to: number];
 }
@@ -27,7 +29,9 @@ export function parseSplit(text: string): Slice {
     return Math.max(0, Math.min(length, rows < 0 ? length + rows : rows));
   };
   const most = inPercent || to === undefined || Number(to) < 0 || Number(from ?? 0) < 0 ? Infinity : Number(to);
-  return { split, most, bounds: (length) => [bound(from, 0, length), bound(to, length, length)] };
+  const bounds = (length: number): [number, number] => [bound(from, 0, length), bound(to, length, length)];
+  const [first, end] = bounds(Number.MAX_SAFE_INTEGER);
+  return { split, most, isMeantEmpty: first >= end, bounds };
 }
 
 /** Python's `round`: what lies halfway goes to the even neighbour. */
