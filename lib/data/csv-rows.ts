@@ -7,9 +7,9 @@ import { isPacked, readPacked } from './packed';
 /** @throws UserError for a table without a header, and a row that has other cells than the header */
 export async function readCsvRows(file: string): Promise<RawRows> {
   const { default: Papa } = await import('papaparse');
-  const content = isPacked(file) ? readPacked(file) : readText(file);
+  const { sign, content } = withoutSign(isPacked(file) ? readPacked(file) : readText(file));
   if (content.trim() === '') throw new UserError(`${file} is empty, but rows were expected; write a header and rows into it.`);
-  const delimiter = /\.tsv(\.gz)?$/i.test(file) ? '\t' : delimiterOf(content);
+  const delimiter = sign ?? (/\.tsv(\.gz)?$/i.test(file) ? '\t' : delimiterOf(content));
   const text = withOneLineEnd(content, delimiter);
   const { data, errors } = Papa.parse<Record<string, unknown>>(text, {
     header: true,
@@ -38,6 +38,12 @@ function distinctNames(): (name: string) => string {
   };
 }
 
+/** A first line such as `sep=;` tells Excel what parts the cells, which shows it to nobody. */
+function withoutSign(text: string): { sign?: string; content: string } {
+  const [line, sign] = /^sep=([^\r\n"])(?:\r\n?|\n)/i.exec(text) ?? [''];
+  return { sign, content: text.slice(line.length) };
+}
+
 /** A header without a comma has one column, unless something else parts it: Excel writes semicolons where the comma is in numbers. */
 function delimiterOf(content: string): string {
   const [header] = content.trimStart().split(/[\r\n]/, 1);
@@ -50,7 +56,7 @@ function withOneLineEnd(text: string, delimiter: string): string {
   const pieces: string[] = [];
   let begin = 0;
   // a quote opens a cell only at its beginning
-  const next = new RegExp(`(?<=^|[${delimiter}\\r\\n])"|\\r\\n?`, 'g');
+  const next = new RegExp(`(?<=^|[\\r\\n]|${escaped(delimiter)})"|\\r\\n?`, 'g');
   for (let found = next.exec(text); found; found = next.exec(text)) {
     if (found[0] === '"') next.lastIndex = endOfQuotes(text, found.index + 1);
     else {
@@ -61,6 +67,9 @@ function withOneLineEnd(text: string, delimiter: string): string {
   pieces.push(text.slice(begin));
   return pieces.join('\n');
 }
+
+/** A sign in a regular expression. */
+const escaped = (sign: string): string => sign.replace(/[\\^$.*+?()[\]{}|/-]/, '\\$&');
 
 /** Behind the quote that closes a cell; two are one in it. */
 function endOfQuotes(text: string, begin: number): number {

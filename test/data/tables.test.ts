@@ -123,6 +123,21 @@ describe('a table of text', () => {
     await assert.rejects(loadDataset(fileWith('empty.csv', '')), says(/empty\.csv is empty, but rows were expected/));
   });
 
+  test('with a first line that tells Excel what parts the cells is read by it', async () => {
+    const rows = [
+      { prompt: 'a, b', completion: 'c\r\nd' },
+      { prompt: 'e', completion: 'f' },
+    ];
+    for (const [sign, name] of [...[...';|^.'].map((sign) => [sign, 'sep.csv']), ['\t', 'sep.csv'], [';', 'sep.tsv']])
+      for (const start of [`sep=${sign}\r\n`, `\uFEFFSEP=${sign}\n`]) {
+        const text = `${start}prompt${sign}completion\r\n"a, b"${sign}"c\r\nd"\r\ne${sign}f\r\n`;
+        assert.deepEqual((await loadDataset(fileWith(name, text))).rows, rows, JSON.stringify(start));
+      }
+    await assert.rejects(loadDataset(fileWith('sep.csv', 'sep=;\n')), says(/sep\.csv is empty, but rows were expected/));
+    await assert.rejects(loadDataset(fileWith('sep.csv', 'sep=;\nprompt;completion\na;b;c\n')), says(/sep\.csv row 1 is no row/));
+    assert.deepEqual((await loadDataset(fileWith('sep.csv', 'sep=,text\n1,a\n'))).rows, [{ text: 'a', extras: { 'sep=': '1' } }]);
+  });
+
   test('that other signs part is read by the sign of its header', async () => {
     for (const sign of [';', '\t']) {
       const text = `prompt${sign}completion\r\n"Yes, it is${sign}"${sign}a, b\r\n`;
@@ -202,6 +217,12 @@ test('a part of a split does not depend on the rows outside of it', async () => 
   assert.deepEqual([...dataset], [{ text: 'a' }, { text: 'b' }]);
   assert.deepEqual([dataset.placeOf(1), dataset.notes], [`${file} line 3`, []]);
   assert.equal((await loadDataset(file, { split: 'train[3:3]' })).length, 0);
+  for (const part of ['train[5:9]', 'train[5:]', 'train[:9%]', 'train[-9:-7]'])
+    await assert.rejects(
+      loadDataset(file, { split: part }),
+      (error: Error) =>
+        error.message === `The part ${part} of ${file} has no rows, as train has 5 rows; choose one that has, such as train[:5].`,
+    );
   await assert.rejects(loadDataset(file, { split: 'train[1:]' }), says(/part\.jsonl line 5: "text" is the number 7/));
 });
 
