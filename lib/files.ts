@@ -72,24 +72,38 @@ function replaceFile(file: string, content: FileContent): void {
 }
 
 /**
- * Writes a file piece by piece as the pieces come, first under a temporary name beside it: `file` is always whole or absent.
+ * Writes a file piece by piece as the pieces come, first under a temporary name beside it: `file` is always whole or absent. Links, devices and
+ * pipes are treated as by `writeFileAtomic`.
  * @throws UserError when the system refuses, for example because the disk is full, and what a piece throws; then nothing is left behind
  */
 export async function writePiecesAtomic(file: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  try {
+    if (isStream(file)) await writePiecesTo(file, pieces, { flush: false });
+    else await replaceByPieces(endOfLinks(file), pieces);
+  } catch (error) {
+    throw writeError(file, error);
+  }
+}
+
+async function replaceByPieces(file: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
   const temporary = temporaryName(file);
   try {
     await mkdir(path.dirname(file), { recursive: true });
-    const handle = await open(temporary, 'w');
-    try {
-      for await (const piece of pieces) await writeFully(handle, piece);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await writePiecesTo(temporary, pieces, { flush: true });
     rename(temporary, file);
   } catch (error) {
     removeQuietly(temporary);
-    throw writeError(file, error);
+    throw error;
+  }
+}
+
+async function writePiecesTo(file: string, pieces: AsyncIterable<Uint8Array>, { flush }: { flush: boolean }): Promise<void> {
+  const handle = await open(file, 'w');
+  try {
+    for await (const piece of pieces) await writeFully(handle, piece);
+    if (flush) await handle.sync();
+  } finally {
+    await handle.close();
   }
 }
 

@@ -17,7 +17,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { UserError } from '../../lib/errors';
-import { checkWritable, parseJson, readJson, readLines, readText, rename, writeFileAtomic } from '../../lib/files';
+import { checkWritable, parseJson, readJson, readLines, readText, rename, writeFileAtomic, writePiecesAtomic } from '../../lib/files';
 import { projectRoot } from '../../lib/project';
 
 let folder = '';
@@ -81,8 +81,12 @@ test('a folder that cannot be made is said', () => {
   );
 });
 
+async function* asPieces(...texts: string[]): AsyncGenerator<Uint8Array> {
+  for (const text of texts) yield Buffer.from(text);
+}
+
 describe('what is no regular file stays what it is', { skip: process.platform === 'win32' && 'Windows has no such files' }, () => {
-  test('a link, and its target is written, also if it did not exist', () => {
+  test('a link, and its target is written, also if it did not exist', async () => {
     mkdirSync(path.join(folder, 'real'));
     symlinkSync('real', path.join(folder, 'inside'));
     symlinkSync('../target.md', path.join(folder, 'real/link.md'));
@@ -91,17 +95,22 @@ describe('what is no regular file stays what it is', { skip: process.platform ==
       writeFileAtomic(link, content);
       assert.ok(lstatSync(link).isSymbolicLink());
       assert.equal(readFileSync(path.join(folder, 'target.md'), 'utf8'), content);
+      await writePiecesAtomic(link, asPieces('piece by ', content));
+      assert.ok(lstatSync(link).isSymbolicLink());
+      assert.equal(readFileSync(path.join(folder, 'target.md'), 'utf8'), `piece by ${content}`);
     }
     assert.deepEqual(readdirSync(folder).sort(), ['inside', 'real', 'target.md']);
   });
 
-  test('a pipe, which gets the content', () => {
+  test('a pipe, which gets the content', async () => {
     const pipe = path.join(folder, 'pipe');
     execFileSync('mkfifo', [pipe]);
     const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
     checkWritable(pipe);
     writeFileAtomic(pipe, ['one ', 'two']);
     assert.equal(readFileSync(reader, 'utf8'), 'one two');
+    await writePiecesAtomic(pipe, asPieces('three ', 'four'));
+    assert.equal(readFileSync(reader, 'utf8'), 'three four');
     closeSync(reader);
     assert.deepEqual(readdirSync(folder), ['pipe']);
     assert.ok(lstatSync(pipe).isFIFO());
