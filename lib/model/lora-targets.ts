@@ -1,9 +1,10 @@
 /** What of a model an adapter is added to: its settings, made complete, and the layers and parameters that they mean. */
-import { messageOf, UserError } from '../errors';
+import { UserError } from '../errors';
 import { showValue } from '../json';
 import type { Linear, MatrixStack } from './layers';
 import type { LoraConfig, LoraLayer, LoraSettings } from './lora';
 import { isTrainedWhole } from './modules-to-save';
+import { patternMatcher } from './name-patterns';
 import { HEAD, lastPart, moduleOf, OLD_HEAD, usualName } from './names';
 import { isTrainableTokens } from './token-indices';
 import type { CausalLM } from './types';
@@ -216,14 +217,7 @@ function matcherOf(targetModules: LoraSettings['targetModules']): (name: string)
   const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
   const byEnd = (name: string): boolean => names.some((target) => name === target || name.endsWith(`.${target}`));
   if (typeof targetModules !== 'string' || isPlainName(targetModules)) return byEnd;
-  try {
-    const pattern = new RegExp(`^(?:${targetModules})$`);
-    return (name) => pattern.test(name);
-  } catch (error) {
-    throw new UserError(`The target modules of the adapter, ${showValue(targetModules)}, are no regular expression: ${messageOf(error)}.`, {
-      cause: error,
-    });
-  }
+  return patternMatcher(targetModules);
 }
 
 /**

@@ -246,6 +246,7 @@ test('what cannot be is refused, in one sentence, and the model stays as it was'
   refused({ targetModules: ['q_proj', 'lm_head'] }, /mean lm_head too/);
   refused({ targetModules: ['embed_tokens'] }, /mean model\.embed_tokens too/);
   refused({ targetModules: '.*\\.(q_proj' }, /no regular expression/);
+  refused({ targetModules: '(.*)*x' }, /"\(\.\*\)\*x", are a regular expression that takes too long; write no repetition within another/);
   assert.equal(model.adapter, undefined);
   new SFTTrainer({ model, trainDataset: rows, peftConfig: { targetModules: '.*layers\\.1\\..*_proj' }, config: short });
   assert.equal((model as CausalLM).adapter?.parameters.size, 14);
