@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import type { VegaLiteSpec } from './theme';
+import { LETTER, type VegaLiteSpec } from './theme';
 
 /** Draws the specification as SVG text. */
 export async function renderSvg(spec: VegaLiteSpec): Promise<string> {
@@ -51,9 +51,9 @@ interface TextMetrics {
   width: (item: { fontSize?: number }, text?: unknown) => number;
 }
 
-/** Without a canvas vega takes every letter for 0.8 em wide, which leaves wide empty margins; Inter's average is below 0.6 em. */
+/** Without a canvas vega takes every letter for 0.8 em wide, which leaves wide empty margins. */
 function measureText(vega: { textMetrics: TextMetrics }): void {
-  vega.textMetrics.width = (item, text) => 0.58 * (item.fontSize ?? 11) * String(text ?? '').length;
+  vega.textMetrics.width = (item, text) => LETTER * (item.fontSize ?? 11) * String(text ?? '').length;
 }
 
 /** Compiler remarks (such as dropped empty layers) are not for the user. */

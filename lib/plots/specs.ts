@@ -2,7 +2,7 @@
 import { axes, clipOf, stepDomain } from './axes';
 import { CURVE, type Curve, type CurveName, type CurveOptions } from './curves';
 import { type CurveRecord, defaultSmoothing, type Point, pointsOf, smooth, thin } from './series';
-import { COLORS, THEME, type VegaLiteSpec } from './theme';
+import { COLORS, LEGEND_SIZE, LETTER, THEME, type VegaLiteSpec } from './theme';
 
 const TRAINING = 'training';
 const SMOOTHED = 'smoothed';
@@ -198,11 +198,32 @@ function keyLayers(width: number, entries: readonly KeyEntry[]): VegaLiteSpec[] 
   });
 }
 
-/** Whole names, as many in a row as have room: runs often differ in the end of their names alone. */
+/** Names, as many in a row as have room, whole if they fit into one: runs often differ in the end of their names alone. */
 function legendOf(names: readonly string[], width: number): VegaLiteSpec {
-  const widest = Math.max(...names.map(keyWidth)) + LEGEND_SYMBOL;
-  return { labelLimit: width - LEGEND_SYMBOL, columns: Math.max(1, Math.floor(width / widest)) };
+  const limit = width - LEGEND_SYMBOL;
+  const shown = names.map((name) => shortened(name, limit));
+  const widest = Math.max(...shown.map(legendWidth)) + LEGEND_SYMBOL;
+  const labels = Object.fromEntries(names.map((name, index) => [name, shown[index]]));
+  return {
+    labelLimit: limit,
+    columns: Math.max(1, Math.floor(width / widest)),
+    ...(shown.some((name, index) => name !== names[index]) && { labelExpr: `(${JSON.stringify(labels)})[datum.label]` }),
+  };
 }
+
+/** A name that fits into so many pixels: of a longer one its beginning and its end. */
+function shortened(name: string, limit: number): string {
+  const letters = [...name];
+  let cut = name;
+  for (let kept = letters.length - 1; kept > 0 && legendWidth(cut) > limit; kept--) {
+    const [head, tail] = [letters.slice(0, Math.ceil(kept / 2)), letters.slice(letters.length - Math.floor(kept / 2))];
+    cut = `${head.join('')}…${tail.join('')}`;
+  }
+  return cut;
+}
+
+/** Pixels of a name in the legend: what it takes, or what vega takes it for. */
+const legendWidth = (name: string): number => Math.max(keyWidth(name), LETTER * LEGEND_SIZE * name.length);
 
 /** Pixels that a name's symbol takes with the space around it. */
 const LEGEND_SYMBOL = 36;
@@ -212,10 +233,14 @@ const KEY_GAP = 18;
 
 /** Pixels of a name, by what Inter's letters take at that size. */
 function keyWidth(text: string): number {
-  return [...text].reduce(
-    (sum, letter) => sum + (/[mw]/.test(letter) ? 10 : /[il]/.test(letter) ? 3 : /[rt. 1]/.test(letter) ? 4 : 6.8),
-    0,
-  );
+  return [...text].reduce((sum, letter) => sum + letterWidth(letter), 0);
+}
+
+function letterWidth(letter: string): number {
+  if (/[mw]/.test(letter)) return 10;
+  // capitals, and signs such as Chinese ones
+  if (/[A-Z@%]/.test(letter) || letter > '\u10ff') return LEGEND_SIZE;
+  return /[il]/.test(letter) ? 3 : /[rt. 1]/.test(letter) ? 4 : 6.8;
 }
 
 /** Stretches in which the run logged something that is not a number, shaded, the first one labelled. */

@@ -17,6 +17,12 @@ export const COLORS = {
 /** Inter ships with the project (see render.ts); the others stand in for it where an SVG is shown elsewhere. */
 const FONT = 'Inter, "Helvetica Neue", Arial, sans-serif';
 
+/** What Inter's letters take on average, by their size. */
+export const LETTER = 0.58;
+
+/** Size of the names in a legend. */
+export const LEGEND_SIZE = 11.5;
+
 /** Vega-Lite's `config` of every plot. */
 export const THEME: VegaLiteSpec = {
   font: FONT,
@@ -54,7 +60,7 @@ export const THEME: VegaLiteSpec = {
     direction: 'horizontal',
     title: null,
     labelColor: COLORS.ink,
-    labelFontSize: 11.5,
+    labelFontSize: LEGEND_SIZE,
     symbolSize: 90,
     symbolOpacity: 1,
     offset: 6,

@@ -15,6 +15,7 @@ import {
   renderSvg,
   savePlots,
 } from '../../lib/plots';
+import { svgWidth } from '../../lib/plots/render';
 import { defaultSmoothing, pointsOf, smooth } from '../../lib/plots/series';
 
 function run(steps: number, evaluateEvery = 0): CurveRecord[] {
@@ -118,6 +119,19 @@ test(
     assert.deepEqual(readdirSync(folder), []);
   }),
 );
+
+test('a name that is too long for a line of the legend keeps its ends, and the plot its width', async () => {
+  const width = async (...names: string[]): Promise<[number | undefined, string]> => {
+    const svg = await renderSvg(comparisonSpec(Object.fromEntries(names.map((name) => [name, run(20)])), 'loss'));
+    return [svgWidth(svg), svg];
+  };
+  const [usual] = await width('first', 'second');
+  const names = [1, 2].map((seed) => `qlora-"${'alpaca-cleaned-'.repeat(20)}"-seed-${seed}`);
+  const [found, svg] = await width(...names);
+  assert.equal(found, usual);
+  for (const seed of [1, 2]) assert.match(svg, new RegExp(`>qlora-[^<]*…[^<]*-seed-${seed}<`));
+  for (const letter of ['W', '模', '😀', 'i', '<']) assert.equal((await width(letter.repeat(300), 'b'))[0], usual, letter);
+});
 
 test('a legend appears only where two lines need telling apart', async () => {
   assert.ok(!(await renderSvg(curveSpec(run(20), 'loss'))).includes('evaluation'));
