@@ -6,11 +6,12 @@ import { UserError } from '../errors';
 import { namesIn, writeFileAtomic } from '../files';
 import { describe, isObject, parseJson } from '../json';
 import { GENERATION_CONFIG } from './config';
+import { hasJsClass } from './families';
 import { refuseFourBits } from './four-bits';
 import type { GraniteConfig } from './granite';
 import type { Lfm2Config } from './lfm2';
 import { onnxModelOf } from './onnx';
-import { DEFAULT_ONNX_DTYPES, hasClass, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
+import { DEFAULT_ONNX_DTYPES, isHalf, ONNX_DTYPES, type OnnxDtype } from './onnx-dtypes';
 import type { Qwen35Config } from './qwen3-5';
 import { checkOutputFolder, ONNX_FOLDER, saveInto, writeConfigs, writeTokenizer } from './save';
 import type { CausalLM } from './types';
@@ -81,8 +82,8 @@ export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = DE
 }
 
 /** @throws UserError when transformers.js has no class of such a model of experts, or those would have to compute in float16 */
-function refuseExperts({ source, family, config: { experts } }: CausalLM, dtypes: readonly OnnxDtype[]): void {
-  if (!hasClass(family))
+function refuseExperts({ source, family, config: { experts, modelType } }: CausalLM, dtypes: readonly OnnxDtype[]): void {
+  if (!hasJsClass(modelType))
     throw new UserError(
       `${source} is of the family ${family}, which transformers.js does not know; export it for llama.cpp instead (exportGguf).`,
     );

@@ -31,6 +31,8 @@ export interface Architecture {
   build(reader: ConfigReader, origin: Origin): Decoder;
   /** Prefix of all names but the head's; checkpoints saved from the bare model leave it out. */
   readonly prefix: string;
+  /** transformers.js 4 has no class for it. */
+  readonly withoutJsClass?: true;
   /** Other names that checkpoints use for a tensor. */
   readonly aliases?: Readonly<Record<string, string>>;
 }
@@ -60,12 +62,18 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
-  olmoe: { name: 'OlmoeForCausalLM', build: (reader, origin) => new Olmoe(readOlmoeConfig(reader), origin), prefix: 'model.' },
+  olmoe: {
+    name: 'OlmoeForCausalLM',
+    build: (reader, origin) => new Olmoe(readOlmoeConfig(reader), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
   granite: { name: 'GraniteForCausalLM', build: (reader, origin) => new Granite(readGraniteConfig(reader), origin), prefix: 'model.' },
   granitemoe: {
     name: 'GraniteMoeForCausalLM',
     build: (reader, origin) => new Granite(readGraniteMoeConfig(reader), origin),
     prefix: 'model.',
+    withoutJsClass: true,
   },
   granitemoehybrid: {
     name: 'GraniteMoeHybridForCausalLM',
@@ -89,6 +97,9 @@ export const supportedArchitectures: readonly string[] = [
   ...Object.values(ARCHITECTURES).map(({ name }) => name),
   ...multimodalArchitectures,
 ];
+
+/** Whether transformers.js has a class for models of a type. */
+export const hasJsClass = (modelType: string): boolean => !ARCHITECTURES[modelType]?.withoutJsClass;
 
 /**
  * Builds the modules of the model that a configuration describes, without weights.

@@ -1,5 +1,6 @@
 /** What llama.cpp calls the parts of a model, of each family that it computes, and what it does not compute of it. */
 import { UserError } from '../errors';
+import { hasJsClass } from './families';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
@@ -14,7 +15,6 @@ import type { HunYuanConfig } from './hunyuan';
 import type { Lfm2Config } from './lfm2';
 import type { LlamaConfig } from './llama';
 import type { Olmo2Config } from './olmo2';
-import { hasClass } from './onnx-dtypes';
 import type { Phi3Config } from './phi3';
 import type { Qwen3Config } from './qwen3';
 import { type RopeConfig, ropeFrequencies } from './rope';
@@ -24,7 +24,7 @@ import type { CausalLM, Family } from './types';
 export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
   const refuse = (what: string): UserError =>
     new UserError(
-      `${source} ${what}, which llama.cpp does not compute${hasClass(family) ? '; export it for transformers.js instead (exportModel)' : ''}.`,
+      `${source} ${what}, which llama.cpp does not compute${hasJsClass(config.modelType) ? '; export it for transformers.js instead (exportModel)' : ''}.`,
     );
   const layout = LAYOUTS[family];
   if (!layout) throw refuse(`is of the family ${family}`);
