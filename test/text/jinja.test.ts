@@ -32,3 +32,8 @@ test('templates write what they write in Python', () => {
 test('templates that fail in Python fail here', () => {
   for (const { template, error } of cases) if (error !== undefined) assert.throws(() => write(template), Error, `${error}: ${template}`);
 });
+
+test('a place for a value that Python knows and this does not is refused, not written as it is', () => {
+  for (const place of ['{:,}', '{0[a]}', '{a.b}', '{:.1%}'])
+    assert.throws(() => write(`{{ '${place}'.format(1, a=1) }}`), /has a place for a value that is not known here/, place);
+});

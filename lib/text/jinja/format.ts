@@ -45,21 +45,34 @@ function numberText(number: number, kind: string, digits: string | undefined): s
     case 'x':
       return Math.trunc(number).toString(16);
     case 'e':
-      return number.toExponential(places).replace(/e([+-])(\d)$/, 'e$10$2');
+      return exponential(number, places);
     case 'g':
-      return String(Number(number.toPrecision(places || 1)));
+      return general(number, places || 1);
     default:
       throw new Error(`%${kind} is not known`);
   }
+}
+
+/** An exponent has two digits at least. */
+const exponential = (number: number, places: number): string => number.toExponential(places).replace(/e([+-])(\d)$/, 'e$10$2');
+
+/** So many digits, without zeros at the end; with an exponent where the point would be far from them. */
+function general(number: number, digits: number): string {
+  const [rounded, exponent] = exponential(number, digits - 1).split('e');
+  const short = (text: string): string => (text.includes('.') ? text.replace(/\.?0+$/, '') : text);
+  const power = Number(exponent);
+  return power < -4 || power >= digits ? `${short(rounded)}e${exponent}` : short(number.toFixed(digits - 1 - power));
 }
 
 /** `text.format(...)`: fields by place or name, each with fill, side, width and the digits of a number. @throws Error where a field has no value */
 export function formatBraces(text: string, args: readonly Value[], named: Named): string {
   let next = 0;
   return text.replace(
-    /\{\{|\}\}|\{(\w*)(?:!([rs]))?(?::(?:(.)?([<>^]))?(0?)(\d*)(?:\.(\d+))?([a-z]?))?\}/g,
+    /\{\{|\}\}|\{(\w*)(?:!([rs]))?(?::(?:(.)?([<>^]))?(0?)(\d*)(?:\.(\d+))?([a-z]?))?\}|[{}]/g,
     (whole, ...parts: Array<string | undefined>) => {
       if (whole === '{{' || whole === '}}') return whole[0];
+      if (whole.length === 1)
+        throw new Error(`${JSON.stringify(text)} has a place for a value that is not known here, or a ${whole} alone`);
       const [name = '', conversion, fill, side, zero, width, digits, kind] = parts;
       const value = name === '' ? args[next++] : /^\d+$/.test(name) ? args[Number(name)] : named.get(name);
       if (value === undefined) throw new Error(`${JSON.stringify(text)} has no value for ${whole}`);

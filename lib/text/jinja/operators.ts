@@ -2,7 +2,7 @@
 
 import { formatPercent } from './format';
 import { attributeOf } from './methods';
-import { Facade, Float, iterate, kindOf, Namespace, numberOf, Undefined, type Value } from './values';
+import { Facade, Float, isTuple, iterate, kindOf, Namespace, numberOf, tupleOf, Undefined, type Value } from './values';
 
 export type Operator = '+' | '-' | '*' | '/' | '//' | '%' | '**';
 
@@ -14,7 +14,8 @@ export function calculate(operator: Operator, left: Value, right: Value): Value 
     return operator === '/' || left instanceof Float || right instanceof Float || !Number.isInteger(result) ? new Float(result) : result;
   }
   if (operator === '+' && typeof left === 'string' && typeof right === 'string') return left + right;
-  if (operator === '+' && Array.isArray(left) && Array.isArray(right)) return left.concat(right);
+  if (operator === '+' && Array.isArray(left) && Array.isArray(right) && isTuple(left) === isTuple(right))
+    return alike(left, left.concat(right));
   if (operator === '%' && typeof left === 'string') return formatPercent(left, right);
   if (operator === '*' && b !== undefined) return repeated(left, b);
   if (operator === '*' && a !== undefined) return repeated(right, a);
@@ -44,9 +45,12 @@ function ofNumbers(operator: Operator, a: number, b: number): number {
 function repeated(value: Value, times: number): Value {
   const count = Math.max(0, times);
   if (typeof value === 'string') return value.repeat(count);
-  if (Array.isArray(value)) return Array.from({ length: count }, () => value).flat(1);
+  if (Array.isArray(value)) return alike(value, Array.from({ length: count }, () => value).flat(1));
   throw new Error(`"*" stands between ${kindOf(value)} and a number`);
 }
+
+/** A tuple where the first is one, else a list. */
+const alike = (first: Value, items: Value[]): Value[] => (isTuple(first) ? tupleOf(items) : items);
 
 /** `value.name`: a method before a field of this name, as in Jinja2. @throws Error where there is no value */
 export function attribute(value: Value, name: string): Value {
@@ -94,7 +98,7 @@ export function slice(value: Value, start: Value, stop: Value, step: Value): Val
   const [from, to] = [at(start, stride > 0 ? low : high), at(stop, stride > 0 ? high : low)];
   const taken: Value[] = [];
   for (let index = from; stride > 0 ? index < to : index > to; index += stride) taken.push(items[index]);
-  return typeof value === 'string' ? taken.join('') : taken;
+  return typeof value === 'string' ? taken.join('') : alike(value, taken);
 }
 
 function bound(place: Value): number | undefined {
