@@ -91,15 +91,14 @@ export function claimFolder(folder: string, { from, overwrite, needed, onNote }:
 }
 
 /**
- * What a run's folder tells of a run before its model and data are loaded, which takes long.
- * @throws UserError when there is no checkpoint to continue from as asked, or the folder holds something else, or an unfinished run that a
- *   fresh start would lose
+ * What a folder tells of a run before its model and data are loaded, which takes long.
+ * @throws UserError when there is no checkpoint to continue from as asked, or an unfinished run is there that a fresh start would lose
  */
 export function checkFolder({ outputDir, overwriteOutputDir, resumeFromCheckpoint: resume }: SFTConfig): void {
   const checkpoint = resolveCheckpoint(outputDir, resume);
-  if (outputDir === null || overwriteOutputDir) return;
-  const found = entries(outputDir);
-  if (found.length > 0) checkOwner(outputDir, found, isResuming(outputDir, resume, checkpoint));
+  if (outputDir === null || overwriteOutputDir || !ownRecord(path.join(outputDir, RUN_FILE))) return;
+  // of what is no run's more is known when the model is
+  checkOwner(outputDir, [], isResuming(outputDir, resume, checkpoint));
 }
 
 /** Whether a run goes on in its folder; one that begins with a checkpoint from elsewhere starts a folder of its own. */
