@@ -85,7 +85,7 @@ export function checkExport(directory: string, dtypes: readonly OnnxDtype[] = DE
 function refuseExperts({ source, family, config: { experts, modelType } }: CausalLM, dtypes: readonly OnnxDtype[]): void {
   if (!hasJsClass(modelType))
     throw new UserError(
-      `${source} is of the family ${family}, which transformers.js does not know; export it for llama.cpp instead (exportGguf).`,
+      `${source} is of the family ${family}, which transformers.js does not know; export it for llama.cpp instead (exportGguf, or tunebook export --gguf).`,
     );
   const half = experts && dtypes.find(isHalf);
   if (half)

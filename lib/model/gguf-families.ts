@@ -24,7 +24,7 @@ import type { CausalLM, Family } from './types';
 export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
   const refuse = (what: string): UserError =>
     new UserError(
-      `${source} ${what}, which llama.cpp does not compute${hasJsClass(config.modelType) ? '; export it for transformers.js instead (exportModel)' : ''}.`,
+      `${source} ${what}, which llama.cpp does not compute${hasJsClass(config.modelType) ? '; export it for transformers.js instead (exportModel, or tunebook export --output_dir)' : ''}.`,
     );
   const layout = LAYOUTS[family];
   if (!layout) throw refuse(`is of the family ${family}`);

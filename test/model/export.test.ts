@@ -183,7 +183,7 @@ test('models of experts that transformers.js does not know, or that would comput
     [
       'granitemoe',
       'fp32',
-      /is of the family granitemoe, which transformers\.js does not know; export it for llama\.cpp instead \(exportGguf\)\.$/,
+      /is of the family granitemoe, which transformers\.js does not know; export it for llama\.cpp instead \(exportGguf, or tunebook export --gguf\)\.$/,
     ],
     ['olmoe', 'q8', /is of the family olmoe, which/],
     ['qwen3_moe', 'fp16', /has experts, which do not compute in float16, so it cannot be exported as fp16; choose fp32, q8 or q4\.$/],
