@@ -8,11 +8,15 @@ const PATIENCE = 2000;
 
 const MATCH = new vm.Script('pattern.test(name)');
 
-/** @returns whether a pattern means a name, the whole of it. @throws UserError when it is no pattern, or takes too long to tell */
-export function patternMatcher(text: string): (name: string) => boolean {
-  const refuse = (what: string, cause: unknown): UserError =>
-    new UserError(`The target modules of the adapter, ${showValue(text)}, ${what}.`, { cause });
-  const scope = vm.createContext({ pattern: compile(text, refuse), name: '' });
+/**
+ * @param of what the pattern is, as an error names it; more than one thing
+ * @param before what may stand before it in a name, as a pattern
+ * @returns whether a pattern means a name, the whole of it
+ * @throws UserError when it is no pattern, or takes too long to tell
+ */
+export function patternMatcher(text: string, of = 'The target modules of the adapter', before = ''): (name: string) => boolean {
+  const refuse = (what: string, cause: unknown): UserError => new UserError(`${of}, ${showValue(text)}, ${what}.`, { cause });
+  const scope = vm.createContext({ pattern: compile(text, before, refuse), name: '' });
   return (name) => {
     scope.name = name;
     try {
@@ -27,9 +31,9 @@ export function patternMatcher(text: string): (name: string) => boolean {
   };
 }
 
-function compile(text: string, refuse: (what: string, cause: unknown) => UserError): RegExp {
+function compile(text: string, before: string, refuse: (what: string, cause: unknown) => UserError): RegExp {
   try {
-    return new RegExp(`^(?:${text})$`);
+    return new RegExp(`^${before}(?:${text})$`);
   } catch (error) {
     throw refuse(`are no regular expression: ${messageOf(error)}`, error);
   }

@@ -1,5 +1,6 @@
 /** Ranks and scales that differ from layer to layer of an adapter (PEFT's rank_pattern and alpha_pattern). */
 import { messageOf } from '../errors';
+import { patternMatcher } from './name-patterns';
 
 /** Values by regular expressions, each for the names that it matches, or their ends behind a dot; the first of them counts. */
 export type Patterns = Readonly<Record<string, number>>;
@@ -26,7 +27,7 @@ export function scalingOf(name: string, ranks: Ranks): number {
 /** What is wrong with patterns; undefined if nothing is. */
 export function faultOf(patterns: Patterns): string | undefined {
   try {
-    for (const pattern of Object.keys(patterns)) matcher(pattern);
+    for (const pattern of Object.keys(patterns)) new RegExp(`(?:${pattern})`);
     return undefined;
   } catch (error) {
     return messageOf(error);
@@ -34,7 +35,14 @@ export function faultOf(patterns: Patterns): string | undefined {
 }
 
 function valueFor(name: string, patterns: Patterns = {}): number | undefined {
-  return Object.entries(patterns).find(([pattern]) => matcher(pattern).test(name))?.[1];
+  return Object.entries(patterns).find(([pattern]) => matcher(pattern)(name))?.[1];
 }
 
-const matcher = (pattern: string): RegExp => new RegExp(`^(?:.*\\.)?(?:${pattern})$`);
+/** By their patterns: every layer asks them. */
+const matchers = new Map<string, (name: string) => boolean>();
+
+function matcher(pattern: string): (name: string) => boolean {
+  const known = matchers.get(pattern) ?? patternMatcher(pattern, "The patterns of the adapter's ranks and alphas", '(?:.*\\.)?');
+  matchers.set(pattern, known);
+  return known;
+}

@@ -208,6 +208,7 @@ describe('is refused in a sentence:', () => {
       [{ target_parameters: 'x' }, /target_parameters is "x", but must be a list of names\.$/],
       [{ rank_pattern: { gate_up_proj: 0 } }, /rank_pattern is .*, but must be a table of whole numbers above 0 by patterns of names\.$/],
       [{ alpha_pattern: { '(': 2 } }, /alpha_pattern is .*, but must be by regular expressions, and one is none: /],
+      [{ rank_pattern: { '(.*)*x': 5 } }, /ranks and alphas, "\(\.\*\)\*x", are a regular expression that takes too long/],
       [{ rank_pattern: { gate_up_proj: 5 } }, /has shape \[12,32\], but this model and r ask for \[30,32\]/],
       [{ target_parameters: ['experts.gate_up_proj', 'experts.down_proj'] }, /base_layer\.lora_A\.weight" is missing/],
       [{ target_parameters: null }, /the tensor "base_model.*experts\.lora_A\.weight", which is no matrix of a linear layer/],
