@@ -29,7 +29,6 @@ for (const [split, length, from, to] of [
   ['train[:15%]', 10, 0, 2],
   ['train[25%:75%]', 10, 2, 8],
   ['train[-35%:]', 10, 6, 10],
-  ['train[:-5%]', 10, 0, 0],
   ['train[:33%]', 10, 0, 3],
   ['train[10:50%]', 30, 3, 15],
   ['train[-150:4]', 10, 0, 4],
@@ -45,6 +44,11 @@ for (const [split, length, from, to] of [
     );
   });
 }
+
+test('a part that is rounded to no rows is refused', async (t) => {
+  const settings = { dataset_name: path.join(folderWith(t, [10]), '0.json'), dataset_train_split: 'train[:-5%]' };
+  await assert.rejects(load(settings), /^UserError: The part train\[:-5%\] of .*0\.json has no rows, as train has 10 rows; choose one /);
+});
 
 for (const [fractions, lengths, counts] of [
   [
