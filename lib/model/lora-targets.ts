@@ -38,17 +38,9 @@ export function settle(config: LoraConfig, model: CausalLM): LoraSettings {
   const { modelType } = model.config;
   const { r = 8, loraAlpha = 8, useRslora = false, loraDropout = 0, useDora = false, modulesToSave = [], ...rest } = config;
   const { targetModules: targets, targetParameters = [], ensureWeightTying = false, trainableTokenIndices, ...others } = rest;
-  const refuse = (name: string, value: unknown, range: string): never => {
-    throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
-  };
-  if (!isListOfNames(targetParameters))
-    return refuse(
-      'targetParameters',
-      targetParameters,
-      "names of parameters of experts such as ['experts.gate_up_proj', 'experts.down_proj']",
-    );
-  const hasParameters = targetParameters.length > 0;
-  const targetModules = targets ?? USUAL_TARGETS[modelType] ?? (hasParameters ? [] : undefined);
+  // what is no list is refused below
+  const areNamed = !Array.isArray(targetParameters) || targetParameters.length > 0;
+  const targetModules = targets ?? USUAL_TARGETS[modelType] ?? (areNamed ? [] : undefined);
   // types do not hold those who write JavaScript, or take the settings from a file; what is ignored would compute something else
   const other = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
   if (other !== undefined)
@@ -61,6 +53,32 @@ export function settle(config: LoraConfig, model: CausalLM): LoraSettings {
       `PEFT chooses no layers of a ${modelType} model by itself: name the target modules of the adapter (targetModules; in a recipe ` +
         `lora_target_modules), 'all-linear' or some of ${lastPartsOf([...model.linears.values()]).join(', ')}.`,
     );
+  const asked = {
+    r,
+    loraAlpha,
+    useRslora,
+    loraDropout,
+    useDora,
+    targetModules,
+    targetParameters,
+    modulesToSave,
+    ensureWeightTying,
+    trainableTokenIndices,
+  };
+  refuseOutOfRange(asked);
+  const meant = withExperts({ targetModules, targetParameters }, { r, loraAlpha }, model);
+  return { ...asked, ...meant };
+}
+
+/** @throws UserError when a setting has a value that it cannot have */
+function refuseOutOfRange(settings: LoraSettings): void {
+  const { r, loraAlpha, useRslora, loraDropout, useDora, targetModules, targetParameters, modulesToSave, ensureWeightTying } = settings;
+  const { trainableTokenIndices } = settings;
+  const refuse = (name: string, value: unknown, range: string): never => {
+    throw new UserError(`${name} of the adapter is ${showValue(value)}, but must be ${range}.`);
+  };
+  if (!isListOfNames(targetParameters))
+    refuse('targetParameters', targetParameters, "names of parameters of experts such as ['experts.gate_up_proj', 'experts.down_proj']");
   if (!Number.isInteger(r) || r < 1) refuse('r', r, 'a whole number, at least 1');
   if (!(Number.isFinite(loraAlpha) && loraAlpha > 0)) refuse('loraAlpha', loraAlpha, 'a number above 0');
   if (typeof useRslora !== 'boolean') refuse('useRslora', useRslora, 'true or false');
@@ -68,14 +86,12 @@ export function settle(config: LoraConfig, model: CausalLM): LoraSettings {
   if (!(Number.isFinite(loraDropout) && loraDropout >= 0 && loraDropout < 1))
     refuse('loraDropout', loraDropout, 'a number, at least 0 and below 1');
   const names = typeof targetModules === 'string' ? [targetModules] : targetModules;
-  if (!isListOfNames(names) || (names.length === 0 && !hasParameters))
+  if (!isListOfNames(names) || (names.length === 0 && targetParameters.length === 0))
     refuse('targetModules', targetModules, "names of linear layers such as ['q_proj', 'v_proj'], or 'all-linear'");
   if (!isListOfNames(modulesToSave)) refuse('modulesToSave', modulesToSave, "names of modules such as ['embed_tokens', 'lm_head']");
   if (typeof ensureWeightTying !== 'boolean') refuse('ensureWeightTying', ensureWeightTying, 'true or false');
   if (trainableTokenIndices !== undefined && !isTrainableTokens(trainableTokenIndices))
     refuse('trainableTokenIndices', trainableTokenIndices, 'ids of tokens such as [5, 6], or such lists by the names of modules');
-  const meant = withExperts({ targetModules, targetParameters }, { r, loraAlpha }, model);
-  return { r, loraAlpha, useRslora, loraDropout, useDora, ...meant, modulesToSave, ensureWeightTying, trainableTokenIndices };
 }
 
 type Targets = Pick<LoraSettings, 'targetModules' | 'targetParameters' | 'rankPattern' | 'alphaPattern'>;
