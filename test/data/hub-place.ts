@@ -45,6 +45,7 @@ export async function withHub(
     'HF_TOKEN_PATH',
     'HF_HUB_OFFLINE',
     'TRANSFORMERS_OFFLINE',
+    ...['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY'].flatMap((name) => [name, name.toLowerCase()]),
   ];
   const before = Object.fromEntries(names.map((name) => [name, process.env[name]]));
   const env: Place['env'] = (name, value) => {

@@ -1,6 +1,7 @@
 /** Talking to the Hub: requests, redirects, and what its refusals mean. The token goes to the Hub itself and to nobody else. */
 import { codeOf, messageOf, UserError } from '../../errors';
 import { type HubName, sitePath } from './name';
+import { fetchThrough, proxyFor, shownProxy } from './proxy';
 import type { HubSettings } from './settings';
 
 /** The Hub cannot be reached; a cached copy may still serve. */
@@ -68,7 +69,7 @@ async function once(
   for (let hop = 0; hop <= REDIRECTS; hop++) {
     const authorization: Record<string, string> =
       settings.token && url.origin === home ? { authorization: `Bearer ${settings.token}` } : {};
-    const response = await send(url, { method, headers: { ...headers, ...authorization }, redirect: 'manual', signal });
+    const response = await send(url, settings, { method, headers: { ...headers, ...authorization }, redirect: 'manual', signal });
     const location = response.status >= 300 && response.status < 400 ? response.headers.get('location') : null;
     if (location === null) return response;
     const next = addressOf(location, url);
@@ -99,15 +100,14 @@ function shown(location: string): string {
   return location.includes('@') ? 'an address with a user or password' : JSON.stringify(location.replace(/[?#].*/s, ''));
 }
 
-async function send(url: URL, init: RequestInit): Promise<Response> {
+async function send(url: URL, { proxies }: HubSettings, init: RequestInit): Promise<Response> {
   try {
-    return await fetch(url, { ...init, signal: init.signal ?? AbortSignal.timeout(PATIENCE_MS) });
+    return await fetchThrough(proxies, url, { ...init, signal: init.signal ?? AbortSignal.timeout(PATIENCE_MS) });
   } catch (error) {
-    throw new HubUnreachable(
-      `${url.origin} cannot be reached (${reasonOf(error)})`,
-      'check the network and HF_ENDPOINT, or use a local folder',
-      { cause: error },
-    );
+    const proxy = proxyFor(url, proxies);
+    const suspects = proxy === undefined ? 'the network and HF_ENDPOINT' : `the proxy ${shownProxy(proxy)}, the network and HF_ENDPOINT`;
+    const trouble = `${url.origin} cannot be reached (${reasonOf(error)})`;
+    throw new HubUnreachable(trouble, `check ${suspects}, or use a local folder`, { cause: error });
   }
 }
 
@@ -120,6 +120,8 @@ function mayPass(error: unknown): boolean {
 /** fetch says only "fetch failed"; why is in its cause. */
 export function reasonOf(error: unknown): string {
   const cause = (error as { cause?: unknown } | null)?.cause;
+  const refused = /^Proxy response \((\d+)\)/.exec(messageOf((cause as { cause?: unknown } | null)?.cause));
+  if (refused) return `the proxy answered with status ${refused[1]}`;
   return codeOf(cause) ?? codeOf(error) ?? (cause instanceof Error ? cause.message : messageOf(error));
 }
 

@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import * as path from 'node:path';
 import { UserError } from '../../errors';
 import { readText } from '../../files';
+import { type ProxySettings, proxySettings } from './proxy';
 
 export interface HubSettings {
   /** Base address without a slash at its end. */
@@ -12,13 +13,14 @@ export interface HubSettings {
   readonly offline: boolean;
   /** Folder that holds `models--org--name` folders. */
   readonly cache: string;
+  readonly proxies: ProxySettings;
 }
 
 const HUB = 'https://huggingface.co';
 
 /**
- * HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub. Address and token
- * are not looked at where nobody will be asked.
+ * HF_ENDPOINT; HF_TOKEN, else the file that `hf auth login` writes; HF_HUB_OFFLINE; HF_HUB_CACHE, else HF_HOME/hub; HTTPS_PROXY and its
+ * like. Addresses and token are not looked at where nobody will be asked.
  * @throws UserError for an address or a token that can be none, or a file of the token that cannot be read
  */
 export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
@@ -29,6 +31,7 @@ export function hubSettings(env: NodeJS.ProcessEnv = process.env): HubSettings {
     token: offline ? undefined : tokenOf(env, home),
     offline,
     cache: expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || path.join(home, 'hub')),
+    proxies: proxySettings(offline ? {} : env),
   };
 }
 
