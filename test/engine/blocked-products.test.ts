@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, type TestContext, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { activation, linear, swiglu, useDevice, varyingSizes } from '../../lib/engine';
+import { activation, engineStatistics, linear, swiglu, useDevice, varyingSizes } from '../../lib/engine';
 import { blockedProduct, findBlock } from '../../lib/engine/ort/blocked-products';
 import { type Dim, GraphBuilder, multipleName } from '../../lib/engine/ort/onnx';
 import { createRandom } from '../../lib/random';
@@ -29,6 +29,8 @@ function needsBlock(t: TestContext): number | undefined {
   }
   return block;
 }
+
+const largest = (values: Float32Array): number => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
 /** The product of two matrices in float64. */
 function exactly(a: tf.Tensor2D, b: tf.Tensor2D, transA: boolean, transB: boolean): Float64Array {
@@ -58,6 +60,7 @@ test('which products are written in the blocked layout', (t) => {
   const tokens = multipleName('tokens', 16);
   const isBlocked = (rows: Dim, inner: Dim, columns: Dim, transA = false, transB = false): boolean => {
     const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
+    graph.input('a', 'float32', [tokens, 8]);
     return blockedProduct(graph, ['a', 'b'], { rows, inner, columns }, { transA, transB }) !== undefined;
   };
   assert.ok(isBlocked(256, tokens, 130, true), 'the gradient of a weight');
@@ -76,6 +79,8 @@ for (const [what, rows, inner, columns, transA, transB] of [
   ['aᵀ·b of odd width', 256, 32, 77, true, false],
   ['a·b', 48, 1024, 512, false, false],
   ['a·bᵀ', 48, 512, 1024, false, true],
+  ['a·b in chunks', 272, 1024, 512, false, false],
+  ['a·bᵀ in chunks', 272, 512, 1024, false, true],
 ] as [string, number, number, number, boolean, boolean][]) {
   test(`${what} in the blocked layout is the product, alone and added to another matrix`, (t) => {
     if (needsBlock(t) === undefined) return;
@@ -137,12 +142,46 @@ for (const [what, layer, operands] of layers) {
     const expected = await onBackend('cpu');
     const found = await onBackend('onnxruntime');
     for (const [i, array] of found.entries()) {
-      const scale = expected[i].reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      close(array, expected[i], 1e-5 * scale);
+      close(array, expected[i], 1e-5 * largest(expected[i]));
     }
     tf.dispose(data);
   });
 }
+
+test('one graph computes a layer of few rows and of many, which lie in other numbers of chunks', async (t) => {
+  if (needsBlock(t) === undefined) return;
+  const data = [matrix(16, 512), matrix(1024, 512), matrix(1024, 512), matrix(512, 1024)].map((x) => tf.mul(x, 0.05));
+  const [x, gate, up, down] = data as tf.Tensor2D[];
+  const loss = (...operands: tf.Tensor2D[]): tf.Scalar => {
+    const [rows, ...weights] = operands as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
+    return tf.sum(tf.square(gatedLayer(rows, ...weights)));
+  };
+  /** The loss and its gradients where the rows are there so many times. */
+  const run = async (times: number): Promise<Float32Array[]> => {
+    const repeated = tf.tensor2d(await tf.tile(x, [times, 1]).data<'float32'>(), [16 * times, 512]);
+    varyingSizes({ tokens: { size: 16 * times, multipleOf: 16 } });
+    const { value, grads } = tf.valueAndGrads(loss as never)([repeated, gate, up, down]);
+    const results = await Promise.all([value, ...grads].map((y) => y.data<'float32'>()));
+    varyingSizes({});
+    tf.dispose([repeated, value, grads]);
+    return results;
+  };
+  const [value, ofRows, ...ofWeights] = await run(1);
+  for (const times of [8, 17, 33, 65]) {
+    const compilations = engineStatistics()?.compilations as number;
+    const [sum, gradient, ...others] = await run(times);
+    for (const [found, once] of [[sum, value], ...others.map((other, i) => [other, ofWeights[i]])] as [Float32Array, Float32Array][])
+      close(
+        found,
+        once.map((y) => y * times),
+        1e-5 * times * largest(once),
+      );
+    const repeated = Float32Array.from({ length: gradient.length }, (_, i) => ofRows[i % ofRows.length]);
+    close(gradient, repeated, 1e-5 * largest(ofRows));
+    assert.ok((engineStatistics()?.compilations as number) <= compilations + 1, 'but for what repeats the rows');
+  }
+  tf.dispose(data);
+});
 
 test('a product that is read with a bias and without it is both', (t) => {
   if (needsBlock(t) === undefined) return;

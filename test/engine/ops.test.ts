@@ -228,8 +228,8 @@ for (const vocabulary of [6000, 5003]) {
   });
 }
 
-/** Three pieces whose weights are large enough for the processor's own layout, where it has one. */
-const LARGE = { vocabulary: 4112, features: 400, targets: 32 };
+/** Three pieces whose weights are large enough for the processor's own layout, where it has one, and targets that make four chunks there. */
+const LARGE = { vocabulary: 4112, features: 400, targets: 272 };
 
 for (const [scale, softcap] of [
   [1, undefined],

@@ -1,5 +1,5 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
-import { blockedInput } from './blocked-products';
+import { blockedInput } from './blocked-layout';
 import type { Emission, Operand } from './kernel';
 import { type Dim, GraphBuilder, multipleName, type Target } from './onnx';
 import { inputInPieces, outputInPieces, split } from './pieces';

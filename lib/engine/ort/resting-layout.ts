@@ -1,12 +1,12 @@
 /**
- * Matrices that lie in the processor's own layout (blocked-products.ts) between runs.
+ * Matrices that lie in the processor's own layout (blocked-layout.ts) between runs.
  *
  * A product with one row or a few has to read its whole weight for each of them, and reads it at the speed of memory only if it
  * lies as the kernel wants it. So runs that say so (`onlyReads`) bring their weights into that layout, in the weights' own memory, and
  * the next run that reads or changes them in another way brings them back. Nothing outside sees the difference; and as it is the
  * run that says how it reads, not what ran before, the same run gives the same bits.
  */
-import { byRows, linesIn } from './blocked-products';
+import { byRows, linesIn } from './blocked-layout';
 import type { OrtKernel } from './kernel';
 import type { GraphBuilder, Target } from './onnx';
 import type { Cut } from './program';

@@ -2,7 +2,8 @@
  * Tables with a number for each target and each entry of a piece of the vocabulary, in the two ways in which they lie: target after
  * target, or in the processor's own layout (blocked-products.ts), in which products come and go fastest. Both know the same operations.
  */
-import { blocksOf, matrixOfBlocks, productInBlocks } from '../blocked-products';
+import { blocksOf, chunksOf, matrixOfBlocks, shapeOf } from '../blocked-layout';
+import { productInBlocks } from '../blocked-products';
 import type { Operand } from '../kernel';
 import { type Dim, ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import type { Piece } from '../pieces';
@@ -150,7 +151,7 @@ class RowTable implements Table {
   }
 }
 
-/** A table in the blocked layout: [entries / block, targets · block]. Only on the CPU. */
+/** A table in the blocked layout, in chunks: [chunks, entries / block, targets / chunks · block]. Only on the CPU. */
 class BlockTable implements Table {
   private readonly block: number;
 
@@ -162,17 +163,17 @@ class BlockTable implements Table {
     private readonly entries: number,
   ) {
     this.block = graph.target.block as number;
-    graph.describe(blocks, [entries / this.block, times(targets, this.block)]);
+    graph.describe(blocks, [`chunks of ${targets}`, entries / this.block, `places in chunks of ${targets}`]);
   }
 
   get largest(): string {
-    return this.graph.op('ReduceMax', [this.blockMaxima, this.graph.ints([0])], { keepdims: 0 });
+    return this.inOneLine(this.graph.op('ReduceMax', [this.blockMaxima, this.graph.ints([1])], { keepdims: 0 }));
   }
 
   /** The first block with the largest number, and the first place in it. */
   get likeliest(): string {
     const { graph, block } = this;
-    const firstBlock = toInt(graph, graph.op('ArgMax', [this.blockMaxima], { axis: 0, keepdims: 0 }));
+    const firstBlock = this.inOneLine(toInt(graph, graph.op('ArgMax', [this.blockMaxima], { axis: 1, keepdims: 0 })));
     const runs = graph.op('Reshape', [this.blocks, graph.ints([-1, block])]);
     const candidates = graph.op('Gather', [runs, this.runOf(firstBlock)], { axis: 0 });
     const place = toInt(graph, graph.op('ArgMax', [candidates], { axis: 1, keepdims: 0 }));
@@ -217,7 +218,7 @@ class BlockTable implements Table {
     const { graph } = this;
     const sum = graph.op('ScatterElements', [this.flat, this.placesOf(entries), addends], { axis: 0, reduction: 'add' });
     graph.describe(sum, [this.size]);
-    return this.like(graph.op('Reshape', [sum, graph.ints([this.entries / this.block, -1])]));
+    return this.like(this.inChunks(sum, this.entries / this.block, -1));
   }
 
   matrix(): string {
@@ -228,22 +229,32 @@ class BlockTable implements Table {
     return new BlockTable(this.graph, blocks, this.targets, this.entries);
   }
 
-  /** A vector as a line of the table, [targets · block]: each number as often as a block has places. */
+  /** A vector as a line of each chunk, [chunks, 1, targets / chunks · block]: each number as often as a block has places. */
   private inEachBlock(vector: string): string {
     const { graph } = this;
     const shape = graph.op('Concat', [graph.sizeOf(vector, 0), graph.ints([this.block])], { axis: 0 });
-    return graph.op('Reshape', [graph.op('Expand', [column(graph, vector), shape]), graph.ints([-1])]);
+    return this.inChunks(graph.op('Expand', [column(graph, vector), shape]), 1, -1);
   }
 
-  /** The largest number of each block, [entries / block, targets]. */
+  /** The largest number of each block, [chunks, entries / block, targets / chunks]. */
   private get blockMaxima(): string {
     const { graph, block } = this;
-    const cells = graph.op('Reshape', [this.blocks, graph.ints([this.entries / block, -1, block])]);
-    return graph.op('ReduceMax', [cells, graph.ints([2])], { keepdims: 0 });
+    const cells = this.inChunks(this.blocks, this.entries / block, -1, block);
+    return graph.op('ReduceMax', [cells, graph.ints([3])], { keepdims: 0 });
   }
 
   private get flat(): string {
-    return this.graph.describe(this.graph.op('Reshape', [this.blocks, this.graph.ints([-1])]), [this.size]);
+    return this.graph.describe(this.inOneLine(this.blocks), [this.size]);
+  }
+
+  /** In a shape whose first axis are the chunks. */
+  private inChunks(x: string, ...sizes: number[]): string {
+    const { graph } = this;
+    return graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, this.targets), ...sizes])]);
+  }
+
+  private inOneLine(x: string): string {
+    return this.graph.op('Reshape', [x, this.graph.ints([-1])]);
   }
 
   private get size(): Dim {
@@ -259,11 +270,17 @@ class BlockTable implements Table {
     return graph.op('Add', [graph.op('Mul', [this.runOf(blockOf), block]), inBlock]);
   }
 
-  /** Which of the table's runs of `block` numbers has a block of each target. */
+  /** Which of the table's runs of `block` numbers has a block of each target. A chunk has one after the other for all of its targets. */
   private runOf(blocks: string): string {
-    const { graph } = this;
-    const count = graph.op('Cast', [graph.op('Squeeze', [graph.sizeOf(blocks, 0)])], { to: ELEMENT_TYPES.int32 });
-    return graph.op('Add', [graph.op('Mul', [blocks, count]), graph.upTo(count)]);
+    const { graph, block } = this;
+    const [op, int] = [graph.op.bind(graph), (value: number): string => graph.scalar('int32', value)];
+    const count = op('Cast', [op('Squeeze', [graph.sizeOf(blocks, 0)])], { to: ELEMENT_TYPES.int32 });
+    const chunks = op('Cast', [op('Squeeze', [chunksOf(graph, this.targets)])], { to: ELEMENT_TYPES.int32 });
+    const perChunk = op('Div', [count, chunks]);
+    const target = graph.upTo(count);
+    const inChunk = op('Mod', [target, perChunk]);
+    const before = op('Mul', [op('Sub', [target, inChunk]), int(this.entries / block)]);
+    return op('Add', [op('Add', [before, inChunk]), op('Mul', [blocks, perChunk])]);
   }
 
   /** Σ over the blocks, as a product, which reads the table straight through, then inside of them. */

@@ -1,6 +1,6 @@
 /** Sums, extremes and softmax along axes. */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { sumOfRows } from '../blocked-products';
+import { sumOfRows } from '../blocked-layout';
 import type { Attrs, Emission, NumericType, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 

@@ -1,7 +1,8 @@
 /** The fused operations of a transformer and their gradients: normalization, rotary embedding, gated units, embedding rows. */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Activation } from '../../ops';
-import { elementwise, isBlocked } from '../blocked-products';
+import { isBlocked } from '../blocked-layout';
+import { elementwise } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
 import { addRowsToPieces } from '../pieces';
