@@ -24,6 +24,7 @@ import { Phi3, readPhi3Config } from './phi3';
 import { Qwen3, readQwen3Config, readQwen3MoeConfig } from './qwen3';
 import { Qwen35, readQwen35Config } from './qwen3-5';
 import { readSmolLm3Config } from './smollm3';
+import { readStarcoder2Config, Starcoder2 } from './starcoder2';
 
 export interface Architecture {
   /** Its class in transformers, as `architectures` of config.json names it. */
@@ -89,6 +90,11 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
   nanochat: { name: 'NanoChatForCausalLM', build: (reader, origin) => new NanoChat(readNanoChatConfig(reader), origin), prefix: 'model.' },
+  starcoder2: {
+    name: 'Starcoder2ForCausalLM',
+    build: (reader, origin) => new Starcoder2(readStarcoder2Config(reader), origin),
+    prefix: 'model.',
+  },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

@@ -5,11 +5,10 @@ import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
-import { commonKeys, type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
-import { byKind, inPairs } from './gguf-order';
+import { gpt2, gptNeoX, starcoder2 } from './gguf-layer-norm';
+import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
+import { inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
-import type { GptNeoXConfig } from './gpt-neox';
-import type { Gpt2Config } from './gpt2';
 import type { GraniteConfig } from './granite';
 import type { HunYuanConfig } from './hunyuan';
 import type { Lfm2Config } from './lfm2';
@@ -55,6 +54,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   gemma3,
   gpt2,
   gpt_neox: gptNeoX,
+  starcoder2,
 };
 
 function llama(config: LlamaConfig, refuse: Refuse): GgufLayout {
@@ -294,61 +294,5 @@ function yarnKeys({ factor, originalMaxPositions, attentionFactor, betaFast, bet
     'rope.scaling.attn_factor': float(attentionFactor / (1 + 0.1 * Math.log(factor))),
     'rope.scaling.yarn_beta_fast': float(betaFast),
     'rope.scaling.yarn_beta_slow': float(betaSlow),
-  };
-}
-
-function gpt2(config: Gpt2Config, refuse: Refuse): GgufLayout {
-  const { activationFunction, scales, headDim } = config;
-  if (activationFunction !== 'gelu_new' && activationFunction !== 'gelu_pytorch_tanh')
-    throw refuse(`has the activation ${activationFunction}`);
-  if (scales.some((scale) => scale !== headDim ** -0.5))
-    throw refuse('scales the scores of its layers otherwise than by the width of a head');
-  return {
-    architecture: 'gpt2',
-    keys: { ...commonKeys(config), 'attention.layer_norm_epsilon': float(config.layerNormEps) },
-    names: {
-      'transformer.wte': 'token_embd',
-      'transformer.wpe': 'position_embd',
-      'transformer.ln_f': 'output_norm',
-      lm_head: 'output',
-      'transformer.h.#.ln_1': 'blk.#.attn_norm',
-      'transformer.h.#.attn.c_attn': 'blk.#.attn_qkv',
-      'transformer.h.#.attn.c_proj': 'blk.#.attn_output',
-      'transformer.h.#.ln_2': 'blk.#.ffn_norm',
-      'transformer.h.#.mlp.c_fc': 'blk.#.ffn_up',
-      'transformer.h.#.mlp.c_proj': 'blk.#.ffn_down',
-    },
-    repeatsHead: true,
-  };
-}
-
-function gptNeoX(config: GptNeoXConfig, refuse: Refuse): GgufLayout {
-  const { rope, numAttentionHeads: heads } = config;
-  if (!config.hiddenAct.startsWith('gelu')) throw refuse(`has the activation ${config.hiddenAct}`);
-  if (!config.attentionBias) throw refuse('has no biases in a model of GPT-NeoX');
-  if (rope.type !== 'default') throw refuse('stretches the positions of a GPT-NeoX');
-  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
-  return {
-    architecture: 'gptneox',
-    keys: {
-      ...commonKeys(config),
-      'attention.layer_norm_epsilon': float(config.layerNormEps),
-      'rope.dimension_count': whole(rope.rotaryDim),
-      'rope.freq_base': float(rope.theta),
-      use_parallel_residual: bool(config.useParallelResidual),
-    },
-    names: {
-      'gpt_neox.embed_in': 'token_embd',
-      'gpt_neox.final_layer_norm': 'output_norm',
-      embed_out: 'output',
-      'gpt_neox.layers.#.input_layernorm': 'blk.#.attn_norm',
-      'gpt_neox.layers.#.attention.query_key_value': 'blk.#.attn_qkv',
-      'gpt_neox.layers.#.attention.dense': 'blk.#.attn_output',
-      'gpt_neox.layers.#.post_attention_layernorm': 'blk.#.ffn_norm',
-      'gpt_neox.layers.#.mlp.dense_h_to_4h': 'blk.#.ffn_up',
-      'gpt_neox.layers.#.mlp.dense_4h_to_h': 'blk.#.ffn_down',
-    },
-    change: (name, values) => (name.includes('query_key_value') ? byKind(values, heads) : values),
-    repeatsHead: true,
   };
 }

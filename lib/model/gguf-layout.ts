@@ -41,13 +41,15 @@ export function commonKeys(config: ModelConfig, window = Number.POSITIVE_INFINIT
 
 /** Of those with rotary positions and root mean square norms. */
 export function rotaryKeys(config: ModelConfig & { rope: RopeConfig; rmsNormEps: number }, window?: number): GgufKeys {
-  const { rope, headDim } = config;
+  return { ...commonKeys(config, window), ...turningKeys(config), 'attention.layer_norm_rms_epsilon': float(config.rmsNormEps) };
+}
+
+/** What those with rotary positions have beside the keys of every architecture. */
+export function turningKeys({ rope, headDim, numKeyValueHeads }: ModelConfig & { rope: RopeConfig }): GgufKeys {
   return {
-    ...commonKeys(config, window),
-    'attention.head_count_kv': whole(config.numKeyValueHeads),
+    'attention.head_count_kv': whole(numKeyValueHeads),
     'attention.key_length': whole(headDim),
     'attention.value_length': whole(headDim),
-    'attention.layer_norm_rms_epsilon': float(config.rmsNormEps),
     'rope.dimension_count': whole(rope.rotaryDim),
     'rope.freq_base': float(rope.theta),
     ...(rope.type === 'linear' && { 'rope.scaling.type': text('linear'), 'rope.scaling.factor': float(rope.factor) }),

@@ -3,10 +3,11 @@
  * head, and attention and MLP side by side (parallel residual) or one after the other.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type Activation, activation, rotary } from '../engine';
+import { type Activation, rotary } from '../engine';
 import { type ConfigReader, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type OutputHead, ParameterList } from './layers';
+import { Mlp } from './mlp';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
@@ -76,25 +77,6 @@ class Attention {
   }
 }
 
-class Mlp {
-  private readonly denseHTo4H: Linear;
-  private readonly dense4HToH: Linear;
-
-  constructor(
-    private readonly config: GptNeoXConfig,
-    parameters: ParameterList,
-    name: string,
-  ) {
-    const { hiddenSize, intermediateSize } = config;
-    this.denseHTo4H = parameters.linear(`${name}.dense_h_to_4h`, { in: hiddenSize, out: intermediateSize, bias: true });
-    this.dense4HToH = parameters.linear(`${name}.dense_4h_to_h`, { in: intermediateSize, out: hiddenSize, bias: true });
-  }
-
-  apply(x: tf.Tensor2D): tf.Tensor2D {
-    return this.dense4HToH.apply(activation(this.config.hiddenAct, this.denseHTo4H.apply(x)));
-  }
-}
-
 class Block {
   private readonly inputNorm: LayerNorm;
   private readonly postAttentionNorm: LayerNorm;
@@ -110,7 +92,11 @@ class Block {
     this.inputNorm = parameters.layerNorm(`${name}.input_layernorm`, config.hiddenSize, config.layerNormEps);
     this.postAttentionNorm = parameters.layerNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.layerNormEps);
     this.attention = new Attention(config, layer, parameters, `${name}.attention`);
-    this.mlp = new Mlp(config, parameters, `${name}.mlp`);
+    this.mlp = new Mlp(
+      parameters,
+      { up: `${name}.mlp.dense_h_to_4h`, down: `${name}.mlp.dense_4h_to_h` },
+      { ...config, activation: config.hiddenAct, bias: true },
+    );
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop }: ForwardPass): tf.Tensor2D {

@@ -1,8 +1,9 @@
 /** What GPT-2 and GPT-Neo have in common: learned positions, and layers that differ by their attention alone. */
 import * as tf from '@tensorflow/tfjs-core';
-import { type Activation, activation, embedding } from '../engine';
+import { type Activation, embedding } from '../engine';
 import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type Linear, type OutputHead, type Parameter, ParameterList } from './layers';
+import { type Embedding, type LayerNorm, type OutputHead, type Parameter, ParameterList } from './layers';
+import { Mlp } from './mlp';
 import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
 
 export interface GptConfig extends ModelConfig {
@@ -23,26 +24,6 @@ export interface GptParts {
   attention(layer: number, parameters: ParameterList, name: string): GptAttention;
 }
 
-class Mlp {
-  private readonly cFc: Linear;
-  private readonly cProj: Linear;
-
-  constructor(
-    private readonly config: GptConfig,
-    parameters: ParameterList,
-    name: string,
-    { transposed }: GptParts,
-  ) {
-    const { hiddenSize, intermediateSize } = config;
-    this.cFc = parameters.linear(`${name}.c_fc`, { in: hiddenSize, out: intermediateSize, bias: true, transposed });
-    this.cProj = parameters.linear(`${name}.c_proj`, { in: intermediateSize, out: hiddenSize, bias: true, transposed });
-  }
-
-  apply(x: tf.Tensor2D): tf.Tensor2D {
-    return this.cProj.apply(activation(this.config.activationFunction, this.cFc.apply(x)));
-  }
-}
-
 class Block {
   private readonly attentionNorm: LayerNorm;
   private readonly attention: GptAttention;
@@ -59,7 +40,11 @@ class Block {
     this.attentionNorm = parameters.layerNorm(`${name}.ln_1`, config.hiddenSize, config.layerNormEps);
     this.attention = parts.attention(layer, parameters, `${name}.attn`);
     this.mlpNorm = parameters.layerNorm(`${name}.ln_2`, config.hiddenSize, config.layerNormEps);
-    this.mlp = new Mlp(config, parameters, `${name}.mlp`, parts);
+    this.mlp = new Mlp(
+      parameters,
+      { up: `${name}.mlp.c_fc`, down: `${name}.mlp.c_proj` },
+      { ...config, activation: config.activationFunction, bias: true, transposed: parts.transposed },
+    );
   }
 
   apply(x: tf.Tensor2D, { attend, carry, drop }: ForwardPass): tf.Tensor2D {

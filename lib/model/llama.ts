@@ -11,10 +11,10 @@ import type { ParameterList } from './layers';
 import { PreNormBlock } from './pre-norm-block';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend } from './types';
+import type { Attend, ModelConfig } from './types';
 
-export interface LlamaConfig extends RotaryConfig {
-  readonly hiddenAct: Activation;
+/** What its attention reads of a configuration. */
+export interface RotaryAttentionConfig extends ModelConfig {
   /** Of each layer: whether its queries and keys turn with their positions. */
   readonly rotaryLayers: readonly boolean[];
   /** Whether the two features of a pair that turns lie side by side in a head, and not half of it apart. Default false. */
@@ -23,9 +23,15 @@ export interface LlamaConfig extends RotaryConfig {
   readonly qkvBias: boolean;
   /** Bias on the projection of the attention's output. */
   readonly outputBias: boolean;
-  readonly mlpBias: boolean;
   /** What scores are multiplied by. */
   readonly attentionScale: number;
+  /** Sliding window of each layer; undefined: the layer sees everything before it. */
+  readonly windows: ReadonlyArray<number | undefined>;
+}
+
+export interface LlamaConfig extends RotaryConfig, RotaryAttentionConfig {
+  readonly hiddenAct: Activation;
+  readonly mlpBias: boolean;
 }
 
 export function readLlamaConfig(reader: ConfigReader): LlamaConfig {
@@ -67,12 +73,12 @@ function readWindows(reader: ConfigReader, layers: number): Array<number | undef
   return Array.from({ length: layers }, (_, layer) => (Array.isArray(types) && types[layer] !== 'sliding_attention' ? undefined : window));
 }
 
-/** Of Granite and Falcon-H1, too. */
+/** Of Granite, Falcon-H1 and StarCoder2, too. */
 export class Attention {
   private readonly projections: AttentionProjections;
 
   constructor(
-    private readonly config: LlamaConfig,
+    private readonly config: RotaryAttentionConfig,
     private readonly layer: number,
     parameters: ParameterList,
     name: string,

@@ -32,6 +32,7 @@ export type Family =
   | 'gemma3'
   | 'nanochat'
   | 'hunyuan_v1_dense'
+  | 'starcoder2'
   | 'gpt2'
   | 'gpt_neo';
 

@@ -58,7 +58,17 @@ const numbers = ({ log }: Pick<WebGpuRun, 'log'>) => log.map(({ loss = 0, grad_n
 const WITH_STATES = ['qwen3_5', 'granite_h'];
 
 /** Families that are computed by the file of another one here, or of whose operations others have all that matters on a device. */
-const COMPUTED_BY_OTHERS = ['smollm3', 'olmo3', 'granitemoe', 'granitemoehybrid', 'qwen3_moe', 'nanochat', 'hunyuan_v1_dense', 'falcon_h1'];
+const COMPUTED_BY_OTHERS = [
+  'smollm3',
+  'olmo3',
+  'granitemoe',
+  'granitemoehybrid',
+  'qwen3_moe',
+  'nanochat',
+  'hunyuan_v1_dense',
+  'falcon_h1',
+  'starcoder2',
+];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.
 describe('WebGPU', { concurrency: Math.min(availableParallelism(), 4) }, () => {

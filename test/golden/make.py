@@ -24,6 +24,7 @@ FAMILIES = {
     "nanochat": ("nanochat", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, final_logit_softcapping=2.0)),
     "ernie4_5": ("ernie4_5", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08)),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, tie_word_embeddings=True, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, alpha=1000.0, factor=1.0))),
+    "starcoder2": ("starcoder2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, sliding_window=24)),
     "gpt2": ("gpt2", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_positions=512, bos_token_id=0, eos_token_id=0, pad_token_id=1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.08)),
     "smollm3": ("smollm3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, no_rope_layers=[0, 1], use_sliding_window=True, sliding_window=24)),
     "olmo2": ("olmo2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True)),

@@ -78,6 +78,7 @@ for (const variant of [
   'smollm3',
   'ernie4_5',
   'hunyuan',
+  'starcoder2',
   'olmo2',
   'granite',
   'granitemoehybrid',

@@ -285,6 +285,18 @@ test('the base of a Hunyuan model grows with alpha, which has to be a number, an
   stretching.dispose();
 });
 
+test('a StarCoder2 model that says what cannot be computed is refused', async () => {
+  for (const [variant, change, expected] of [
+    ['starcoder2', { sliding_window: 0 }, 'a whole number of at least 1'],
+    ['starcoder2', { use_bias: 1 }, 'true or false'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, change));
+    const [[key, value]] = Object.entries(change);
+    await refused(folder, key, String(value), expected);
+  }
+});
+
 test('a SmolLM3 model that does not say of each layer whether it turns is refused', async () => {
   for (const layers of [[1], [1, 2], 'all']) {
     const folder = copyOf('smollm3');

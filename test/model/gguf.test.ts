@@ -116,6 +116,12 @@ const LFM2 = {
   ...{ block_multiple_of: 8, rope_scaling: { rope_type: 'linear', factor: 4 }, rope_theta: 500 },
 };
 
+/** A model of StarCoder2's build, with stretched positions. */
+const STARCODER2 = {
+  ...{ ...GATED, model_type: 'starcoder2', num_hidden_layers: 2, sliding_window: 48, tie_word_embeddings: false },
+  ...{ rope_scaling: { rope_type: 'linear', factor: 4 }, rope_theta: 500 },
+};
+
 test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
   const [file, model] = [temporaryFile(t), await created(t, GEMMA)];
   await exportGguf(model, file, { dtype: 'bf16' });
@@ -140,6 +146,14 @@ test('an embedding that has more rows than there are tokens gets tokens that are
   const [tokens, kinds] = ['tokens', 'token_type'].map((key) => metadata[`tokenizer.ggml.${key}`] as unknown[]);
   assert.equal(tokens.length, 1088);
   assert.deepEqual([tokens[1087], kinds[1087], kinds[model.tokenizer.eosId], kinds[500]], ['[PAD1087]', 5, 3, 1]);
+});
+
+test('a window is how long a text may become', async (t) => {
+  for (const [config, key, length] of [[STARCODER2, 'starcoder2.context_length', 48]] as const) {
+    const file = temporaryFile(t);
+    await exportGguf(await created(t, config), file);
+    assert.equal((await open(file)).metadata[key], length);
+  }
 });
 
 test('what an adapter adds is merged first', async (t) => {
@@ -171,6 +185,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
     [path.join(fixtures, 'hunyuan'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'ernie4_5'), /has the activation gelu_pytorch_tanh/],
+    [path.join(fixtures, 'starcoder2'), /has the activation relu/],
     [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
     test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
@@ -194,6 +209,11 @@ describe('refused in one sentence, with nothing written:', () => {
     ] as const)
       await refuses(t, await created(t, { ...GEMMA2, ...change }), pattern);
     await refuses(t, await loaded(t, golden('nanochat')), /is of the family nanochat/);
+  });
+
+  test('a StarCoder2 without biases, or with heads of another width', async (t) => {
+    await refuses(t, await created(t, { ...STARCODER2, use_bias: false }), /has no biases in a model of StarCoder2/);
+    await refuses(t, await created(t, { ...STARCODER2, head_dim: 32 }), /has heads of another width in a model of StarCoder2/);
   });
 
   test('a number beyond float16, a number format that there is none of, another name', async (t) => {
@@ -426,6 +446,7 @@ describe('llama.cpp itself', () => {
     ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
+    ['starcoder2 with stretched positions', (t: TestContext) => created(t, STARCODER2)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip: withoutLlamaCpp }, async (t) =>

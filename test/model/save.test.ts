@@ -29,6 +29,7 @@ for (const variant of [
   'smollm3-defaults',
   'ernie4_5-defaults',
   'hunyuan-old-keys',
+  'starcoder2-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

@@ -52,6 +52,7 @@ test('the variants cover every family', () => {
     'smollm3',
     'ernie4_5',
     'hunyuan',
+    'starcoder2',
     'olmo2',
     'olmo3',
     'olmoe',
