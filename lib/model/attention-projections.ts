@@ -1,5 +1,5 @@
 /** The linear layers around an attention: queries, keys and values of the states, and states of what the heads have read. */
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import type { Linear, ParameterList } from './layers';
 import type { ModelConfig } from './types';
 
@@ -44,4 +44,14 @@ export class AttentionProjections {
   output(read: tf.Tensor2D): tf.Tensor2D {
     return this.oProj.apply(read);
   }
+}
+
+/**
+ * Queries, keys and values, [tokens, heads·headDim] each, of what one matrix yields where it has those of the first head, then those of the
+ * second, and so on.
+ * @param qkv [tokens, heads·3·headDim]
+ */
+export function splitHeadByHead(qkv: tf.Tensor2D, { numAttentionHeads: heads, headDim }: ModelConfig): tf.Tensor2D[] {
+  const tokens = qkv.shape[0];
+  return tf.split(tf.reshape(qkv, [tokens, heads, 3 * headDim]), 3, 2).map((part) => tf.reshape(part, [tokens, heads * headDim]));
 }

@@ -57,7 +57,7 @@ export async function exportModel(model: CausalLM, directory: string, options: E
     for (const dtype of dtypes) writeOnnx(model, dtype, folder);
     writeTokenizer(model, staging);
     for (const [name, content] of model.tokenizer.filesForTransformersJs()) fs.writeFileSync(path.join(staging, name), content);
-    writeConfigs(model, staging, 'float32', { ...layersOf(model), [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
+    writeConfigs(model, staging, 'float32', { ...cachesOf(model), [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
     fs.writeFileSync(path.join(staging, GENERATION_CONFIG), generationConfigOf(model));
   });
 }
@@ -116,11 +116,13 @@ function generationConfigOf({ generationConfig, tokenizer, config }: CausalLM): 
   return `${JSON.stringify({ ...(isObject(given) && given), eos_token_id: [...ends] }, null, 2)}\n`;
 }
 
-/** Kinds of layers under the names by which transformers.js looks for their caches. */
-function layersOf({ family, config }: CausalLM): Record<string, unknown> {
+/** Keys by which transformers.js looks for the caches of layers, where it would look for others: kinds of layers under its names. */
+function cachesOf({ family, config }: CausalLM): Record<string, unknown> {
   if (family === 'lfm2' || family === 'qwen3_5') return { layer_types: (config as Lfm2Config | Qwen35Config).layerTypes };
   // of each layer it looks for both where no kinds are said
   if (family === 'falcon_h1') return { layer_types: undefined, layers_block_type: undefined };
+  // and for keys and values as one where they have one head
+  if (family === 'gpt_bigcode') return { multi_query: undefined };
   if (family !== 'granitemoehybrid') return {};
   const { numHiddenLayers, mamba } = config as GraniteConfig;
   return { layer_types: Array.from({ length: numHiddenLayers }, (_, layer) => (mamba?.layers[layer] ? 'mamba' : 'attention')) };

@@ -7,6 +7,7 @@ import { FalconH1, readFalconH1Config } from './falcon-h1';
 import { Gemma } from './gemma';
 import { readGemma2Config } from './gemma2';
 import { readGemma3Config } from './gemma3';
+import { GptBigCode, readGptBigCodeConfig } from './gpt-bigcode';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
@@ -53,6 +54,11 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3_5_text: { name: 'Qwen3_5ForCausalLM', build: (reader, origin) => new Qwen35(readQwen35Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
   gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },
+  gpt_bigcode: {
+    name: 'GPTBigCodeForCausalLM',
+    build: (reader, origin) => new GptBigCode(readGptBigCodeConfig(reader), origin),
+    prefix: 'transformer.',
+  },
   gpt_neox: {
     name: 'GPTNeoXForCausalLM',
     build: (reader, origin) => new GptNeoX(readGptNeoXConfig(reader), origin),

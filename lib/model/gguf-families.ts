@@ -5,7 +5,7 @@ import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
-import { gpt2, gptNeoX, starcoder2 } from './gguf-layer-norm';
+import { gpt2, gptBigCode, gptNeoX, starcoder2 } from './gguf-layer-norm';
 import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
@@ -54,6 +54,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   gemma3,
   gpt2,
   gpt_neox: gptNeoX,
+  gpt_bigcode: gptBigCode,
   starcoder2,
 };
 

@@ -3,6 +3,7 @@ import type { Activation } from '../engine';
 import { bool, float, type GgufKeys, whole } from './gguf-keys';
 import { commonKeys, type GgufLayout, type Refuse, ROTARY_NAMES, shortest, turningKeys } from './gguf-layout';
 import { byKind } from './gguf-order';
+import type { GptBigCodeConfig } from './gpt-bigcode';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { Starcoder2Config } from './starcoder2';
@@ -70,6 +71,19 @@ export function gptNeoX(config: GptNeoXConfig, refuse: Refuse): GgufLayout {
     },
     change: (name, values) => (name.includes('query_key_value') ? byKind(values, heads) : values),
     repeatsHead: true,
+  };
+}
+
+/** Its one matrix has all queries, then all keys, then all values where the heads of queries share a head of keys, as there. */
+export function gptBigCode(config: GptBigCodeConfig, refuse: Refuse): GgufLayout {
+  const { activationFunction, attentionScale, headDim, numAttentionHeads: heads, multiQuery } = config;
+  if (!TANH_GELUS.has(activationFunction)) throw refuse(`has the activation ${activationFunction}`);
+  if (attentionScale !== headDim ** -0.5) throw refuse('does not scale its scores by the width of a head');
+  return {
+    architecture: 'starcoder',
+    keys: { ...layerNormKeys(config, config.layerNormEps), 'attention.head_count_kv': whole(config.numKeyValueHeads) },
+    names: GPT_NAMES,
+    change: (name, values) => (name.includes('c_attn') && !multiQuery ? byKind(values, heads) : values),
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
+import { splitHeadByHead } from './attention-projections';
 import { type ConfigReader, readModelConfig } from './config';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type Linear, type OutputHead, ParameterList } from './layers';
@@ -64,16 +65,9 @@ class Attention {
 
   apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, headDim, attentionDropout: dropout } = this.config;
-    const [q, k, v] = this.splitHeads(this.queryKeyValue.apply(x));
+    const [q, k, v] = splitHeadByHead(this.queryKeyValue.apply(x), this.config);
     const options = { heads, kvHeads: heads, scale: headDim ** -0.5, dropout };
     return this.dense.apply(attend(this.layer, rotary(q, cos, sin, heads), rotary(k, cos, sin, heads), v, options));
-  }
-
-  /** The matrix yields query, key and value of the first head, then of the second, ... */
-  private splitHeads(qkv: tf.Tensor2D): tf.Tensor2D[] {
-    const { numAttentionHeads: heads, headDim } = this.config;
-    const tokens = qkv.shape[0];
-    return tf.split(tf.reshape(qkv, [tokens, heads, 3 * headDim]), 3, 2).map((part) => tf.reshape(part, [tokens, heads * headDim]));
   }
 }
 

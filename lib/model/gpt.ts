@@ -1,4 +1,4 @@
-/** What GPT-2 and GPT-Neo have in common: learned positions, and layers that differ by their attention alone. */
+/** What GPT-2, GPT-Neo and GPT-BigCode have in common: learned positions, and layers that differ by their attention alone. */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, embedding } from '../engine';
 import { Decoder, type Origin } from './decoder';

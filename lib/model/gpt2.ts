@@ -3,11 +3,12 @@
  * matrices of linear layers transposed.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import type { Activation } from '../engine';
 import { type ConfigReader, readModelConfig } from './config';
 import type { Origin } from './decoder';
 import { Gpt, type GptConfig } from './gpt';
 import type { Linear, ParameterList } from './layers';
-import type { Attend } from './types';
+import type { Attend, Family } from './types';
 
 export interface Gpt2Config extends GptConfig {
   /** What the scores of each layer are multiplied by. */
@@ -15,8 +16,16 @@ export interface Gpt2Config extends GptConfig {
 }
 
 export function readGpt2Config(reader: ConfigReader): Gpt2Config {
+  const common = readGptConfig(reader, 'gpt2', 'gelu_new');
+  const scale = readScale(reader, common);
+  const byLayer = reader.boolean('scale_attn_by_inverse_layer_idx', false);
+  return { ...common, scales: Array.from({ length: common.numHiddenLayers }, (_, layer) => (byLayer ? scale / (layer + 1) : scale)) };
+}
+
+/** What GPT-BigCode has, too. @param activation where the configuration does not say */
+export function readGptConfig(reader: ConfigReader, family: Family, activation: Activation): GptConfig {
   if (reader.boolean('add_cross_attention', false)) throw reader.wrong('add_cross_attention', true, 'false: a model that reads text alone');
-  const common = readModelConfig(reader, 'gpt2', {
+  const common = readModelConfig(reader, family, {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 1024,
     dropout: {
@@ -30,15 +39,16 @@ export function readGpt2Config(reader: ConfigReader): Gpt2Config {
     },
     intermediateSize: (hiddenSize) => 4 * hiddenSize,
   });
-  const scale = reader.boolean('scale_attn_weights', true) ? common.headDim ** -0.5 : 1;
-  const byLayer = reader.boolean('scale_attn_by_inverse_layer_idx', false);
   return {
     ...common,
-    activationFunction: reader.activation('activation_function', 'gelu_new'),
+    activationFunction: reader.activation('activation_function', activation),
     layerNormEps: reader.notNegative('layer_norm_epsilon', 1e-5),
-    scales: Array.from({ length: common.numHiddenLayers }, (_, layer) => (byLayer ? scale / (layer + 1) : scale)),
   };
 }
+
+/** What scores are multiplied by. */
+export const readScale = (reader: ConfigReader, { headDim }: GptConfig): number =>
+  reader.boolean('scale_attn_weights', true) ? headDim ** -0.5 : 1;
 
 class Attention {
   private readonly cAttn: Linear;

@@ -34,7 +34,8 @@ export type Family =
   | 'hunyuan_v1_dense'
   | 'starcoder2'
   | 'gpt2'
-  | 'gpt_neo';
+  | 'gpt_neo'
+  | 'gpt_bigcode';
 
 /** Tokens to read: examples laid end to end in one row, without padding. The caller disposes its tensors. */
 export interface TokenBatch {

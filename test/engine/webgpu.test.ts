@@ -68,6 +68,7 @@ const COMPUTED_BY_OTHERS = [
   'hunyuan_v1_dense',
   'falcon_h1',
   'starcoder2',
+  'gpt_bigcode',
 ];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.

@@ -79,6 +79,7 @@ for (const variant of [
   'ernie4_5',
   'hunyuan',
   'starcoder2',
+  'gpt_bigcode',
   'olmo2',
   'granite',
   'granitemoehybrid',

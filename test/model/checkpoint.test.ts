@@ -285,10 +285,12 @@ test('the base of a Hunyuan model grows with alpha, which has to be a number, an
   stretching.dispose();
 });
 
-test('a StarCoder2 model that says what cannot be computed is refused', async () => {
+test('a StarCoder2 or StarCoder model that says what cannot be computed is refused', async () => {
   for (const [variant, change, expected] of [
     ['starcoder2', { sliding_window: 0 }, 'a whole number of at least 1'],
     ['starcoder2', { use_bias: 1 }, 'true or false'],
+    ['gpt_bigcode', { add_cross_attention: true }, 'false: a model that reads text alone'],
+    ['gpt_bigcode', { multi_query: 'yes' }, 'true or false'],
   ] as const) {
     const folder = copyOf(variant);
     changeConfig(folder, (json) => Object.assign(json, change));

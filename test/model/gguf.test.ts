@@ -122,6 +122,12 @@ const STARCODER2 = {
   ...{ rope_scaling: { rope_type: 'linear', factor: 4 }, rope_theta: 500 },
 };
 
+/** One of StarCoder's, whose heads have keys of their own. */
+const STARCODER = {
+  ...{ model_type: 'gpt_bigcode', multi_query: false, vocab_size: 1024, n_embd: 64, n_layer: 2, n_head: 4, n_positions: 512 },
+  ...{ initializer_range: 0.15 },
+};
+
 test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
   const [file, model] = [temporaryFile(t), await created(t, GEMMA)];
   await exportGguf(model, file, { dtype: 'bf16' });
@@ -186,6 +192,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'hunyuan'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'ernie4_5'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'starcoder2'), /has the activation relu/],
+    [path.join(fixtures, 'gpt_bigcode'), /has the activation relu/],
     [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
     test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
@@ -211,9 +218,10 @@ describe('refused in one sentence, with nothing written:', () => {
     await refuses(t, await loaded(t, golden('nanochat')), /is of the family nanochat/);
   });
 
-  test('a StarCoder2 without biases, or with heads of another width', async (t) => {
+  test('a StarCoder2 without biases, or with heads of another width, and a StarCoder that does not scale its scores', async (t) => {
     await refuses(t, await created(t, { ...STARCODER2, use_bias: false }), /has no biases in a model of StarCoder2/);
     await refuses(t, await created(t, { ...STARCODER2, head_dim: 32 }), /has heads of another width in a model of StarCoder2/);
+    await refuses(t, await created(t, { ...STARCODER, scale_attn_weights: false }), /does not scale its scores by the width of a head/);
   });
 
   test('a number beyond float16, a number format that there is none of, another name', async (t) => {
@@ -428,9 +436,19 @@ describe('tokenizers', () => {
 
 describe('llama.cpp itself', () => {
   for (const [name, make] of [
-    ...['llama', 'ernie4_5', 'hunyuan_v1_dense', 'qwen3', 'olmo2', 'granite', 'granitemoehybrid', 'lfm2', 'gpt2', 'gpt_neox'].map(
-      (family) => [family, (t: TestContext) => loaded(t, golden(family))] as const,
-    ),
+    ...[
+      'llama',
+      'ernie4_5',
+      'hunyuan_v1_dense',
+      'gpt_bigcode',
+      'qwen3',
+      'olmo2',
+      'granite',
+      'granitemoehybrid',
+      'lfm2',
+      'gpt2',
+      'gpt_neox',
+    ].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
     ...[
       'llama-biases',
       'llama-llama3',
@@ -447,6 +465,7 @@ describe('llama.cpp itself', () => {
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['starcoder2 with stretched positions', (t: TestContext) => created(t, STARCODER2)] as const,
+    ['gpt_bigcode with keys for each head', (t: TestContext) => created(t, STARCODER)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip: withoutLlamaCpp }, async (t) =>

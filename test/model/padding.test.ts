@@ -7,6 +7,7 @@ import { tokenLoss, useDevice } from '../../lib/engine';
 import { readJson } from '../../lib/files';
 import { type CausalLM, disposeBatch, loadModel, makeBatch } from '../../lib/model';
 import { ConfigReader, readPaddingIdx } from '../../lib/model/config';
+import { EMBEDDING_NAME } from '../../lib/model/resize';
 import { closeTo, fixtures } from './support';
 
 const { input_ids: ids, cases } = readJson(path.join(fixtures, 'padding.json')) as {
@@ -18,7 +19,7 @@ const PAD = 1;
 /** Gradient of the mean loss with respect to the embedding. */
 async function embeddingGradient(model: CausalLM): Promise<{ norm: number; padRow: Float32Array }> {
   const batch = makeBatch([ids]);
-  const [weight] = [...model.parameters].filter(([name]) => /embed_tokens|embed_in/.test(name)).map(([, variable]) => variable);
+  const [weight] = [...model.parameters].filter(([name]) => EMBEDDING_NAME.test(name)).map(([, variable]) => variable);
   const gradient = tf.tidy(() => {
     const loss = () => {
       const hidden = tf.slice(model.hiddenStates(batch), [0, 0], [ids.length - 1, -1]) as tf.Tensor2D;

@@ -30,6 +30,7 @@ for (const variant of [
   'ernie4_5-defaults',
   'hunyuan-old-keys',
   'starcoder2-old-keys',
+  'gpt_bigcode-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

@@ -53,6 +53,7 @@ test('the variants cover every family', () => {
     'ernie4_5',
     'hunyuan',
     'starcoder2',
+    'gpt_bigcode',
     'olmo2',
     'olmo3',
     'olmoe',
