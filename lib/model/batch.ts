@@ -91,6 +91,9 @@ export function unstretchedLength({ positionLimit, maxPositionEmbeddings }: Mode
   return positionLimit === Infinity ? maxPositionEmbeddings : Infinity;
 }
 
+/** Whether positions stretch with the length of the text (dynamic RoPE). */
+export const stretchesPositions = (config: ModelConfig): boolean => unstretchedLength(config) !== Infinity;
+
 /** @throws UserError when a sequence is longer than the model can read */
 export function checkLength(tokens: number, { positionLimit }: ModelConfig): void {
   if (tokens > positionLimit)

@@ -14,7 +14,7 @@ import {
   softCap,
   varyingSizes,
 } from '../engine';
-import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf } from './batch';
+import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf, stretchesPositions } from './batch';
 import type { Linear, MatrixStack } from './layers';
 import { sharedPrefixes } from './shared-prefixes';
 import { convolveBy } from './short-convolution';
@@ -137,7 +137,7 @@ export class DecodingState {
   /** The step that reads tokens up to a length. It is another where positions stretch with that (dynamic RoPE), or layers are adapted otherwise. */
   private stepTo(length: number, weights: Weights): Repeated {
     const { config, linears, stacks } = this.model;
-    if (config.positionLimit === Infinity) return this.stepFor(length, weights);
+    if (stretchesPositions(config)) return this.stepFor(length, weights);
     const adapters = [...linears.values(), ...stacks.values()].map(({ adapter }) => adapter);
     if (adapters.some((adapter, i) => adapter !== this.adapters[i])) this.steps.exact = this.steps.quantized = undefined;
     this.adapters = adapters;

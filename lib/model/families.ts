@@ -1,5 +1,6 @@
 /** Which file of this folder reads which architecture. */
 import { UserError } from '../errors';
+import { Bloom, readBloomConfig } from './bloom';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { readErnie45Config } from './ernie4-5';
@@ -101,6 +102,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     build: (reader, origin) => new Starcoder2(readStarcoder2Config(reader), origin),
     prefix: 'model.',
   },
+  bloom: { name: 'BloomForCausalLM', build: (reader, origin) => new Bloom(readBloomConfig(reader), origin), prefix: 'transformer.' },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 

@@ -5,7 +5,7 @@ import { Interruption } from '../interruption';
 import { showValue } from '../json';
 import { createRandom, type Random, restoreRandom } from '../random';
 import type { ChatMessage, Tokenizer } from '../text';
-import { checkLength, checkTokenIds, unstretchedLength } from './batch';
+import { checkLength, checkTokenIds, stretchesPositions, unstretchedLength } from './batch';
 import { DecodingState } from './cache';
 import { Drafter } from './draft';
 import { BETTER_THAN_DRAFTS, PromptLookup } from './lookup';
@@ -199,8 +199,7 @@ class Run {
     this.maxNewTokens = roomFor(model, this.longest(), options.maxNewTokens);
     // Where positions stretch with the length of the text (dynamic RoPE), wrong guesses would stretch them too.
     // And where layers keep a state, they could not be taken back.
-    const { positionLimit, keepsState } = model.config;
-    if (prompts.length !== 1 || positionLimit === Infinity || keepsState) return;
+    if (prompts.length !== 1 || stretchesPositions(model.config) || model.config.keepsState) return;
     if (options.promptLookup ?? true) this.lookup = new PromptLookup();
     if (options.draft ?? true) this.drafter = Drafter.for(model, options.draft);
   }

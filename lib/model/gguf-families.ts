@@ -1,11 +1,12 @@
 /** What llama.cpp calls the parts of a model, of each family that it computes, and what it does not compute of it. */
 import { UserError } from '../errors';
+import { stretchesPositions } from './batch';
 import { hasJsClass } from './families';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
-import { gpt2, gptBigCode, gptNeoX, starcoder2 } from './gguf-layer-norm';
+import { bloom, gpt2, gptBigCode, gptNeoX, starcoder2 } from './gguf-layer-norm';
 import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
@@ -27,7 +28,7 @@ export function ggufLayoutOf({ family, config, source }: CausalLM): GgufLayout {
     );
   const layout = LAYOUTS[family];
   if (!layout) throw refuse(`is of the family ${family}`);
-  if (config.positionLimit === Number.POSITIVE_INFINITY) throw refuse('stretches its positions with the length of the text (dynamic RoPE)');
+  if (stretchesPositions(config)) throw refuse('stretches its positions with the length of the text (dynamic RoPE)');
   return layout(config as never, refuse);
 }
 
@@ -56,6 +57,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   gpt_neox: gptNeoX,
   gpt_bigcode: gptBigCode,
   starcoder2,
+  bloom,
 };
 
 function llama(config: LlamaConfig, refuse: Refuse): GgufLayout {

@@ -1,5 +1,6 @@
 /** What llama.cpp calls the parts of models with layer normalizations, and what it does not compute of them. */
 import type { Activation } from '../engine';
+import type { BloomConfig } from './bloom';
 import { bool, float, type GgufKeys, whole } from './gguf-keys';
 import { commonKeys, type GgufLayout, type Refuse, ROTARY_NAMES, shortest, turningKeys } from './gguf-layout';
 import { byKind } from './gguf-order';
@@ -97,5 +98,31 @@ export function starcoder2(config: Starcoder2Config, refuse: Refuse): GgufLayout
     architecture: 'starcoder2',
     keys: { ...layerNormKeys(config, config.normEpsilon, shortest(windows)), ...turningKeys(config) },
     names: { ...ROTARY_NAMES, 'model.layers.#.mlp.c_fc': 'blk.#.ffn_up', 'model.layers.#.mlp.c_proj': 'blk.#.ffn_down' },
+  };
+}
+
+/** Its texts have no longest length, but llama.cpp is to be told one. */
+export function bloom(config: BloomConfig, refuse: Refuse): GgufLayout {
+  const { residualBehindNorm, numAttentionHeads: heads, pretrainedLength } = config;
+  if (residualBehindNorm) throw refuse('adds what it normalized, in a model of BLOOM');
+  return {
+    architecture: 'bloom',
+    keys: {
+      ...layerNormKeys(config, config.layerNormEps, pretrainedLength),
+      'attention.head_count_kv': whole(heads),
+    },
+    names: {
+      'transformer.word_embeddings': 'token_embd',
+      'transformer.word_embeddings_layernorm': 'token_embd_norm',
+      'transformer.ln_f': 'output_norm',
+      lm_head: 'output',
+      'transformer.h.#.input_layernorm': 'blk.#.attn_norm',
+      'transformer.h.#.self_attention.query_key_value': 'blk.#.attn_qkv',
+      'transformer.h.#.self_attention.dense': 'blk.#.attn_output',
+      'transformer.h.#.post_attention_layernorm': 'blk.#.ffn_norm',
+      'transformer.h.#.mlp.dense_h_to_4h': 'blk.#.ffn_up',
+      'transformer.h.#.mlp.dense_4h_to_h': 'blk.#.ffn_down',
+    },
+    change: (name, values) => (name.includes('query_key_value') ? byKind(values, heads) : values),
   };
 }

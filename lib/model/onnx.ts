@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type AttentionOptions, linear, type OnnxModel, OnnxProgram, softCap } from '../engine';
 import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
-import { carryAll, dropNothing } from './batch';
+import { carryAll, dropNothing, stretchesPositions } from './batch';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, Family, Recur } from './types';
@@ -59,7 +59,7 @@ const HIDDEN = -1e30;
  */
 export function onnxModelOf(model: CausalLM, dtype: OnnxDtype, file: string): OnnxModel {
   const { config, parameters } = model;
-  if (config.positionLimit === Infinity)
+  if (stretchesPositions(config))
     throw new UserError(
       `${model.source} stretches its positions with the length of the text (dynamic RoPE), which an exported model cannot.`,
     );

@@ -3,7 +3,7 @@ import { createRandom } from '../random';
 import { ConfigReader } from './config';
 
 const HEADS = 'lm_head|embed_out';
-const EMBEDDINGS = 'embed_tokens|embed_in|wte';
+const EMBEDDINGS = 'embed_tokens|embed_in|word_embeddings|wte';
 /** Names of the modules that have a row for each token. */
 export const TABLES = `${EMBEDDINGS}|${HEADS}`;
 /** Names of the output head's matrix. */

@@ -35,7 +35,8 @@ export type Family =
   | 'starcoder2'
   | 'gpt2'
   | 'gpt_neo'
-  | 'gpt_bigcode';
+  | 'gpt_bigcode'
+  | 'bloom';
 
 /** Tokens to read: examples laid end to end in one row, without padding. The caller disposes its tensors. */
 export interface TokenBatch {
@@ -65,8 +66,9 @@ export interface ModelConfig {
   /** Heads of keys and values; fewer than query heads in grouped-query attention. */
   readonly numKeyValueHeads: number;
   readonly headDim: number;
+  /** How many positions the model was made for; Infinity where it needs none (ALiBi). */
   readonly maxPositionEmbeddings: number;
-  /** The longest sequence the model can read; Infinity where its positions stretch (dynamic RoPE). */
+  /** The longest sequence the model can read; Infinity where its positions stretch (dynamic RoPE), or it needs none (ALiBi). */
   readonly positionLimit: number;
   /**
    * Whether layers keep a state of their text: then no text can go on from another's beginning, and no token can be taken back.

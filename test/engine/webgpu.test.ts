@@ -69,6 +69,7 @@ const COMPUTED_BY_OTHERS = [
   'falcon_h1',
   'starcoder2',
   'gpt_bigcode',
+  'bloom',
 ];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.

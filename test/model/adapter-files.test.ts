@@ -80,6 +80,7 @@ for (const variant of [
   'hunyuan',
   'starcoder2',
   'gpt_bigcode',
+  'bloom',
   'olmo2',
   'granite',
   'granitemoehybrid',

@@ -291,6 +291,8 @@ test('a StarCoder2 or StarCoder model that says what cannot be computed is refus
     ['starcoder2', { use_bias: 1 }, 'true or false'],
     ['gpt_bigcode', { add_cross_attention: true }, 'false: a model that reads text alone'],
     ['gpt_bigcode', { multi_query: 'yes' }, 'true or false'],
+    ['bloom', { n_head: 7 }, 'a multiple of n_head, which is 7'],
+    ['bloom-old-keys', { num_attention_heads: 5 }, 'a multiple of num_attention_heads, which is 5'],
   ] as const) {
     const folder = copyOf(variant);
     changeConfig(folder, (json) => Object.assign(json, change));

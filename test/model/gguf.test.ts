@@ -128,6 +128,9 @@ const STARCODER = {
   ...{ initializer_range: 0.15 },
 };
 
+/** One of BLOOM's, with slopes from between those of a power of two. */
+const BLOOM = { model_type: 'bloom', vocab_size: 1024, hidden_size: 96, n_layer: 2, n_head: 6, seq_length: 64, initializer_range: 0.15 };
+
 test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
   const [file, model] = [temporaryFile(t), await created(t, GEMMA)];
   await exportGguf(model, file, { dtype: 'bf16' });
@@ -154,8 +157,11 @@ test('an embedding that has more rows than there are tokens gets tokens that are
   assert.deepEqual([tokens[1087], kinds[1087], kinds[model.tokenizer.eosId], kinds[500]], ['[PAD1087]', 5, 3, 1]);
 });
 
-test('a window is how long a text may become', async (t) => {
-  for (const [config, key, length] of [[STARCODER2, 'starcoder2.context_length', 48]] as const) {
+test('a window, and the length of the texts that a BLOOM was trained on, are how long a text may become', async (t) => {
+  for (const [config, key, length] of [
+    [STARCODER2, 'starcoder2.context_length', 48],
+    [BLOOM, 'bloom.context_length', 64],
+  ] as const) {
     const file = temporaryFile(t);
     await exportGguf(await created(t, config), file);
     assert.equal((await open(file)).metadata[key], length);
@@ -193,6 +199,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'ernie4_5'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'starcoder2'), /has the activation relu/],
     [path.join(fixtures, 'gpt_bigcode'), /has the activation relu/],
+    [path.join(fixtures, 'bloom'), /adds what it normalized, in a model of BLOOM/],
     [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
     test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
@@ -441,6 +448,7 @@ describe('llama.cpp itself', () => {
       'ernie4_5',
       'hunyuan_v1_dense',
       'gpt_bigcode',
+      'bloom',
       'qwen3',
       'olmo2',
       'granite',
@@ -466,6 +474,7 @@ describe('llama.cpp itself', () => {
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['starcoder2 with stretched positions', (t: TestContext) => created(t, STARCODER2)] as const,
     ['gpt_bigcode with keys for each head', (t: TestContext) => created(t, STARCODER)] as const,
+    ['bloom with six heads', (t: TestContext) => created(t, BLOOM)] as const,
     ['smollm3', (t: TestContext) => created(t, { ...GATED, model_type: 'smollm3', num_hidden_layers: 5 })] as const,
   ])
     test(`computes the same tokens and probabilities: ${name}`, { skip: withoutLlamaCpp }, async (t) =>

@@ -31,6 +31,7 @@ for (const variant of [
   'hunyuan-old-keys',
   'starcoder2-old-keys',
   'gpt_bigcode-old-keys',
+  'bloom-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

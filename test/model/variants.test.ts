@@ -54,6 +54,7 @@ test('the variants cover every family', () => {
     'hunyuan',
     'starcoder2',
     'gpt_bigcode',
+    'bloom',
     'olmo2',
     'olmo3',
     'olmoe',
