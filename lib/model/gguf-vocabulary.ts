@@ -186,6 +186,7 @@ const EXPRESSIONS: Readonly<Record<string, string>> = {
     'qwen2',
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+":
     'qwen35',
+  ' ?[^(\\s|[.,!?…。，、।۔،])]+': 'bloom',
 };
 
 function ruleOf(json: TokenizerJson, refuse: Refuse): string {

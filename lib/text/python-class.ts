@@ -11,7 +11,18 @@ type JsonObject = Readonly<Record<string, unknown>>;
 const PLAIN = 'PreTrainedTokenizerFast';
 
 /** Models of which AutoTokenizer does not believe the class that their files name: it takes the plain one, or always the same. */
-const NOT_BELIEVED = new Set(['ernie4_5', 'granite', 'granitemoe', 'granitemoehybrid', 'mistral', 'olmo2', 'olmo3', 'phi3', 'qwen2']);
+const NOT_BELIEVED = new Set([
+  'ernie4_5',
+  'gpt_bigcode',
+  'granite',
+  'granitemoe',
+  'granitemoehybrid',
+  'mistral',
+  'olmo2',
+  'olmo3',
+  'phi3',
+  'qwen2',
+]);
 
 /** The class of a model whose files name none. */
 const CLASSES: Readonly<Record<string, string>> = {

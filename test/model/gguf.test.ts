@@ -306,6 +306,7 @@ describe('tokenizers', () => {
     assert.equal(ruleOf(digits(true)), 'smollm');
     assert.equal(ruleOf(split(words('\\p{N}{1,3}')), { ignore_merges: true }), 'llama-bpe');
     assert.equal(ruleOf(split(words('\\p{N}'))), 'qwen2');
+    assert.equal(ruleOf(split(' ?[^(\\s|[.,!?…。，、।۔،])]+')), 'bloom');
     assert.throws(() => ruleOf(split(words('\\p{N}{1,3}'))), /looks up whole words in another way/);
     assert.throws(
       () => ruleOf(split('\\w+')),

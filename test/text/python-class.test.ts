@@ -64,10 +64,11 @@ test('a class counts where it cuts otherwise, and its model believes in it', asy
       false,
     ],
     [{ ...gpt2, pre_tokenizer: digits }, {}, 'gpt2', true],
+    [{ ...gpt2, pre_tokenizer: digits }, {}, 'starcoder2', true],
     [{ ...gpt2, pre_tokenizer: digits }, {}, 'llama', false],
     [{ ...gpt2, pre_tokenizer: digits }, { tokenizer_class: 'GPT2Tokenizer' }, undefined, true],
     [{ ...gpt2, pre_tokenizer: digits }, { tokenizer_class: 'PreTrainedTokenizerFast' }, 'llama', false],
-    ...['olmo2', 'granite', 'granitemoe', 'phi3'].map((type): [Json, Json, string, boolean] => [
+    ...['olmo2', 'granite', 'granitemoe', 'phi3', 'gpt_bigcode'].map((type): [Json, Json, string, boolean] => [
       { ...gpt2, pre_tokenizer: digits },
       { tokenizer_class: 'GPT2Tokenizer' },
       type,
