@@ -20,6 +20,9 @@ export interface BloomConfig extends ModelConfig {
 }
 
 export function readBloomConfig(reader: ConfigReader): BloomConfig {
+  // then transformers multiplies piece by piece, and forgets two of the biases over it
+  if (reader.boolean('slow_but_exact', false) && reader.count('pretraining_tp', 1) > 1)
+    throw reader.wrong('slow_but_exact', true, 'false: matrices that are multiplied as a whole');
   // what follows from the rest, whatever these keys say
   const unread = { num_key_value_heads: undefined, head_dim: undefined, intermediate_size: undefined, max_position_embeddings: undefined };
   const filled = new ConfigReader({ eos_token_id: 2, ...reader.raw, ...unread }, reader.place);

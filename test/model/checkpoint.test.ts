@@ -285,12 +285,13 @@ test('the base of a Hunyuan model grows with alpha, which has to be a number, an
   stretching.dispose();
 });
 
-test('a StarCoder2 or StarCoder model that says what cannot be computed is refused', async () => {
+test('a StarCoder2, StarCoder or BLOOM model that says what cannot be computed is refused', async () => {
   for (const [variant, change, expected] of [
     ['starcoder2', { sliding_window: 0 }, 'a whole number of at least 1'],
     ['starcoder2', { use_bias: 1 }, 'true or false'],
     ['gpt_bigcode', { add_cross_attention: true }, 'false: a model that reads text alone'],
     ['gpt_bigcode', { multi_query: 'yes' }, 'true or false'],
+    ['bloom', { slow_but_exact: true, pretraining_tp: 2 }, 'false: matrices that are multiplied as a whole'],
     ['bloom', { n_head: 7 }, 'a multiple of n_head, which is 7'],
     ['bloom-old-keys', { num_attention_heads: 5 }, 'a multiple of num_attention_heads, which is 5'],
   ] as const) {
