@@ -31,6 +31,8 @@ import { readStarcoder2Config, Starcoder2 } from './starcoder2';
 export interface Architecture {
   /** Its class in transformers, as `architectures` of config.json names it. */
   readonly name: string;
+  /** What else published checkpoints call it; transformers goes by their `model_type`. */
+  readonly otherNames?: readonly string[];
   build(reader: ConfigReader, origin: Origin): Decoder;
   /** Prefix of all names but the head's; checkpoints saved from the bare model leave it out. */
   readonly prefix: string;
@@ -57,6 +59,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },
   gpt_bigcode: {
     name: 'GPTBigCodeForCausalLM',
+    otherNames: ['GPTBigCodeLMHeadModel'],
     build: (reader, origin) => new GptBigCode(readGptBigCodeConfig(reader), origin),
     prefix: 'transformer.',
   },
@@ -102,7 +105,12 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     build: (reader, origin) => new Starcoder2(readStarcoder2Config(reader), origin),
     prefix: 'model.',
   },
-  bloom: { name: 'BloomForCausalLM', build: (reader, origin) => new Bloom(readBloomConfig(reader), origin), prefix: 'transformer.' },
+  bloom: {
+    name: 'BloomForCausalLM',
+    otherNames: ['BloomModel'],
+    build: (reader, origin) => new Bloom(readBloomConfig(reader), origin),
+    prefix: 'transformer.',
+  },
   opt: { name: 'OPTForCausalLM', build: (reader, origin) => new Opt(readOptConfig(reader), origin), prefix: 'model.' },
 };
 
@@ -129,7 +137,7 @@ export function architectureOf(reader: ConfigReader): Architecture {
   const named = reader.get('architectures');
   const name = Array.isArray(named) && typeof named[0] === 'string' ? named[0] : undefined;
   const known = typeof modelType === 'string' && Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
-  if (known && (name === undefined || name === known.name)) return known;
+  if (known && (name === undefined || name === known.name || known.otherNames?.includes(name))) return known;
   const shown = name ?? (modelType === undefined ? 'without a model_type' : `with model_type ${JSON.stringify(modelType)}`);
   throw new UserError(`${reader.place}: the architecture ${shown} is not supported; supported are ${supportedArchitectures.join(', ')}.`);
 }

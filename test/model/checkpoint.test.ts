@@ -285,6 +285,19 @@ test('the base of a Hunyuan model grows with alpha, which has to be a number, an
   stretching.dispose();
 });
 
+test('a checkpoint may call its class as BigCode and BigScience once did', async () => {
+  for (const [variant, name] of [
+    ['gpt_bigcode-old-keys', 'GPTBigCodeLMHeadModel'],
+    ['bloom-old-keys', 'BloomModel'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, { architectures: [name] }));
+    const model = await loadModel(folder);
+    assert.equal(model.config.modelType, variant.replace('-old-keys', ''));
+    model.dispose();
+  }
+});
+
 test('a StarCoder2, StarCoder or BLOOM model that says what cannot be computed is refused', async () => {
   for (const [variant, change, expected] of [
     ['starcoder2', { sliding_window: 0 }, 'a whole number of at least 1'],
