@@ -7,7 +7,8 @@
  *     slope · (position of the key − position of the query) = slope · key + query · (−slope),
  *
  * so that attention and its cache need not know of it. transformers adds slope · key alone, which the softmax does not tell from this; but that
- * becomes as large as a text is long, and float16 would leave nothing of the scores beside it.
+ * becomes as large as a text is long, and float16 would leave nothing of the scores beside it. Positions it has exactly up to 2048, the length of the
+ * texts that BLOOM was trained on.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { times } from './layers';
