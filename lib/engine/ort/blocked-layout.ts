@@ -15,7 +15,7 @@ export const MOST_LINES = 8;
 
 /** Chunks of a matrix at most, and rows that each has at least, of which the kernel takes six at once. */
 const MOST_CHUNKS = 16;
-const ROWS_OF_A_CHUNK = 64;
+const ROWS_OF_A_CHUNK = 128;
 
 const rowsKey = (x: string): string => `by rows: ${x}`;
 const columnsKey = (x: string): string => `by columns: ${x}`;
