@@ -7,6 +7,7 @@ import { showValue } from '../json';
 import { OrtBackend } from './ort/backend';
 import { onnxRuntime } from './ort/native';
 import type { Precision } from './ort/onnx';
+import { piecesOf } from './ort/pieces';
 import type { VaryingSize } from './ort/program';
 import { registerOrtBackend } from './ort/register';
 import { probe, type SessionSettings } from './ort/session';
@@ -135,6 +136,11 @@ export function ortBackend(): OrtBackend | undefined {
  */
 export function varyingSizes(sizes: Record<string, VaryingSize>): void {
   ortBackend()?.setVaryingSizes(sizes);
+}
+
+/** Sizes that only the graphs of `tokenLoss` have, over a vocabulary of so many entries: of the pieces that it is gone through in. */
+export function sizesOfVocabulary(entries: number): number[] {
+  return piecesOf(entries).map(({ size }) => size);
 }
 
 /**

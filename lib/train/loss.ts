@@ -1,6 +1,6 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { checkpointedGradients, embedding, tokenLoss, varyingSizes } from '../engine';
+import { checkpointedGradients, embedding, sizesOfVocabulary, tokenLoss, varyingSizes } from '../engine';
 import {
   type CausalLM,
   carryOnly,
@@ -70,10 +70,11 @@ function filledUp(count: number, sizes: ReadonlySet<number>): number {
 }
 
 function sizesOf(model: CausalLM): Set<number> {
-  const { parameters, linears, adapter } = model;
+  const { parameters, linears, adapter, config } = model;
   // weights in 4 bits are no parameters
   const weights = [...linears.values()].map(({ weight }) => weight);
-  return new Set([...parameters.values(), ...weights, ...(adapter?.parameters.values() ?? [])].flatMap(({ shape }) => shape));
+  const matrices = [...parameters.values(), ...weights, ...(adapter?.parameters.values() ?? [])];
+  return new Set([...matrices.flatMap(({ shape }) => shape), ...sizesOfVocabulary(config.vocabSize)]);
 }
 
 /**

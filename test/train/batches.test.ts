@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
-import { sharedPrefixes } from '../../lib/model';
+import { createModel, sharedPrefixes } from '../../lib/model';
 import { createTorchRandom } from '../../lib/torch-random';
 import { parseConfig } from '../../lib/train';
 import { cutIntoRows, groupByLength, orderOfEpoch, planRun, type RowPart, stepsOfEpoch } from '../../lib/train/batches';
 import { countTokens, type Item } from '../../lib/train/examples';
-import { fillerOf } from '../../lib/train/loss';
+import { fillerOf, sizeOfRow } from '../../lib/train/loss';
 import { golden, loaded, sequence, tinyModel } from './support';
 
 const items = Array.from({ length: 23 }, (_, i) => [sequence(3 + ((i * 7) % 19), 100 * i)]);
@@ -145,4 +145,14 @@ test('a row is filled up to a multiple of 16 tokens that is no size of the model
       assert.ok(filler.every((length) => length >= 1 && length <= Math.max(...lengths)));
       assert.ok(sum(filler) < 64, `${sum(filler)} tokens fill up ${sum(lengths)}`);
     }
+});
+
+test('nor a size of the pieces that its vocabulary is gone through in', async (t) => {
+  const { config, tokenizer } = await tinyModel(t);
+  const model = createModel({ ...config.raw, vocab_size: 6144, max_position_embeddings: 4096 }, { seed: 0, tokenizer });
+  const filler = fillerOf([2040], model);
+  assert.equal(2040 + filler[0].length, 2064);
+  const { tokens, targets } = sizeOfRow([{ sequence: sequence(2040), microBatch: 0, index: 0 }], model);
+  assert.deepEqual([tokens, targets], [2064, 2080]);
+  model.dispose();
 });
