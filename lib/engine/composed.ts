@@ -190,9 +190,10 @@ export function cachedAttention(
   return { output, cache: { keys, values } };
 }
 
-export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D, softcap?: number): TokenLoss {
+export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D, softcap?: number, bias?: tf.Tensor1D): TokenLoss {
   const [nll, argmax, entropy] = tf.tidy(() => {
-    const products = tf.matMul(hidden, weight, false, true);
+    const bare = tf.matMul(hidden, weight, false, true);
+    const products = bias ? tf.add(bare, bias) : bare;
     const logits = softcap === undefined ? products : softCap(products, softcap);
     const logProbabilities = tf.logSoftmax(logits);
     const nll = tf.neg(tf.sum(tf.mul(logProbabilities, tf.oneHot(targets, weight.shape[0])), -1));

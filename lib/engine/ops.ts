@@ -206,16 +206,18 @@ export function cachedAttention(
 }
 
 /**
- * Cross-entropy of each target under softmax(hidden · weightᵀ), without keeping the logits.
+ * Cross-entropy of each target under softmax(hidden · weightᵀ + bias), without keeping the logits.
  * @param hidden [targets, features], the final hidden states at the positions that predict
  * @param weight [vocabulary, features], the output head
  * @param targets int32 [targets], the ids to predict
  * @param softcap by which logits are soft-capped (`softCap`), where they are
+ * @param bias [vocabulary], of the output head, where it has one
  */
-export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D, softcap?: number): TokenLoss {
-  if (!ortBackend() || targets.size === 0) return composed.tokenLoss(hidden, weight, targets, softcap);
+export function tokenLoss(hidden: tf.Tensor2D, weight: tf.Tensor2D, targets: tf.Tensor1D, softcap?: number, bias?: tf.Tensor1D): TokenLoss {
+  if (!ortBackend() || targets.size === 0) return composed.tokenLoss(hidden, weight, targets, softcap, bias);
   const attributes = softcap === undefined ? {} : { softcap };
-  const [nll, argmax, entropy] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D]>('TokenLoss', { hidden, weight, targets }, attributes);
+  const [kernel, inputs] = bias ? ['TokenLossWithBias', { hidden, weight, targets, bias }] : ['TokenLoss', { hidden, weight, targets }];
+  const [nll, argmax, entropy] = fused<[tf.Tensor1D, tf.Tensor1D, tf.Tensor1D]>(kernel, inputs, attributes);
   return { nll, argmax, entropy };
 }
 

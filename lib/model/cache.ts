@@ -4,18 +4,17 @@ import {
   borrowData,
   cachedAttention,
   type LayerCache,
-  linear,
   onlyReads,
   quantizedProduct,
   Repeated,
   recurrenceStates,
   recurrenceStep,
   rowsAt,
-  softCap,
   varyingSizes,
 } from '../engine';
 import { carryAll, carryOnly, disposeBatch, dropNothing, makeBatch, packedPass, placeOf, stretchesPositions } from './batch';
 import type { Linear, MatrixStack } from './layers';
+import { logitsOf } from './logits';
 import { sharedPrefixes } from './shared-prefixes';
 import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, Convolve, Recur, TokenBatch } from './types';
@@ -88,7 +87,7 @@ export class DecodingState {
           return pass.carry(layer, output);
         };
         const hidden = model.forward({ ...pass, attend, convolve, recur });
-        return softCap(linear(hidden, model.outputHead), model.config.finalLogitSoftcapping);
+        return logitsOf(model, hidden);
       });
       readWeights(model);
       return new DecodingState(model, lengths, capacity, caches, logits);
@@ -170,8 +169,7 @@ export class DecodingState {
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
         const hidden = model.forward({ ...tokens, attend, convolve: convolveBy(before), recur, carry: carryAll, drop: dropNothing });
-        const products = (weights === 'exact' ? linear : quantizedProduct)(hidden, model.outputHead);
-        return softCap(products, model.config.finalLogitSoftcapping);
+        return logitsOf(model, hidden, weights === 'exact' ? undefined : quantizedProduct);
       };
       const logits = weights === 'exact' ? pass() : withQuantizedWeights(model, pass);
       readWeights(model);

@@ -183,6 +183,12 @@ export function headDimOf(
   throw reader.wrong(hidden_size, hiddenSize, `a multiple of ${num_attention_heads}, which is ${heads}`);
 }
 
+/** For families whose heads share the features of the states. @throws UserError when the configuration asks for heads of another width */
+export function refuseOtherHeadDim(reader: ConfigReader, { hiddenSize, numAttentionHeads, headDim }: ModelConfig): void {
+  const usual = hiddenSize / numAttentionHeads;
+  if (headDim !== usual) throw reader.wrong('head_dim', headDim, `hidden_size / num_attention_heads, which is ${usual}`);
+}
+
 /**
  * The token whose row of the embedding learns nothing from being read, of families whose class in transformers gives `pad_token_id` to it.
  * @param missing what it is where the configuration does not say; null says that there is none

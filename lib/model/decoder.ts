@@ -78,6 +78,10 @@ export abstract class Decoder implements CausalLM {
     return this.head.tensor;
   }
 
+  get outputBias(): tf.Tensor1D | undefined {
+    return this.head.bias?.tensor;
+  }
+
   untie(): void {
     if (!this.config.tieWordEmbeddings) return;
     this.head.untie();

@@ -57,7 +57,7 @@ export async function exportModel(model: CausalLM, directory: string, options: E
     for (const dtype of dtypes) writeOnnx(model, dtype, folder);
     writeTokenizer(model, staging);
     for (const [name, content] of model.tokenizer.filesForTransformersJs()) fs.writeFileSync(path.join(staging, name), content);
-    writeConfigs(model, staging, 'float32', { ...cachesOf(model), [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
+    writeConfigs(model, staging, 'float32', { ...cachesOf(model), ...headsOf(model), [TRANSFORMERS_JS]: settingsOf(model, dtypes) });
     fs.writeFileSync(path.join(staging, GENERATION_CONFIG), generationConfigOf(model));
   });
 }
@@ -126,6 +126,12 @@ function cachesOf({ family, config }: CausalLM): Record<string, unknown> {
   if (family !== 'granitemoehybrid') return {};
   const { numHiddenLayers, mamba } = config as GraniteConfig;
   return { layer_types: Array.from({ length: numHiddenLayers }, (_, layer) => (mamba?.layers[layer] ? 'mamba' : 'attention')) };
+}
+
+/** Heads of keys and values, which transformers.js does not conclude where a configuration leaves them to its class. */
+function headsOf({ config: { raw, numKeyValueHeads } }: CausalLM): Record<string, unknown> {
+  const isLeft = 'num_attention_heads' in raw && (raw.num_key_value_heads ?? undefined) === undefined;
+  return isLeft ? { num_key_value_heads: numKeyValueHeads } : {};
 }
 
 function settingsOf({ config: { raw } }: CausalLM, dtypes: readonly OnnxDtype[]): Record<string, unknown> {

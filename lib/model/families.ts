@@ -22,6 +22,7 @@ import { NanoChat, readNanoChatConfig } from './nanochat';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Olmoe, readOlmoeConfig } from './olmoe';
 import { Opt, readOptConfig } from './opt';
+import { Phi, readPhiConfig } from './phi';
 import { Phi3, readPhi3Config } from './phi3';
 import { Qwen3, readQwen3Config, readQwen3MoeConfig } from './qwen3';
 import { Qwen35, readQwen35Config } from './qwen3-5';
@@ -97,6 +98,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'model.',
   },
   falcon_h1: { name: 'FalconH1ForCausalLM', build: (reader, origin) => new FalconH1(readFalconH1Config(reader), origin), prefix: 'model.' },
+  phi: { name: 'PhiForCausalLM', build: (reader, origin) => new Phi(readPhiConfig(reader), origin), prefix: 'model.' },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
   nanochat: { name: 'NanoChatForCausalLM', build: (reader, origin) => new NanoChat(readNanoChatConfig(reader), origin), prefix: 'model.' },

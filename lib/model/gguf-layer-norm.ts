@@ -7,11 +7,16 @@ import { byKind } from './gguf-order';
 import type { GptBigCodeConfig } from './gpt-bigcode';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
+import type { PhiConfig } from './phi';
 import type { Starcoder2Config } from './starcoder2';
 import type { ModelConfig } from './types';
 
 /** Names of the activation that llama.cpp calls GELU. */
 const TANH_GELUS: ReadonlySet<Activation> = new Set(['gelu_new', 'gelu_fast', 'gelu_pytorch_tanh']);
+
+function refuseOtherGelu(activation: Activation, refuse: Refuse): void {
+  if (!TANH_GELUS.has(activation)) throw refuse(`has the activation ${activation}`);
+}
 
 /** Keys of every architecture, and the epsilon of the norms. @param window as of `commonKeys` */
 const layerNormKeys = (config: ModelConfig, epsilon: number, window?: number): GgufKeys => ({
@@ -34,7 +39,7 @@ const GPT_NAMES = {
 
 export function gpt2(config: Gpt2Config, refuse: Refuse): GgufLayout {
   const { activationFunction, scales, headDim } = config;
-  if (!TANH_GELUS.has(activationFunction)) throw refuse(`has the activation ${activationFunction}`);
+  refuseOtherGelu(activationFunction, refuse);
   if (scales.some((scale) => scale !== headDim ** -0.5))
     throw refuse('scales the scores of its layers otherwise than by the width of a head');
   return {
@@ -78,7 +83,7 @@ export function gptNeoX(config: GptNeoXConfig, refuse: Refuse): GgufLayout {
 /** Its one matrix has all queries, then all keys, then all values where the heads of queries share a head of keys, as there. */
 export function gptBigCode(config: GptBigCodeConfig, refuse: Refuse): GgufLayout {
   const { activationFunction, attentionScale, headDim, numAttentionHeads: heads, multiQuery } = config;
-  if (!TANH_GELUS.has(activationFunction)) throw refuse(`has the activation ${activationFunction}`);
+  refuseOtherGelu(activationFunction, refuse);
   if (attentionScale !== headDim ** -0.5) throw refuse('does not scale its scores by the width of a head');
   return {
     architecture: 'starcoder',
@@ -90,7 +95,7 @@ export function gptBigCode(config: GptBigCodeConfig, refuse: Refuse): GgufLayout
 
 export function starcoder2(config: Starcoder2Config, refuse: Refuse): GgufLayout {
   const { hiddenAct, bias, rope, headDim, numAttentionHeads, hiddenSize, windows } = config;
-  if (!TANH_GELUS.has(hiddenAct)) throw refuse(`has the activation ${hiddenAct}`);
+  refuseOtherGelu(hiddenAct, refuse);
   if (!bias) throw refuse('has no biases in a model of StarCoder2');
   if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of StarCoder2');
   if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of StarCoder2');
@@ -98,6 +103,28 @@ export function starcoder2(config: Starcoder2Config, refuse: Refuse): GgufLayout
     architecture: 'starcoder2',
     keys: { ...layerNormKeys(config, config.normEpsilon, shortest(windows)), ...turningKeys(config) },
     names: { ...ROTARY_NAMES, 'model.layers.#.mlp.c_fc': 'blk.#.ffn_up', 'model.layers.#.mlp.c_proj': 'blk.#.ffn_down' },
+  };
+}
+
+/** In llama.cpp a Phi has an output head of its own, and its heads share the features of the states. */
+export function phi(config: PhiConfig, refuse: Refuse): GgufLayout {
+  const { rope, headDim, numAttentionHeads, hiddenSize } = config;
+  refuseOtherGelu(config.hiddenAct, refuse);
+  if (config.qkLayernorm) throw refuse('normalizes queries and keys in a model of Phi');
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of Phi');
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Phi');
+  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
+  return {
+    architecture: 'phi2',
+    keys: { ...layerNormKeys(config, config.layerNormEps), ...turningKeys(config) },
+    names: {
+      ...ROTARY_NAMES,
+      'model.final_layernorm': 'output_norm',
+      'model.layers.#.self_attn.dense': 'blk.#.attn_output',
+      'model.layers.#.mlp.fc1': 'blk.#.ffn_up',
+      'model.layers.#.mlp.fc2': 'blk.#.ffn_down',
+    },
+    repeatsHead: true,
   };
 }
 

@@ -5,17 +5,16 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { splitHeadByHead } from './attention-projections';
-import { type ConfigReader, readModelConfig } from './config';
-import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type Linear, type OutputHead, ParameterList } from './layers';
+import { type ConfigReader, readModelConfig, refuseOtherHeadDim } from './config';
+import type { Origin } from './decoder';
+import { type LayerNormConfig, LayerNormDecoder } from './layer-norm-decoder';
+import type { LayerNorm, Linear, ParameterList } from './layers';
 import { Mlp } from './mlp';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { Attend, ForwardPass, ModelConfig, Stages } from './types';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import type { Attend, ForwardPass } from './types';
 
-export interface GptNeoXConfig extends ModelConfig {
+export interface GptNeoXConfig extends LayerNormConfig {
   readonly hiddenAct: Activation;
-  readonly layerNormEps: number;
-  readonly rope: RopeConfig;
   readonly attentionBias: boolean;
   /** Whether attention and MLP read the same input and add up, or follow each other. */
   readonly useParallelResidual: boolean;
@@ -31,8 +30,7 @@ export function readGptNeoXConfig(reader: ConfigReader): GptNeoXConfig {
       attention: { key: 'attention_dropout', missing: 0 },
     },
   });
-  const headDim = common.hiddenSize / common.numAttentionHeads;
-  if (common.headDim !== headDim) throw reader.wrong('head_dim', common.headDim, `hidden_size / num_attention_heads, which is ${headDim}`);
+  refuseOtherHeadDim(reader, common);
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings, {
     partialRotaryFactor: 0.25,
     olderKeys: { theta: 'rotary_emb_base', partialRotaryFactor: 'rotary_pct' },
@@ -103,34 +101,8 @@ class Block {
   }
 }
 
-export class GptNeoX extends Decoder {
-  private readonly embedIn: Embedding;
-  private readonly layers: readonly Block[];
-  private readonly finalNorm: LayerNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-
+export class GptNeoX extends LayerNormDecoder<GptNeoXConfig> {
   constructor(config: GptNeoXConfig, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    this.embedIn = parameters.embedding('gpt_neox.embed_in', config.vocabSize, config.hiddenSize);
-    this.layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.finalNorm = parameters.layerNorm('gpt_neox.final_layer_norm', config.hiddenSize, config.layerNormEps);
-    this.head = parameters.outputHead('embed_out', this.embedIn, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      embed: () => pass.drop(this.embedIn.apply(pass.ids), 0, this.config.embeddingDropout),
-      layers: this.layers.map((layer) => (x) => layer.apply(x, angles, pass)),
-      finish: (x) => this.finalNorm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+    super(config, origin, Block, { embedding: 'gpt_neox.embed_in', norm: 'gpt_neox.final_layer_norm', head: 'embed_out' });
   }
 }

@@ -123,10 +123,12 @@ export class ParameterList {
     return table;
   }
 
-  /** @param tied whether it is the table itself */
-  outputHead(name: string, table: Embedding, { tied }: { tied: boolean }): OutputHead {
+  /** @param options `tied`: whether it is the table itself; `bias`: whether it has one, its own either way. Default false */
+  outputHead(name: string, table: Embedding, { tied, bias = false }: { tied: boolean; bias?: boolean }): OutputHead {
     const declareOwn = () => this.matrix(`${name}.weight`, ...table.weight.shape);
-    return new OutputHead(table, declareOwn, tied);
+    const head = new OutputHead(table, declareOwn, tied);
+    if (bias) head.bias = this.declare<tf.Rank.R1>(`${name}.bias`, [table.weight.shape[0]], 'zeros');
+    return head;
   }
 
   rmsNorm(name: string, features: number, eps: number): RmsNorm {
@@ -230,6 +232,8 @@ export class Embedding {
 
 /** What the final hidden states are multiplied with for logits: a matrix of its own, or the table of the embeddings. */
 export class OutputHead {
+  /** What is added to each token's logits, where there is one. */
+  bias?: Parameter<tf.Rank.R1>;
   private own?: Parameter<tf.Rank.R2>;
 
   constructor(
@@ -277,8 +281,7 @@ export class RmsNorm {
 
   /** Normalizes each of the heads that lie side by side in the rows by itself. */
   applyToHeads(x: tf.Tensor2D, heads: number): tf.Tensor2D {
-    const [tokens, features] = x.shape;
-    return tf.reshape(this.apply(tf.reshape(x, [tokens, heads, features / heads])), [tokens, features]);
+    return tf.reshape(this.apply(inHeads(x, heads)), x.shape);
   }
 
   /** Normalizes each of the groups that lie side by side in the rows by itself, and weighs all features, each by its own weight. */
@@ -291,6 +294,12 @@ export class RmsNorm {
   }
 }
 
+/** Heads that lie side by side in the rows, as an axis: [tokens, heads, headDim]. */
+export function inHeads(x: tf.Tensor2D, heads: number): tf.Tensor3D {
+  const [tokens, features] = x.shape;
+  return tf.reshape(x, [tokens, heads, features / heads]);
+}
+
 /** Layer normalization. */
 export class LayerNorm {
   constructor(
@@ -301,5 +310,10 @@ export class LayerNorm {
 
   apply<T extends tf.Tensor>(x: T): T {
     return layerNorm(x, this.weight.tensor, this.bias.tensor, this.eps);
+  }
+
+  /** Normalizes each of the heads that lie side by side in the rows by itself. */
+  applyToHeads(x: tf.Tensor2D, heads: number): tf.Tensor2D {
+    return tf.reshape(this.apply(inHeads(x, heads)), x.shape);
   }
 }

@@ -3,10 +3,11 @@
  * Inputs and outputs have the names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type AttentionOptions, linear, type OnnxModel, OnnxProgram, softCap } from '../engine';
+import { type AttentionOptions, type OnnxModel, OnnxProgram, softCap } from '../engine';
 import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing, stretchesPositions } from './batch';
+import { logitsOf } from './logits';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, Family, Recur } from './types';
@@ -173,8 +174,7 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const features = states.shape[1];
   const read = program.lastRows(tf.reshape(states, [batch, sequence, features]), count, 'num_logits');
   const rows = tf.reshape(read, [sizes.tokens_with_logits, features]) as tf.Tensor2D;
-  const products = bits?.fits(outputHead) ? bits.product(rows, outputHead) : linear(rows, outputHead);
-  const logits = softCap(products, config.finalLogitSoftcapping);
+  const logits = logitsOf(model, rows, bits?.fits(outputHead) ? bits.product : undefined);
   return { logits: tf.reshape(logits, [batch, kept, outputHead.shape[0]]), ...cache };
 }
 

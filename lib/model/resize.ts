@@ -6,14 +6,16 @@ const HEADS = 'lm_head|embed_out';
 const EMBEDDINGS = 'embed_tokens|embed_in|word_embeddings|wte';
 /** Names of the modules that have a row for each token. */
 export const TABLES = `${EMBEDDINGS}|${HEADS}`;
+/** What the output head adds to logits, where it has that. */
+const HEAD_BIAS = new RegExp(`^(?:${HEADS})\\.bias$`);
 /** Names of the output head's matrix. */
 export const HEAD_NAME = new RegExp(`^(?:${HEADS})\\.weight$`);
 /** Names of the table that tokens are looked up in. */
 export const EMBEDDING_NAME = new RegExp(`(?:^|\\.)(?:${EMBEDDINGS})\\.weight$`);
 
-/** Whether a parameter has a row for each token. */
+/** Whether a parameter has a row, or a number, for each token. */
 export function isVocabularyTable(name: string): boolean {
-  return HEAD_NAME.test(name) || EMBEDDING_NAME.test(name);
+  return HEAD_NAME.test(name) || EMBEDDING_NAME.test(name) || HEAD_BIAS.test(name);
 }
 
 /** The configuration of the same model with so many rows. The token whose row is not trained stays the same one, as long as it has a row. */
@@ -41,11 +43,14 @@ const MIXED = 256;
  *     μ + √(10⁻⁹ / K) · Σ_k ± (x_k − μ)     over K = 256 rows x_k and signs drawn by chance,
  *
  * which has that mean and covariance and is about normal, for K features' work a row, whatever the size of the table. The seed is the same
- * in each run: a run that is resumed, and an adapter that is loaded again, begin with the same rows.
+ * in each run: a run that is resumed, and an adapter that is loaded again, begin with the same rows. A bias, for which transformers' noise is
+ * less than float32 can tell, gets the mean.
  * @param values [old rows, features]; given back where the size stays
- * @param shape [rows, features]
+ * @param shape [rows, features], or of a bias [rows]
  */
-export function resizeTable(values: Float32Array, [rows, features]: readonly number[]): Float32Array {
+export function resizeTable(values: Float32Array, shape: readonly number[]): Float32Array {
+  const [rows, features = 1] = shape;
+  const isBias = shape.length === 1;
   const old = values.length / features;
   if (rows === old) return values;
   if (rows < old) return values.slice(0, rows * features);
@@ -53,7 +58,7 @@ export function resizeTable(values: Float32Array, [rows, features]: readonly num
   table.set(values);
   const mean = meanRow(values, features);
   const random = createRandom(0);
-  const scale = Math.sqrt(SPREAD / MIXED);
+  const scale = isBias ? 0 : Math.sqrt(SPREAD / MIXED);
   const noise = new Float64Array(features);
   for (let row = old; row < rows; row++) {
     noise.fill(0);

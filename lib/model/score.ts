@@ -38,7 +38,8 @@ export async function tokenNll(model: CausalLM, ids: ArrayLike<number>): Promise
     [nll, argmax] = tf.tidy(() => {
       // the last place has no token to predict; any will do, as its loss is not used
       const next = tf.concat([tf.slice(batch.ids, 1, length - 1), tf.slice(batch.ids, 0, 1)]) as tf.Tensor1D;
-      const loss = tokenLoss(model.hiddenStates(batch), model.outputHead, next, model.config.finalLogitSoftcapping);
+      const { outputHead, outputBias, config } = model;
+      const loss = tokenLoss(model.hiddenStates(batch), outputHead, next, config.finalLogitSoftcapping, outputBias);
       return [loss.nll, loss.argmax];
     });
     const losses = Float32Array.from(await nll.data());

@@ -13,6 +13,7 @@ import { showValue } from '../json';
 import { Parameter } from './layers';
 import type { ModulesToSave } from './modules-to-save';
 import { HEAD, isMeant, lastPart, moduleOf, OLD_HEAD, PEFT_PREFIX } from './names';
+import { HEAD_NAME } from './resize';
 import type { TrainableTokens } from './token-indices';
 import type { CausalLM } from './types';
 
@@ -98,7 +99,7 @@ export function rowsToTrain(model: CausalLM, asked: Asked): TrainedRows[] {
   if (head) model.untie();
   const table = model.embeddings[0].weight;
   const rows = ids ? [new TrainedRows(moduleOf(table.name), table.value, ids)] : [];
-  const own = head && [...model.parameters].find(([name]) => [HEAD, OLD_HEAD].includes(moduleOf(name)))?.[1];
+  const own = head && [...model.parameters].find(([name]) => HEAD_NAME.test(name))?.[1];
   return own ? [...rows, new TrainedRows(HEAD, own, head)] : rows;
 }
 

@@ -21,6 +21,7 @@ export type Family =
   | 'granitemoe'
   | 'granitemoehybrid'
   | 'falcon_h1'
+  | 'phi'
   | 'phi3'
   | 'lfm2'
   | 'gpt_neox'
@@ -219,10 +220,12 @@ export interface CausalLM {
    * says.
    */
   readonly outputHead: tf.Tensor2D;
+  /** [vocabulary]: the bias of the output head, where it has one. */
+  readonly outputBias?: tf.Tensor1D;
   /** Gives the output head a matrix of its own, with the same values, where it is the embedding; then each can be trained without the other. */
   untie(): void;
   /**
-   * Final, normalized hidden states, [tokens, features]; logits are their products with `outputHead`, soft-capped where they are.
+   * Final, normalized hidden states, [tokens, features], of which `logitsOf` (logits.ts) makes logits.
    * Differentiable. Runs inside the caller's `tf.tidy`.
    * @param places int32 [tokens]: the tokens of the row whose states are wanted; what only others need of the last layer is left out.
    *   All of them where absent.

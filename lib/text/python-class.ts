@@ -26,7 +26,7 @@ const NOT_BELIEVED = new Set([
 
 /** The class of a model whose files name none. */
 const CLASSES: Readonly<Record<string, string>> = {
-  ...{ gpt2: 'GPT2Tokenizer', gpt_neo: 'GPT2Tokenizer', opt: 'GPT2Tokenizer', starcoder2: 'GPT2Tokenizer' },
+  ...{ gpt2: 'GPT2Tokenizer', gpt_neo: 'GPT2Tokenizer', opt: 'GPT2Tokenizer', phi: 'GPT2Tokenizer', starcoder2: 'GPT2Tokenizer' },
   gpt_neox: 'GPTNeoXTokenizer',
 };
 

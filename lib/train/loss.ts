@@ -151,10 +151,10 @@ function disposeRow({ batch, predictors, targets, counts, shares }: DeviceRow): 
 
 /** Loss of each target of a row, from the final hidden states of what predicts them, inside the caller's tidy. */
 function rowLoss(hidden: tf.Tensor2D, model: CausalLM, { targets }: DeviceRow, settings: LossSettings): RowLoss {
-  const head = model.outputHead;
+  const { outputHead: head, outputBias: bias } = model;
   const softcap = model.config.finalLogitSoftcapping;
-  const { nll, argmax, entropy } = tokenLoss(hidden, head, targets, softcap);
-  return { loss: lossOf(nll, { hidden, head, targets, softcap }, settings), argmax, entropy };
+  const { nll, argmax, entropy } = tokenLoss(hidden, head, targets, softcap, bias);
+  return { loss: lossOf(nll, { hidden, head, bias, targets, softcap }, settings), argmax, entropy };
 }
 
 /** What a row's forward pass finds, with the router loss where there is one: then all tokens go through all layers. */

@@ -12,6 +12,8 @@ export interface Predictions {
   hidden: tf.Tensor2D;
   /** [vocabulary, features]: the output head. */
   head: tf.Tensor2D;
+  /** [vocabulary], where the head has one. */
+  bias?: tf.Tensor1D;
   /** int32 [targets] */
   targets: tf.Tensor1D;
   /** What logits are soft-capped by, where they are. */
@@ -39,13 +41,25 @@ function dynamicFineTuning(nll: tf.Tensor1D): tf.Tensor1D {
 
 /**
  * Mean of −log p over the vocabulary, less that of the target: what label smoothing adds a share of (Szegedy et al. 2016). All of them
- * have the same normalization, so the difference is that of logits, h · (row of the target − mean row), and no others are needed. Those that are
- * soft-capped all have to be there.
+ * have the same normalization, so the difference is that of logits, h · (row of the target − mean row), with a bias b also b[target] − mean b, and no
+ * others are needed. Those that are soft-capped all have to be there.
  */
-function smoothingGap({ hidden, head, targets, softcap }: Predictions): tf.Tensor1D {
-  const ofTargets = softCap(dotRows(hidden, embedding(head, targets)), softcap);
-  const ofAll = softcap === undefined ? linear(hidden, meanRow(head)) : meanOfRows(softCap(linear(hidden, head), softcap));
+function smoothingGap({ hidden, head, bias, targets, softcap }: Predictions): tf.Tensor1D {
+  const products = dotRows(hidden, embedding(head, targets));
+  const ofTargets = softCap(bias ? tf.add(products, entriesOf(bias, targets)) : products, softcap);
+  const ofAll = softcap === undefined ? meanLogit(hidden, head, bias) : meanOfRows(softCap(linear(hidden, head, bias), softcap));
   return tf.sub(ofTargets, tf.reshape(ofAll, [targets.size]));
+}
+
+/** [targets, 1]: the mean of all logits, of the mean row of the head. */
+function meanLogit(hidden: tf.Tensor2D, head: tf.Tensor2D, bias?: tf.Tensor1D): tf.Tensor2D {
+  const product = linear(hidden, meanRow(head));
+  return bias ? tf.add(product, meanOfRows(tf.expandDims(bias, 0) as tf.Tensor2D)) : product;
+}
+
+/** Numbers of a vector by their places, [places]. */
+function entriesOf(vector: tf.Tensor1D, places: tf.Tensor1D): tf.Tensor1D {
+  return tf.reshape(embedding(tf.expandDims(vector, 1) as tf.Tensor2D, places), [places.size]);
 }
 
 /** [rows, 1]: as a product, whose gradient makes no matrix on the host. */

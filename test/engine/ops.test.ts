@@ -158,6 +158,18 @@ const cases: Case[] = [
     reference: ({ hidden, weight, targets }) => composed.tokenLoss(two(hidden), two(weight), one(targets)).nll,
   },
   {
+    name: 'tokenLoss with a bias',
+    inputs: () => ({
+      hidden: random([6, 8]),
+      weight: random([11, 8]),
+      bias: random([11]),
+      targets: tf.tensor1d([3, 0, 10, 3, 5, 1], 'int32'),
+    }),
+    differentiate: ['hidden', 'weight', 'bias'],
+    fused: ({ hidden, weight, targets, bias }) => engine.tokenLoss(two(hidden), two(weight), one(targets), undefined, one(bias)).nll,
+    reference: ({ hidden, weight, targets, bias }) => composed.tokenLoss(two(hidden), two(weight), one(targets), undefined, one(bias)).nll,
+  },
+  {
     name: 'tokenLoss of soft-capped logits',
     inputs: () => ({ hidden: random([6, 8]), weight: random([11, 8]), targets: tf.tensor1d([3, 0, 10, 3, 5, 1], 'int32') }),
     differentiate: ['hidden', 'weight'],
@@ -231,14 +243,16 @@ for (const vocabulary of [6000, 5003]) {
 /** Three pieces whose weights are large enough for the processor's own layout, where it has one, and targets that make four chunks there. */
 const LARGE = { vocabulary: 4112, features: 400, targets: 272 };
 
-for (const [scale, softcap] of [
+for (const [scale, softcap, hasBias] of [
   [1, undefined],
   [40, undefined],
   [1, 1.5],
   // beyond the cap the slope is 0 but for rounding
   [40, 30],
+  [1, undefined, true],
+  [1, 1.5, true],
 ] as const) {
-  const kind = `logits of up to about ${3 * scale}${softcap === undefined ? '' : ` soft-capped at ${softcap}`}`;
+  const kind = `logits of up to about ${3 * scale}${softcap === undefined ? '' : ` soft-capped at ${softcap}`}${hasBias ? ' with a bias' : ''}`;
   test(`tokenLoss over large pieces, with ${kind}: values and gradients equal plain operations`, () => {
     const { vocabulary, features, targets } = LARGE;
     engine.varyingSizes({ targets: { size: targets, multipleOf: 16 } });
@@ -247,17 +261,19 @@ for (const [scale, softcap] of [
         Int32Array.from({ length: targets }, (_, i) => (i * 1237) % vocabulary),
         'int32',
       );
-      const inputs = { hidden: random([targets, features]), weight: random([vocabulary, features], scale * features ** -0.5) };
+      const matrices = { hidden: random([targets, features]), weight: random([vocabulary, features], scale * features ** -0.5) };
+      const inputs: Inputs = hasBias ? { ...matrices, bias: random([vocabulary]) } : matrices;
       const direction = random([targets]);
       const of = ({ tokenLoss }: Pick<typeof engine, 'tokenLoss'>) => {
-        const alone = tokenLoss(two(inputs.hidden), two(inputs.weight), ids, softcap);
+        const lossOf = ({ hidden, weight, bias }: Inputs) => tokenLoss(two(hidden), two(weight), ids, softcap, bias && one(bias));
+        const alone = lossOf(inputs);
         const kept: engine.TokenLoss[] = [];
-        const f = ({ hidden, weight }: Inputs): tf.Tensor => {
-          const loss = tokenLoss(two(hidden), two(weight), ids, softcap);
+        const f = (given: Inputs): tf.Tensor => {
+          const loss = lossOf(given);
           kept.push(loss);
           return loss.nll;
         };
-        return { alone, kept, ...evaluate(f, inputs, ['hidden', 'weight'], direction) };
+        return { alone, kept, ...evaluate(f, inputs, Object.keys(inputs), direction) };
       };
       const [actual, expected] = [of(engine), of(composed)];
       for (const loss of [actual.alone, actual.kept[0]]) {

@@ -89,6 +89,7 @@ for (const variant of [
   'qwen3_moe',
   'olmoe',
   'falcon_h1',
+  'phi',
   'phi3',
   'lfm2',
   'qwen3_5',

@@ -315,6 +315,16 @@ test('a StarCoder2, StarCoder or BLOOM model that says what cannot be computed i
   }
 });
 
+test('a Phi that normalizes queries and keys has heads that share the features of the states', async () => {
+  for (const [variant, change, ...named] of [
+    ['phi', { head_dim: 16 }, '"head_dim" is 16', 'hidden_size / num_attention_heads, which is 8'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, ...named);
+  }
+});
+
 test('a SmolLM3 model that does not say of each layer whether it turns is refused', async () => {
   for (const layers of [[1], [1, 2], 'all']) {
     const folder = copyOf('smollm3');

@@ -197,6 +197,26 @@ test('models of experts that transformers.js does not know, or that would comput
   }
 });
 
+test('heads of keys that a configuration leaves to its class are said to transformers.js', async () => {
+  const model = await loadModel(path.join(fixtures, 'phi-old-keys'));
+  const folder = path.join(scratch, 'heads-of-keys');
+  await exportModel(model, folder, { dtypes: ['fp32'] });
+  const { AutoModelForCausalLM, Tensor } = await import('@huggingface/transformers');
+  const there = await AutoModelForCausalLM.from_pretrained(folder, { device: 'cpu', local_files_only: true });
+  const [input_ids, attention_mask] = [
+    [5n, 9n, 12n],
+    [1n, 1n, 1n],
+  ].map((row) => new Tensor('int64', BigInt64Array.from(row), [1, 3]));
+  const output = (await there.generate({ input_ids, attention_mask, max_new_tokens: 5, do_sample: false } as never)) as {
+    tolist(): bigint[][];
+  };
+  const [{ ids }] = await generateBatch(model, [[5, 9, 12]], { maxNewTokens: 5, ignoreEos: true });
+  const found = output.tolist()[0].slice(3).map(Number);
+  assert.deepEqual(found, ids.slice(0, found.length));
+  await there.dispose();
+  model.dispose();
+});
+
 test('a model of experts opens in transformers.js, and continues a text as here', async () => {
   for (const variant of ['qwen3_moe', 'granitemoehybrid-experts'])
     for (const dtype of ['fp32', 'q8'] as const)

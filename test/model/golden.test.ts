@@ -74,6 +74,7 @@ async function gradientNorms(model: CausalLM, ids: number[]): Promise<Map<string
       model.outputHead,
       targets,
       model.config.finalLogitSoftcapping,
+      model.outputBias,
     );
     return tf.mean(nll);
   }, [...model.parameters.values()]);

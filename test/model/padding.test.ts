@@ -24,7 +24,8 @@ async function embeddingGradient(model: CausalLM): Promise<{ norm: number; padRo
     const loss = () => {
       const hidden = tf.slice(model.hiddenStates(batch), [0, 0], [ids.length - 1, -1]) as tf.Tensor2D;
       return tf.mean(
-        tokenLoss(hidden, model.outputHead, tf.slice(batch.ids, 1) as tf.Tensor1D, model.config.finalLogitSoftcapping).nll,
+        tokenLoss(hidden, model.outputHead, tf.slice(batch.ids, 1) as tf.Tensor1D, model.config.finalLogitSoftcapping, model.outputBias)
+          .nll,
       ) as tf.Scalar;
     };
     return tf.variableGrads(loss, [weight]).grads[weight.name];

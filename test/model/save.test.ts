@@ -42,6 +42,7 @@ for (const variant of [
   'qwen3_moe',
   'olmoe',
   'falcon_h1',
+  'phi-old-keys',
   'phi3-old-keys',
   'lfm2-old-keys',
   'qwen3_5-defaults',

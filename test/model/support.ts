@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { softCap, varyingSizes } from '../../lib/engine';
+import { varyingSizes } from '../../lib/engine';
 import { type CausalLM, disposeBatch, makeBatch } from '../../lib/model';
+import { logitsOf as logitsOfStates } from '../../lib/model/logits';
 import { readSafetensors, writeSafetensors } from '../../lib/model/safetensors';
 import type { TokenBatch } from '../../lib/model/types';
 import { projectRoot } from '../../lib/project';
@@ -27,10 +28,7 @@ export async function logitsOf(model: CausalLM, ids: number[]): Promise<number[]
 
 /** Logits of the tokens of a row, which is disposed. */
 export async function batchLogits(model: CausalLM, batch: TokenBatch): Promise<number[][]> {
-  const logits = tf.tidy(() => {
-    const products: tf.Tensor2D = tf.matMul(model.hiddenStates(batch), model.outputHead, false, true);
-    return softCap(products, model.config.finalLogitSoftcapping);
-  });
+  const logits = tf.tidy(() => logitsOfStates(model, model.hiddenStates(batch)));
   const rows = await logits.array();
   logits.dispose();
   disposeBatch(batch);

@@ -64,6 +64,7 @@ test('the variants cover every family', () => {
     'granitemoehybrid-experts',
     'granitemoehybrid-mamba',
     'falcon_h1',
+    'phi',
     'phi3',
     'lfm2',
     'qwen3_5',

@@ -126,6 +126,13 @@ for (const expected of cases) {
   });
 }
 
+test('new tokens get the mean of the biases that the output head has for the others', async (t) => {
+  const bias = await (await load(t, goldenModel('phi'), chat)).outputBias?.data<'float32'>();
+  assert.equal(bias?.length, 1088);
+  const mean = bias.subarray(0, 1024).reduce((sum, x) => sum + x, 0) / 1024;
+  assert.ok(bias.subarray(1024).every((x) => Math.abs(x - mean) < 1e-7));
+});
+
 test('new rows are the mean of the others but for little noise, the same ones each time', async (t) => {
   const [model, again] = [await load(t, goldenModel('gpt_neox'), chat), await load(t, goldenModel('gpt_neox'), chat)];
   for (const name of ['gpt_neox.embed_in.weight', 'embed_out.weight']) {

@@ -95,17 +95,23 @@ export function registerFusedGradients(): void {
     },
   });
   for (const adapted of ADAPTED_PARTS) registerGradientOfExperts(adapted);
-  tf.registerGradient({
-    kernelName: 'TokenLoss',
-    inputsToSave: ['hidden', 'weight', 'targets'],
-    gradFunc: (dy, [hidden, weight, targets], attrs) => {
-      const [factor, ...residuals] = run<tf.Tensor[]>('TokenLossGrad', { hidden, weight, targets, dNll: firstOf(dy) }, attrs);
-      return {
-        hidden: () => run('TokenLossHiddenGrad', { weight, factor, ...numbered(residuals) }),
-        weight: () => run('TokenLossWeightGrad', { hidden, factor, ...numbered(residuals) }),
-      };
-    },
-  });
+  for (const [kernelName, more] of [
+    ['TokenLoss', []],
+    ['TokenLossWithBias', ['bias']],
+  ] as const)
+    tf.registerGradient({
+      kernelName,
+      inputsToSave: ['hidden', 'weight', 'targets', ...more],
+      gradFunc: (dy, [hidden, weight, targets, bias], attrs) => {
+        const inputs = { hidden, weight, targets, ...(bias && { bias }), dNll: firstOf(dy) };
+        const [factor, ...residuals] = run<tf.Tensor[]>('TokenLossGrad', inputs, attrs);
+        return {
+          hidden: () => run('TokenLossHiddenGrad', { weight, factor, ...numbered(residuals) }),
+          weight: () => run('TokenLossWeightGrad', { hidden, factor, ...numbered(residuals) }),
+          ...(bias && { bias: () => run('TokenLossBiasGrad', { factor, ...numbered(residuals) }) }),
+        };
+      },
+    });
 }
 
 /** @param adapted to which weights an adapter is added */

@@ -45,27 +45,30 @@ export interface Table {
 interface Logits {
   hidden: Operand;
   weight: string;
+  /** [entries of the piece], where the head has one. */
+  bias?: string;
   piece: Piece;
   /** Vectors that are computed first, so that the logits of all pieces need not lie in memory at once. */
   before: readonly string[];
 }
 
-/** hidden · weightᵀ, a table of [targets, entries of the piece]. */
-export function logitsTable(graph: GraphBuilder, { hidden, weight, piece, before }: Logits): Table {
+/** hidden · weightᵀ + bias, a table of [targets, entries of the piece]. */
+export function logitsTable(graph: GraphBuilder, { hidden, weight, bias: given, piece, before }: Logits): Table {
   const [targets, features] = hidden.shape as [Dim, number];
   const sizes = { rows: targets, inner: features, columns: piece.size };
-  const bias = (): string => (before.length > 0 ? laterZeros(graph, piece.size, before) : '');
+  const zeros = (): string => graph.constant('float32', new Array(piece.size).fill(0), [piece.size]);
+  const bias = (): string => (before.length > 0 ? laterVector(graph, given ?? zeros(), before) : (given ?? ''));
   const product = productInBlocks(graph, hidden.name, weight, sizes, bias);
   const blocks = product && blocksOf(graph, { name: product, shape: [targets, piece.size], dtype: 'float32' });
   if (blocks) return new BlockTable(graph, blocks, targets, piece.size);
   const x = before.length > 0 ? laterRows(graph, hidden.name, before) : hidden.name;
-  return new RowTable(graph, matrixProduct(graph, x, weight, { ranks: [2, 2], transB: true }), piece.size);
+  return new RowTable(graph, matrixProduct(graph, x, weight, { ranks: [2, 2], transB: true, bias: given }), piece.size);
 }
 
-/** A vector of zeros that is not there before other vectors are. */
-function laterZeros(graph: GraphBuilder, size: number, before: readonly string[]): string {
+/** The same vector, but not before other vectors are known. */
+function laterVector(graph: GraphBuilder, vector: string, before: readonly string[]): string {
   const nothing = graph.op('Slice', [graph.op('Concat', [...before], { axis: 0 }), graph.ints([0]), graph.ints([0])]);
-  return graph.op('Concat', [graph.constant('float32', new Array(size).fill(0), [size]), nothing], { axis: 0 });
+  return graph.op('Concat', [vector, nothing], { axis: 0 });
 }
 
 /**
@@ -76,6 +79,19 @@ function laterRows(graph: GraphBuilder, matrix: string, before: readonly string[
   const columns = before.map((vector) => column(graph, vector));
   const nothing = graph.op('Slice', [graph.op('Concat', columns, { axis: 1 }), graph.ints([0]), graph.ints([0]), graph.ints([1])]);
   return graph.op('Concat', [matrix, nothing], { axis: 1 });
+}
+
+/** The sum of the rows of a table's matrix, each times a factor, as the matrix lies: a vector [entries]. */
+export function weighedSumOfRows(graph: GraphBuilder, factors: string, matrix: Operand): string {
+  const blocks = blocksOf(graph, matrix);
+  const inOneLine = (x: string): string => graph.op('Reshape', [x, graph.ints([-1])]);
+  if (blocks === undefined) return inOneLine(graph.op('MatMul', [graph.op('Unsqueeze', [factors, graph.ints([0])]), matrix.name]));
+  const inChunks = (x: string, ...sizes: number[]): string =>
+    graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, matrix.shape[0]), ...sizes])]);
+  const entries = matrix.shape[1] as number;
+  const block = graph.target.block as number;
+  const ofChunks = graph.op('MatMul', [inChunks(factors, 1, 1, -1), inChunks(blocks, entries / block, -1, block)]);
+  return inOneLine(graph.op('ReduceSum', [ofChunks, graph.ints([0])], { keepdims: 0 }));
 }
 
 /** A vector [targets] as a column [targets, 1]. */

@@ -7,7 +7,7 @@ import type { Attrs, Emission, Operand, OrtKernel, Output } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { indicator, piecesOf, placesIn } from '../pieces';
 import { matrixProduct } from '../products';
-import { column, logitsTable, smallestOfLargest, type Table } from './logits';
+import { column, logitsTable, smallestOfLargest, type Table, weighedSumOfRows } from './logits';
 
 /** What one piece of the vocabulary says of each target; vectors [targets], float32 but for the place. */
 interface PieceOfLogits {
@@ -39,9 +39,12 @@ interface GradientFactors {
   residuals(): string[];
 }
 
+/** Inputs of the loss; the bias of the output head may be missing. */
+const INPUTS = ['hidden', 'weight', 'targets', 'bias'];
+
 const tokenLoss: OrtKernel = {
   name: 'TokenLoss',
-  inputs: ['hidden', 'weight', 'targets'],
+  inputs: INPUTS,
   infer: ([, , { shape }]) => [
     { shape, dtype: 'float32' },
     { shape, dtype: 'int32' },
@@ -60,8 +63,11 @@ const tokenLoss: OrtKernel = {
   },
 };
 
-function lossKey({ softcap }: Attrs, [, weight]: TensorInfo[]): string {
-  return `${weight.shape.join()}${softcap === undefined ? '' : `,${softcap}`}`;
+/** The same under another name, as tfjs differentiates a kernel by all of its inputs or by those of its name. */
+const tokenLossWithBias: OrtKernel = { ...tokenLoss, name: 'TokenLossWithBias' };
+
+function lossKey({ softcap }: Attrs, [, weight, , bias]: Array<TensorInfo | undefined>): string {
+  return `${weight?.shape.join()}${softcap === undefined ? '' : `,${softcap}`}${bias ? ' with a bias' : ''}`;
 }
 
 /** Of a piece nothing is kept but vectors; its exponentials are of the distance to its own largest logit. */
@@ -83,9 +89,9 @@ function lossAlone(emission: Emission): LossInGraph {
 /** All logits are kept until the largest of them is known, then their exponentials. Written once in a graph, for the gradient too. */
 function lossWithGradient(emission: Emission): LossInGraph & GradientFactors {
   const { graph, inputs, concrete, attrs } = emission;
-  const [hidden, weight, targets] = inputs.map(({ name }) => name);
+  const [hidden, weight, targets, bias] = inputs.map(({ name }) => name);
   const { softcap } = attrs;
-  return graph.once(`loss of ${[hidden, weight, targets, softcap ?? '']}`, () => {
+  return graph.once(`loss of ${[hidden, weight, targets, bias, softcap ?? '']}`, () => {
     const pieces: PieceOfLogits[] = [];
     for (const index of piecesOf(concrete[1][0]).keys()) pieces.push(pieceOfLogits(emission, index, vectorsOf(pieces[index - 1])));
     const top = along(graph, 'ReduceMax', sideBySide(graph, pieces, 'largest'));
@@ -94,8 +100,9 @@ function lossWithGradient(emission: Emission): LossInGraph & GradientFactors {
     const sum = along(graph, 'ReduceSum', sideBySide(graph, sums, 'sum'));
     const gradient =
       softcap === undefined ? gradientFactors(graph, parts, sum) : cappedGradientFactors(graph, parts, logOf(graph, top, sum), softcap);
-    const find = (): string =>
-      softcap === undefined ? expectedLogits(graph, { hidden, parts, sum, gradient }) : expectedOf(graph, parts, sum);
+    // the product of the residuals knows nothing of a bias, nor of a cap
+    const isPlain = softcap === undefined && bias === '';
+    const find = (): string => (isPlain ? expectedLogits(graph, { hidden, parts, sum, gradient }) : expectedOf(graph, parts, sum));
     const expected = graph.whenRead((name) => graph.node('Identity', [find()], [name]));
     return { ...joined(graph, pieces, { top, sum, expected }), ...gradient };
   });
@@ -174,9 +181,9 @@ const productKey = (residual: string): string => `residuals ${residual} … time
  */
 function pieceOfLogits(emission: Emission, index: number, before: string[]): PieceOfLogits {
   const { graph, inputs, concrete, pieces, attrs } = emission;
-  const [hidden, , targets] = inputs;
+  const [hidden, , targets, { name: bias }] = inputs;
   const piece = piecesOf(concrete[1][0])[index];
-  const products = logitsTable(graph, { hidden, weight: pieces(1)[index], piece, before });
+  const products = logitsTable(graph, { hidden, weight: pieces(1)[index], bias: bias ? pieces(3)[index] : undefined, piece, before });
   const logits = attrs.softcap === undefined ? products : products.capped(attrs.softcap);
   const { place, isInside } = placesIn(graph, targets.name, piece);
   const inside = indicator(graph, isInside);
@@ -230,7 +237,7 @@ function joined(
  */
 const tokenLossGrad: OrtKernel = {
   name: 'TokenLossGrad',
-  inputs: ['hidden', 'weight', 'targets', 'dNll'],
+  inputs: [...INPUTS, 'dNll'],
   infer: ([hidden, weight, { shape }]) => [
     { shape, dtype: 'float32' },
     ...piecesOf(weight.shape[0]).map(({ size }): Output => ({ shape: [hidden.shape[0], size], dtype: 'float32' })),
@@ -238,7 +245,7 @@ const tokenLossGrad: OrtKernel = {
   key: lossKey,
   emit: (emission) => {
     const { factor, residuals } = lossWithGradient(emission);
-    return [emission.graph.op('Mul', [emission.inputs[3].name, factor]), ...residuals()];
+    return [emission.graph.op('Mul', [emission.inputs[4].name, factor]), ...residuals()];
   },
 };
 
@@ -286,6 +293,18 @@ function weightGradient(
   return matrixProduct(graph, name, scaled, { ranks: [2, 2], transA: true, base, sizes });
 }
 
+/** The gradient of the head's bias: of each entry the sum over the targets. */
+const tokenLossBiasGrad: OrtKernel = {
+  name: 'TokenLossBiasGrad',
+  infer: ([, ...pieces]) => ({ shape: [pieces.reduce((entries, { shape }) => entries + shape[1], 0)], dtype: 'float32' }),
+  key: (_, [, ...pieces]) => widthsOf(pieces),
+  emit: ({ graph, inputs: [factor, ...residuals] }) =>
+    graph.concat(
+      residuals.map((residual) => weighedSumOfRows(graph, factor.name, residual)),
+      0,
+    ),
+};
+
 const widthsOf = (pieces: TensorInfo[]): string => pieces.map(({ shape }) => shape[1]).join();
 
-export const lossKernels = [tokenLoss, tokenLossGrad, tokenLossHiddenGrad, tokenLossWeightGrad];
+export const lossKernels = [tokenLoss, tokenLossWithBias, tokenLossGrad, tokenLossHiddenGrad, tokenLossWeightGrad, tokenLossBiasGrad];
