@@ -14,7 +14,10 @@ export function hasExperts(folder: string): boolean {
   return ['granitemoe', 'granitemoehybrid', 'qwen3_moe', 'olmoe'].includes(String(model_type)) && num_local_experts !== 0;
 }
 
-/** Whether transformers.js knows such models. */
-export const isKnownToTransformersJs = (folder: string): boolean => !['granitemoe', 'olmoe'].includes(String(configOf(folder).model_type));
+/** Whether transformers.js knows such models; of StableLM it does not know those whose heads share keys and values. */
+export function isKnownToTransformersJs(folder: string): boolean {
+  const { model_type: type, num_attention_heads: heads, num_key_value_heads: kvHeads } = configOf(folder);
+  return !['granitemoe', 'olmoe'].includes(String(type)) && (type !== 'stablelm' || heads === kvHeads);
+}
 
 const configOf = (folder: string) => JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;

@@ -51,6 +51,7 @@ export async function exportModel(model: CausalLM, directory: string, options: E
   checkExport(directory, dtypes);
   refuseFourBits(model, 'cannot be exported');
   refuseExperts(model, dtypes);
+  refuseSharedKeys(model);
   await saveInto(directory, async (staging) => {
     const folder = path.join(staging, ONNX_FOLDER);
     fs.mkdirSync(folder);
@@ -92,6 +93,15 @@ function refuseExperts({ source, family, config: { experts, modelType } }: Causa
     throw new UserError(
       `${source} has experts, which do not compute in float16, so it cannot be exported as ${half}; choose fp32, q8 or q4.`,
     );
+}
+
+/** @throws UserError when transformers.js would make a cache of other sizes: of StableLM it takes heads of keys to be as many as those of queries */
+function refuseSharedKeys({ source, family, config: { numAttentionHeads, numKeyValueHeads } }: CausalLM): void {
+  if (family !== 'stablelm' || numKeyValueHeads === numAttentionHeads) return;
+  throw new UserError(
+    `${source} has ${numKeyValueHeads} heads of keys and values for ${numAttentionHeads} of queries, which transformers.js does not expect of a ` +
+      'StableLM; export it for llama.cpp instead (exportGguf, or tunebook export --gguf).',
+  );
 }
 
 /**

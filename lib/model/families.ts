@@ -27,6 +27,7 @@ import { Phi3, readPhi3Config } from './phi3';
 import { Qwen3, readQwen3Config, readQwen3MoeConfig } from './qwen3';
 import { Qwen35, readQwen35Config } from './qwen3-5';
 import { readSmolLm3Config } from './smollm3';
+import { readStableLmConfig, StableLm } from './stablelm';
 import { readStarcoder2Config, Starcoder2 } from './starcoder2';
 
 export interface Architecture {
@@ -100,6 +101,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   falcon_h1: { name: 'FalconH1ForCausalLM', build: (reader, origin) => new FalconH1(readFalconH1Config(reader), origin), prefix: 'model.' },
   phi: { name: 'PhiForCausalLM', build: (reader, origin) => new Phi(readPhiConfig(reader), origin), prefix: 'model.' },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
+  stablelm: { name: 'StableLmForCausalLM', build: (reader, origin) => new StableLm(readStableLmConfig(reader), origin), prefix: 'model.' },
   lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
   nanochat: { name: 'NanoChatForCausalLM', build: (reader, origin) => new NanoChat(readNanoChatConfig(reader), origin), prefix: 'model.' },
   starcoder2: {

@@ -6,7 +6,7 @@ import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
-import { bloom, gpt2, gptBigCode, gptNeoX, phi, starcoder2 } from './gguf-layer-norm';
+import { bloom, gpt2, gptBigCode, gptNeoX, phi, stablelm, starcoder2 } from './gguf-layer-norm';
 import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
@@ -46,6 +46,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   falcon_h1: falconH1,
   phi,
   phi3,
+  stablelm,
   lfm2,
   olmo2,
   olmoe,

@@ -8,6 +8,7 @@ import type { GptBigCodeConfig } from './gpt-bigcode';
 import type { GptNeoXConfig } from './gpt-neox';
 import type { Gpt2Config } from './gpt2';
 import type { PhiConfig } from './phi';
+import type { StableLmConfig } from './stablelm';
 import type { Starcoder2Config } from './starcoder2';
 import type { ModelConfig } from './types';
 
@@ -123,6 +124,28 @@ export function phi(config: PhiConfig, refuse: Refuse): GgufLayout {
       'model.layers.#.self_attn.dense': 'blk.#.attn_output',
       'model.layers.#.mlp.fc1': 'blk.#.ffn_up',
       'model.layers.#.mlp.fc2': 'blk.#.ffn_down',
+    },
+    repeatsHead: true,
+  };
+}
+
+/** llama.cpp sees by the norm that is missing that attention and MLP are side by side. */
+export function stablelm(config: StableLmConfig, refuse: Refuse): GgufLayout {
+  const { rope, hiddenAct } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of StableLM');
+  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
+  return {
+    architecture: 'stablelm',
+    keys: {
+      ...layerNormKeys(config, config.layerNormEps),
+      ...turningKeys(config),
+      use_parallel_residual: bool(config.useParallelResidual),
+    },
+    names: {
+      ...ROTARY_NAMES,
+      'model.layers.#.self_attn.q_layernorm.norms': 'blk.#.attn_q_norm',
+      'model.layers.#.self_attn.k_layernorm.norms': 'blk.#.attn_k_norm',
     },
     repeatsHead: true,
   };

@@ -71,8 +71,8 @@ export function bytesOfGguf(model: CausalLM, dtype: GgufDtype): number {
   return tensorsFor(model, ggufLayoutOf(model), dtype).reduce((sum, tensor) => sum + aligned(bytesIn(tensor)), 0);
 }
 
-/** llama.cpp adds positions up in float32, and its own converter leaves what chooses experts in it. */
-const IN_FLOAT32 = /^position_embd\.weight$|\.ffn_gate_inp\.weight$/;
+/** llama.cpp adds positions up in float32, weighs what is normalized in it, and its own converter leaves what chooses experts in it. */
+const IN_FLOAT32 = /^position_embd\.weight$|\.ffn_gate_inp\.weight$|_norm\.weight$/;
 
 function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: GgufDtype): GgufKeys {
   const own = Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value]);

@@ -105,6 +105,11 @@ export class ParameterList {
     return this.declare<tf.Rank.R2>(name, [rows, columns], 'normal');
   }
 
+  /** Vectors of norms, one below the other. @param parts what checkpoints call them */
+  rows(name: string, shape: tf.ShapeMap[tf.Rank.R2], parts: readonly string[]): Parameter<tf.Rank.R2> {
+    return this.declare<tf.Rank.R2>(name, shape, 'ones', false, parts);
+  }
+
   /** Matrices of one shape. @param parts what checkpoints call them, or parts of them, where they hold them so */
   matrices(name: string, shape: tf.ShapeMap[tf.Rank.R3], parts?: readonly string[]): Parameter<tf.Rank.R3> {
     return this.declare<tf.Rank.R3>(name, shape, 'normal', false, parts);

@@ -15,7 +15,7 @@ const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = {
   ...{ llama: QUERIES_AND_VALUES, mistral: QUERIES_AND_VALUES, qwen2: QUERIES_AND_VALUES, qwen3: QUERIES_AND_VALUES },
   ...{ gemma2: QUERIES_AND_VALUES, gemma3_text: QUERIES_AND_VALUES, opt: QUERIES_AND_VALUES, gpt_neo: QUERIES_AND_VALUES },
   ...{ gpt_neox: ['query_key_value'], bloom: ['query_key_value'], gpt2: ['c_attn'], gpt_bigcode: ['c_attn'] },
-  phi: [...QUERIES_AND_VALUES, 'fc1', 'fc2'],
+  ...{ stablelm: QUERIES_AND_VALUES, phi: [...QUERIES_AND_VALUES, 'fc1', 'fc2'] },
 };
 
 const ALL_LINEAR = 'all-linear';

@@ -1,6 +1,6 @@
 /**
  * Parameters that checkpoints hold in parts: what experts have is one tensor here, as products of one after the other want it, and there often a matrix
- * of each expert.
+ * of each expert; so have the norms of StableLM's heads a vector each.
  */
 import { UserError } from '../errors';
 import type { SafetensorsFile, TensorEntry, TensorToWrite } from './safetensors';
@@ -13,7 +13,13 @@ export interface InParts {
   names: readonly string[];
 }
 
-/** A part: a matrix in one of several files. */
+/** The shape of a part: of matrices one, or one half; of a matrix whose rows are the parts a vector. */
+function partShape(whole: readonly number[], count: number): number[] {
+  const columns = whole[whole.length - 1];
+  return whole.length === 2 ? [columns] : [sizeOf(whole) / columns / count, columns];
+}
+
+/** A part: a matrix or vector in one of several files. */
 interface Part {
   file: SafetensorsFile;
   name: string;
@@ -59,8 +65,7 @@ function findPart(names: readonly string[], files: readonly SafetensorsFile[]): 
 
 /** The parts, which must all be there, and alike. */
 function checkParts(found: ReadonlyArray<Part | undefined>, names: readonly string[], whole: readonly number[]): Part[] {
-  const columns = whole[whole.length - 1];
-  const asked = [sizeOf(whole) / columns / names.length, columns];
+  const asked = partShape(whole, names.length);
   const place = found.find((part) => part !== undefined)?.file.file;
   return found.map((part, index) => {
     if (!part)
@@ -107,12 +112,12 @@ export function cutIntoParts(tensors: readonly TensorToWrite[], inParts: Readonl
   return tensors.flatMap((tensor) => {
     const { names } = inParts.get(tensor.name) ?? {};
     if (!names) return [tensor];
-    const columns = tensor.shape[tensor.shape.length - 1];
-    const size = sizeOf(tensor.shape) / names.length;
+    const shape = partShape(tensor.shape, names.length);
+    const size = sizeOf(shape);
     const values = readOnce(tensor.data, names.length);
     return names.map((name, index) => ({
       name,
-      shape: [size / columns, columns],
+      shape,
       data: async () => (await values()).subarray(index * size, (index + 1) * size),
     }));
   });

@@ -23,6 +23,7 @@ export type Family =
   | 'falcon_h1'
   | 'phi'
   | 'phi3'
+  | 'stablelm'
   | 'lfm2'
   | 'gpt_neox'
   | 'opt'

@@ -70,6 +70,7 @@ const COMPUTED_BY_OTHERS = [
   'starcoder2',
   'gpt_bigcode',
   'bloom',
+  'stablelm',
 ];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.

@@ -91,6 +91,7 @@ for (const variant of [
   'falcon_h1',
   'phi',
   'phi3',
+  'stablelm',
   'lfm2',
   'qwen3_5',
   'gpt2-untied',

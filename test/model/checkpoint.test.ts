@@ -315,14 +315,26 @@ test('a StarCoder2, StarCoder or BLOOM model that says what cannot be computed i
   }
 });
 
-test('a Phi that normalizes queries and keys has heads that share the features of the states', async () => {
+test('a Phi that normalizes queries and keys, and a StableLM, have heads that share the features of the states', async () => {
   for (const [variant, change, ...named] of [
     ['phi', { head_dim: 16 }, '"head_dim" is 16', 'hidden_size / num_attention_heads, which is 8'],
+    ['stablelm', { head_dim: 4 }, '"head_dim" is 4', 'hidden_size / num_attention_heads, which is 8'],
+    // what its class in transformers takes where none are named
+    ['stablelm', { num_key_value_heads: undefined }, '"num_key_value_heads" is 32', 'a divisor of num_attention_heads, which is 4'],
   ] as const) {
     const folder = copyOf(variant);
     changeConfig(folder, (json) => Object.assign(json, change));
     await refused(folder, ...named);
   }
+});
+
+test('the norms of the heads of a StableLM are all there, a vector each', async () => {
+  const name = 'model.layers.0.self_attn.k_layernorm.norms.1.weight';
+  const folder = copyOf('stablelm');
+  await changeTensors(folder, (tensors) => tensors.set(name, { shape: [4], data: new Float32Array(4) }));
+  await refused(folder, `"${name}" has shape [4], but config.json asks for [8]`);
+  await changeTensors(folder, (tensors) => tensors.delete(name));
+  await refused(folder, `"${name}" is missing`);
 });
 
 test('a SmolLM3 model that does not say of each layer whether it turns is refused', async () => {

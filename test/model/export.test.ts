@@ -197,6 +197,16 @@ test('models of experts that transformers.js does not know, or that would comput
   }
 });
 
+test('a StableLM whose heads share keys and values, of which transformers.js would make other caches, is refused', async () => {
+  const model = await loadModel(path.join(fixtures, 'stablelm'));
+  const folder = path.join(scratch, 'refused-stablelm');
+  const message =
+    /has 2 heads of keys and values for 4 of queries, which transformers\.js does not expect of a StableLM; export it for llama\.cpp/;
+  await assert.rejects(exportModel(model, folder, { dtypes: ['fp32'] }), { name: 'UserError', message });
+  assert.ok(!existsSync(folder));
+  model.dispose();
+});
+
 test('heads of keys that a configuration leaves to its class are said to transformers.js', async () => {
   const model = await loadModel(path.join(fixtures, 'phi-old-keys'));
   const folder = path.join(scratch, 'heads-of-keys');

@@ -202,6 +202,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'bloom'), /adds what it normalized, in a model of BLOOM/],
     [path.join(fixtures, 'phi'), /has the activation gelu/],
     [path.join(fixtures, 'phi-defaults'), /has heads of another width in a model of Phi/],
+    [path.join(fixtures, 'stablelm-defaults'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'smollm3'), /turns in other layers than a SmolLM3 usually does/],
   ] as const)
     test(path.basename(folder) === 'model' ? path.basename(path.dirname(folder)) : path.basename(folder), async (t) =>
@@ -460,6 +461,7 @@ describe('llama.cpp itself', () => {
       'gpt2',
       'gpt_neox',
       'phi',
+      'stablelm',
     ].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
     ...[
       'llama-biases',
@@ -472,6 +474,7 @@ describe('llama.cpp itself', () => {
       'phi3-longrope',
       'gpt-neox-serial',
       'phi-old-keys',
+      'stablelm',
     ].map((fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,

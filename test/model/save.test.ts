@@ -44,6 +44,7 @@ for (const variant of [
   'falcon_h1',
   'phi-old-keys',
   'phi3-old-keys',
+  'stablelm',
   'lfm2-old-keys',
   'qwen3_5-defaults',
   'gpt2-bare',

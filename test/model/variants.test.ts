@@ -66,6 +66,7 @@ test('the variants cover every family', () => {
     'falcon_h1',
     'phi',
     'phi3',
+    'stablelm',
     'lfm2',
     'qwen3_5',
     'gpt2',
