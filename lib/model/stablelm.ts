@@ -124,7 +124,7 @@ class Block implements RotaryBlock {
     const normalized = this.inputNorm.apply(x);
     const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.attention.apply(normalized, angles, attend));
     const mlpInput = this.postAttentionNorm?.apply(attended) ?? carry(this.layer, normalized);
-    return tf.add(attended, drop(this.mlp.apply(mlpInput), this.layer, this.config.hiddenDropout));
+    return tf.add(attended, drop(this.mlp.apply(mlpInput), this.layer + 1, this.config.hiddenDropout));
   }
 }
 
