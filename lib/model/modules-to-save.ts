@@ -35,6 +35,7 @@ export function partsToTrain(
     throw new UserError(`The modules to save of the adapter mean ${both}, which is among its targets; name it in one of the two.`);
   refuseRounded(model, names);
   refuseTransposed(model, names);
+  refuseNormsOfHeads(model, names);
   const table = moduleOf(model.embeddings[0].weight.name);
   const meansTied = model.config.tieWordEmbeddings && [table, HEAD, OLD_HEAD].some((module) => isMeant(module, names));
   if (meansTied && !ensureWeightTying) model.untie();
@@ -86,6 +87,16 @@ function refuseTransposed({ transposed }: CausalLM, names: readonly string[]): v
     throw new UserError(
       `The modules to save of the adapter mean ${found}, whose weights its checkpoints hold transposed; such layers are not saved whole with an ` +
         'adapter: leave it out, or train it by matrices (target_modules).',
+    );
+}
+
+/** PEFT's file would hold a vector of each head (StableLM). */
+function refuseNormsOfHeads({ inParts }: CausalLM, names: readonly string[]): void {
+  const rows = [...inParts].filter(([, { shape }]) => shape.length === 2).map(([name]) => moduleOf(name));
+  const found = rows.find((module) => isMeant(module, names));
+  if (found !== undefined)
+    throw new UserError(
+      `The modules to save of the adapter mean ${found}, a norm of each head; such norms are not saved with an adapter: name other modules.`,
     );
 }
 

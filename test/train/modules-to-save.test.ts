@@ -126,6 +126,16 @@ test('what means nothing, or what has matrices too, is refused', async (t) => {
   assert.ok(model.config.tieWordEmbeddings);
 });
 
+test('norms of which each head has its own, as a file of PEFT would have them, are refused', async (t) => {
+  const model = await loadModel(path.join(golden, '..', 'model', 'fixtures', 'stablelm'));
+  t.after(() => model.dispose());
+  assert.throws(
+    () => addAdapter(model, { modulesToSave: ['q_layernorm'] }, { seed: 1 }),
+    /^UserError: The modules to save of the adapter mean model\.layers\.0\.self_attn\.q_layernorm\.norms, a norm of each head;/,
+  );
+  assert.equal(model.adapter, undefined);
+});
+
 test('of target modules inside of a module that is trained whole no note says that the model has no such layers', async (t) => {
   const peftConfig = { targetModules: ['q_proj', 'up_proj', 'v_porj'], modulesToSave: ['mlp'] };
   const { notes } = new SFTTrainer({ model: await tinyModel(t), trainDataset: rows, peftConfig, config: short });
