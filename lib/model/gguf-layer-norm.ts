@@ -20,9 +20,9 @@ function refuseOtherGelu(activation: Activation, refuse: Refuse): void {
 }
 
 /** Keys of every architecture, and the epsilon of the norms. @param window as of `commonKeys` */
-const layerNormKeys = (config: ModelConfig, epsilon: number, window?: number): GgufKeys => ({
+const layerNormKeys = (config: ModelConfig & { layerNormEps: number }, window?: number): GgufKeys => ({
   ...commonKeys(config, window),
-  'attention.layer_norm_epsilon': float(epsilon),
+  'attention.layer_norm_epsilon': float(config.layerNormEps),
 });
 
 const GPT_NAMES = {
@@ -45,7 +45,7 @@ export function gpt2(config: Gpt2Config, refuse: Refuse): GgufLayout {
     throw refuse('scales the scores of its layers otherwise than by the width of a head');
   return {
     architecture: 'gpt2',
-    keys: layerNormKeys(config, config.layerNormEps),
+    keys: layerNormKeys(config),
     names: GPT_NAMES,
     repeatsHead: true,
   };
@@ -60,7 +60,7 @@ export function gptNeoX(config: GptNeoXConfig, refuse: Refuse): GgufLayout {
   return {
     architecture: 'gptneox',
     keys: {
-      ...layerNormKeys(config, config.layerNormEps),
+      ...layerNormKeys(config),
       'rope.dimension_count': whole(rope.rotaryDim),
       'rope.freq_base': float(rope.theta),
       use_parallel_residual: bool(config.useParallelResidual),
@@ -88,7 +88,7 @@ export function gptBigCode(config: GptBigCodeConfig, refuse: Refuse): GgufLayout
   if (attentionScale !== headDim ** -0.5) throw refuse('does not scale its scores by the width of a head');
   return {
     architecture: 'starcoder',
-    keys: { ...layerNormKeys(config, config.layerNormEps), 'attention.head_count_kv': whole(config.numKeyValueHeads) },
+    keys: { ...layerNormKeys(config), 'attention.head_count_kv': whole(config.numKeyValueHeads) },
     names: GPT_NAMES,
     change: (name, values) => (name.includes('c_attn') && !multiQuery ? byKind(values, heads) : values),
   };
@@ -102,7 +102,7 @@ export function starcoder2(config: Starcoder2Config, refuse: Refuse): GgufLayout
   if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of StarCoder2');
   return {
     architecture: 'starcoder2',
-    keys: { ...layerNormKeys(config, config.normEpsilon, shortest(windows)), ...turningKeys(config) },
+    keys: { ...layerNormKeys(config, shortest(windows)), ...turningKeys(config) },
     names: { ...ROTARY_NAMES, 'model.layers.#.mlp.c_fc': 'blk.#.ffn_up', 'model.layers.#.mlp.c_proj': 'blk.#.ffn_down' },
   };
 }
@@ -117,7 +117,7 @@ export function phi(config: PhiConfig, refuse: Refuse): GgufLayout {
   if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
   return {
     architecture: 'phi2',
-    keys: { ...layerNormKeys(config, config.layerNormEps), ...turningKeys(config) },
+    keys: { ...layerNormKeys(config), ...turningKeys(config) },
     names: {
       ...ROTARY_NAMES,
       'model.final_layernorm': 'output_norm',
@@ -138,7 +138,7 @@ export function stablelm(config: StableLmConfig, refuse: Refuse): GgufLayout {
   return {
     architecture: 'stablelm',
     keys: {
-      ...layerNormKeys(config, config.layerNormEps),
+      ...layerNormKeys(config),
       ...turningKeys(config),
       use_parallel_residual: bool(config.useParallelResidual),
     },
@@ -158,7 +158,7 @@ export function bloom(config: BloomConfig, refuse: Refuse): GgufLayout {
   return {
     architecture: 'bloom',
     keys: {
-      ...layerNormKeys(config, config.layerNormEps, pretrainedLength),
+      ...layerNormKeys(config, pretrainedLength),
       'attention.head_count_kv': whole(heads),
     },
     names: {

@@ -5,21 +5,19 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../engine';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
-import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type OutputHead, ParameterList } from './layers';
+import type { Origin } from './decoder';
+import { type LayerNormConfig, LayerNormDecoder } from './layer-norm-decoder';
+import type { LayerNorm, ParameterList } from './layers';
 import { Attention, type RotaryAttentionConfig } from './llama';
 import { Mlp } from './mlp';
-import { type RopeConfig, type RotaryAngles, RotaryEmbedding, readRope, ropePositionLimit } from './rope';
-import type { ForwardPass, Stages } from './types';
+import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
+import type { RotaryBlock } from './rotary-decoder';
+import type { ForwardPass } from './types';
 
-export interface Starcoder2Config extends RotaryAttentionConfig {
-  /** The token whose embedding learns nothing from being read. */
-  readonly paddingIdx?: number;
+export interface Starcoder2Config extends LayerNormConfig, RotaryAttentionConfig {
   readonly hiddenAct: Activation;
   /** Whether all linear layers have biases, or none. */
   readonly bias: boolean;
-  readonly normEpsilon: number;
-  readonly rope: RopeConfig;
 }
 
 export function readStarcoder2Config(reader: ConfigReader): Starcoder2Config {
@@ -42,7 +40,7 @@ export function readStarcoder2Config(reader: ConfigReader): Starcoder2Config {
     paddingIdx: readPaddingIdx(reader, common.vocabSize),
     positionLimit: ropePositionLimit(rope),
     hiddenAct: reader.activation('hidden_act', 'gelu_pytorch_tanh'),
-    normEpsilon: reader.notNegative('norm_epsilon', 1e-5),
+    layerNormEps: reader.notNegative('norm_epsilon', 1e-5),
     rope,
     rotaryLayers: new Array<boolean>(common.numHiddenLayers).fill(true),
     bias,
@@ -53,7 +51,7 @@ export function readStarcoder2Config(reader: ConfigReader): Starcoder2Config {
   };
 }
 
-class Block {
+class Block implements RotaryBlock {
   private readonly inputNorm: LayerNorm;
   private readonly attention: Attention;
   private readonly postAttentionNorm: LayerNorm;
@@ -65,10 +63,10 @@ class Block {
     parameters: ParameterList,
   ) {
     const name = `model.layers.${layer}`;
-    const { hiddenSize, normEpsilon, hiddenAct } = config;
-    this.inputNorm = parameters.layerNorm(`${name}.input_layernorm`, hiddenSize, normEpsilon);
+    const { hiddenSize, layerNormEps, hiddenAct } = config;
+    this.inputNorm = parameters.layerNorm(`${name}.input_layernorm`, hiddenSize, layerNormEps);
     this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.postAttentionNorm = parameters.layerNorm(`${name}.post_attention_layernorm`, hiddenSize, normEpsilon);
+    this.postAttentionNorm = parameters.layerNorm(`${name}.post_attention_layernorm`, hiddenSize, layerNormEps);
     const names = { up: `${name}.mlp.c_fc`, down: `${name}.mlp.c_proj` };
     this.mlp = new Mlp(parameters, names, { ...config, activation: hiddenAct });
   }
@@ -81,35 +79,8 @@ class Block {
   }
 }
 
-export class Starcoder2 extends Decoder {
-  private readonly embedTokens: Embedding;
-  private readonly blocks: readonly Block[];
-  private readonly norm: LayerNorm;
-  protected readonly head: OutputHead;
-  private readonly rotaryEmbedding: RotaryEmbedding;
-
+export class Starcoder2 extends LayerNormDecoder<Starcoder2Config> {
   constructor(config: Starcoder2Config, origin: Origin) {
-    const parameters = new ParameterList();
-    super(config, parameters, origin);
-    const { vocabSize, hiddenSize, paddingIdx } = config;
-    this.embedTokens = parameters.embedding('model.embed_tokens', vocabSize, hiddenSize, { paddingIdx });
-    this.blocks = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = parameters.layerNorm('model.norm', hiddenSize, config.normEpsilon);
-    this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
-    this.rotaryEmbedding = new RotaryEmbedding(config.rope);
-  }
-
-  stages(pass: ForwardPass): Stages {
-    const angles = this.rotaryEmbedding.angles(pass.positions, pass.length);
-    return {
-      embed: () => pass.drop(this.embedTokens.apply(pass.ids), 0, this.config.embeddingDropout),
-      layers: this.blocks.map((block) => (x) => block.apply(x, angles, pass)),
-      finish: (x) => this.norm.apply(x),
-    };
-  }
-
-  override dispose(): void {
-    super.dispose();
-    this.rotaryEmbedding.dispose();
+    super(config, origin, Block);
   }
 }
