@@ -11,7 +11,7 @@
  * texts that BLOOM was trained on.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { times } from './layers';
+import { inHeads, times } from './layers';
 import type { Attend, AttendOptions } from './types';
 
 /** Heads are as wide as kernels for generation take them: a multiple of so many features. */
@@ -98,15 +98,14 @@ export function attendByDistance(
 ): tf.Tensor2D {
   const [features, extra] = [q.shape[1], queries.shape[2]];
   const headDim = features / heads;
-  const byHead = (x: tf.Tensor2D): tf.Tensor3D => tf.reshape(x, [x.shape[0], heads, x.shape[1] / heads]);
   const flat = (x: tf.Tensor3D): tf.Tensor2D => tf.reshape(x, [x.shape[0], heads * x.shape[2]]);
-  const widened = (x: tf.Tensor2D, by: tf.Tensor3D): tf.Tensor2D => flat(tf.concat([byHead(x), by], 2));
+  const widened = (x: tf.Tensor2D, by: tf.Tensor3D): tf.Tensor2D => flat(tf.concat([inHeads(x, heads), by], 2));
   const zeros: [number, number][] = [
     [0, 0],
     [0, 0],
     [0, extra],
   ];
-  const wide = { q: widened(times(q, scale), queries), k: widened(k, keys), v: flat(tf.pad(byHead(v), zeros)) };
+  const wide = { q: widened(times(q, scale), queries), k: widened(k, keys), v: flat(tf.pad(inHeads(v, heads), zeros)) };
   const read = attend(layer, wide.q, wide.k, wide.v, { ...options, heads, kvHeads: heads, scale: 1 });
-  return flat(tf.slice(byHead(read), [0, 0, 0], [-1, -1, headDim]));
+  return flat(tf.slice(inHeads(read, heads), [0, 0, 0], [-1, -1, headDim]));
 }

@@ -1,6 +1,6 @@
 /** The linear layers around an attention: queries, keys and values of the states, and states of what the heads have read. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Linear, ParameterList } from './layers';
+import { inHeads, type Linear, type ParameterList } from './layers';
 import type { ModelConfig } from './types';
 
 export interface ProjectionOptions {
@@ -52,6 +52,5 @@ export class AttentionProjections {
  * @param qkv [tokens, heads·3·headDim]
  */
 export function splitHeadByHead(qkv: tf.Tensor2D, { numAttentionHeads: heads, headDim }: ModelConfig): tf.Tensor2D[] {
-  const tokens = qkv.shape[0];
-  return tf.split(tf.reshape(qkv, [tokens, heads, 3 * headDim]), 3, 2).map((part) => tf.reshape(part, [tokens, heads * headDim]));
+  return tf.split(inHeads(qkv, heads), 3, 2).map((part) => tf.reshape(part, [qkv.shape[0], heads * headDim]));
 }
