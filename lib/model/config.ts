@@ -211,6 +211,12 @@ export function readSoftcap(reader: ConfigReader, key: string, missing: number):
   return reader.raw[key] === null ? undefined : reader.positive(key, missing);
 }
 
+/** @throws UserError when tokens are to see those behind them (Gemma's key) */
+export function refuseLookingAhead(reader: ConfigReader): void {
+  const looksAhead = reader.get('use_bidirectional_attention') ?? false;
+  if (looksAhead !== false) throw reader.wrong('use_bidirectional_attention', looksAhead, 'null, as in models that write');
+}
+
 /**
  * Which of two kinds each layer is.
  * @param types of the layers, as the configuration has them

@@ -6,6 +6,7 @@ import type { Decoder, Origin } from './decoder';
 import { readErnie45Config } from './ernie4-5';
 import { FalconH1, readFalconH1Config } from './falcon-h1';
 import { Gemma } from './gemma';
+import { readGemma1Config } from './gemma1';
 import { readGemma2Config } from './gemma2';
 import { readGemma3Config } from './gemma3';
 import { GptBigCode, readGptBigCodeConfig } from './gpt-bigcode';
@@ -71,6 +72,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'gpt_neox.',
     aliases: { 'embed_out.weight': 'lm_head.weight' },
   },
+  gemma: { name: 'GemmaForCausalLM', build: (reader, origin) => new Llama(readGemma1Config(reader), origin), prefix: 'model.' },
   gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },

@@ -2,7 +2,7 @@
  * Gemma 2 (Gemma team 2024): every other layer sees a sliding window, and both the scores of attention and the logits are soft-capped. transformers
  * leaves the scores' cap out but where it computes attention step by step (`attn_implementation: eager`), which is what is computed here.
  */
-import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx, readSoftcap } from './config';
+import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx, readSoftcap, refuseLookingAhead } from './config';
 import type { GemmaConfig } from './gemma';
 import { readRope, ropePositionLimit } from './rope';
 
@@ -13,8 +13,7 @@ export function readGemma2Config(reader: ConfigReader): GemmaConfig {
     maxPositionEmbeddings: 8192,
     dropout: { attention: { key: 'attention_dropout', missing: 0 } },
   });
-  const looksAhead = reader.get('use_bidirectional_attention') ?? false;
-  if (looksAhead !== false) throw reader.wrong('use_bidirectional_attention', looksAhead, 'null, as in models that write');
+  refuseLookingAhead(reader);
   const rope = readRope(reader, common.headDim, common.maxPositionEmbeddings);
   return {
     ...common,

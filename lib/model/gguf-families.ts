@@ -53,6 +53,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   qwen3,
   qwen3_moe: qwen3Moe,
   qwen3_5: qwen35,
+  gemma: gemma1,
   gemma2,
   gemma3,
   gpt2,
@@ -177,9 +178,19 @@ function gemma(config: GemmaConfig, habits: GemmaHabits, refuse: Refuse): GgufLa
       'model.layers.#.pre_feedforward_layernorm': 'blk.#.ffn_norm',
       'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
     },
-    // checkpoints have what the weights of norms differ from 1 by
-    change: (name, values) => (/norm\.weight$/.test(name) ? values.map((value) => value + 1) : values),
+    change: wholeNorms,
   };
+}
+
+/** Checkpoints have what the weights of norms differ from 1 by. */
+const wholeNorms: GgufLayout['change'] = (name, values) => (/norm\.weight$/.test(name) ? values.map((value) => value + 1) : values);
+
+function gemma1(config: LlamaConfig, refuse: Refuse): GgufLayout {
+  if (config.hiddenAct !== 'gelu_pytorch_tanh') throw refuse(`has the activation ${config.hiddenAct}`);
+  if (config.qkvBias) throw refuse('has biases in a model of Gemma');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Gemma');
+  if (!config.tieWordEmbeddings) throw refuse('has an output head of its own in a model of Gemma');
+  return { architecture: 'gemma', keys: rotaryKeys(config), names: ROTARY_NAMES, change: wholeNorms };
 }
 
 /** In llama.cpp a Gemma 2 soft-caps both scores and logits, and its head is the embedding. */

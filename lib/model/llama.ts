@@ -1,6 +1,7 @@
 /**
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
- * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3 and ERNIE 4.5 (smollm3.ts and ernie4-5.ts read their configurations).
+ * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3, ERNIE 4.5 and the first Gemma (smollm3.ts, ernie4-5.ts and gemma1.ts read
+ * their configurations).
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';

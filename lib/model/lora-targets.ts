@@ -13,9 +13,10 @@ const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
 /** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING); it has none for others. */
 const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = {
   ...{ llama: QUERIES_AND_VALUES, mistral: QUERIES_AND_VALUES, qwen2: QUERIES_AND_VALUES, qwen3: QUERIES_AND_VALUES },
-  ...{ gemma2: QUERIES_AND_VALUES, gemma3_text: QUERIES_AND_VALUES, opt: QUERIES_AND_VALUES, gpt_neo: QUERIES_AND_VALUES },
+  ...{ gemma: QUERIES_AND_VALUES, gemma2: QUERIES_AND_VALUES, gemma3_text: QUERIES_AND_VALUES },
+  ...{ opt: QUERIES_AND_VALUES, gpt_neo: QUERIES_AND_VALUES, stablelm: QUERIES_AND_VALUES },
   ...{ gpt_neox: ['query_key_value'], bloom: ['query_key_value'], gpt2: ['c_attn'], gpt_bigcode: ['c_attn'] },
-  ...{ stablelm: QUERIES_AND_VALUES, phi: [...QUERIES_AND_VALUES, 'fc1', 'fc2'] },
+  phi: [...QUERIES_AND_VALUES, 'fc1', 'fc2'],
 };
 
 const ALL_LINEAR = 'all-linear';

@@ -5,7 +5,7 @@ import { Experts, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
 import type { RotaryAngles } from './rope';
-import type { RotaryBlock, RotaryConfig } from './rotary-decoder';
+import { type RotaryBlock, type RotaryConfig, stateNorm } from './rotary-decoder';
 import type { Attend, ForwardPass } from './types';
 
 export interface PreNormConfig extends RotaryConfig {
@@ -35,9 +35,9 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
     AttentionOfFamily: AttentionClass<C>,
   ) {
     const name = `model.layers.${layer}`;
-    this.inputNorm = parameters.rmsNorm(`${name}.input_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.inputNorm = stateNorm(config, parameters, `${name}.input_layernorm`);
     this.attention = new AttentionOfFamily(config, layer, parameters, `${name}.self_attn`);
-    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
+    this.postAttentionNorm = stateNorm(config, parameters, `${name}.post_attention_layernorm`);
     const { experts, hiddenSize, mlpBias: bias = false } = config;
     this.mlp = experts?.layers[layer]
       ? new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(`${name}.mlp`, config.family))

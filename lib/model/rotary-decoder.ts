@@ -48,7 +48,7 @@ export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
     const { vocabSize, hiddenSize, paddingIdx, embeddingScale: scale, rope, slidingRope } = config;
     this.embedTokens = parameters.embedding('model.embed_tokens', vocabSize, hiddenSize, { paddingIdx, scale });
     this.blocks = Array.from({ length: config.numHiddenLayers }, (_, layer) => new Block(config, layer, parameters));
-    this.norm = lastNorm(config, parameters, norm);
+    this.norm = stateNorm(config, parameters, norm);
     this.head = parameters.outputHead('lm_head', this.embedTokens, { tied: config.tieWordEmbeddings });
     this.rotaryEmbedding = new RotaryEmbedding(rope);
     this.slidingRotaryEmbedding = slidingRope && new RotaryEmbedding(slidingRope);
@@ -83,7 +83,8 @@ export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
   }
 }
 
-function lastNorm({ norms, hiddenSize, rmsNormEps }: RotaryConfig, parameters: ParameterList, name: string): RmsNorm {
+/** A norm of the hidden states, as checkpoints of the family hold its weights. */
+export function stateNorm({ norms, hiddenSize, rmsNormEps }: RotaryConfig, parameters: ParameterList, name: string): RmsNorm {
   if (norms === 'without weights') return new RmsNorm(undefined, rmsNormEps);
   return parameters[norms === 'around one' ? 'rmsNormAroundOne' : 'rmsNorm'](name, hiddenSize, rmsNormEps);
 }

@@ -8,8 +8,9 @@ import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
 
 /**
- * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3 and ERNIE 4.5; OLMo 2's serves
- * OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE. What Gemma 2 and 3 share is in gemma.ts.
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, ERNIE 4.5 and the first
+ * Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE. What Gemma 2 and 3 share is in
+ * gemma.ts.
  */
 export type Family =
   | 'llama'
@@ -30,6 +31,7 @@ export type Family =
   | 'qwen3'
   | 'qwen3_moe'
   | 'qwen3_5'
+  | 'gemma'
   | 'gemma2'
   | 'gemma3'
   | 'nanochat'

@@ -71,6 +71,7 @@ const COMPUTED_BY_OTHERS = [
   'gpt_bigcode',
   'bloom',
   'stablelm',
+  'gemma',
 ];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.

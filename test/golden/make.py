@@ -21,6 +21,7 @@ FAMILIES = {
     "gemma3": ("gemma3_text", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     # scores and logits reach beyond what bounds them
     "gemma2": ("gemma2", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, attn_logit_softcapping=1.0, final_logit_softcapping=2.0)),
+    "gemma": ("gemma", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08)),
     "nanochat": ("nanochat", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, final_logit_softcapping=2.0)),
     "ernie4_5": ("ernie4_5", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08)),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, tie_word_embeddings=True, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, alpha=1000.0, factor=1.0))),

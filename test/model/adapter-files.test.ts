@@ -72,6 +72,7 @@ const TARGETS: Record<string, string[]> = {
 for (const variant of [
   'qwen2',
   'qwen3',
+  'gemma1',
   'gemma2',
   'gemma3',
   'nanochat',

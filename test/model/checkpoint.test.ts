@@ -177,10 +177,10 @@ test('shard names that leave the folder are refused', async () => {
 
 test('an unsupported architecture is refused by name, with the supported ones', async () => {
   const folder = copyOf('qwen2');
-  changeConfig(folder, (json) => Object.assign(json, { model_type: 'gemma', architectures: ['GemmaForCausalLM'] }));
+  changeConfig(folder, (json) => Object.assign(json, { model_type: 'bloom', architectures: ['BloomForCausalLM'] }));
   await refused(
     folder,
-    'GemmaForCausalLM',
+    'BloomForCausalLM',
     'LlamaForCausalLM',
     'MistralForCausalLM',
     'Qwen2ForCausalLM',
@@ -257,11 +257,12 @@ test('a Gemma 3 model that bounds its scores, or looks ahead, is refused', async
   }
 });
 
-test('a Gemma 2 or nanochat model whose cap is none, or a Gemma 2 that looks ahead, is refused', async () => {
+test('a Gemma 2 or nanochat model whose cap is none, or a Gemma that looks ahead, is refused', async () => {
   for (const [variant, change, expected] of [
     ['gemma2', { attn_logit_softcapping: 0 }, 'a number above 0'],
     ['gemma2', { final_logit_softcapping: '30' }, 'a number above 0'],
     ['nanochat', { final_logit_softcapping: -15 }, 'a number above 0'],
+    ['gemma1', { use_bidirectional_attention: true }, 'null, as in models that write'],
     ['gemma2', { use_bidirectional_attention: true }, 'null, as in models that write'],
     ['gemma2', { layer_types: ['full_attention'] }, '"sliding_attention" or "full_attention" for each of the 2 layers'],
   ] as const) {

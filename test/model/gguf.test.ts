@@ -195,6 +195,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'qwen3'), /has biases in a model of Qwen3/],
     [path.join(fixtures, 'olmo2'), /has biases in a model of OLMo/],
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
+    [path.join(fixtures, 'gemma1'), /has the activation silu/],
     [path.join(fixtures, 'hunyuan'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'ernie4_5'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'starcoder2'), /has the activation relu/],
@@ -462,6 +463,7 @@ describe('llama.cpp itself', () => {
       'gpt_neox',
       'phi',
       'stablelm',
+      'gemma',
     ].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
     ...[
       'llama-biases',

@@ -23,6 +23,7 @@ for (const variant of [
   'llama-old-keys',
   'qwen2',
   'qwen3',
+  'gemma1-old-keys',
   'gemma2-defaults',
   'gemma3-old-keys',
   'nanochat-defaults',

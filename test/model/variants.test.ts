@@ -46,6 +46,7 @@ test('the variants cover every family', () => {
     'qwen2',
     'qwen3',
     'qwen3_moe',
+    'gemma1',
     'gemma2',
     'gemma3',
     'nanochat',
