@@ -4,6 +4,7 @@ import { Bloom, readBloomConfig } from './bloom';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { readErnie45Config } from './ernie4-5';
+import { Exaone4, readExaone4Config } from './exaone4';
 import { FalconH1, readFalconH1Config } from './falcon-h1';
 import { Gemma } from './gemma';
 import { readGemma1Config } from './gemma1';
@@ -18,6 +19,7 @@ import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { HunYuan, readHunYuanConfig } from './hunyuan';
 import { Lfm2, readLfm2Config } from './lfm2';
 import { Llama, readLlamaConfig } from './llama';
+import { readMinistral3Config } from './ministral3';
 import { multimodalArchitectures } from './multimodal';
 import { NanoChat, readNanoChatConfig } from './nanochat';
 import { Olmo2, readOlmo2Config } from './olmo2';
@@ -52,6 +54,11 @@ const olmo2 = (reader: ConfigReader, origin: Origin) => new Olmo2(readOlmo2Confi
 const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   llama: { name: 'LlamaForCausalLM', build: llama, prefix: 'model.' },
   mistral: { name: 'MistralForCausalLM', build: llama, prefix: 'model.' },
+  ministral3: {
+    name: 'Ministral3ForCausalLM',
+    build: (reader, origin) => new Llama(readMinistral3Config(reader), origin),
+    prefix: 'model.',
+  },
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
   smollm3: { name: 'SmolLM3ForCausalLM', build: (reader, origin) => new Llama(readSmolLm3Config(reader), origin), prefix: 'model.' },
   ernie4_5: { name: 'Ernie4_5ForCausalLM', build: (reader, origin) => new Llama(readErnie45Config(reader), origin), prefix: 'model.' },
@@ -75,6 +82,12 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma: { name: 'GemmaForCausalLM', build: (reader, origin) => new Llama(readGemma1Config(reader), origin), prefix: 'model.' },
   gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
+  exaone4: {
+    name: 'Exaone4ForCausalLM',
+    build: (reader, origin) => new Exaone4(readExaone4Config(reader), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   olmoe: {

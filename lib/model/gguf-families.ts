@@ -7,8 +7,17 @@ import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { bloom, gpt2, gptBigCode, gptNeoX, phi, stablelm, starcoder2 } from './gguf-layer-norm';
-import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
-import { inPairs } from './gguf-order';
+import {
+  commonKeys,
+  type GgufLayout,
+  NORMS_OF_HEADS,
+  POST_NORM_NAMES,
+  type Refuse,
+  ROTARY_NAMES,
+  rotaryKeys,
+  shortest,
+} from './gguf-layout';
+import { byKind, inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
 import type { GraniteConfig } from './granite';
 import type { HunYuanConfig } from './hunyuan';
@@ -38,6 +47,8 @@ type Layout = (config: never, refuse: Refuse) => GgufLayout;
 const LAYOUTS: Partial<Record<Family, Layout>> = {
   llama,
   smollm3,
+  ministral3,
+  exaone4,
   ernie4_5: ernie45,
   hunyuan_v1_dense: hunYuan,
   granite,
@@ -109,6 +120,38 @@ function smollm3(config: LlamaConfig, refuse: Refuse): GgufLayout {
   return { ...llama(config, refuse), architecture: 'smollm3' };
 }
 
+/** Its YaRN leaves the strength of attention as it is, in llama.cpp whatever the file says. */
+function ministral3(config: LlamaConfig, refuse: Refuse): GgufLayout {
+  const { rope } = config;
+  if (rope.type !== 'yarn' || rope.attentionFactor !== 1) throw refuse('stretches the positions of a Ministral 3 otherwise than usual');
+  const { keys, ...layout } = llama(config, refuse);
+  const { 'rope.scaling.attn_factor': _, ...stretching } = yarnKeys(rope, refuse);
+  const growth = { 'rope.scaling.yarn_log_multiplier': float(1), 'attention.temperature_scale': float(rope.queryGrowth?.by ?? 0) };
+  return { ...layout, architecture: 'mistral3', keys: { ...keys, ...stretching, ...growth } };
+}
+
+/** Layers of the large EXAONE 4, by which llama.cpp knows that every fourth sees everything and does not turn; of others all turn, and see everything. */
+const LAYERS_WITH_WINDOWS = 64;
+
+function exaone4(config: Qwen3Config, refuse: Refuse): GgufLayout {
+  const { hiddenAct, rope, windows, rotaryLayers = [], numHiddenLayers, headDim, numAttentionHeads, hiddenSize } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of EXAONE 4');
+  const haveWindows = numHiddenLayers === LAYERS_WITH_WINDOWS;
+  const slides = (layer: number): boolean => haveWindows && (layer + 1) % 4 !== 0;
+  if (windows.some((window, layer) => (window !== undefined) !== slides(layer)))
+    throw refuse('has windows in other layers than an EXAONE 4 usually does');
+  if (rotaryLayers.some((turns, layer) => turns !== (!haveWindows || slides(layer))))
+    throw refuse('turns in other layers than an EXAONE 4 usually does');
+  const window = shortest(windows);
+  return {
+    architecture: 'exaone4',
+    keys: { ...rotaryKeys(config), ...(window && { 'attention.sliding_window': whole(window) }) },
+    names: { ...POST_NORM_NAMES, ...NORMS_OF_HEADS },
+    more: rope.type === 'llama3' ? { 'rope_freqs.weight': stretches(rope) } : undefined,
+  };
+}
+
 function granite(config: GraniteConfig, refuse: Refuse): GgufLayout {
   const { keys, ...layout } = llama(config, refuse);
   const scales = {
@@ -172,12 +215,7 @@ function gemma(config: GemmaConfig, habits: GemmaHabits, refuse: Refuse): GgufLa
   return {
     architecture,
     keys: { ...rotaryKeys(config), 'attention.sliding_window': whole(shortest(windows) ?? config.maxPositionEmbeddings) },
-    names: {
-      ...ROTARY_NAMES,
-      'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
-      'model.layers.#.pre_feedforward_layernorm': 'blk.#.ffn_norm',
-      'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
-    },
+    names: { ...POST_NORM_NAMES, 'model.layers.#.pre_feedforward_layernorm': 'blk.#.ffn_norm' },
     change: wholeNorms,
   };
 }
@@ -230,14 +268,9 @@ function olmo2(config: Olmo2Config, refuse: Refuse): GgufLayout {
     keys: {
       ...rotaryKeys(config),
       ...(slidingRope && { 'attention.sliding_window': whole(shortest(windows) ?? config.positionLimit) }),
-      ...(rope.type === 'yarn' && yarnKeys(rope)),
+      ...(rope.type === 'yarn' && yarnKeys(rope, refuse)),
     },
-    names: {
-      ...ROTARY_NAMES,
-      ...NORMS_OF_HEADS,
-      'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
-      'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
-    },
+    names: { ...POST_NORM_NAMES, ...NORMS_OF_HEADS },
     repeatsHead: true,
   };
 }
@@ -301,7 +334,8 @@ function lfm2(config: Lfm2Config, refuse: Refuse): GgufLayout {
   };
 }
 
-function yarnKeys({ factor, originalMaxPositions, attentionFactor, betaFast, betaSlow }: RopeConfig): GgufKeys {
+function yarnKeys({ factor, originalMaxPositions, attentionFactor, betaFast, betaSlow, truncate }: RopeConfig, refuse: Refuse): GgufKeys {
+  if (!truncate) throw refuse('stretches its positions between places that are no whole numbers (truncate)');
   return {
     'rope.scaling.type': text('yarn'),
     'rope.scaling.factor': float(factor),

@@ -71,6 +71,13 @@ export const ROTARY_NAMES = {
   'model.layers.#.mlp.down_proj': 'blk.#.ffn_down',
 };
 
+/** Of those with norms behind their sublayers. */
+export const POST_NORM_NAMES = {
+  ...ROTARY_NAMES,
+  'model.layers.#.post_attention_layernorm': 'blk.#.post_attention_norm',
+  'model.layers.#.post_feedforward_layernorm': 'blk.#.post_ffw_norm',
+};
+
 export const NORMS_OF_HEADS = {
   'model.layers.#.self_attn.q_norm': 'blk.#.attn_q_norm',
   'model.layers.#.self_attn.k_norm': 'blk.#.attn_k_norm',

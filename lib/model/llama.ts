@@ -1,9 +1,9 @@
 /**
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
- * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3, ERNIE 4.5 and the first Gemma (smollm3.ts, ernie4-5.ts and gemma1.ts read
- * their configurations).
+ * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3, Ministral 3, ERNIE 4.5 and the first Gemma (smollm3.ts, ministral3.ts,
+ * ernie4-5.ts and gemma1.ts read their configurations).
  */
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
@@ -90,7 +90,7 @@ export class Attention {
   apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
     const { q, k, v } = this.projections.apply(x);
-    const [turnedQ, turnedK] = [this.turned(q, angles, heads), this.turned(k, angles, kvHeads)];
+    const [turnedQ, turnedK] = [grown(this.turned(q, angles, heads), angles), this.turned(k, angles, kvHeads)];
     const options = { heads, kvHeads, scale, window: windows[this.layer], dropout };
     return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
   }
@@ -100,6 +100,9 @@ export class Attention {
     return rotaryLayers[this.layer] ? rotary(x, cos, sin, heads, { interleaved }) : x;
   }
 }
+
+/** Queries, of which some may have grown with their positions. */
+const grown = (q: tf.Tensor2D, { queryScale }: RotaryAngles): tf.Tensor2D => (queryScale ? tf.mul(q, queryScale) : q);
 
 class Block extends PreNormBlock<LlamaConfig> {
   constructor(config: LlamaConfig, layer: number, parameters: ParameterList) {

@@ -139,6 +139,7 @@ async function loadWhole(
   const whole = readConfigFile(directory);
   const written = languageModelOf(whole);
   architectureOf(written);
+  for (const reader of [whole, written]) refuseQuantized(reader);
   const tokenizer = await loadTokenizer(place, { eosToken, chatTemplateFrom, modelFolder: directory });
   // an adapter may have been trained to end its texts otherwise than its base model does
   const endsOtherwise = (place !== directory && !endsWith(written, tokenizer)) || eosToken !== undefined || chatTemplateFrom !== undefined;
@@ -164,6 +165,16 @@ async function loadWhole(
   } finally {
     for (const file of files) await file.close();
   }
+}
+
+/** What weights of few bits mean is known to the program alone that made them. */
+function refuseQuantized(reader: ConfigReader): void {
+  const { quantization_config: quantization } = reader.raw;
+  if (!isObject(quantization)) return;
+  throw new UserError(
+    `${reader.place}: the weights are quantized ("quantization_config" with the quant_method ${showValue(quantization.quant_method)}); take the ` +
+      'checkpoint in 16 or 32 bits, which may have a name of its own, such as one that ends in -BF16.',
+  );
 }
 
 function namesOfTransposed({ transposed }: Decoder, architecture: Architecture): Set<string> {

@@ -8,18 +8,20 @@ import type { SafetensorsFile, TensorEntry } from './safetensors';
 
 /** How a checkpoint holds a language model among other parts. */
 interface Multimodal {
-  /** Class of the language model in transformers. */
-  readonly name: string;
+  /** Class of the language model in transformers, by its `model_type`. */
+  readonly names: Readonly<Record<string, string>>;
   /** How names of its tensors begin, and how they begin in a checkpoint of the language model alone. */
   readonly prefixes: ReadonlyArray<readonly [within: string, alone: string]>;
   /** What its configuration has where it does not say. */
   readonly defaults: Readonly<Record<string, unknown>>;
+  /** The same of keys that stand beside that configuration, and count before those in it. */
+  readonly defaultsBeside?: Readonly<Record<string, unknown>>;
 }
 
 const HEAD = 'lm_head.';
 
 const QWEN35: Multimodal = {
-  name: 'Qwen3_5ForCausalLM',
+  names: { qwen3_5_text: 'Qwen3_5ForCausalLM' },
   prefixes: [
     ['model.language_model.', 'model.'],
     [HEAD, HEAD],
@@ -27,22 +29,34 @@ const QWEN35: Multimodal = {
   defaults: { model_type: 'qwen3_5_text' },
 };
 
+/** As in LLaVA, and as some programs write them. */
+const LLAVA: Multimodal['prefixes'] = [
+  ['language_model.model.', 'model.'],
+  [`language_model.${HEAD}`, HEAD],
+  ['model.language_model.', 'model.'],
+  [HEAD, HEAD],
+];
+
 const GEMMA3: Multimodal = {
-  name: 'Gemma3ForCausalLM',
-  prefixes: [
-    ['language_model.model.', 'model.'],
-    [`language_model.${HEAD}`, HEAD],
-    // as some programs write them
-    ['model.language_model.', 'model.'],
-    [HEAD, HEAD],
-  ],
+  names: { gemma3_text: 'Gemma3ForCausalLM' },
+  prefixes: LLAVA,
   defaults: { model_type: 'gemma3_text', vocab_size: 262208, num_attention_heads: 8, tie_word_embeddings: true },
+};
+
+/** Ministral 3 and Mistral Small 3.1. */
+const MISTRAL3: Multimodal = {
+  names: { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' },
+  prefixes: LLAVA,
+  defaults: { model_type: 'mistral' },
+  // a head of its own that the weights hold counts all the same
+  defaultsBeside: { tie_word_embeddings: true },
 };
 
 /** By class in transformers. */
 const MULTIMODAL: Readonly<Record<string, Multimodal>> = {
   Qwen3_5ForConditionalGeneration: QWEN35,
   Gemma3ForConditionalGeneration: GEMMA3,
+  Mistral3ForConditionalGeneration: MISTRAL3,
 };
 
 /** Their names. */
@@ -66,8 +80,11 @@ export function languageModelOf(reader: ConfigReader): ConfigReader {
   const own = reader.object('text_config');
   if (!own) throw new UserError(`${reader.place}: "text_config" is missing; expected the configuration of the language model.`);
   const shared = SHARED_KEYS.filter((key) => reader.get(key) !== undefined).map((key) => [key, reader.get(key)]);
-  const { name, defaults } = multimodal;
-  return new ConfigReader({ ...defaults, ...own.raw, ...Object.fromEntries(shared), architectures: [name] }, own.place);
+  const { names, defaults, defaultsBeside } = multimodal;
+  const raw: Record<string, unknown> = { ...defaults, ...own.raw, ...defaultsBeside, ...Object.fromEntries(shared) };
+  const name = Object.hasOwn(names, String(raw.model_type)) ? names[String(raw.model_type)] : undefined;
+  if (name === undefined) throw own.wrong('model_type', raw.model_type, `one of ${Object.keys(names).join(', ')}`);
+  return new ConfigReader({ ...raw, architectures: [name] }, own.place);
 }
 
 /**

@@ -3,16 +3,16 @@
  * behind its sublayers in the place of those before them. OLMo 3 (Ai2 2025) is OLMo 2, but that most of its layers see a sliding window, and
  * YaRN stretches the positions of the others.
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { ConfigReader, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
+import { PostNormBlock } from './post-norm-block';
 import { type RopeConfig, type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend, ForwardPass, ModelConfig } from './types';
+import type { Attend, ModelConfig } from './types';
 
 export interface Olmo2Config extends RotaryConfig {
   readonly hiddenAct: Activation;
@@ -88,28 +88,9 @@ export class Attention {
   }
 }
 
-class Block {
-  private readonly attention: Attention;
-  private readonly postAttentionNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
-  private readonly postFeedforwardNorm: RmsNorm;
-
-  constructor(
-    config: Olmo2Config,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `model.layers.${layer}`;
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
-    this.postAttentionNorm = parameters.rmsNorm(`${name}.post_attention_layernorm`, config.hiddenSize, config.rmsNormEps);
-    this.postFeedforwardNorm = parameters.rmsNorm(`${name}.post_feedforward_layernorm`, config.hiddenSize, config.rmsNormEps);
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(x, angles, attend);
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.postAttentionNorm.apply(mixed));
-    return tf.add(attended, this.postFeedforwardNorm.apply(this.mlp.apply(attended)));
+class Block extends PostNormBlock<Olmo2Config> {
+  constructor(config: Olmo2Config, layer: number, parameters: ParameterList) {
+    super(config, layer, parameters, Attention);
   }
 }
 

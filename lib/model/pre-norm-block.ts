@@ -15,16 +15,16 @@ export interface PreNormConfig extends RotaryConfig {
 }
 
 /** A family's attention. */
-interface Attention {
+export interface AttentionOfFamily {
   /** @param x [tokens, features] */
   apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D;
 }
 
-type AttentionClass<C> = new (config: C, layer: number, parameters: ParameterList, name: string) => Attention;
+export type AttentionClass<C> = new (config: C, layer: number, parameters: ParameterList, name: string) => AttentionOfFamily;
 
 export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
   private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
+  private readonly attention: AttentionOfFamily;
   private readonly postAttentionNorm: RmsNorm;
   private readonly mlp: GatedMlp | Experts;
 
@@ -32,11 +32,11 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
     config: C,
     private readonly layer: number,
     parameters: ParameterList,
-    AttentionOfFamily: AttentionClass<C>,
+    Attention: AttentionClass<C>,
   ) {
     const name = `model.layers.${layer}`;
     this.inputNorm = stateNorm(config, parameters, `${name}.input_layernorm`);
-    this.attention = new AttentionOfFamily(config, layer, parameters, `${name}.self_attn`);
+    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = stateNorm(config, parameters, `${name}.post_attention_layernorm`);
     const { experts, hiddenSize, mlpBias: bias = false } = config;
     this.mlp = experts?.layers[layer]

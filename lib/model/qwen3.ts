@@ -16,6 +16,8 @@ import type { Attend } from './types';
 
 export interface Qwen3Config extends PreNormConfig {
   readonly attentionBias: boolean;
+  /** Of each layer: whether its queries and keys turn with their positions. Default: all do. */
+  readonly rotaryLayers?: readonly boolean[];
 }
 
 export function readQwen3Config(reader: ConfigReader): Qwen3Config {
@@ -60,7 +62,8 @@ function readQwenExperts(reader: ConfigReader, layers: number): Qwen3Config['exp
   };
 }
 
-class Attention {
+/** Of EXAONE 4, too. */
+export class Attention {
   private readonly projections: AttentionProjections;
   private readonly qNorm: RmsNorm;
   private readonly kNorm: RmsNorm;
@@ -77,13 +80,17 @@ class Attention {
     this.kNorm = parameters.rmsNorm(`${name}.k_norm`, headDim, config.rmsNormEps);
   }
 
-  apply(x: tf.Tensor2D, { cos, sin }: RotaryAngles, attend: Attend): tf.Tensor2D {
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim, windows, attentionDropout: dropout } = this.config;
     const { q, k, v } = this.projections.apply(x);
-    const turnedQ = rotary(this.qNorm.applyToHeads(q, heads), cos, sin, heads);
-    const turnedK = rotary(this.kNorm.applyToHeads(k, kvHeads), cos, sin, kvHeads);
+    const turnedQ = this.turned(this.qNorm.applyToHeads(q, heads), angles, heads);
+    const turnedK = this.turned(this.kNorm.applyToHeads(k, kvHeads), angles, kvHeads);
     const options = { heads, kvHeads, scale: headDim ** -0.5, window: windows[this.layer], dropout };
     return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
+  }
+
+  private turned(x: tf.Tensor2D, { cos, sin }: RotaryAngles, heads: number): tf.Tensor2D {
+    return (this.config.rotaryLayers?.[this.layer] ?? true) ? rotary(x, cos, sin, heads) : x;
   }
 }
 

@@ -30,8 +30,12 @@ export interface RopeConfig {
   readonly betaFast: number;
   /** yarn: those that fit so often, or less, are stretched by `factor`. */
   readonly betaSlow: number;
+  /** yarn: whether the pairs between which the blend goes are whole numbers. */
+  readonly truncate: boolean;
   /** What cosines and sines are multiplied by; 1 but for longrope and yarn. */
   readonly attentionFactor: number;
+  /** Where queries grow: those at a position p are multiplied by 1 + by · log(1 + ⌊p / from⌋). */
+  readonly queryGrowth?: { readonly by: number; readonly from: number };
 }
 
 /** What a family's class in transformers takes where the configuration does not say. */
@@ -55,6 +59,8 @@ const USUAL_KEYS = { theta: 'rope_theta', partialRotaryFactor: 'partial_rotary_f
 export interface RotaryAngles {
   cos: tf.Tensor2D;
   sin: tf.Tensor2D;
+  /** What queries are multiplied by, where some have grown; [tokens, 1]. */
+  queryScale?: tf.Tensor2D;
 }
 
 /**
@@ -85,6 +91,7 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
     shortFactors: type === 'longrope' ? readShortFactors(nested, Math.ceil(rotaryDim / 2)) : [],
     betaFast: type === 'yarn' ? nested.positive('beta_fast', 32) : 1,
     betaSlow: type === 'yarn' ? nested.positive('beta_slow', 1) : 1,
+    truncate: type === 'yarn' && nested.boolean('truncate', true),
     attentionFactor: readAttentionFactor(nested, type, factor, originalMaxPositions),
   };
 }
@@ -110,8 +117,15 @@ function readShortFactors(nested: ConfigReader, pairs: number): number[] {
 /** How much stronger attention gets in longer texts; where the configuration does not say, as the papers suggest (LongRoPE, YaRN). */
 function readAttentionFactor(nested: ConfigReader, type: RopeType, factor: number, originalMaxPositions: number): number {
   if (type !== 'longrope' && type !== 'yarn') return 1;
-  const suggested = type === 'yarn' ? 0.1 * Math.log(factor) + 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
+  const suggested = type === 'yarn' ? yarnFactor(nested, factor) : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
   return nested.positive('attention_factor', factor <= 1 ? 1 : suggested);
+}
+
+/** Of a DeepSeek's two numbers one makes up for the other, where both are given. */
+function yarnFactor(nested: ConfigReader, factor: number): number {
+  const [scale, ofAll] = ['mscale', 'mscale_all_dim'].map((key) => nested.notNegative(key, 0));
+  const grown = (by: number): number => 0.1 * by * Math.log(factor) + 1;
+  return scale > 0 && ofAll > 0 ? grown(scale) / grown(ofAll) : grown(1);
 }
 
 const ORIGINAL_MAX_POSITIONS = 'original_max_position_embeddings';
@@ -187,12 +201,13 @@ function llama3Frequency(frequency: number, { factor, lowFreqFactor, highFreqFac
  */
 function yarnFrequencies(
   powers: Float32Array,
-  { theta, rotaryDim, factor, originalMaxPositions, betaFast, betaSlow }: RopeConfig,
+  { theta, rotaryDim, factor, originalMaxPositions, betaFast, betaSlow, truncate }: RopeConfig,
 ): Float32Array {
   /** The pair whose wavelength fits so often into the longest text of the pretraining; not whole. */
   const pairOf = (times: number): number => (rotaryDim * Math.log(originalMaxPositions / (times * 2 * Math.PI))) / (2 * Math.log(theta));
-  const first = Math.max(Math.floor(pairOf(betaFast)), 0);
-  const last = Math.min(Math.ceil(pairOf(betaSlow)), rotaryDim - 1);
+  const [fast, slow] = [pairOf(betaFast), pairOf(betaSlow)];
+  const first = Math.max(truncate ? Math.floor(fast) : fast, 0);
+  const last = Math.min(truncate ? Math.ceil(slow) : slow, rotaryDim - 1);
   const width = first === last ? 0.001 : last - first;
   return powers.map((power, i) => {
     const kept = f32(1 - Math.min(Math.max(f32((i - first) / width), 0), 1));
@@ -207,6 +222,7 @@ const SMALLEST_TABLE = 1024;
 export class RotaryEmbedding {
   private cos?: tf.Tensor2D;
   private sin?: tf.Tensor2D;
+  private queryScale?: tf.Tensor2D;
   /** What the present tables serve: this many positions, and for `dynamic` texts of this length. */
   private rows = 0;
   private stretchedFor = 0;
@@ -219,12 +235,18 @@ export class RotaryEmbedding {
    */
   angles(positions: tf.Tensor1D, length: number): RotaryAngles {
     this.prepare(length);
-    return { cos: tf.gather(this.cos as tf.Tensor2D, positions), sin: tf.gather(this.sin as tf.Tensor2D, positions) };
+    const rowsOf = (table: tf.Tensor2D): tf.Tensor2D => tf.gather(table, positions);
+    const { queryGrowth } = this.rope;
+    const haveGrown = queryGrowth && queryGrowth.by > 0 && length > queryGrowth.from;
+    return {
+      ...{ cos: rowsOf(this.cos as tf.Tensor2D), sin: rowsOf(this.sin as tf.Tensor2D) },
+      ...(haveGrown && { queryScale: rowsOf(this.queryScale as tf.Tensor2D) }),
+    };
   }
 
   dispose(): void {
-    tf.dispose([this.cos, this.sin].filter((table) => table !== undefined));
-    this.cos = this.sin = undefined;
+    tf.dispose([this.cos, this.sin, this.queryScale].filter((table) => table !== undefined));
+    this.cos = this.sin = this.queryScale = undefined;
     this.rows = this.stretchedFor = 0;
   }
 
@@ -248,7 +270,14 @@ export class RotaryEmbedding {
     this.dispose();
     this.cos = tf.keep(tf.tensor2d(cos, [rows, half]));
     this.sin = tf.keep(tf.tensor2d(sin, [rows, half]));
+    const { queryGrowth } = this.rope;
+    if (queryGrowth) this.queryScale = tf.keep(tf.tensor2d(grownQueries(queryGrowth, rows), [rows, 1]));
     this.rows = rows;
     this.stretchedFor = stretchedFor;
   }
+}
+
+/** What queries are multiplied by, by position. */
+function grownQueries({ by, from }: NonNullable<RopeConfig['queryGrowth']>, positions: number): Float32Array {
+  return Float32Array.from({ length: positions }, (_, position) => 1 + f32(f32(by) * f32(Math.log(1 + Math.floor(position / from)))));
 }

@@ -8,7 +8,7 @@ import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
 
 /**
- * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, ERNIE 4.5 and the first
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, Ministral 3, ERNIE 4.5 and the first
  * Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE. What Gemma 2 and 3 share is in
  * gemma.ts.
  */
@@ -37,6 +37,8 @@ export type Family =
   | 'nanochat'
   | 'hunyuan_v1_dense'
   | 'starcoder2'
+  | 'ministral3'
+  | 'exaone4'
   | 'gpt2'
   | 'gpt_neo'
   | 'gpt_bigcode'

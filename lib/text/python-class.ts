@@ -17,6 +17,7 @@ const NOT_BELIEVED = new Set([
   'granite',
   'granitemoe',
   'granitemoehybrid',
+  'ministral3',
   'mistral',
   'olmo2',
   'olmo3',

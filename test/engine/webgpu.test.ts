@@ -72,6 +72,8 @@ const COMPUTED_BY_OTHERS = [
   'bloom',
   'stablelm',
   'gemma',
+  'ministral3',
+  'exaone4',
 ];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.

@@ -82,6 +82,8 @@ for (const variant of [
   'starcoder2',
   'gpt_bigcode',
   'bloom',
+  'ministral3',
+  'exaone4',
   'olmo2',
   'granite',
   'granitemoehybrid',

@@ -338,6 +338,43 @@ test('the norms of the heads of a StableLM are all there, a vector each', async 
   await refused(folder, `"${name}" is missing`);
 });
 
+test('a Ministral 3 model whose queries grow by no number, or from nowhere, is refused', async () => {
+  for (const [change, ...named] of [
+    [{ llama_4_scaling_beta: -1 }, '"llama_4_scaling_beta" is -1', 'a number of at least 0'],
+    [{ llama_4_scaling_beta: undefined }, '"llama_4_scaling_beta" is missing'],
+    [{ rope_type: 'default', original_max_position_embeddings: undefined }, '"original_max_position_embeddings" is missing'],
+    [{ truncate: 'no' }, '"truncate" is "no"', 'true or false'],
+  ] as const) {
+    const folder = copyOf('ministral3');
+    changeConfig(folder, (json) => Object.assign(json.rope_parameters as object, change));
+    await refused(folder, 'config.json, in "rope_parameters"', ...named);
+  }
+});
+
+test('an EXAONE 4 model without a window where layers have one, or without the kinds of its layers, is refused', async () => {
+  for (const [change, ...named] of [
+    [{ sliding_window: null }, '"sliding_window" is missing'],
+    [{ layer_types: null, sliding_window_pattern: 'LLLG' }, '"sliding_window_pattern" is "LLLG"', 'where there are no "layer_types"'],
+    [{ layer_types: ['full_attention'] }, '"sliding_attention" or "full_attention" for each of the 2 layers'],
+  ] as const) {
+    const folder = copyOf('exaone4');
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+});
+
+test('a checkpoint whose weights are quantized is refused, also beside what reads pictures', async () => {
+  for (const [variant, quantization_config, named] of [
+    ['qwen2', { quant_method: 'bitsandbytes', load_in_4bit: true }, 'quant_method "bitsandbytes"'],
+    ['ministral3-multimodal', { quant_method: 'fp8', activation_scheme: 'static' }, 'quant_method "fp8"'],
+    ['qwen2', {}, 'quant_method undefined'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, { quantization_config }));
+    await refused(folder, 'the weights are quantized', named, 'take the checkpoint in 16 or 32 bits');
+  }
+});
+
 test('a SmolLM3 model that does not say of each layer whether it turns is refused', async () => {
   for (const layers of [[1], [1, 2], 'all']) {
     const folder = copyOf('smollm3');

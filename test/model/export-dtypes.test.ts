@@ -10,7 +10,7 @@ import { readJson } from '../../lib/files';
 import { createModel, exportModel, loadModel, ONNX_DTYPES } from '../../lib/model';
 import { projectRoot } from '../../lib/project';
 import { loadTokenizer } from '../../lib/text';
-import { families, hasExperts } from '../golden-families';
+import { families, hasExperts, isKnownToTransformersJs } from '../golden-families';
 import { Exported, exported, graphFiles, onnxRuntimeWeb, rowsOf } from './exported';
 import { closeTo, fixtures, logitsOf } from './support';
 
@@ -20,9 +20,12 @@ const base = path.join(projectRoot, 'data/base');
 before(() => useDevice('cpu'));
 after(() => rmSync(scratch, { recursive: true }));
 
+/** Whether such models can be exported in float16. */
+const isExported = (folder: string): boolean => isKnownToTransformersJs(folder) && !hasExperts(folder);
+
 for (const { name } of readdirSync(fixtures, { withFileTypes: true }).filter((entry) => entry.isDirectory())) {
-  // the first stretches its positions, and is not exported
-  if (name === 'llama-dynamic' || hasExperts(path.join(fixtures, name))) continue;
+  // the first stretches its positions
+  if (name === 'llama-dynamic' || !isExported(path.join(fixtures, name))) continue;
   test(`${name} in float16: nearly transformers' logits`, async () => {
     const folder = path.join(fixtures, name);
     const { sequences } = readJson(path.join(folder, 'expected.json')) as { sequences: { input_ids: number[]; logits: number[][] }[] };
@@ -69,7 +72,7 @@ for (const { name, dtype, divergence, cached, bytesEach } of roundedWeights) {
 /** Those that transformers.js continues in each way: of the others, weights in 4 bits that are computed in float16 are both ways at once. */
 const IN_EACH_WAY = ['llama', 'gpt2', 'gemma3', 'granite_h', 'lfm2', 'qwen3_5'];
 
-for (const family of families.filter((name) => !hasExperts(path.join(golden, name, 'model')))) {
+for (const family of families.filter((name) => isExported(path.join(golden, name, 'model')))) {
   for (const dtype of ['fp16', 'q4', 'q4f16'] as const) {
     if (dtype !== 'q4f16' && !IN_EACH_WAY.includes(family)) continue;
     test(`${family}: transformers.js continues a text in ${dtype}, by the likeliest tokens that the graph has`, async () => {

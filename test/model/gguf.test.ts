@@ -110,6 +110,12 @@ const OLMO3 = {
   rope_scaling: { rope_type: 'yarn', factor: 4, attention_factor: 1.3, original_max_position_embeddings: 16 },
 };
 
+/** A model of the small EXAONE 4's build. */
+const EXAONE4 = {
+  ...{ ...GATED, model_type: 'exaone4', num_hidden_layers: 3, sliding_window: null, rope_theta: 10000 },
+  rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 },
+};
+
 /** A model of LFM2's build that ends with a convolution, and has a head of its own. */
 const LFM2 = {
   ...{ ...GATED, model_type: 'lfm2', num_hidden_layers: 4, full_attn_idxs: [0, 2], conv_L_cache: 5, tie_embedding: false },
@@ -196,6 +202,10 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'olmo2'), /has biases in a model of OLMo/],
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
     [path.join(fixtures, 'gemma1'), /has the activation silu/],
+    [path.join(fixtures, 'exaone4'), /has the activation gelu_pytorch_tanh/],
+    [path.join(fixtures, 'exaone4-old-keys'), /has heads of another width in a model of EXAONE 4/],
+    [golden('exaone4'), /has windows in other layers than an EXAONE 4 usually does/],
+    [path.join(fixtures, 'ministral3'), /stretches the positions of a Ministral 3 otherwise/],
     [path.join(fixtures, 'hunyuan'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'ernie4_5'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'starcoder2'), /has the activation relu/],
@@ -454,6 +464,8 @@ describe('llama.cpp itself', () => {
       'hunyuan_v1_dense',
       'gpt_bigcode',
       'bloom',
+      'gemma',
+      'ministral3',
       'qwen3',
       'olmo2',
       'granite',
@@ -480,6 +492,7 @@ describe('llama.cpp itself', () => {
     ].map((fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,
+    ['exaone4', (t: TestContext) => created(t, EXAONE4)] as const,
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['starcoder2 with stretched positions', (t: TestContext) => created(t, STARCODER2)] as const,

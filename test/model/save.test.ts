@@ -33,6 +33,8 @@ for (const variant of [
   'starcoder2-old-keys',
   'gpt_bigcode-old-keys',
   'bloom-old-keys',
+  'ministral3-defaults',
+  'exaone4-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

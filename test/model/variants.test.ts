@@ -56,6 +56,8 @@ test('the variants cover every family', () => {
     'starcoder2',
     'gpt_bigcode',
     'bloom',
+    'ministral3',
+    'exaone4',
     'olmo2',
     'olmo3',
     'olmoe',
