@@ -1,6 +1,7 @@
 /** Which file of this folder reads which architecture. */
 import { UserError } from '../errors';
 import { Bloom, readBloomConfig } from './bloom';
+import { Cohere, readCohere2Config, readCohereConfig } from './cohere';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
 import { readErnie45Config } from './ernie4-5';
@@ -88,6 +89,8 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'model.',
     withoutJsClass: true,
   },
+  cohere: { name: 'CohereForCausalLM', build: (reader, origin) => new Cohere(readCohereConfig(reader), origin), prefix: 'model.' },
+  cohere2: { name: 'Cohere2ForCausalLM', build: (reader, origin) => new Cohere(readCohere2Config(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   olmoe: {

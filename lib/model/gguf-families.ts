@@ -1,6 +1,7 @@
 /** What llama.cpp calls the parts of a model, of each family that it computes, and what it does not compute of it. */
 import { UserError } from '../errors';
 import { stretchesPositions } from './batch';
+import type { CohereConfig } from './cohere';
 import { hasJsClass } from './families';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
@@ -49,6 +50,8 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   smollm3,
   ministral3,
   exaone4,
+  cohere: (config: CohereConfig, refuse) => cohere(config, 'command-r', refuse),
+  cohere2,
   ernie4_5: ernie45,
   hunyuan_v1_dense: hunYuan,
   granite,
@@ -150,6 +153,30 @@ function exaone4(config: Qwen3Config, refuse: Refuse): GgufLayout {
     names: { ...POST_NORM_NAMES, ...NORMS_OF_HEADS },
     more: rope.type === 'llama3' ? { 'rope_freqs.weight': stretches(rope) } : undefined,
   };
+}
+
+/** In llama.cpp the head of a Cohere is the embedding. */
+function cohere(config: CohereConfig, architecture: string, refuse: Refuse): GgufLayout {
+  const { hiddenAct, headDim, numAttentionHeads, hiddenSize } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  if (config.qkvBias) throw refuse('has biases in a model of Cohere');
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of Cohere');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Cohere');
+  if (!config.tieWordEmbeddings) throw refuse('has an output head of its own in a model of Cohere');
+  const { 'attention.layer_norm_rms_epsilon': epsilon, ...keys } = rotaryKeys(config);
+  return {
+    architecture,
+    keys: { ...keys, 'attention.layer_norm_epsilon': epsilon, logit_scale: float(config.logitScale) },
+    names: ROTARY_NAMES,
+  };
+}
+
+/** In llama.cpp every fourth layer of a Cohere 2 sees everything, and the others turn. */
+function cohere2(config: CohereConfig, refuse: Refuse): GgufLayout {
+  const { keys, ...layout } = cohere(config, 'cohere2', refuse);
+  if (config.windows.some((window, layer) => (window !== undefined) !== ((layer + 1) % 4 !== 0)))
+    throw refuse('has windows in other layers than a Cohere 2 usually does');
+  return { ...layout, keys: { ...keys, 'attention.sliding_window': whole(shortest(config.windows) ?? config.positionLimit) } };
 }
 
 function granite(config: GraniteConfig, refuse: Refuse): GgufLayout {

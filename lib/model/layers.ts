@@ -149,6 +149,10 @@ export class ParameterList {
     const weight = this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'ones');
     return new LayerNorm(weight, this.declare<tf.Rank.R1>(`${name}.bias`, [features], 'zeros'), eps);
   }
+
+  layerNormWithoutBias(name: string, features: number, eps: number): LayerNorm {
+    return new LayerNorm(this.declare<tf.Rank.R1>(`${name}.weight`, [features], 'ones'), undefined, eps);
+  }
 }
 
 /** x times a factor of the configuration: a constant of the graph, where a plain number would be a feed of it at every place. */
@@ -309,12 +313,13 @@ export function inHeads(x: tf.Tensor2D, heads: number): tf.Tensor3D {
 export class LayerNorm {
   constructor(
     readonly weight: Parameter<tf.Rank.R1>,
-    readonly bias: Parameter<tf.Rank.R1>,
+    readonly bias: Parameter<tf.Rank.R1> | undefined,
     readonly eps: number,
   ) {}
 
   apply<T extends tf.Tensor>(x: T): T {
-    return layerNorm(x, this.weight.tensor, this.bias.tensor, this.eps);
+    const { weight, bias, eps } = this;
+    return layerNorm(x, weight.tensor, bias?.tensor ?? (tf.fill(weight.shape, 0) as tf.Tensor1D), eps);
   }
 
   /** Normalizes each of the heads that lie side by side in the rows by itself. */

@@ -2,10 +2,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../engine';
 import { GatedMlp } from './gated-mlp';
-import type { ParameterList, RmsNorm } from './layers';
+import type { ParameterList } from './layers';
 import type { AttentionClass, AttentionOfFamily } from './pre-norm-block';
 import type { RotaryAngles } from './rope';
-import { type RotaryBlock, type RotaryConfig, stateNorm } from './rotary-decoder';
+import { type RotaryBlock, type RotaryConfig, type StateNorm, stateNorm } from './rotary-decoder';
 import type { ForwardPass } from './types';
 
 interface PostNormConfig extends RotaryConfig {
@@ -14,9 +14,9 @@ interface PostNormConfig extends RotaryConfig {
 
 export class PostNormBlock<C extends PostNormConfig> implements RotaryBlock {
   private readonly attention: AttentionOfFamily;
-  private readonly postAttentionNorm: RmsNorm;
+  private readonly postAttentionNorm: StateNorm;
   private readonly mlp: GatedMlp;
-  private readonly postFeedforwardNorm: RmsNorm;
+  private readonly postFeedforwardNorm: StateNorm;
 
   constructor(
     config: C,

@@ -3,9 +3,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../engine';
 import { Experts, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
-import type { ParameterList, RmsNorm } from './layers';
+import type { ParameterList } from './layers';
 import type { RotaryAngles } from './rope';
-import { type RotaryBlock, type RotaryConfig, stateNorm } from './rotary-decoder';
+import { type RotaryBlock, type RotaryConfig, type StateNorm, stateNorm } from './rotary-decoder';
 import type { Attend, ForwardPass } from './types';
 
 export interface PreNormConfig extends RotaryConfig {
@@ -23,9 +23,9 @@ export interface AttentionOfFamily {
 export type AttentionClass<C> = new (config: C, layer: number, parameters: ParameterList, name: string) => AttentionOfFamily;
 
 export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
-  private readonly inputNorm: RmsNorm;
+  private readonly inputNorm: StateNorm;
   private readonly attention: AttentionOfFamily;
-  private readonly postAttentionNorm: RmsNorm;
+  private readonly postAttentionNorm: StateNorm;
   private readonly mlp: GatedMlp | Experts;
 
   constructor(

@@ -4,7 +4,7 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import { Decoder, type Origin } from './decoder';
-import { type Embedding, type OutputHead, ParameterList, RmsNorm } from './layers';
+import { type Embedding, type LayerNorm, type OutputHead, ParameterList, RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding } from './rope';
 import type { ForwardPass, ModelConfig, Stages } from './types';
 
@@ -13,9 +13,10 @@ export interface RotaryConfig extends ModelConfig {
   readonly paddingIdx?: number;
   /** What rows of the embedding are multiplied by. Default 1. */
   readonly embeddingScale?: number;
+  /** What norms add to the square of what they divide by. */
   readonly rmsNormEps: number;
-  /** Where checkpoints hold the weights of norms as what they differ from 1 by, or norms have none. */
-  readonly norms?: 'around one' | 'without weights';
+  /** Where checkpoints hold the weights of norms as what they differ from 1 by, norms have none, or are those of layers, without biases. */
+  readonly norms?: 'around one' | 'without weights' | 'of layers';
   readonly rope: RopeConfig;
   /** Of the layers with a window, where they turn otherwise than the rest. */
   readonly slidingRope?: RopeConfig;
@@ -35,7 +36,7 @@ export type RotaryBlocks<C> = new (config: C, layer: number, parameters: Paramet
 export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
   private readonly embedTokens: Embedding;
   private readonly blocks: readonly RotaryBlock[];
-  protected readonly norm: RmsNorm;
+  protected readonly norm: StateNorm;
   protected readonly head: OutputHead;
   private readonly rotaryEmbedding: RotaryEmbedding;
   private readonly slidingRotaryEmbedding?: RotaryEmbedding;
@@ -83,8 +84,12 @@ export class RotaryDecoder<C extends RotaryConfig> extends Decoder {
   }
 }
 
-/** A norm of the hidden states, as checkpoints of the family hold its weights. */
-export function stateNorm({ norms, hiddenSize, rmsNormEps }: RotaryConfig, parameters: ParameterList, name: string): RmsNorm {
+/** A norm of hidden states. */
+export type StateNorm = RmsNorm | LayerNorm;
+
+/** One, as checkpoints of the family hold its weights. */
+export function stateNorm({ norms, hiddenSize, rmsNormEps }: RotaryConfig, parameters: ParameterList, name: string): StateNorm {
+  if (norms === 'of layers') return parameters.layerNormWithoutBias(name, hiddenSize, rmsNormEps);
   if (norms === 'without weights') return new RmsNorm(undefined, rmsNormEps);
   return parameters[norms === 'around one' ? 'rmsNormAroundOne' : 'rmsNorm'](name, hiddenSize, rmsNormEps);
 }

@@ -39,6 +39,8 @@ export type Family =
   | 'starcoder2'
   | 'ministral3'
   | 'exaone4'
+  | 'cohere'
+  | 'cohere2'
   | 'gpt2'
   | 'gpt_neo'
   | 'gpt_bigcode'

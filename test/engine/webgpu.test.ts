@@ -74,6 +74,7 @@ const COMPUTED_BY_OTHERS = [
   'gemma',
   'ministral3',
   'exaone4',
+  'cohere2',
 ];
 
 // Each test waits for a program of its own, which a driver in software keeps busy with one core.

@@ -25,6 +25,7 @@ FAMILIES = {
     # queries grow from the 33rd token on
     "ministral3": ("ministral3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=16.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.5))),
     "exaone4": ("exaone4", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
+    "cohere2": ("cohere2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, logit_scale=0.7, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     "nanochat": ("nanochat", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, final_logit_softcapping=2.0)),
     "ernie4_5": ("ernie4_5", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08)),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, tie_word_embeddings=True, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, alpha=1000.0, factor=1.0))),

@@ -84,6 +84,7 @@ for (const variant of [
   'bloom',
   'ministral3',
   'exaone4',
+  'cohere2',
   'olmo2',
   'granite',
   'granitemoehybrid',

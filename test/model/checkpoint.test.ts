@@ -363,6 +363,18 @@ test('an EXAONE 4 model without a window where layers have one, or without the k
   }
 });
 
+test('a Cohere model whose heads are normalized, or a Cohere 2 without a window, is refused', async () => {
+  for (const [variant, change, ...named] of [
+    ['cohere', { use_qk_norm: true }, '"use_qk_norm" is true', 'false'],
+    ['cohere2', { sliding_window: null }, '"sliding_window" is missing'],
+    ['cohere2', { logit_scale: 0 }, '"logit_scale" is 0', 'a number above 0'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+});
+
 test('a checkpoint whose weights are quantized is refused, also beside what reads pictures', async () => {
   for (const [variant, quantization_config, named] of [
     ['qwen2', { quant_method: 'bitsandbytes', load_in_4bit: true }, 'quant_method "bitsandbytes"'],

@@ -110,6 +110,9 @@ const OLMO3 = {
   rope_scaling: { rope_type: 'yarn', factor: 4, attention_factor: 1.3, original_max_position_embeddings: 16 },
 };
 
+/** A model of Cohere 2's build. */
+const COHERE2 = { ...GATED, model_type: 'cohere2', num_hidden_layers: 5, sliding_window: 8, logit_scale: 0.5, rope_theta: 500 };
+
 /** A model of the small EXAONE 4's build. */
 const EXAONE4 = {
   ...{ ...GATED, model_type: 'exaone4', num_hidden_layers: 3, sliding_window: null, rope_theta: 10000 },
@@ -202,6 +205,8 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'olmo2'), /has biases in a model of OLMo/],
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
     [path.join(fixtures, 'gemma1'), /has the activation silu/],
+    [path.join(fixtures, 'cohere'), /has the activation gelu_pytorch_tanh/],
+    [golden('cohere2'), /has windows in other layers than a Cohere 2 usually does/],
     [path.join(fixtures, 'exaone4'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'exaone4-old-keys'), /has heads of another width in a model of EXAONE 4/],
     [golden('exaone4'), /has windows in other layers than an EXAONE 4 usually does/],
@@ -493,6 +498,8 @@ describe('llama.cpp itself', () => {
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,
     ['exaone4', (t: TestContext) => created(t, EXAONE4)] as const,
+    ['cohere2', (t: TestContext) => created(t, COHERE2)] as const,
+    ['cohere', (t: TestContext) => created(t, { ...GATED, model_type: 'cohere', num_hidden_layers: 2 })] as const,
     ['olmo3', (t: TestContext) => created(t, OLMO3)] as const,
     ['lfm2 with longer convolutions', (t: TestContext) => created(t, LFM2)] as const,
     ['starcoder2 with stretched positions', (t: TestContext) => created(t, STARCODER2)] as const,

@@ -35,6 +35,8 @@ for (const variant of [
   'bloom-old-keys',
   'ministral3-defaults',
   'exaone4-old-keys',
+  'cohere-defaults',
+  'cohere2-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',

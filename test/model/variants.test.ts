@@ -58,6 +58,8 @@ test('the variants cover every family', () => {
     'bloom',
     'ministral3',
     'exaone4',
+    'cohere',
+    'cohere2',
     'olmo2',
     'olmo3',
     'olmoe',
