@@ -8,17 +8,8 @@ import type { Gemma3Config } from './gemma3';
 import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { bloom, gpt2, gptBigCode, gptNeoX, phi, stablelm, starcoder2 } from './gguf-layer-norm';
-import {
-  commonKeys,
-  type GgufLayout,
-  NORMS_OF_HEADS,
-  POST_NORM_NAMES,
-  type Refuse,
-  ROTARY_NAMES,
-  rotaryKeys,
-  shortest,
-} from './gguf-layout';
-import { byKind, inPairs } from './gguf-order';
+import { type GgufLayout, NORMS_OF_HEADS, POST_NORM_NAMES, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
+import { inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
 import type { GraniteConfig } from './granite';
 import type { HunYuanConfig } from './hunyuan';

@@ -79,14 +79,18 @@ for (const variant of [
 }
 
 test('numbers that transformers wants with a point are saved with one', async () => {
-  const exact = path.join(scratch, 'exact');
-  cpSync(path.join(fixtures, 'qwen3'), exact, { recursive: true });
-  const place = path.join(exact, 'config.json');
-  writeFileSync(place, readFileSync(place, 'utf8').replace(/("rms_norm_eps"): [^,]*/, '$1: 0.0'));
+  const changed = (variant: string, key: string, value: string): string => {
+    const folder = path.join(scratch, `${variant}-${key}`);
+    cpSync(path.join(fixtures, variant), folder, { recursive: true });
+    const place = path.join(folder, 'config.json');
+    writeFileSync(place, readFileSync(place, 'utf8').replace(new RegExp(`("${key}"): [^,]*`), `$1: ${value}`));
+    return folder;
+  };
   const limits = /"time_step_limit": \[\s*0\.0,\s*\{\s*"__float__": "Infinity"\s*\}\s*\]/;
   for (const [before, ...pointed] of [
     [path.join(fixtures, 'granitemoehybrid'), limits],
-    [exact, /"rms_norm_eps": 0\.0,/],
+    [changed('qwen3', 'rms_norm_eps', '0.0'), /"rms_norm_eps": 0\.0,/],
+    [changed('cohere2', 'logit_scale', '1.0'), /"logit_scale": 1\.0,/],
     [path.join(golden, 'gemma2', 'model'), /"attn_logit_softcapping": 1\.0,/, /"final_logit_softcapping": 2\.0,/],
   ] as const) {
     const after = path.join(scratch, 'pointed');
