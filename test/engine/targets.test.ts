@@ -44,11 +44,11 @@ function tablesOf(lengths: number[], prefixes?: Array<SharedPrefix | undefined>)
   return operands;
 }
 
-/** Runs one kernel, written for a target, on the CPU. */
-function compute(name: string, operands: Operand[], attrs: Attrs, target: Target): HostArray[] {
+/** Runs one kernel, written for a target, on the CPU. @param operands undefined: an optional one that is missing */
+function compute(name: string, operands: Array<Operand | undefined>, attrs: Attrs, target: Target): HostArray[] {
   const kernel = mappedKernels.find((candidate) => candidate.name === name);
   assert.ok(kernel);
-  const values = operands.map(({ shape, dtype, data }) => Object.assign(new Value(shape, dtype), { data }));
+  const values = operands.map((operand) => operand && Object.assign(new Value(operand.shape, operand.dtype), { data: operand.data }));
   const outputs = kernel.infer(operands as unknown as tf.TensorInfo[], attrs);
   const node = new Node(kernel, values, attrs, '', ([] as Output[]).concat(outputs));
   const cut = cutOut(node.outputs);
@@ -139,11 +139,13 @@ for (const [what, name, operands, attrs] of [
     [floats(9, 32), scaled(q, 10), k, v, floats(9, 32), ...sharing],
     { ...heads, softcap: 0.7 },
   ],
-  ['losses of soft-capped logits', 'TokenLoss', large, { softcap: 0.5 }],
-  ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7)], {}],
-  ['losses over a large vocabulary', 'TokenLoss', large, {}],
+  ['losses of soft-capped logits', 'TokenLoss', [...large, undefined], { softcap: 0.5 }],
+  ['losses', 'TokenLoss', [floats(5, 8), floats(20, 8), integers(1, 0, 19, 7, 7), undefined], {}],
+  ['losses over a large vocabulary', 'TokenLoss', [...large, undefined], {}],
+  ['losses with a bias of the output head', 'TokenLossWithBias', [...large, floats(2500)], {}],
   ['gradients of what the output head reads', 'TokenLossHiddenGrad', [floats(2500, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],
   ['gradients of the output head', 'TokenLossWeightGrad', [floats(5, 8), floats(5), floats(5, 1264), floats(5, 1236)], {}],
+  ["gradients of the output head's bias", 'TokenLossBiasGrad', [floats(5), floats(5, 1264), floats(5, 1236)], {}],
   ['sums of rows by id', 'ScatterRows', [floats(7, 8), integers(1, 0, 4, 1, 1, 3, 0)], { count: 6 }],
   ['sums of rows with ids of their own', 'ScatterRows', [floats(3, 8), integers(4, 0, 2)], { count: 6 }],
   ['numbers that are kept', 'Dropout', [floats(16, 3), integers(0x80, 0xfe, 0x5a, 0, 1, 0xff)], { factor: 1.25, way: 'forward' }],
@@ -151,7 +153,7 @@ for (const [what, name, operands, attrs] of [
   ['products', 'BatchMatMul', [floats(5, 8), floats(8, 3)], {}],
   ['products with a turned operand', 'BatchMatMul', [floats(8, 5), floats(8, 3)], { transposeA: true }],
   ['batched products', 'BatchMatMul', [floats(2, 3, 5, 8), floats(3, 4, 8)], { transposeB: true }],
-] as [string, string, Operand[], Attrs][]) {
+] as [string, string, Array<Operand | undefined>, Attrs][]) {
   test(`${what}: written for WebGPU or in float16, the graph computes the same`, () => {
     const expected = compute(name, operands, attrs, plain);
     close(compute(name, operands, attrs, { device: 'webgpu', precision: 'float32' }), expected, 1e-5);
@@ -164,12 +166,12 @@ for (const [what, name, operands, attrs] of [
     });
 }
 
-for (const softcap of [undefined, 0.5])
-  test(`the gradient of ${softcap ? 'soft-capped ' : ''}logits is the product of its parts, also in float16`, () => {
+for (const [softcap, bias] of [[undefined], [0.5], [undefined, floats(2500)]] as const)
+  test(`the gradient of ${softcap ? 'soft-capped ' : ''}logits${bias ? ' with a bias' : ''} is the product of its parts, also in float16`, () => {
     const [hidden, weight, targets] = large;
     const [dNll] = [floats(5)];
     const scores = compute('BatchMatMul', [hidden, weight], { transposeB: true }, plain)[0] as Float32Array;
-    const logits = tf.tensor2d(scores, [5, 2500]);
+    const logits = tf.add(tf.tensor2d(scores, [5, 2500]), bias ? tf.tensor1d(bias.data as Float32Array) : 0);
     const unit = tf.oneHot(tf.tensor1d(targets.data as Int32Array, 'int32'), 2500);
     // p − e, and the slope of what caps them
     const capped = softcap ? tf.mul(tf.tanh(tf.div(logits, softcap)), softcap) : logits;
@@ -181,7 +183,7 @@ for (const softcap of [undefined, 0.5])
       [{ device: 'webgpu', precision: 'float32' }, 1e-6],
       [{ device: 'cpu', precision: 'float16' }, 1e-3],
     ] as [Target, number][]) {
-      const [factor, ...pieces] = compute('TokenLossGrad', [...large, dNll], { softcap }, target);
+      const [factor, ...pieces] = compute('TokenLossGrad', [...large, bias, dNll], { softcap }, target);
       const entries = pieces.map(({ length }) => length / 5);
       const found = [0, 1, 2, 3, 4].flatMap((row) =>
         pieces.flatMap((piece, i) => Array.from(piece.subarray(row * entries[i], (row + 1) * entries[i]), (x) => x * factor[row])),
