@@ -240,7 +240,7 @@ for (const vocabulary of [6000, 5003]) {
   });
 }
 
-/** Three pieces whose weights are large enough for the processor's own layout, where it has one, and targets that make four chunks there. */
+/** Three pieces whose weights are large enough for the processor's own layout, where it has one, and targets that make several chunks there. */
 const LARGE = { vocabulary: 4112, features: 400, targets: 272 };
 
 for (const [scale, softcap, hasBias] of [
