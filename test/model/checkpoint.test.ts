@@ -143,10 +143,10 @@ test('shard names that leave the folder are refused', async () => {
 
 test('an unsupported architecture is refused by name, with the supported ones', async () => {
   const folder = copyOf('qwen2');
-  changeConfig(folder, (json) => Object.assign(json, { model_type: 'bloom', architectures: ['BloomForCausalLM'] }));
+  changeConfig(folder, (json) => Object.assign(json, { model_type: 'mamba', architectures: ['MambaForCausalLM'] }));
   await refused(
     folder,
-    'BloomForCausalLM',
+    'MambaForCausalLM',
     'LlamaForCausalLM',
     'MistralForCausalLM',
     'Qwen2ForCausalLM',
