@@ -120,15 +120,16 @@ export function asFilter(graph: GraphBuilder, x: string, channels: number): stri
   return graph.op('Reshape', [x, graph.ints([channels, -1, 1, 1])]);
 }
 
-/** Whether a matrix of so many rows can be cut into chunks, and how many pixels there are of a block. */
+/** Whether a matrix of so many rows can be cut into chunks. */
 export const canCut = (rows: Dim): boolean => isMultiple(rows, MOST_CHUNKS);
 
 /** How many chunks a matrix lies in, int64 [1]: a power of two, so that all have the same number of rows. */
 export function chunksOf(graph: GraphBuilder, rows: Dim): string {
+  const counts = Array.from({ length: Math.log2(MOST_CHUNKS) }, (_, power) => 2 ** (power + 1));
+  const least = counts.map((count) => count * ROWS_OF_A_CHUNK);
+  if (typeof rows === 'number') return graph.ints([2 ** least.filter((enough) => rows >= enough).length]);
   return graph.once(`chunks of ${rows}`, () => {
-    const counts = Array.from({ length: Math.log2(MOST_CHUNKS) }, (_, power) => 2 ** (power + 1));
-    const least = graph.ints(counts.map((count) => count * ROWS_OF_A_CHUNK));
-    const reached = graph.op('Cast', [graph.op('GreaterOrEqual', [graph.shape([rows]), least])], { to: ELEMENT_TYPES.int64 });
+    const reached = graph.op('Cast', [graph.op('GreaterOrEqual', [graph.shape([rows]), graph.ints(least)])], { to: ELEMENT_TYPES.int64 });
     const added = graph.op('Mul', [reached, graph.ints(counts.map((count) => count / 2))]);
     return graph.op('Add', [graph.op('ReduceSum', [added], { keepdims: 1 }), graph.ints([1])]);
   });
