@@ -5,7 +5,7 @@
  * sliding window in most layers; the others, usually every fourth, see everything and do not turn.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx } from './config';
+import { ConfigReader, readModelConfig, readPaddingIdx, readTypedWindows } from './config';
 import type { Origin } from './decoder';
 import { GatedMlp } from './gated-mlp';
 import { type ParameterList, times } from './layers';
@@ -62,9 +62,12 @@ function readAnyCohere(reader: ConfigReader, family: Family, theta: number): Coh
 function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
   const window = new ConfigReader({ sliding_window: 4096, ...reader.raw }, reader.place).count('sliding_window');
   const pattern = reader.count('sliding_window_pattern', 4);
-  const usual = Array.from({ length: layers }, (_, layer) => ((layer + 1) % pattern !== 0 ? 'sliding_attention' : 'full_attention'));
-  const types = checkLayerTypes(reader, reader.get('layer_types') ?? usual, ['sliding_attention', 'full_attention'], layers);
-  return types.map((type) => (type === 'sliding_attention' ? window : undefined));
+  return readTypedWindows(
+    reader,
+    layers,
+    (layer) => (layer + 1) % pattern !== 0,
+    () => window,
+  );
 }
 
 class Block {

@@ -228,6 +228,24 @@ export function checkLayerTypes<T extends string>(reader: ConfigReader, types: u
   throw reader.wrong('layer_types', types, `"${kinds[0]}" or "${kinds[1]}" for each of the ${layers} layers`);
 }
 
+const WINDOW_TYPES = ['sliding_attention', 'full_attention'] as const;
+
+/**
+ * The sliding window of each layer by `layer_types`, undefined where a layer sees everything before it.
+ * @param usual whether a layer has one, where the configuration does not say
+ * @param window tokens of it, asked for where a layer has one
+ * @throws UserError when there is not one of the two types for each layer
+ */
+export function readTypedWindows(
+  reader: ConfigReader,
+  layers: number,
+  usual: (layer: number) => boolean,
+  window: () => number,
+): Array<number | undefined> {
+  const types = reader.get('layer_types') ?? Array.from({ length: layers }, (_, layer) => WINDOW_TYPES[usual(layer) ? 0 : 1]);
+  return checkLayerTypes(reader, types, WINDOW_TYPES, layers).map((type) => (type === 'sliding_attention' ? window() : undefined));
+}
+
 /**
  * The sliding window of each layer, undefined where a layer sees everything before it.
  * Qwen's own rule: windows only with `use_sliding_window`, in the layers that `layer_types` names or from `max_window_layers` on.

@@ -3,7 +3,7 @@
  * sublayers, as in OLMo 2, and an attention as in Qwen3, which normalizes each head's queries and keys. Of the large model most layers see a sliding
  * window, every fourth everything, without turning by positions; of the small one all layers see everything, and turn.
  */
-import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx } from './config';
+import { ConfigReader, readModelConfig, readPaddingIdx, readTypedWindows } from './config';
 import type { Origin } from './decoder';
 import type { ParameterList } from './layers';
 import { PostNormBlock } from './post-norm-block';
@@ -37,19 +37,17 @@ export function readExaone4Config(reader: ConfigReader): Qwen3Config {
 }
 
 function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
-  const given = reader.get('layer_types') ?? usualTypes(reader, layers);
-  const types = checkLayerTypes(reader, given, ['sliding_attention', 'full_attention'], layers);
   const settled = new ConfigReader({ sliding_window: 4096, ...reader.raw }, reader.place);
-  return types.map((type) => (type === 'sliding_attention' ? settled.count('sliding_window') : undefined));
+  return readTypedWindows(reader, layers, usuallySlides(reader), () => settled.count('sliding_window'));
 }
 
-/** Where the configuration does not say of each layer. */
-function usualTypes(reader: ConfigReader, layers: number): string[] {
-  if (reader.raw.sliding_window === null) return new Array<string>(layers).fill('full_attention');
-  const { sliding_window_pattern: pattern = 4 } = reader.raw;
+/** Whether a layer has a window, where the configuration does not say of each. */
+function usuallySlides(reader: ConfigReader): (layer: number) => boolean {
+  const { sliding_window, sliding_window_pattern: pattern = 4, layer_types } = reader.raw;
+  if (sliding_window === null || (layer_types ?? undefined) !== undefined) return () => false;
   if (typeof pattern !== 'number' || !Number.isInteger(pattern) || pattern < 1)
     throw reader.wrong('sliding_window_pattern', pattern, 'a whole number of at least 1, where there are no "layer_types"');
-  return Array.from({ length: layers }, (_, layer) => ((layer + 1) % pattern !== 0 ? 'sliding_attention' : 'full_attention'));
+  return (layer) => (layer + 1) % pattern !== 0;
 }
 
 class Block extends PostNormBlock<Qwen3Config> {

@@ -2,7 +2,7 @@
  * Gemma 2 (Gemma team 2024): every other layer sees a sliding window, and both the scores of attention and the logits are soft-capped. transformers
  * leaves the scores' cap out but where it computes attention step by step (`attn_implementation: eager`), which is what is computed here.
  */
-import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx, readSoftcap, refuseLookingAhead } from './config';
+import { ConfigReader, readModelConfig, readPaddingIdx, readSoftcap, readTypedWindows, refuseLookingAhead } from './config';
 import type { GemmaConfig } from './gemma';
 import { readRope, ropePositionLimit } from './rope';
 
@@ -36,7 +36,10 @@ export function readGemma2Config(reader: ConfigReader): GemmaConfig {
 
 function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
   const window = reader.count('sliding_window', 4096);
-  const usual = Array.from({ length: layers }, (_, layer) => (layer % 2 === 0 ? 'sliding_attention' : 'full_attention'));
-  const types = checkLayerTypes(reader, reader.get('layer_types') ?? usual, ['sliding_attention', 'full_attention'], layers);
-  return types.map((type) => (type === 'sliding_attention' ? window : undefined));
+  return readTypedWindows(
+    reader,
+    layers,
+    (layer) => layer % 2 === 0,
+    () => window,
+  );
 }
