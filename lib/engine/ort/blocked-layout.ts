@@ -52,7 +52,7 @@ export function byColumns(graph: GraphBuilder, x: string, [rows, columns]: [Dim,
   const perLine = typeof rows === 'number' ? rows / lines : rows;
   return graph.once(columnsKey(x), () => {
     const chunks = graph.isUnwritten(x) ? graph.made(chunksKey(x)) : undefined;
-    if (chunks) return joinedChunks(graph, chunks, [rows, columns], lines);
+    if (chunks) return joinedChunks(graph, chunks, [rows, columns]);
     return graph.op('ReorderInput', [graph.reshape(x, [1, lines, perLine, columns])], { channels_last: 1 });
   });
 }
@@ -61,8 +61,7 @@ export function byColumns(graph: GraphBuilder, x: string, [rows, columns]: [Dim,
 export function asImage(graph: GraphBuilder, x: string, [rows, columns]: [Dim, number]): string {
   if (!canCut(rows)) return byColumns(graph, x, [rows, columns], linesOf(graph, rows));
   return graph.once(chunksKey(x), () => {
-    const images = graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, rows), 1, -1, columns])]);
-    return graph.op('ReorderInput', [images], { channels_last: 1 });
+    return graph.op('ReorderInput', [byChunks(graph, x, rows, 1, -1, columns)], { channels_last: 1 });
   });
 }
 
@@ -98,7 +97,7 @@ export function isImageOnly(graph: GraphBuilder, x: string): boolean {
 export function blocksOf(graph: GraphBuilder, { name, shape: [rows, columns] }: Operand): string | undefined {
   const image = canCut(rows) ? graph.made(chunksKey(name)) : undefined;
   if (image === undefined || typeof columns !== 'number') return undefined;
-  return graph.op('Reshape', [image, shapeOf(graph, [chunksOf(graph, rows), columns / blockOf(graph), -1])]);
+  return byChunks(graph, image, rows, columns / blockOf(graph), -1);
 }
 
 /** The matrix that such blocks show. */
@@ -135,20 +134,25 @@ export function chunksOf(graph: GraphBuilder, rows: Dim): string {
   });
 }
 
+/** What lies in chunks of so many rows, in a shape whose first axis they are. */
+export function byChunks(graph: GraphBuilder, x: string, rows: Dim, ...sizes: number[]): string {
+  return graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, rows), ...sizes])]);
+}
+
 /** A shape of numbers and of vectors int64 [1]. */
-export function shapeOf(graph: GraphBuilder, sizes: ReadonlyArray<number | string>): string {
+function shapeOf(graph: GraphBuilder, sizes: ReadonlyArray<number | string>): string {
   return graph.concat(
     sizes.map((size) => (typeof size === 'number' ? graph.ints([size]) : size)),
     0,
   );
 }
 
-/** Chunks as one piece, by columns: a copy, for which `Gather`, unlike `Transpose`, uses all threads. */
-function joinedChunks(graph: GraphBuilder, image: string, [rows, columns]: [Dim, number], lines: number): string {
+/** Chunks as one piece, by columns, which only filters are made of: a copy, for which `Gather`, unlike `Transpose`, uses all threads. */
+function joinedChunks(graph: GraphBuilder, image: string, [rows, columns]: [Dim, number]): string {
   const blocks = columns / blockOf(graph);
   const places = graph.once(`places of ${blocks} blocks in chunks of ${rows}`, () => placesInChunks(graph, chunksOf(graph, rows), blocks));
   const runs = graph.op('Reshape', [image, shapeOf(graph, [graph.op('Mul', [chunksOf(graph, rows), graph.ints([blocks])]), -1])]);
-  return graph.op('Reshape', [graph.op('Gather', [runs, places], { axis: 0 }), graph.ints([1, columns, lines, -1])]);
+  return graph.op('Gather', [runs, places], { axis: 0 });
 }
 
 /** Where the parts of the first block of channels lie, chunk by chunk, then those of the second, and so on: int64 [blocks · chunks]. */

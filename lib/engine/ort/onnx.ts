@@ -268,8 +268,9 @@ export class GraphBuilder {
   }
 
   /**
-   * The same value under a new name, in a shape, int64 [axes], that may leave a size to infer, without a copy. ONNX Runtime computes of a node's operands
-   * that first which was written last, with all that it needs: if that is not the one which takes longest, the others wait in memory.
+   * The same value under a new name, in a shape, int64 [axes], that may leave a size to infer, without a copy. ONNX Runtime computes of a
+   * node's operands that first which was written last, with all that it needs: if that is not the one which takes longest, the others wait in
+   * memory.
    */
   again(x: string, shape: string): string {
     const name = this.freshName();

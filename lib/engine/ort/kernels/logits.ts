@@ -2,7 +2,7 @@
  * Tables with a number for each target and each entry of a piece of the vocabulary, in the two ways in which they lie: target after
  * target, or in the processor's own layout (blocked-products.ts), in which products come and go fastest. Both know the same operations.
  */
-import { blocksOf, chunksOf, matrixOfBlocks, shapeOf } from '../blocked-layout';
+import { blocksOf, byChunks, chunksOf, matrixOfBlocks } from '../blocked-layout';
 import { productInBlocks } from '../blocked-products';
 import type { Operand } from '../kernel';
 import { type Dim, ELEMENT_TYPES, float, type GraphBuilder } from '../onnx';
@@ -86,11 +86,12 @@ export function weighedSumOfRows(graph: GraphBuilder, factors: string, matrix: O
   const blocks = blocksOf(graph, matrix);
   const inOneLine = (x: string): string => graph.op('Reshape', [x, graph.ints([-1])]);
   if (blocks === undefined) return inOneLine(graph.op('MatMul', [graph.op('Unsqueeze', [factors, graph.ints([0])]), matrix.name]));
-  const inChunks = (x: string, ...sizes: number[]): string =>
-    graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, matrix.shape[0]), ...sizes])]);
-  const entries = matrix.shape[1] as number;
+  const [targets, entries] = matrix.shape as [Dim, number];
   const block = graph.target.block as number;
-  const ofChunks = graph.op('MatMul', [inChunks(factors, 1, 1, -1), inChunks(blocks, entries / block, -1, block)]);
+  const ofChunks = graph.op('MatMul', [
+    byChunks(graph, factors, targets, 1, 1, -1),
+    byChunks(graph, blocks, targets, entries / block, -1, block),
+  ]);
   return inOneLine(graph.op('ReduceSum', [ofChunks, graph.ints([0])], { keepdims: 0 }));
 }
 
@@ -265,8 +266,7 @@ class BlockTable implements Table {
 
   /** In a shape whose first axis are the chunks. */
   private inChunks(x: string, ...sizes: number[]): string {
-    const { graph } = this;
-    return graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, this.targets), ...sizes])]);
+    return byChunks(this.graph, x, this.targets, ...sizes);
   }
 
   private inOneLine(x: string): string {
