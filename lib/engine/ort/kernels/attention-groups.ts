@@ -94,26 +94,29 @@ export class Group {
   /**
    * Adds to gradients of keys and values what earlier groups gave, which come later in the segment or share its beginning, and parts the
    * results: the blocks' own keys, and those before them, which are one segment's.
-   * @param gradients [count·kvHeads, parts, keys, headDim] each, the sum of the parts
-   * @param carried [1, kvHeads, keys before the own ones of the earlier group, headDim] each
+   * @param gradients [count·kvHeads, parts, headDim, keys] each, the sum of the parts
+   * @param carried [1, kvHeads, headDim, keys before the own ones of the earlier group] each
+   * @returns the own ones as [count, kvHeads, places, headDim], those before as the next group takes them
    */
   settle(gradients: readonly string[], carried: readonly string[]): Array<{ own: string; before: string }> {
-    const { graph, keyCount, queryCount } = this;
+    const { graph, heads, keyCount, queryCount } = this;
     const less = (a: string, b: string): string => graph.op('Sub', [a, b]);
-    const byBlock = gradients.map((gradient) => this.byBlock(this.sumOfParts(gradient)));
+    const turned = [graph.ints([-1, heads.kvHeads, heads.headDim]), keyCount];
+    const shape = graph.op('Concat', turned, { axis: 0 });
+    const byBlock = gradients.map((gradient) => graph.op('Reshape', [this.sumOfParts(gradient), shape]));
     const blocks = graph.sizeOf(byBlock[0], 0);
     // The last tokens have got nothing yet. Of several blocks only what they share has, and the first block takes it for all of them.
-    const missing = [less(blocks, graph.ints([1])), less(keyCount, graph.sizeOf(carried[0], 2))];
+    const missing = [less(blocks, graph.ints([1])), less(keyCount, graph.sizeOf(carried[0], 3))];
     const pads = graph.op('Concat', [graph.ints([0, 0]), ...missing], { axis: 0 });
     const sizes = graph.op('Concat', [less(keyCount, queryCount), queryCount], { axis: 0 });
     return byBlock.map((gradient, which) => {
-      const earlier = graph.op('Pad', [carried[which], pads, '', graph.ints([0, 2])]);
-      const [before, own] = graph.ops('Split', [graph.op('Add', [gradient, earlier]), sizes], 2, { axis: 2 });
-      return { own, before: this.sumOfBlocks(before, blocks) };
+      const earlier = graph.op('Pad', [carried[which], pads, '', graph.ints([0, 3])]);
+      const [before, own] = graph.ops('Split', [graph.op('Add', [gradient, earlier]), sizes], 2, { axis: 3 });
+      return { own: graph.op('Transpose', [own], { perm: [0, 1, 3, 2] }), before: this.sumOfBlocks(before, blocks) };
     });
   }
 
-  /** [count·kvHeads, parts, keys, headDim] as [count·kvHeads, keys, headDim], with a third axis of 1 where there is but one part. */
+  /** [count·kvHeads, parts, headDim, keys] as [count·kvHeads, headDim, keys], with a third axis of 1 where there is but one part. */
   private sumOfParts(x: string): string {
     const { graph, heads } = this;
     if (heads.kvHeads % 2 === 0) return x;
@@ -121,11 +124,11 @@ export class Group {
     return graph.op('MatMul', [this.ones(parts), graph.op('Reshape', [x, graph.ints([0, 0, -1])])]);
   }
 
-  /** [blocks, kvHeads, keys, headDim] as [1, kvHeads, keys, headDim]; as a product, because ReduceSum is slow over a single block. */
+  /** [blocks, kvHeads, headDim, keys] as [1, kvHeads, headDim, keys]; as a product, because ReduceSum is slow over a single block. */
   private sumOfBlocks(x: string, blocks: string): string {
     const { graph, heads } = this;
     const sum = graph.op('MatMul', [this.ones(blocks), graph.op('Reshape', [x, graph.ints([0, -1])])]);
-    return graph.op('Reshape', [sum, graph.ints([1, heads.kvHeads, -1, heads.headDim])]);
+    return graph.op('Reshape', [sum, graph.ints([1, heads.kvHeads, heads.headDim, -1])]);
   }
 
   /** [1, count], to add up with. @param count int64 [1] */

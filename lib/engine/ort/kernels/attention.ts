@@ -141,7 +141,7 @@ const attentionGrad: OrtKernel = {
     if (!canLoop(graph)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks, factors }, heads);
     const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
     const row = { ...gradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads), factors };
-    const nothing = graph.constant('float32', [], [1, heads.kvHeads, 0, heads.headDim]);
+    const nothing = graph.constant('float32', [], [1, heads.kvHeads, heads.headDim, 0]);
     const plan = { count: tables.count, sequences: ['float32', 'float32', 'float32'], carried: [nothing, nothing] } as const;
     const results = loop(graph, plan, (body, iteration, carried) => {
       const group = new Group(body, tables, heads, iteration);
@@ -181,7 +181,10 @@ function gradientOperands(graph: GraphBuilder, [dy, q, k, v, y]: string[], heads
   };
 }
 
-/** dq of the group's queries, and what each part of them adds to dk and dv of the keys that they see: [count·kvHeads, parts, …, headDim] each. */
+/**
+ * dq of the group's queries, [count·kvHeads, parts, …, headDim], and what each part of them adds to dk and dv of the keys that they see, turned:
+ * [count·kvHeads, parts, headDim, keys]. So it is the few columns of queries that a product turns, not the gradients of all scores.
+ */
 function groupGradients(graph: GraphBuilder, group: Group, row: GradientOperands, heads: Heads): string[] {
   const product = (a: string, b: string, options: Omit<ProductOptions, 'ranks'>): string =>
     matrixProduct(graph, a, b, { ...options, ranks: [4, 4] });
@@ -195,8 +198,8 @@ function groupGradients(graph: GraphBuilder, group: Group, row: GradientOperands
   const dScores = group.throughCap(graph.op('Mul', [probabilities, dProbabilities]), queries, keys);
   return [
     product(dScores, keys, { alpha: heads.scale }),
-    product(dScores, queries, { transA: true, alpha: heads.scale }),
-    product(left(probabilities), dOutput, { transA: true }),
+    product(queries, dScores, { transA: true, alpha: heads.scale }),
+    product(dOutput, left(probabilities), { transA: true }),
   ];
 }
 
