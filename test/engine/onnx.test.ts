@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Reader } from 'protobufjs/minimal';
+import { onnxRuntime } from '../../lib/engine/ort/native';
 import { float, GraphBuilder } from '../../lib/engine/ort/onnx';
 import { ortTensor, Session } from '../../lib/engine/ort/session';
 
@@ -45,6 +46,24 @@ test('a shape with a size to be inferred is no constant to ONNX Runtime, but an 
   session.dispose();
   assert.deepEqual(pairs.dims, [3, 2]);
   assert.deepEqual(threes.dims, [2, 3]);
+});
+
+test('of a shape that was opened ONNX Runtime does not know how many axes it has', () => {
+  const graph = new GraphBuilder();
+  const input = graph.input('x', 'float32', ['n']);
+  const shape = graph.concat([graph.sizeOf(input, 0), graph.ints([1])], 0);
+  graph.outputAs('known', graph.op('Reshape', [input, shape]), 'float32');
+  graph.outputAs('open', graph.op('Reshape', [input, graph.open(shape)]), 'float32');
+  const native = new (onnxRuntime().InferenceSession)();
+  const model = graph.toModel();
+  native.loadModel(model.buffer as ArrayBuffer, model.byteOffset, model.byteLength, {});
+  const axes = native.outputMetadata.map((value) => [value.name, value.isTensor && value.shape.length]);
+  native.dispose();
+  assert.deepEqual(Object.fromEntries(axes), { known: 2, open: 0 });
+  const session = new Session(graph, settings);
+  const { open } = session.run({ x }, { known: null, open: null });
+  session.dispose();
+  assert.deepEqual(open.dims, [6, 1]);
 });
 
 test('what is computed does not depend on how large the graph is, from where on ONNX Runtime does not look for better operations', () => {

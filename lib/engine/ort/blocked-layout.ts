@@ -139,12 +139,10 @@ export function byChunks(graph: GraphBuilder, x: string, rows: Dim, ...sizes: nu
   return graph.op('Reshape', [x, shapeOf(graph, [chunksOf(graph, rows), ...sizes])]);
 }
 
-/** A shape of numbers and of vectors int64 [1]. */
+/** A shape of numbers and of vectors int64 [1]; as `open` as others with a size to be inferred, so that compiling is fast. */
 function shapeOf(graph: GraphBuilder, sizes: ReadonlyArray<number | string>): string {
-  return graph.concat(
-    sizes.map((size) => (typeof size === 'number' ? graph.ints([size]) : size)),
-    0,
-  );
+  const vectors = sizes.map((size) => (typeof size === 'number' ? graph.ints([size]) : size));
+  return graph.open(graph.concat(vectors, 0));
 }
 
 /** Chunks as one piece, by columns, which only filters are made of: a copy, for which `Gather`, unlike `Transpose`, uses all threads. */

@@ -324,6 +324,11 @@ export class GraphBuilder {
     return this.op('Range', [this.scalar('int32', 0), size, this.scalar('int32', 1)]);
   }
 
+  /** The same int64 vector; of the shape that it says ONNX Runtime knows nothing, not even how many axes it has (see `openShapes`). */
+  open(shape: string): string {
+    return this.op('Reshape', [shape, this.ints([-1])]);
+  }
+
   private size(symbol: string): string {
     let name = this.knownSizes.get(symbol);
     if (!name) {
@@ -359,7 +364,7 @@ export class GraphBuilder {
    */
   private openShapes(): ValueInfo[] {
     const isOpen = ({ type, dims: [axes], data }: Constant): boolean =>
-      type === 'int64' && axes > 1 && new BigInt64Array(data.buffer).includes(-1n);
+      type === 'int64' && axes > 0 && new BigInt64Array(data.buffer).includes(-1n);
     const shapes = new Set(this.nodes.filter(({ op }) => op === 'Reshape').map(({ inputs: [, shape] }) => shape));
     return [...this.initializers.values()]
       .filter((constant) => shapes.has(constant.name) && isOpen(constant))

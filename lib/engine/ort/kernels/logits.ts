@@ -290,7 +290,7 @@ class BlockTable implements Table {
   private runOf(blocks: string): string {
     const { graph, block } = this;
     const [op, int] = [graph.op.bind(graph), (value: number): string => graph.scalar('int32', value)];
-    const count = op('Cast', [op('Squeeze', [graph.sizeOf(blocks, 0)])], { to: ELEMENT_TYPES.int32 });
+    const count = op('Cast', [op('Squeeze', [graph.shape([this.targets])])], { to: ELEMENT_TYPES.int32 });
     const chunks = op('Cast', [op('Squeeze', [chunksOf(graph, this.targets)])], { to: ELEMENT_TYPES.int32 });
     const perChunk = op('Div', [count, chunks]);
     const target = graph.upTo(count);
