@@ -74,6 +74,22 @@ test('which products are written in the blocked layout', (t) => {
   assert.ok(!isBlocked(1, 1024, 1024, false, true), 'one row');
 });
 
+test('a small product of what only the layout has, or onto it, stays there', (t) => {
+  const block = needsBlock(t);
+  if (block === undefined) return;
+  const rows = multipleName('tokens', 16);
+  const graph = new GraphBuilder({ device: 'cpu', precision: 'float32', block });
+  graph.input('x', 'float32', [rows, 1024]);
+  const product = (a: string, inner: number, columns: number, base?: string): string | undefined =>
+    blockedProduct(graph, [a, 'weight'], { rows, inner, columns }, { transA: false, transB: true, base });
+  const wide = product('x', 1024, 512) as string;
+  assert.equal(product('x', 1024, 16), undefined);
+  assert.ok(product(wide, 512, 16), 'of it');
+  const sum = product('narrow', 16, 512, wide) as string;
+  assert.ok(sum, 'onto it');
+  assert.ok(graph.isUnwritten(wide) && graph.isUnwritten(sum), 'neither is brought out of the layout');
+});
+
 for (const [what, rows, inner, columns, transA, transB] of [
   ['aᵀ·b', 160, 48, 130, true, false],
   ['aᵀ·b of odd width', 256, 32, 77, true, false],
@@ -112,8 +128,24 @@ function layerWithBiases(x: tf.Tensor2D, up: tf.Tensor2D, upBias: tf.Tensor1D, d
   return tf.add(x, linear(activation('gelu', linear(x, up, upBias)), down, downBias));
 }
 
+/** A gated layer whose first and last product have thin ones beside them. */
+function adaptedLayer(x: tf.Tensor2D, gate: tf.Tensor2D, up: tf.Tensor2D, down: tf.Tensor2D, ...thin: tf.Tensor2D[]): tf.Tensor2D {
+  const adapted = (x: tf.Tensor2D, weight: tf.Tensor2D, a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D =>
+    tf.add(linear(x, weight), linear(linear(x, a), b));
+  const [gateA, gateB, downA, downB] = thin;
+  return adapted(swiglu(adapted(x, gate, gateA, gateB), linear(x, up)), down, downA, downB);
+}
+
 const layers: [string, (...operands: tf.Tensor[]) => tf.Tensor, () => tf.Tensor[]][] = [
   ['a gated layer', gatedLayer as never, () => [matrix(48, 512), matrix(1024, 512), matrix(1024, 512), matrix(512, 1024)]],
+  [
+    'a layer with adapters',
+    adaptedLayer as never,
+    () => [
+      ...[matrix(48, 512), matrix(1024, 512), matrix(1024, 512), matrix(512, 1024)],
+      ...[matrix(16, 512), matrix(1024, 16), matrix(16, 1024), matrix(512, 16)],
+    ],
+  ],
   [
     'a layer with biases',
     layerWithBiases as never,

@@ -71,8 +71,9 @@ export function blockedProduct(
     const product = (byFirst ? turnedProduct : turnedBySecond)(graph, a, b, { rows, inner, columns });
     return plus(graph, product, base ?? bias);
   }
-  if (typeof rows === 'number' || typeof inner !== 'number' || inner * columns < LARGE_WEIGHT || !fits(rows, inner, columns))
-    return undefined;
+  if (typeof rows === 'number' || typeof inner !== 'number' || !fits(rows, inner, columns)) return undefined;
+  const staysInLayout = isImageOnly(graph, a) || (base !== undefined && isImageOnly(graph, base));
+  if (inner * columns < LARGE_WEIGHT && !staysInLayout) return undefined;
   return straightProduct(graph, a, b, { rows, inner, columns, transB, bias: biasLast, base });
 }
 

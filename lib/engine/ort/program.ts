@@ -1,4 +1,5 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
+import { util } from '@tensorflow/tfjs-core';
 import { blockedInput } from './blocked-layout';
 import type { Emission, Operand } from './kernel';
 import { type Dim, GraphBuilder, multipleName, type Target } from './onnx';
@@ -236,7 +237,8 @@ export class Emitter {
 
   private emitSum(terms: Value[]): string {
     const ready = terms.filter((term) => !this.addsOnto(term)).map((term) => this.operand(term).name);
-    const waiting = terms.filter((term) => this.addsOnto(term));
+    // The largest product comes first: it may lie in the processor's own layout (blocked-products.ts), where others then add themselves onto it.
+    const waiting = terms.filter((term) => this.addsOnto(term)).sort((a, b) => sizeOfOperands(b) - sizeOfOperands(a));
     let base = ready.length > 0 ? ready.reduce((a, b) => this.graph.op('Add', [a, b])) : undefined;
     for (const term of waiting) {
       const node = term.node as Node;
@@ -284,6 +286,11 @@ export class Emitter {
       this.operands.set(output, { name: list[index], shape: dimsOf(output, this.sizes), dtype: output.dtype });
     }
   }
+}
+
+/** Elements of all that a value is computed from. */
+function sizeOfOperands({ node }: Value): number {
+  return (node?.inputs ?? []).reduce((sum, input) => sum + (input ? util.sizeFromShape([...input.shape]) : 0), 0);
 }
 
 /** An addition of two tensors of one shape. */
