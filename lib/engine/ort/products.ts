@@ -44,7 +44,9 @@ export function fullProduct(graph: GraphBuilder, a: string, b: string, options: 
   const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias, base });
   if (blocked) return blocked;
   const addend = base ?? bias;
-  if (ranks[0] === 2 && ranks[1] === 2) return graph.op('Gemm', addend ? [a, b, addend] : [a, b], attributes);
+  // Of Gemm's result ONNX Runtime knows one size, for which it looks in vain for others of its shape (`openShapes` in onnx.ts); of MatMul's none.
+  const isGemm = ranks[0] === 2 && ranks[1] === 2 && (addend !== undefined || graph.target.device === 'webgpu');
+  if (isGemm) return graph.op('Gemm', addend ? [a, b, addend] : [a, b], attributes);
   const product =
     graph.target.device === 'webgpu'
       ? graph.op('MatMul', [turned(graph, times(graph, a, alpha), ranks[0], transA), turned(graph, b, ranks[1], transB)])
