@@ -326,7 +326,16 @@ export class GraphBuilder {
 
   /** The same int64 vector; of the shape that it says ONNX Runtime knows nothing, not even how many axes it has (see `openShapes`). */
   open(shape: string): string {
-    return this.op('Reshape', [shape, this.ints([-1])]);
+    return this.op('Reshape', [shape, this.anyLength]);
+  }
+
+  /** The shape [-1], apart from the constant that says an axis: without that ONNX Runtime would conclude wrong shapes. */
+  private get anyLength(): string {
+    return this.once('any length', () => {
+      const name = this.freshName();
+      this.initializers.set('any length', { name, type: 'int64', dims: [1], data: bytesOf('int64', [-1]) });
+      return name;
+    });
   }
 
   private size(symbol: string): string {
@@ -364,11 +373,11 @@ export class GraphBuilder {
    */
   private openShapes(): ValueInfo[] {
     const isOpen = ({ type, dims: [axes], data }: Constant): boolean =>
-      type === 'int64' && axes > 0 && new BigInt64Array(data.buffer).includes(-1n);
+      type === 'int64' && axes > 1 && new BigInt64Array(data.buffer).includes(-1n);
     const shapes = new Set(this.nodes.filter(({ op }) => op === 'Reshape').map(({ inputs: [, shape] }) => shape));
-    return [...this.initializers.values()]
-      .filter((constant) => shapes.has(constant.name) && isOpen(constant))
-      .map(({ name, type }) => ({ name, type }));
+    const anyLength = this.initializers.get('any length');
+    const open = [...this.initializers.values()].filter((constant) => shapes.has(constant.name) && isOpen(constant));
+    return [...open, ...(anyLength ? [anyLength] : [])].map(({ name, type }) => ({ name, type }));
   }
 }
 
