@@ -1,6 +1,7 @@
 /** Products of matrices: the last two axes of tensors of two or more, batched over the others. */
+import { canCut } from './blocked-layout';
 import { blockedProduct, type ProductSizes, plus } from './blocked-products';
-import { ELEMENT_TYPES, float, type GraphBuilder } from './onnx';
+import { type Dim, ELEMENT_TYPES, float, type GraphBuilder } from './onnx';
 
 export interface ProductOptions {
   /** Number of axes of each operand. */
@@ -44,8 +45,7 @@ export function fullProduct(graph: GraphBuilder, a: string, b: string, options: 
   const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias, base });
   if (blocked) return blocked;
   const addend = base ?? bias;
-  // Of Gemm's result ONNX Runtime knows one size, for which it looks in vain for others of its shape (`openShapes` in onnx.ts); of MatMul's none.
-  const isGemm = ranks[0] === 2 && ranks[1] === 2 && (addend !== undefined || graph.target.device === 'webgpu');
+  const isGemm = ranks[0] === 2 && ranks[1] === 2 && (addend !== undefined || !isOfTraining(graph, sizes));
   if (isGemm) return graph.op('Gemm', addend ? [a, b, addend] : [a, b], attributes);
   const product =
     graph.target.device === 'webgpu'
@@ -54,6 +54,15 @@ export function fullProduct(graph: GraphBuilder, a: string, b: string, options: 
         ? graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) })
         : graph.op('MatMul', [a, b]);
   return plus(graph, product, addend);
+}
+
+/**
+ * Whether a product is over a row of training, whose tokens fill chunks; there it is `MatMul`, of whose result ONNX Runtime
+ * knows no size. Of Gemm's it knows one, and looks in vain for others of its shape among all of a large graph (`openShapes` in onnx.ts).
+ */
+function isOfTraining({ target }: GraphBuilder, sizes: ProductSizes | undefined): boolean {
+  const isRow = (dim: Dim): boolean => typeof dim === 'string' && canCut(dim);
+  return target.device === 'cpu' && sizes !== undefined && (isRow(sizes.rows) || isRow(sizes.inner));
 }
 
 /** The operand that is smaller than the product, and in float32: a large product of unscaled operands could leave float16's range. */
