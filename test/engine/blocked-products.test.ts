@@ -215,6 +215,32 @@ test('one graph computes a layer of few rows and of many, which lie in other num
   tf.dispose(data);
 });
 
+test('in which order products are added does not depend on the row that a graph was compiled for', async () => {
+  const numbers = Float32Array.from({ length: 1024 * 40 }, () => 2 * random.next() - 1);
+  const part = (rows: number, columns: number): tf.Tensor2D => tf.tensor2d(numbers.slice(0, rows * columns), [rows, columns]);
+  const sums = async (rows: ReadonlyArray<[tokens: number, targets: number]>): Promise<Float32Array[]> => {
+    await useDevice('cpu', { threads: 1 });
+    await useDevice('cpu');
+    return rows.map(([tokens, targets]) => {
+      varyingSizes({ tokens: { size: tokens, multipleOf: 16 }, targets: { size: targets, multipleOf: 16 } });
+      const sum = tf.tidy(() => {
+        const [ofTokens, ofTargets] = [tokens, targets].map((rows) => tf.matMul(part(rows, 24), part(rows, 40), true, false));
+        return tf.add(ofTokens, ofTargets);
+      });
+      const found = sum.dataSync() as Float32Array;
+      sum.dispose();
+      varyingSizes({});
+      return found;
+    });
+  };
+  const [first, second] = await sums([
+    [1008, 496],
+    [496, 1008],
+  ]);
+  assert.deepEqual(await sums([[496, 1008]]), [second]);
+  assert.deepEqual(await sums([[1008, 496]]), [first]);
+});
+
 test('a product that is read with a bias and without it is both', (t) => {
   if (needsBlock(t) === undefined) return;
   const [x, weight, bias] = [matrix(48, 512), matrix(1024, 512), vector(1024)];

@@ -1,5 +1,4 @@
 /** From the record to a compiled ONNX Runtime session: which nodes, their cache key, their ONNX graph. */
-import { util } from '@tensorflow/tfjs-core';
 import { blockedInput } from './blocked-layout';
 import type { Emission, Operand } from './kernel';
 import { type Dim, GraphBuilder, multipleName, type Target } from './onnx';
@@ -238,7 +237,7 @@ export class Emitter {
   private emitSum(terms: Value[]): string {
     const ready = terms.filter((term) => !this.addsOnto(term)).map((term) => this.operand(term).name);
     // The largest product comes first: it may lie in the processor's own layout (blocked-products.ts), where others then add themselves onto it.
-    const waiting = terms.filter((term) => this.addsOnto(term)).sort((a, b) => sizeOfOperands(b) - sizeOfOperands(a));
+    const waiting = terms.filter((term) => this.addsOnto(term)).sort((a, b) => this.sizeOfOperands(b) - this.sizeOfOperands(a));
     let base = ready.length > 0 ? ready.reduce((a, b) => this.graph.op('Add', [a, b])) : undefined;
     for (const term of waiting) {
       const node = term.node as Node;
@@ -246,6 +245,13 @@ export class Emitter {
       base = base === undefined ? ([] as string[]).concat(node.kernel.emit(emission))[0] : node.kernel.emitOnto?.(emission, base);
     }
     return base as string;
+  }
+
+  /** Elements of all that a value is computed from; varying sizes count as 1, so that they do not decide the order in which a compiled graph adds. */
+  private sizeOfOperands({ node }: Value): number {
+    const size = (value: Value): number =>
+      dimsOf(value, this.sizes).reduce<number>((product, dim) => (typeof dim === 'number' ? product * dim : product), 1);
+    return (node?.inputs ?? []).reduce((sum, input) => sum + (input ? size(input) : 0), 0);
   }
 
   private emitPieces([base, ...others]: Value[]): string[] {
@@ -286,11 +292,6 @@ export class Emitter {
       this.operands.set(output, { name: list[index], shape: dimsOf(output, this.sizes), dtype: output.dtype });
     }
   }
-}
-
-/** Elements of all that a value is computed from. */
-function sizeOfOperands({ node }: Value): number {
-  return (node?.inputs ?? []).reduce((sum, input) => sum + (input ? util.sizeFromShape([...input.shape]) : 0), 0);
 }
 
 /** An addition of two tensors of one shape. */
