@@ -76,11 +76,16 @@ export const describedImage = (rows: Dim, columns: number): Dim[] => [`images of
 /** The matrix that an image shows; it is brought out of the layout when something reads it that wants it by its elements. */
 export function fromImage(graph: GraphBuilder, image: string, [rows, columns]: [Dim, number]): string {
   const name = graph.whenRead((written) => {
-    const pixels = graph.op('ReorderOutput', [image], { channels: columns, channels_last: 1 });
+    const pixels = canCut(rows) ? pixelsOf(graph, image, columns) : graph.op('ReorderOutput', [image], { channels: columns, channels_last: 1 });
     graph.node('Reshape', [pixels, graph.newShape([rows, columns])], [written]);
   });
   graph.once(imageKey(rows)(name), () => image);
   return name;
+}
+
+/** The pixels of an image, [images, lines, pixels of a line, channels]. `ReorderOutput` could give them, but on one thread; so it gives channels. */
+export function pixelsOf(graph: GraphBuilder, image: string, channels: number): string {
+  return graph.op('Transpose', [graph.op('ReorderOutput', [image], { channels })], { perm: [0, 2, 3, 1] });
 }
 
 /** The image that shows a matrix already, if there is one. */

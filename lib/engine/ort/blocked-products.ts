@@ -24,6 +24,7 @@ import {
   isBlocked,
   isImageOnly,
   MOST_LINES,
+  pixelsOf,
 } from './blocked-layout';
 import type { Operand } from './kernel';
 import { type Dim, GraphBuilder, isMultiple, multipleName } from './onnx';
@@ -157,7 +158,7 @@ function turnedProduct(graph: GraphBuilder, a: string, b: string, { rows, inner,
 function turnedBySecond(graph: GraphBuilder, a: string, b: string, { rows, inner, columns }: TurnedSizes): string {
   const filter = asFilter(graph, byColumns(graph, b, [inner, columns], MOST_LINES), columns);
   const product = graph.op('Conv', [byRows(graph, a, [inner, rows]), filter], { kernel_shape: [1, 1] });
-  return graph.op('Reshape', [graph.op('ReorderOutput', [product], { channels: columns, channels_last: 1 }), graph.ints([rows, columns])]);
+  return graph.op('Reshape', [pixelsOf(graph, product, columns), graph.ints([rows, columns])]);
 }
 
 const blocks = new Map<string, number | undefined>();
