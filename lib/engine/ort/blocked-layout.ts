@@ -76,7 +76,9 @@ export const describedImage = (rows: Dim, columns: number): Dim[] => [`images of
 /** The matrix that an image shows; it is brought out of the layout when something reads it that wants it by its elements. */
 export function fromImage(graph: GraphBuilder, image: string, [rows, columns]: [Dim, number]): string {
   const name = graph.whenRead((written) => {
-    const pixels = canCut(rows) ? pixelsOf(graph, image, columns) : graph.op('ReorderOutput', [image], { channels: columns, channels_last: 1 });
+    const pixels = canCut(rows)
+      ? pixelsOf(graph, image, columns)
+      : graph.op('ReorderOutput', [image], { channels: columns, channels_last: 1 });
     graph.node('Reshape', [pixels, graph.newShape([rows, columns])], [written]);
   });
   graph.once(imageKey(rows)(name), () => image);
