@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Reader } from 'protobufjs/minimal';
+import { loop } from '../../lib/engine/ort/kernels/loop';
 import { onnxRuntime } from '../../lib/engine/ort/native';
 import { float, GraphBuilder } from '../../lib/engine/ort/onnx';
 import { ortTensor, Session } from '../../lib/engine/ort/session';
@@ -31,6 +32,27 @@ test('one value may be several outputs', () => {
   session.dispose();
   assert.deepEqual(a.data, Float32Array.of(-1, -2, -3, -4, -5, -6));
   assert.deepEqual(b.data, a.data);
+});
+
+test('what no output needs is not written; what the body of a loop reads is', () => {
+  const graph = new GraphBuilder();
+  const input = graph.input('x', 'float32', ['n']);
+  const unread = graph.op('Neg', [input]);
+  graph.op('Exp', [unread]);
+  const readInside = graph.op('Abs', [input]);
+  const count = graph.scalar('int64', 2);
+  const [doubled] = loop(graph, { count, sequences: [], carried: [input] }, (body, _iteration, [sum]) => {
+    body.op('Sqrt', [readInside]);
+    return { items: [], carried: [body.op('Add', [sum, readInside])] };
+  });
+  graph.outputAs('y', doubled, 'float32');
+  const operators = ({ nodes }: GraphBuilder['parts']): string[] =>
+    nodes.flatMap(({ op, attributes: { body } }) => [op, ...(body instanceof GraphBuilder ? operators(body.parts) : [])]);
+  assert.deepEqual(operators(graph.parts), ['Abs', 'Loop', 'Identity', 'Add']);
+  const session = new Session(graph, settings);
+  const { y } = session.run({ x }, { y: null });
+  session.dispose();
+  assert.deepEqual(y.data, Float32Array.of(3, 6, 9, 12, 15, 18));
 });
 
 test('a shape with a size to be inferred is no constant to ONNX Runtime, but an input with a default', () => {

@@ -362,8 +362,20 @@ export class GraphBuilder {
 
   /** What is written of it. */
   get parts(): GraphParts {
-    const { nodes, inputs, outputs, described, renamed } = this;
+    const { needed: nodes, inputs, outputs, described, renamed } = this;
     return { nodes, constants: [...this.initializers.values()], outside: this.outside, inputs, outputs, described, renamed };
+  }
+
+  /** The nodes that its outputs need: of what a kernel writes, somebody may want but a part. */
+  private get needed(): NodeRecord[] {
+    const read = new Set(this.outputs.map(({ name }) => name));
+    const needed: NodeRecord[] = [];
+    for (const node of [...this.nodes].reverse()) {
+      if (!node.outputs.some((name) => read.has(this.renamed.get(name) ?? name))) continue;
+      needed.push(node);
+      for (const name of namesReadBy(node)) read.add(name);
+    }
+    return needed.reverse();
   }
 
   /**
@@ -379,6 +391,16 @@ export class GraphBuilder {
     const open = [...this.initializers.values()].filter((constant) => shapes.has(constant.name) && isOpen(constant));
     return [...open, ...(anyLength ? [anyLength] : [])].map(({ name, type }) => ({ name, type }));
   }
+}
+
+/** What a node reads, in the bodies of loops too. */
+function namesReadBy({ inputs, attributes }: NodeRecord): string[] {
+  const ofBodies = Object.values(attributes).flatMap((value) => {
+    if (!(value instanceof GraphBuilder)) return [];
+    const { nodes, outputs } = value.parts;
+    return [...nodes.flatMap(namesReadBy), ...outputs.map(({ name }) => name)];
+  });
+  return [...inputs, ...ofBodies];
 }
 
 const batchedKey = (x: string): string => `batched: ${x}`;
