@@ -73,7 +73,7 @@ test("each row of README's data is read as the kind that it shows", async (t) =>
 });
 
 test('links in README and docs lead somewhere', () => {
-  for (const file of ['README.md', 'CONTRIBUTING.md', 'docs/engine.md', 'docs/guide.md', 'data/README.md']) {
+  for (const file of ['README.md', 'CONTRIBUTING.md', 'docs/engine.md', 'docs/guide.md', 'docs/measurements.md', 'data/README.md']) {
     const text = readFileSync(path.join(projectRoot, file), 'utf8');
     for (const [, link] of text.matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
       const [name, anchor] = link.split('#');
