@@ -11,6 +11,13 @@ export interface ProjectionOptions {
   outputName?: string;
 }
 
+/** Queries, [tokens, heads·headDim], and keys and values, [tokens, kvHeads·headDim]. */
+export interface QueriesKeysValues {
+  q: tf.Tensor2D;
+  k: tf.Tensor2D;
+  v: tf.Tensor2D;
+}
+
 /** One each for queries, keys, values and the output, declared in this order, in which adapters draw what they begin with. */
 export class AttentionProjections {
   private readonly qProj: Linear;
@@ -32,11 +39,8 @@ export class AttentionProjections {
     this.oProj = parameters.linear(`${name}.${outputName}`, { in: queries, out: hiddenSize, bias: outputBias });
   }
 
-  /**
-   * @param x [tokens, hiddenSize]
-   * @returns queries, [tokens, heads·headDim], and keys and values, [tokens, kvHeads·headDim]
-   */
-  apply(x: tf.Tensor2D): { q: tf.Tensor2D; k: tf.Tensor2D; v: tf.Tensor2D } {
+  /** @param x [tokens, hiddenSize] */
+  apply(x: tf.Tensor2D): QueriesKeysValues {
     return { q: this.qProj.apply(x), k: this.kProj.apply(x), v: this.vProj.apply(x) };
   }
 

@@ -23,6 +23,7 @@ import { Llama, readLlamaConfig } from './llama';
 import { readMinistral3Config } from './ministral3';
 import { multimodalArchitectures } from './multimodal';
 import { NanoChat, readNanoChatConfig } from './nanochat';
+import { readOlmoConfig } from './olmo';
 import { Olmo2, readOlmo2Config } from './olmo2';
 import { Olmoe, readOlmoeConfig } from './olmoe';
 import { Opt, readOptConfig } from './opt';
@@ -91,6 +92,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   },
   cohere: { name: 'CohereForCausalLM', build: (reader, origin) => new Cohere(readCohereConfig(reader), origin), prefix: 'model.' },
   cohere2: { name: 'Cohere2ForCausalLM', build: (reader, origin) => new Cohere(readCohere2Config(reader), origin), prefix: 'model.' },
+  olmo: { name: 'OlmoForCausalLM', build: (reader, origin) => new Llama(readOlmoConfig(reader), origin), prefix: 'model.' },
   olmo2: { name: 'Olmo2ForCausalLM', build: olmo2, prefix: 'model.' },
   olmo3: { name: 'Olmo3ForCausalLM', build: olmo2, prefix: 'model.' },
   olmoe: {

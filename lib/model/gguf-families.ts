@@ -53,6 +53,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   phi3,
   stablelm,
   lfm2,
+  olmo,
   olmo2,
   olmoe,
   qwen3,
@@ -267,6 +268,21 @@ function gemma3(config: Gemma3Config, refuse: Refuse): GgufLayout {
   if (slidingRope.theta !== SLIDING_THETA) throw refuse(`turns the layers with a window by the base ${slidingRope.theta}`);
   const { names, ...layout } = gemma(config, GEMMA3, refuse);
   return { ...layout, names: { ...names, ...NORMS_OF_HEADS } };
+}
+
+/** The first OLMo is a Llama there, too, without weights of norms. */
+function olmo(config: LlamaConfig, refuse: Refuse): GgufLayout {
+  const { qkvClip, headDim, numAttentionHeads, hiddenSize, rope } = config;
+  if (config.qkvBias) throw refuse('has biases in a model of OLMo');
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of OLMo');
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of OLMo');
+  const { keys, ...layout } = llama(config, refuse);
+  const { 'attention.layer_norm_rms_epsilon': epsilon, ...others } = keys;
+  return {
+    ...layout,
+    architecture: 'olmo',
+    keys: { ...others, 'attention.layer_norm_epsilon': epsilon, ...(qkvClip && { 'attention.clamp_kqv': float(qkvClip) }) },
+  };
 }
 
 /** In llama.cpp every fourth layer of an OLMo 3 sees everything, and the others turn by the same base, without stretching. */

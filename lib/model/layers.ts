@@ -312,14 +312,16 @@ export function inHeads(x: tf.Tensor2D, heads: number): tf.Tensor3D {
 /** Layer normalization. */
 export class LayerNorm {
   constructor(
-    readonly weight: Parameter<tf.Rank.R1>,
+    /** What is multiplied with afterwards, and what is added then, where there is something. */
+    readonly weight: Parameter<tf.Rank.R1> | undefined,
     readonly bias: Parameter<tf.Rank.R1> | undefined,
     readonly eps: number,
   ) {}
 
   apply<T extends tf.Tensor>(x: T): T {
     const { weight, bias, eps } = this;
-    return layerNorm(x, weight.tensor, bias?.tensor ?? (tf.fill(weight.shape, 0) as tf.Tensor1D), eps);
+    const all = (value: number) => tf.fill([x.shape[x.rank - 1]], value) as tf.Tensor1D;
+    return layerNorm(x, weight?.tensor ?? all(1), bias?.tensor ?? all(0), eps);
   }
 
   /** Normalizes each of the heads that lie side by side in the rows by itself. */

@@ -1,11 +1,11 @@
 /**
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
- * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3, Ministral 3, ERNIE 4.5 and the first Gemma (smollm3.ts, ministral3.ts,
- * ernie4-5.ts and gemma1.ts read their configurations).
+ * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3, Ministral 3, ERNIE 4.5, the first OLMo and the first Gemma (smollm3.ts,
+ * ministral3.ts, ernie4-5.ts, olmo.ts and gemma1.ts read their configurations).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
-import { AttentionProjections } from './attention-projections';
+import { AttentionProjections, type QueriesKeysValues } from './attention-projections';
 import { type ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
 import type { ParameterList } from './layers';
@@ -24,6 +24,8 @@ export interface RotaryAttentionConfig extends ModelConfig {
   readonly qkvBias: boolean;
   /** Bias on the projection of the attention's output. */
   readonly outputBias: boolean;
+  /** How far from 0 a number of queries, keys and values may be, where that is bounded. */
+  readonly qkvClip?: number;
   /** What scores are multiplied by. */
   readonly attentionScale: number;
   /** Sliding window of each layer; undefined: the layer sees everything before it. */
@@ -89,10 +91,15 @@ export class Attention {
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, attentionScale: scale, windows, attentionDropout: dropout } = this.config;
-    const { q, k, v } = this.projections.apply(x);
+    const [q, k, v] = this.clipped(this.projections.apply(x));
     const [turnedQ, turnedK] = [grown(this.turned(q, angles, heads), angles), this.turned(k, angles, kvHeads)];
     const options = { heads, kvHeads, scale, window: windows[this.layer], dropout };
     return this.projections.output(attend(this.layer, turnedQ, turnedK, v, options));
+  }
+
+  private clipped({ q, k, v }: QueriesKeysValues): tf.Tensor2D[] {
+    const { qkvClip: bound } = this.config;
+    return bound === undefined ? [q, k, v] : [q, k, v].map((part) => tf.clipByValue(part, -bound, bound));
   }
 
   private turned(x: tf.Tensor2D, { cos, sin }: RotaryAngles, heads: number): tf.Tensor2D {

@@ -4,7 +4,7 @@
  */
 import type * as tf from '@tensorflow/tfjs-core';
 import { Decoder, type Origin } from './decoder';
-import { type Embedding, type LayerNorm, type OutputHead, ParameterList, RmsNorm } from './layers';
+import { type Embedding, LayerNorm, type OutputHead, ParameterList, RmsNorm } from './layers';
 import { type RopeConfig, type RotaryAngles, RotaryEmbedding } from './rope';
 import type { ForwardPass, ModelConfig, Stages } from './types';
 
@@ -15,8 +15,11 @@ export interface RotaryConfig extends ModelConfig {
   readonly embeddingScale?: number;
   /** What norms add to the square of what they divide by. */
   readonly rmsNormEps: number;
-  /** Where checkpoints hold the weights of norms as what they differ from 1 by, norms have none, or are those of layers, without biases. */
-  readonly norms?: 'around one' | 'without weights' | 'of layers';
+  /**
+   * Where checkpoints hold the weights of norms as what they differ from 1 by, norms have none, or are those of layers: without biases, or without
+   * weights, too.
+   */
+  readonly norms?: 'around one' | 'without weights' | 'of layers' | 'of layers, without weights';
   readonly rope: RopeConfig;
   /** Of the layers with a window, where they turn otherwise than the rest. */
   readonly slidingRope?: RopeConfig;
@@ -90,6 +93,7 @@ export type StateNorm = RmsNorm | LayerNorm;
 /** One, as checkpoints of the family hold its weights. */
 export function stateNorm({ norms, hiddenSize, rmsNormEps }: RotaryConfig, parameters: ParameterList, name: string): StateNorm {
   if (norms === 'of layers') return parameters.layerNormWithoutBias(name, hiddenSize, rmsNormEps);
+  if (norms === 'of layers, without weights') return new LayerNorm(undefined, undefined, rmsNormEps);
   if (norms === 'without weights') return new RmsNorm(undefined, rmsNormEps);
   return parameters[norms === 'around one' ? 'rmsNormAroundOne' : 'rmsNorm'](name, hiddenSize, rmsNormEps);
 }

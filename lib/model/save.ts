@@ -172,7 +172,7 @@ const POINTED = new Set([
   ...['router_aux_loss_coef', 'time_step_limit', 'embedding_multiplier', 'lm_head_multiplier', 'key_multiplier', 'attention_in_multiplier'],
   ...['attention_out_multiplier', 'ssm_in_multiplier', 'ssm_out_multiplier', 'ssm_multipliers', 'mlp_multipliers'],
   ...['attn_logit_softcapping', 'final_logit_softcapping', 'initializer_range', 'init_std'],
-  ...['rms_norm_eps', 'norm_eps', 'norm_epsilon', 'layer_norm_eps', 'layer_norm_epsilon', 'logit_scale'],
+  ...['rms_norm_eps', 'norm_eps', 'norm_epsilon', 'layer_norm_eps', 'layer_norm_epsilon', 'logit_scale', 'clip_qkv'],
 ]);
 
 /** JSON in which the numbers of those keys have a point. */

@@ -8,14 +8,15 @@ import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
 
 /**
- * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, Ministral 3, ERNIE 4.5 and the first
- * Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, and Cohere's
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, Ministral 3, ERNIE 4.5, the first OLMo
+ * and the first Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, and Cohere's
  * Cohere 2. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
   | 'smollm3'
   | 'ernie4_5'
+  | 'olmo'
   | 'olmo2'
   | 'olmoe'
   | 'granite'

@@ -60,6 +60,7 @@ const WITH_STATES = ['qwen3_5', 'granite_h'];
 /** Families that are computed by the file of another one here, or of whose operations others have all that matters on a device. */
 const COMPUTED_BY_OTHERS = [
   'smollm3',
+  'olmo',
   'olmo3',
   'granitemoe',
   'granitemoehybrid',

@@ -32,6 +32,8 @@ FAMILIES = {
     "starcoder2": ("starcoder2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, sliding_window=24)),
     "gpt2": ("gpt2", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_positions=512, bos_token_id=0, eos_token_id=0, pad_token_id=1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.08)),
     "smollm3": ("smollm3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, no_rope_layers=[0, 1], use_sliding_window=True, sliding_window=24)),
+    # many a query, key and value is clipped
+    "olmo": ("olmo", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, clip_qkv=0.75)),
     "olmo2": ("olmo2", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True)),
     "olmo3": ("olmo3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     "granite": ("granite", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),

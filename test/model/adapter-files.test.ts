@@ -85,6 +85,7 @@ for (const variant of [
   'ministral3',
   'exaone4',
   'cohere2',
+  'olmo',
   'olmo2',
   'granite',
   'granitemoehybrid',

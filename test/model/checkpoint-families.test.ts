@@ -136,6 +136,14 @@ test('a Cohere model whose heads are normalized, or a Cohere 2 without a window,
   }
 });
 
+test('an OLMo model clips by a number above 0, or not at all', async () => {
+  for (const bound of [0, -8, 'no']) {
+    const folder = copyOf('olmo');
+    changeConfig(folder, (json) => Object.assign(json, { clip_qkv: bound }));
+    await refused(folder, 'config.json', `"clip_qkv" is ${JSON.stringify(bound)}`, 'a number above 0');
+  }
+});
+
 test('a checkpoint whose weights are quantized is refused, also beside what reads pictures', async () => {
   for (const [variant, quantization_config, named] of [
     ['qwen2', { quant_method: 'bitsandbytes', load_in_4bit: true }, 'quant_method "bitsandbytes"'],

@@ -199,6 +199,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [path.join(fixtures, 'gpt-neox-tied'), /has no biases in a model of GPT-NeoX/],
     [path.join(fixtures, 'gpt2-untied'), /scales the scores of its layers otherwise/],
     [path.join(fixtures, 'qwen3'), /has biases in a model of Qwen3/],
+    [path.join(fixtures, 'olmo'), /has biases in a model of OLMo/],
     [path.join(fixtures, 'olmo2'), /has biases in a model of OLMo/],
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
     [path.join(fixtures, 'gemma1'), /has the activation silu/],
@@ -296,6 +297,7 @@ describe('llama.cpp itself', () => {
       'gemma',
       'ministral3',
       'qwen3',
+      'olmo',
       'olmo2',
       'granite',
       'granitemoehybrid',
@@ -308,6 +310,7 @@ describe('llama.cpp itself', () => {
     ].map((family) => [family, (t: TestContext) => loaded(t, golden(family))] as const),
     ...[
       'llama-biases',
+      'olmo-old-keys',
       'llama-llama3',
       'llama-linear',
       'qwen2',

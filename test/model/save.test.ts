@@ -37,6 +37,7 @@ for (const variant of [
   'exaone4-old-keys',
   'cohere-defaults',
   'cohere2-old-keys',
+  'olmo-old-keys',
   'olmo2-defaults',
   'olmo3-defaults',
   'granite-defaults',
@@ -91,6 +92,7 @@ test('numbers that transformers wants with a point are saved with one', async ()
     [path.join(fixtures, 'granitemoehybrid'), limits],
     [changed('qwen3', 'rms_norm_eps', '0.0'), /"rms_norm_eps": 0\.0,/],
     [changed('cohere2', 'logit_scale', '1.0'), /"logit_scale": 1\.0,/],
+    [changed('olmo', 'clip_qkv', '8.0'), /"clip_qkv": 8\.0,/],
     [path.join(golden, 'gemma2', 'model'), /"attn_logit_softcapping": 1\.0,/, /"final_logit_softcapping": 2\.0,/],
   ] as const) {
     const after = path.join(scratch, 'pointed');

@@ -60,6 +60,7 @@ test('the variants cover every family', () => {
     'exaone4',
     'cohere',
     'cohere2',
+    'olmo',
     'olmo2',
     'olmo3',
     'olmoe',
