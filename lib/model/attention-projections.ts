@@ -55,6 +55,9 @@ export class AttentionProjections {
  * second, and so on.
  * @param qkv [tokens, heads·3·headDim]
  */
-export function splitHeadByHead(qkv: tf.Tensor2D, { numAttentionHeads: heads, headDim }: ModelConfig): tf.Tensor2D[] {
+export function splitHeadByHead(
+  qkv: tf.Tensor2D,
+  { numAttentionHeads: heads, headDim }: Pick<ModelConfig, 'numAttentionHeads' | 'headDim'>,
+): tf.Tensor2D[] {
   return tf.split(inHeads(qkv, heads), 3, 2).map((part) => tf.reshape(part, [qkv.shape[0], heads * headDim]));
 }

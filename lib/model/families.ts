@@ -1,6 +1,7 @@
 /** Which file of this folder reads which architecture. */
 import { UserError } from '../errors';
 import { Bloom, readBloomConfig } from './bloom';
+import { CodeGen, readCodeGenConfig } from './codegen';
 import { Cohere, readCohere2Config, readCohereConfig } from './cohere';
 import type { ConfigReader } from './config';
 import type { Decoder, Origin } from './decoder';
@@ -15,6 +16,7 @@ import { GptBigCode, readGptBigCodeConfig } from './gpt-bigcode';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
 import { Gpt2, readGpt2Config } from './gpt2';
+import { GptJ, readGptJConfig } from './gptj';
 import { Granite, readGraniteConfig, readGraniteMoeConfig } from './granite';
 import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { HunYuan, readHunYuanConfig } from './hunyuan';
@@ -69,6 +71,12 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3_5_text: { name: 'Qwen3_5ForCausalLM', build: (reader, origin) => new Qwen35(readQwen35Config(reader), origin), prefix: 'model.' },
   gpt2: { name: 'GPT2LMHeadModel', build: (reader, origin) => new Gpt2(readGpt2Config(reader), origin), prefix: 'transformer.' },
   gpt_neo: { name: 'GPTNeoForCausalLM', build: (reader, origin) => new GptNeo(readGptNeoConfig(reader), origin), prefix: 'transformer.' },
+  gptj: { name: 'GPTJForCausalLM', build: (reader, origin) => new GptJ(readGptJConfig(reader), origin), prefix: 'transformer.' },
+  codegen: {
+    name: 'CodeGenForCausalLM',
+    build: (reader, origin) => new CodeGen(readCodeGenConfig(reader), origin),
+    prefix: 'transformer.',
+  },
   gpt_bigcode: {
     name: 'GPTBigCodeForCausalLM',
     otherNames: ['GPTBigCodeLMHeadModel'],

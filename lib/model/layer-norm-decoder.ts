@@ -1,4 +1,4 @@
-/** What GPT-NeoX, Phi, StableLM and StarCoder2 are made of: embeddings, blocks that turn queries and keys by their positions, a last layer norm, and the output head. */
+/** What GPT-J, CodeGen, GPT-NeoX, Phi, StableLM and StarCoder2 are made of: embeddings, blocks that turn queries and keys by their positions, a last layer norm, and the output head. */
 import type * as tf from '@tensorflow/tfjs-core';
 import { Decoder, type Origin } from './decoder';
 import { type Embedding, type LayerNorm, type OutputHead, ParameterList } from './layers';

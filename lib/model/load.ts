@@ -27,7 +27,7 @@ const INDEX = 'model.safetensors.index.json';
  * Buffers that old versions of transformers saved beside the weights, which hold nothing that the configuration does not; and heads that guess
  * several tokens ahead, which transformers leaves aside, too.
  */
-const HARMLESS = /^mtp\.|(?:rotary_emb\.inv_freq|\.att(?:ention|n)\.(?:bias|masked_bias))$/;
+const HARMLESS = /^mtp\.|(?:rotary_emb\.inv_freq|\.att(?:ention|n)\.(?:bias|masked_bias|causal_mask))$/;
 
 const OPTIONS: OptionNames<LoadOptions> = {
   dtype: true,

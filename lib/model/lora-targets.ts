@@ -14,8 +14,8 @@ const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
 const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = {
   ...{ llama: QUERIES_AND_VALUES, mistral: QUERIES_AND_VALUES, qwen2: QUERIES_AND_VALUES, qwen3: QUERIES_AND_VALUES },
   ...{ gemma: QUERIES_AND_VALUES, gemma2: QUERIES_AND_VALUES, gemma3_text: QUERIES_AND_VALUES },
-  ...{ opt: QUERIES_AND_VALUES, gpt_neo: QUERIES_AND_VALUES, stablelm: QUERIES_AND_VALUES },
-  ...{ gpt_neox: ['query_key_value'], bloom: ['query_key_value'], gpt2: ['c_attn'], gpt_bigcode: ['c_attn'] },
+  ...{ opt: QUERIES_AND_VALUES, gpt_neo: QUERIES_AND_VALUES, gptj: QUERIES_AND_VALUES, stablelm: QUERIES_AND_VALUES },
+  ...{ gpt_neox: ['query_key_value'], bloom: ['query_key_value'], gpt2: ['c_attn'], gpt_bigcode: ['c_attn'], codegen: ['qkv_proj'] },
   phi: [...QUERIES_AND_VALUES, 'fc1', 'fc2'],
 };
 

@@ -2,7 +2,7 @@
  * Phi (Gunasekar et al. 2023, "Textbooks Are All You Need"): phi-1, phi-1.5 and phi-2. GPT-NeoX's side-by-side attention and MLP, but both behind one
  * layer norm, with matrices of their own for queries, keys and values; a part of each head turns, and the output head has a bias, too.
  */
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { ConfigReader, readModelConfig, readPaddingIdx, refuseOtherHeadDim } from './config';
@@ -10,9 +10,9 @@ import type { Origin } from './decoder';
 import { type LayerNormConfig, LayerNormDecoder } from './layer-norm-decoder';
 import type { LayerNorm, ParameterList } from './layers';
 import { Mlp } from './mlp';
+import { ParallelBlock } from './parallel-block';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
-import type { RotaryBlock } from './rotary-decoder';
-import type { Attend, ForwardPass } from './types';
+import type { Attend } from './types';
 
 export interface PhiConfig extends LayerNormConfig {
   readonly hiddenAct: Activation;
@@ -74,29 +74,14 @@ class Attention {
   }
 }
 
-class Block implements RotaryBlock {
-  private readonly attention: Attention;
-  private readonly mlp: Mlp;
-  private readonly norm: LayerNorm;
-
-  constructor(
-    private readonly config: PhiConfig,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
+class Block extends ParallelBlock {
+  constructor(config: PhiConfig, layer: number, parameters: ParameterList) {
     const name = `model.layers.${layer}`;
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    const names = { up: `${name}.mlp.fc1`, down: `${name}.mlp.fc2` };
-    this.mlp = new Mlp(parameters, names, { ...config, activation: config.hiddenAct, bias: true });
-    this.norm = parameters.layerNorm(`${name}.input_layernorm`, config.hiddenSize, config.layerNormEps);
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
-    const { hiddenDropout } = this.config;
-    const normalized = this.norm.apply(x);
-    const mixed = drop(this.attention.apply(normalized, angles, attend), 2 * this.layer + 1, hiddenDropout);
-    const transformed = drop(this.mlp.apply(carry(this.layer, normalized)), 2 * this.layer + 2, hiddenDropout);
-    return tf.add(tf.add(mixed, transformed), carry(this.layer, x));
+    super(config, layer, {
+      attention: new Attention(config, layer, parameters, `${name}.self_attn`),
+      mlp: new Mlp(parameters, { up: `${name}.mlp.fc1`, down: `${name}.mlp.fc2` }, { ...config, activation: config.hiddenAct, bias: true }),
+      norm: parameters.layerNorm(`${name}.input_layernorm`, config.hiddenSize, config.layerNormEps),
+    });
   }
 }
 

@@ -44,6 +44,8 @@ export type Family =
   | 'cohere2'
   | 'gpt2'
   | 'gpt_neo'
+  | 'gptj'
+  | 'codegen'
   | 'gpt_bigcode'
   | 'bloom';
 

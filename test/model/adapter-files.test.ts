@@ -81,6 +81,8 @@ for (const variant of [
   'hunyuan',
   'starcoder2',
   'gpt_bigcode',
+  'gptj',
+  'codegen',
   'bloom',
   'ministral3',
   'exaone4',

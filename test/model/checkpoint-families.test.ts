@@ -5,7 +5,7 @@ import { before, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { loadModel, tokenNll } from '../../lib/model';
 import { changeConfig, copyOf, refused } from './checkpoint-copies';
-import { changeTensors, fixtures } from './support';
+import { changeTensors, fixtures, logitsOf } from './support';
 
 before(() => useDevice('cpu'));
 
@@ -142,6 +142,21 @@ test('an OLMo model clips by a number above 0, or not at all', async () => {
     changeConfig(folder, (json) => Object.assign(json, { clip_qkv: bound }));
     await refused(folder, 'config.json', `"clip_qkv" is ${JSON.stringify(bound)}`, 'a number above 0');
   }
+});
+
+test('a GPT-J or CodeGen model turns pairs of features, CodeGen has heads for four devices, and texts are as long as the table of positions', async () => {
+  for (const [variant, change, ...named] of [
+    ['gptj', { rotary_dim: 3 }, '"rotary_dim" is 3', 'an even number, at most the 8 features of a head'],
+    ['codegen', { rotary_dim: null }, '"rotary_dim" is 64', 'an even number, at most the 4 features of a head'],
+    ['codegen', { n_head: 2 }, '"n_head" is 2', 'a multiple of 4'],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+  const model = await loadModel(path.join(fixtures, 'gptj'));
+  await assert.rejects(logitsOf(model, new Array<number>(33).fill(5)), /33 tokens is longer than the 32 positions/);
+  model.dispose();
 });
 
 test('a checkpoint whose weights are quantized is refused, also beside what reads pictures', async () => {

@@ -190,6 +190,8 @@ describe('refused in one sentence, with nothing written:', () => {
   for (const [folder, pattern] of [
     [golden('opt'), /is of the family opt, which llama\.cpp does not compute/],
     [golden('gpt_neo'), /is of the family gpt_neo/],
+    [golden('gptj'), /is of the family gptj/],
+    [golden('codegen'), /is of the family codegen/],
     [path.join(fixtures, 'lfm2'), /has biases in its convolutions/],
     [path.join(fixtures, 'lfm2-old-keys'), /has heads of another width in a model of LFM2/],
     [path.join(fixtures, 'lfm2-defaults'), /has no layers in a model of LFM2 but those of the kind full_attention/],
