@@ -12,6 +12,7 @@ import { Gemma } from './gemma';
 import { readGemma1Config } from './gemma1';
 import { readGemma2Config } from './gemma2';
 import { readGemma3Config } from './gemma3';
+import { Glm, readGlmConfig } from './glm';
 import { GptBigCode, readGptBigCodeConfig } from './gpt-bigcode';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
@@ -127,6 +128,13 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'model.',
   },
   falcon_h1: { name: 'FalconH1ForCausalLM', build: (reader, origin) => new FalconH1(readFalconH1Config(reader), origin), prefix: 'model.' },
+  glm: { name: 'GlmForCausalLM', build: (reader, origin) => new Glm(readGlmConfig(reader, 'glm'), origin), prefix: 'model.' },
+  glm4: {
+    name: 'Glm4ForCausalLM',
+    build: (reader, origin) => new Glm(readGlmConfig(reader, 'glm4'), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
   phi: { name: 'PhiForCausalLM', build: (reader, origin) => new Phi(readPhiConfig(reader), origin), prefix: 'model.' },
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   stablelm: { name: 'StableLmForCausalLM', build: (reader, origin) => new StableLm(readStableLmConfig(reader), origin), prefix: 'model.' },

@@ -11,6 +11,7 @@ import { bloom, gpt2, gptBigCode, gptNeoX, phi, stablelm, starcoder2 } from './g
 import { type GgufLayout, NORMS_OF_HEADS, POST_NORM_NAMES, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import { inPairs } from './gguf-order';
 import { falconH1, granitehybrid, qwen35 } from './gguf-states';
+import type { GlmConfig } from './glm';
 import type { GraniteConfig } from './granite';
 import type { HunYuanConfig } from './hunyuan';
 import type { Lfm2Config } from './lfm2';
@@ -49,6 +50,8 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   granitemoe: (config: GraniteConfig, refuse) => graniteMoe(config, granite(config, refuse), refuse),
   granitemoehybrid,
   falcon_h1: falconH1,
+  glm: (config: GlmConfig, refuse) => glm(config, 'chatglm', refuse),
+  glm4: (config: GlmConfig, refuse) => glm(config, 'glm4', refuse),
   phi,
   phi3,
   stablelm,
@@ -93,6 +96,20 @@ function ernie45(config: LlamaConfig, refuse: Refuse): GgufLayout {
   if (config.mlpBias) throw refuse('has biases in a model of ERNIE 4.5');
   if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of ERNIE 4.5');
   return { architecture: 'ernie4_5', keys: rotaryKeys(config), names: ROTARY_NAMES };
+}
+
+function glm(config: GlmConfig, architecture: string, refuse: Refuse): GgufLayout {
+  const { hiddenAct, rope, postNorms, headDim, numAttentionHeads, hiddenSize } = config;
+  if (hiddenAct !== 'silu' && hiddenAct !== 'swish') throw refuse(`has the activation ${hiddenAct}`);
+  if (!postNorms && headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of GLM');
+  if (rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of GLM');
+  if (rope.rotaryDim % 2 !== 0) throw refuse(`turns ${rope.rotaryDim} features of a head`);
+  const names = {
+    'model.layers.#.mlp.gate_up_proj': 'blk.#.ffn_up',
+    'model.layers.#.post_self_attn_layernorm': 'blk.#.post_attention_norm',
+    'model.layers.#.post_mlp_layernorm': 'blk.#.post_ffw_norm',
+  };
+  return { architecture, keys: rotaryKeys(config), names: { ...ROTARY_NAMES, ...names } };
 }
 
 function hunYuan(config: HunYuanConfig, refuse: Refuse): GgufLayout {

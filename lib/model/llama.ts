@@ -76,7 +76,7 @@ function readWindows(reader: ConfigReader, layers: number): Array<number | undef
   return Array.from({ length: layers }, (_, layer) => (Array.isArray(types) && types[layer] !== 'sliding_attention' ? undefined : window));
 }
 
-/** Of Granite, Falcon-H1, StarCoder2 and Cohere, too. */
+/** Of Granite, Falcon-H1, StarCoder2, Cohere and GLM, too. */
 export class Attention {
   private readonly projections: AttentionProjections;
 

@@ -9,8 +9,8 @@ import type { InParts } from './parts';
 
 /**
  * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, Ministral 3, ERNIE 4.5, the first OLMo
- * and the first Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, and Cohere's
- * Cohere 2. What Gemma 2 and 3 share is in gemma.ts.
+ * and the first Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, Cohere's
+ * Cohere 2, and GLM's GLM-4 0414. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
@@ -44,6 +44,8 @@ export type Family =
   | 'cohere2'
   | 'gpt2'
   | 'gpt_neo'
+  | 'glm'
+  | 'glm4'
   | 'gptj'
   | 'codegen'
   | 'gpt_bigcode'

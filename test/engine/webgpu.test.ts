@@ -70,6 +70,8 @@ const COMPUTED_BY_OTHERS = [
   'falcon_h1',
   'starcoder2',
   'gpt_bigcode',
+  'glm',
+  'glm4',
   'gptj',
   'codegen',
   'bloom',

@@ -50,6 +50,9 @@ FAMILIES = {
     # the width of its MLP is two thirds, up to a multiple of 32
     "lfm2": ("lfm2", dict(SMALL, intermediate_size=130, num_key_value_heads=2, initializer_range=0.08, layer_types=["conv", "full_attention"], block_multiple_of=32)),
     "qwen3_5": ("qwen3_5_text", dict(SMALL, num_hidden_layers=3, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, tie_word_embeddings=True, layer_types=["linear_attention", "linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=24, linear_conv_kernel_dim=4, rope_parameters=dict(rope_type="default", rope_theta=10000000.0, partial_rotary_factor=0.25, mrope_section=[2, 1, 1], mrope_interleaved=True))),
+    # half of a head turns
+    "glm": ("glm", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=16, initializer_range=0.08)),
+    "glm4": ("glm4", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08)),
     "gpt_bigcode": ("gpt_bigcode", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_positions=512, bos_token_id=0, eos_token_id=0, pad_token_id=1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.08)),
     # half of a head turns
     "gptj": ("gptj", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=2, n_positions=512, rotary_dim=16, bos_token_id=0, eos_token_id=0, pad_token_id=1, initializer_range=0.08)),

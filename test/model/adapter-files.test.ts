@@ -81,6 +81,8 @@ for (const variant of [
   'hunyuan',
   'starcoder2',
   'gpt_bigcode',
+  'glm',
+  'glm4',
   'gptj',
   'codegen',
   'bloom',

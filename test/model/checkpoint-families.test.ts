@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import { before, test } from 'node:test';
 import { useDevice } from '../../lib/engine';
 import { loadModel, tokenNll } from '../../lib/model';
+import type { GlmConfig } from '../../lib/model/glm';
 import { changeConfig, copyOf, refused } from './checkpoint-copies';
 import { changeTensors, fixtures, logitsOf } from './support';
 
@@ -157,6 +158,20 @@ test('a GPT-J or CodeGen model turns pairs of features, CodeGen has heads for fo
   const model = await loadModel(path.join(fixtures, 'gptj'));
   await assert.rejects(logitsOf(model, new Array<number>(33).fill(5)), /33 tokens is longer than the 32 positions/);
   model.dispose();
+});
+
+test('half of a head of a GLM turns where its configuration does not say how much, and all of it where that is null', async () => {
+  for (const [variant, share, features] of [
+    ['glm-old-keys', undefined, 8],
+    ['glm4-old-keys', null, 8],
+    ['glm-old-keys', 0.75, 12],
+  ] as const) {
+    const folder = copyOf(variant);
+    changeConfig(folder, (json) => Object.assign(json, { partial_rotary_factor: share }));
+    const model = await loadModel(folder);
+    assert.equal((model.config as GlmConfig).rope.rotaryDim, features);
+    model.dispose();
+  }
 });
 
 test('a checkpoint whose weights are quantized is refused, also beside what reads pictures', async () => {

@@ -32,6 +32,8 @@ for (const variant of [
   'hunyuan-old-keys',
   'starcoder2-old-keys',
   'gpt_bigcode-old-keys',
+  'glm-old-keys',
+  'glm4-old-keys',
   'gptj-old-keys',
   'codegen-old-keys',
   'bloom-old-keys',

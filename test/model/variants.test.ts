@@ -55,6 +55,8 @@ test('the variants cover every family', () => {
     'hunyuan',
     'starcoder2',
     'gpt_bigcode',
+    'glm',
+    'glm4',
     'gptj',
     'codegen',
     'bloom',
