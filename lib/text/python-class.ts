@@ -13,6 +13,8 @@ const PLAIN = 'PreTrainedTokenizerFast';
 /** Models of which AutoTokenizer does not believe the class that their files name: it takes the plain one, or always the same. */
 const NOT_BELIEVED = new Set([
   'ernie4_5',
+  'glm',
+  'glm4',
   'gpt_bigcode',
   'granite',
   'granitemoe',
@@ -23,12 +25,14 @@ const NOT_BELIEVED = new Set([
   'olmo3',
   'phi3',
   'qwen2',
+  'stablelm',
 ]);
 
 /** The class of a model whose files name none. */
 const CLASSES: Readonly<Record<string, string>> = {
   ...{ gpt2: 'GPT2Tokenizer', gpt_neo: 'GPT2Tokenizer', opt: 'GPT2Tokenizer', phi: 'GPT2Tokenizer', starcoder2: 'GPT2Tokenizer' },
-  gpt_neox: 'GPTNeoXTokenizer',
+  ...{ gptj: 'GPT2Tokenizer', codegen: 'GPT2Tokenizer' },
+  ...{ gpt_neox: 'GPTNeoXTokenizer', olmo: 'GPTNeoXTokenizer', olmoe: 'GPTNeoXTokenizer' },
 };
 
 /** The class that AutoTokenizer of transformers 5.18 takes, as far as the files decide; by its name without "Fast". */

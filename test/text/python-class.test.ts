@@ -65,10 +65,12 @@ test('a class counts where it cuts otherwise, and its model believes in it', asy
     ],
     [{ ...gpt2, pre_tokenizer: digits }, {}, 'gpt2', true],
     [{ ...gpt2, pre_tokenizer: digits }, {}, 'starcoder2', true],
+    [{ ...gpt2, pre_tokenizer: digits }, {}, 'gptj', true],
+    [{ ...gpt2, pre_tokenizer: digits }, {}, 'codegen', true],
     [{ ...gpt2, pre_tokenizer: digits }, {}, 'llama', false],
     [{ ...gpt2, pre_tokenizer: digits }, { tokenizer_class: 'GPT2Tokenizer' }, undefined, true],
     [{ ...gpt2, pre_tokenizer: digits }, { tokenizer_class: 'PreTrainedTokenizerFast' }, 'llama', false],
-    ...['olmo2', 'granite', 'granitemoe', 'phi3', 'gpt_bigcode'].map((type): [Json, Json, string, boolean] => [
+    ...['olmo2', 'granite', 'granitemoe', 'phi3', 'gpt_bigcode', 'glm', 'glm4', 'stablelm'].map((type): [Json, Json, string, boolean] => [
       { ...gpt2, pre_tokenizer: digits },
       { tokenizer_class: 'GPT2Tokenizer' },
       type,

@@ -207,6 +207,7 @@ test('what is put around a text is decided by tokenizer.json and the class of th
     ['llama', 'CodeLlamaTokenizerFast', true, true],
     ['qwen2', 'CodeLlamaTokenizer', false, true],
     ['gpt_neox', undefined, false, false],
+    ['olmo', undefined, false, false],
     ['gpt_neox', 'GPTNeoXTokenizerFast', false, false],
     ['gpt_neox', 'PreTrainedTokenizerFast', false, true],
     ['mistral', 'GPTNeoXTokenizer', false, true],
