@@ -39,3 +39,36 @@ function flagLines(flags: Flags): string {
     })
     .join('\n');
 }
+
+/**
+ * A help text no wider than a terminal: lines end between words and go on below the explanation that they belong to.
+ * @param columns of the terminal; undefined or 0: there is none, or it does not know, and the text stays as it is
+ */
+export function fitted(text: string, columns: number | undefined): string {
+  if (!columns) return text;
+  return text
+    .split('\n')
+    .map((line) => fittedLine(line, columns))
+    .join('\n');
+}
+
+/** What stands before an explanation, a flag or a verb, and else a line's own indent. */
+const BEFORE_WORDS = /^ {2}(?:--\w+(?: \w+)?|\w+) {2,}|^ */;
+
+function fittedLine(line: string, columns: number): string {
+  const [before] = BEFORE_WORDS.exec(line) ?? [''];
+  const hanging = before.trim() !== '' && before.length <= columns - LEAST_WORDS;
+  const own = before.search(/\S|$/);
+  const indent = ' '.repeat(hanging ? before.length : own === 0 ? 0 : own + 4);
+  const [first, ...others] = line.slice(before.length).split(' ');
+  const lines = [before + first];
+  for (const word of others) {
+    const longer = `${lines[lines.length - 1]} ${word}`;
+    if (longer.length > columns) lines.push(indent + word);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines.join('\n');
+}
+
+/** Columns that explanations need beside the names of flags; with fewer they go on below the names. */
+const LEAST_WORDS = 30;

@@ -28,10 +28,10 @@ async function run([first, ...rest]: readonly string[], output: Output): Promise
     const found = await version();
     return { json: { version: found }, text: found };
   }
-  const { programHelp, verbHelp } = await import('./help.js');
+  const { fitted, programHelp, verbHelp } = await import('./help.js');
   if (verb || wantsHelp(first)) {
     const text = verb ? verbHelp(verb) : programHelp();
-    return { json: { help: text }, text };
+    return { json: { help: text }, text: fitted(text, process.stdout.columns) };
   }
   if (first === undefined) throw new UserError(`tunebook needs a verb: ${names()}; tunebook --help explains them.`);
   const near = nearest(

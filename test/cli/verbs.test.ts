@@ -4,6 +4,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { fitted, programHelp, verbHelp } from '../../lib/cli/help';
+import { verbs } from '../../lib/cli/verbs';
 import { projectRoot } from '../../lib/project';
 import { families } from '../golden-families';
 import { golden, goldenModel, goldenRows, program, put, refuses, tunebook, tunebookJson, workFolder } from './support';
@@ -207,6 +209,19 @@ describe('help', () => {
       if (verb === 'sft') assert.match(stdout, /--gradient_accumulation_steps .*A whole number, at least 1; default 1\./);
     });
   }
+
+  test('is no wider than the terminal, and goes on below what it explains', () => {
+    for (const columns of [60, 80, 200]) {
+      for (const text of [programHelp(), ...verbs.map(verbHelp)]) {
+        const lines = fitted(text, columns).split('\n');
+        for (const line of lines) assert.ok(line.length <= columns, line);
+        assert.deepEqual(lines.join(' ').split(/\s+/), text.split(/\s+/));
+      }
+    }
+    const flag = '  --threads N  Threads to compute with on the CPU.';
+    assert.equal(fitted(flag, 45), '  --threads N  Threads to compute with on the\n               CPU.');
+    assert.equal(fitted(flag, undefined), flag);
+  });
 
   test('comes at once, because nothing heavy is loaded for it', (t) => {
     const telling = put(workFolder(t), 'telling.cjs', "process.on('exit', () => console.error(Object.keys(require.cache).join('\\n')));");
