@@ -8,7 +8,7 @@ import { CURVES, type CurveName, type CurveOptions, hasCurve } from './curves';
 import { displayPng } from './display';
 import { CURVE_OPTIONS, checkRun, checkRuns, checkValues } from './options';
 import { renderSvg, svgToPng, svgWidth } from './render';
-import { curvesOfRun, type PlottedRun } from './run';
+import { curvesOfRun, type PlottedRun, whyNothing } from './run';
 import type { CurveRecord } from './series';
 import { comparisonSpec, curveSpec, dashboardSpec } from './specs';
 
@@ -41,7 +41,7 @@ export async function plotTraining(run: readonly CurveRecord[] | PlottedRun, giv
   checkOptions('plotTraining', given, OPTIONS);
   checkValues(given);
   const { log, options } = curvesOfRun(run, given);
-  const curves = curvesOf(log, options);
+  const curves = curvesOf(log, options, 'log' in run ? whyNothing(run) : undefined);
   if (inNotebook()) await showInline(dashboardSpec(log, curves, options));
   if (options.saveTo !== undefined) await savePlots(log, options.saveTo, { ...options, title: undefined });
 }
@@ -80,12 +80,12 @@ export async function plotComparison(
   }
 }
 
-function curvesOf(log: readonly CurveRecord[], options: PlotOptions): readonly CurveName[] {
+/** @param why there is nothing, where the run's settings say it */
+function curvesOf(log: readonly CurveRecord[], options: PlotOptions, why?: string): readonly CurveName[] {
   const curves = (options.curves ?? CURVES).filter((name) => hasCurve(log, name));
   if (curves.length === 0) {
-    throw new UserError(
-      `The log has nothing to plot (${log.length} records, none with ${(options.curves ?? CURVES).join(', ')}); train first.`,
-    );
+    const found = `${log.length} records, none with ${(options.curves ?? CURVES).join(', ')}`;
+    throw new UserError(`The log has nothing to plot${why ? `, as ${why}` : ` (${found}); train first`}.`);
   }
   return curves;
 }

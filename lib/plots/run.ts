@@ -39,3 +39,10 @@ function ratesBetween({ log, config, plan }: PlottedRun): CurveRecord[] {
   const steps = Array.from({ length: last }, (_, i) => i + 1).filter((step) => !logged.has(step));
   return steps.map((step) => ({ step, learning_rate: rateOf(step) }));
 }
+
+/** Why a run logs nothing, trained or not: it is shorter than the steps between two records. */
+export function whyNothing({ log, config: { loggingStrategy, loggingSteps }, plan: { maxSteps } }: PlottedRun): string | undefined {
+  if (log.length > 0 || loggingStrategy !== 'steps' || loggingSteps <= maxSteps) return undefined;
+  const steps = maxSteps === 1 ? '1 step' : `${maxSteps} steps`;
+  return `loggingSteps is ${loggingSteps} and the run has ${steps}; set loggingSteps: 1 and train again`;
+}

@@ -46,3 +46,11 @@ test('clipping is known from a trainer and may be given otherwise', () => {
   assert.equal(curvesOfRun<CurveOptions>(run(), {}).options.maxGradNorm, 0.5);
   assert.equal(curvesOfRun(run(), { maxGradNorm: 2 }).options.maxGradNorm, 2);
 });
+
+test('of a run that is too short to be logged the remedy is not to train first', async () => {
+  const short = { log: [], config: parseConfig({}), plan: { maxSteps: 3 } };
+  await assert.rejects(plotTraining(short), {
+    message: 'The log has nothing to plot, as loggingSteps is 10 and the run has 3 steps; set loggingSteps: 1 and train again.',
+  });
+  await assert.rejects(plotTraining({ ...short, plan: { maxSteps: 30 } }), { message: /train first/ });
+});
