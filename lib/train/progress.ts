@@ -97,8 +97,15 @@ function barLine(state: TrainerState, long: string, columns: number): string {
   return `[${'#'.repeat(done)}${'.'.repeat(width - done)}]${text}`.slice(0, columns - 1);
 }
 
-function pace({ tokensPerSecond, secondsLeft }: TrainerState): string {
-  return secondsLeft === undefined ? '' : `  ${Math.round(tokensPerSecond)} tokens/s  ${formatSeconds(secondsLeft)} left`;
+function pace(state: TrainerState): string {
+  const { tokensPerSecond, secondsLeft } = state;
+  if (secondsLeft === undefined) return isCompiling(state) ? '  compiling' : '';
+  return `  ${Math.round(tokensPerSecond)} tokens/s  ${formatSeconds(secondsLeft)} left`;
+}
+
+/** Before its first figures a run compiles its first step, which takes a while where the model is large. */
+function isCompiling({ step, maxSteps, secondsLeft, stepShare, evaluationShare }: TrainerState): boolean {
+  return secondsLeft === undefined && stepShare === 0 && evaluationShare === 0 && step < maxSteps;
 }
 
 /** The figures of a record in reading order: `loss 1.234  accuracy 0.61  grad norm 2.1`. */
@@ -148,13 +155,16 @@ export function notebookProgress(area: Pick<CellDisplay, 'html'> = newCellDispla
       if (record.eval_loss === undefined) drawAgain(state);
       else draw(state);
     },
-    onTrainEnd: (state, { metrics, stopped }) =>
-      draw(
-        state,
-        `${stopped ? 'stopped' : hadEnded(state, stopped) ? 'nothing was left to train, done' : 'done'} in ${formatSeconds(metrics.train_runtime)}, peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`,
-      ),
+    onTrainEnd: (state, output) => draw(state, endWords(state, output, last !== undefined)),
     onTrainError: (state) => draw(state, 'ended with an error'),
   };
+}
+
+/** @param logged whether figures stand below: without them the mean loss is all there is to see */
+function endWords(state: TrainerState, { metrics, stopped }: TrainOutput, logged: boolean): string {
+  const how = stopped ? 'stopped' : hadEnded(state, stopped) ? 'nothing was left to train, done' : 'done';
+  const loss = logged || state.step === 0 ? '' : `mean loss ${formatNumber(metrics.train_loss)}, `;
+  return `${how} in ${formatSeconds(metrics.train_runtime)}, ${loss}peak memory ${metrics.peak_memory_gb.toFixed(1)} GB`;
 }
 
 function notebookHtml(
@@ -162,7 +172,8 @@ function notebookHtml(
   { notes, last, long, ending }: { notes: readonly string[]; last?: LogRecord; long: string; ending?: string },
 ): string {
   const left = state.secondsLeft === undefined ? '' : ` · ${Math.round(state.tokensPerSecond)} tokens/s`;
-  const end = ending ?? (state.secondsLeft === undefined ? '' : `${formatSeconds(state.secondsLeft)} left`);
+  const begun = state.secondsLeft === undefined ? '' : `${formatSeconds(state.secondsLeft)} left`;
+  const end = ending ?? (isCompiling(state) ? 'compiling' : begun);
   const figures = last ? `<div>step ${last.step} · ${escapeHtml(describeRecord(last, ' · '))}</div>` : '';
   return (
     `<div style="font-family: sans-serif; font-size: 13px">${notes.map((note) => `<div>${escapeHtml(note)}</div>`).join('')}` +

@@ -38,6 +38,7 @@ describe('progress in a terminal', () => {
     const progress = terminalProgress(stream);
     progress.onTrainBegin?.(state(0));
     progress.onStepEnd?.(state(12));
+    assert.equal(written[0], '\r\x1b[2K[........................................] 0/40  compiling');
     assert.equal(written[1], '\r\x1b[2K[########.................] 12/40  1234 tokens/s  0:42 left');
     for (const text of written) assert.ok(text.replace('\r\x1b[2K', '').length < 60);
   });
@@ -116,8 +117,13 @@ describe('progress in a notebook', () => {
     progress.onLog?.(state(12), record);
     progress.onTrainEnd?.(state(40), output);
     assert.equal(shown.length, 2, 'what comes within a quarter of a second is not drawn');
-    assert.match(shown[0], /2 &lt; 9.*<progress max="40" value="0"/);
+    assert.match(shown[0], /2 &lt; 9.*<progress max="40" value="0".* 0\/40 steps · epoch 0\.50 · compiling</);
     assert.match(shown[shown.length - 1], /value="40".*1234 tokens\/s · done in 1:05, peak memory 1\.2 GB<div>step 12 · loss 1\.235/);
+  });
+  test('says the mean loss of a run that logged nothing', () => {
+    const shown: string[] = [];
+    notebookProgress({ html: (html) => shown.push(html) }).onTrainEnd?.(state(40), output);
+    assert.match(shown[0], / · done in 1:05, mean loss 1\.5, peak memory 1\.2 GB<\/div>/);
   });
 });
 
@@ -129,7 +135,7 @@ test('a step that takes long moves the bar of a notebook', (t) => {
   progress.onStepBegin?.(state(0));
   time += 20_000;
   progress.onSubstepEnd?.({ ...state(0), stepShare: 1 / 3 });
-  assert.match(shown[0], /value="0.333\d*".* 0\/40 steps · step 1: 33% · epoch/);
+  assert.match(shown[0], /value="0.333\d*".* 0\/40 steps · step 1: 33% · epoch 0\.50<\/div>/);
   time += 10_000;
   progress.onPredictionStep?.({ ...state(1), evaluationShare: 0.5 });
   progress.onLog?.(state(1), { eval_loss: 1, epoch: 1, step: 1 });
