@@ -1,10 +1,11 @@
 /**
- * The notebooks' kernel: tslab, with ten of its faults (1.0.22) mended.
+ * The notebooks' kernel: tslab, with eleven of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
  * - What a cell had declared before it failed or was interrupted was unknown to later cells: it is passed on as far as it got.
  * - Errors came with a stack of the kernel's own code: it is left out, and of what the user can mend the sentence alone is shown.
+ * - Of a name that a cell not yet run declares, as after a restart, nothing said how it becomes known.
  * - The documentation of a function said neither "@returns" nor "@throws" before what it says of them.
  * - While a cell ran that had waited for another, or that one looked up documentation beside, the kernel was said to be idle.
  * - Interrupted by a message, as on systems without signals, it went on.
@@ -71,6 +72,14 @@ function reached(before, after, values) {
   return [...others, ...kept.map(({ text }) => text)].join('\n');
 }
 
+/** After the last error what to do about names of other cells; a name that is near to a known one is a slip. */
+function withRemedy(diagnostics) {
+  if (!diagnostics.some(({ messageText }) => /^Cannot find name '\w+'\.$/.test(messageText))) return diagnostics;
+  const last = diagnostics[diagnostics.length - 1];
+  const remedy = 'If a cell above declares or imports what is missing, run that cell first.';
+  return [...diagnostics.slice(0, -1), { ...last, messageText: `${last.messageText}\n${remedy}` }];
+}
+
 /** A converter of cells that knows what has been declared, also by cells that did not come to their end. */
 function remember(converter, values) {
   let last = { before: '', after: '' };
@@ -82,7 +91,7 @@ function remember(converter, values) {
       const before = declared(finished);
       const made = converter.convert(before, spellOut(source));
       last = made.diagnostics.length > 0 ? { before, after: before } : { before, after: made.declOutput ?? '' };
-      return made;
+      return { ...made, diagnostics: withRemedy(made.diagnostics) };
     },
     inspect: (finished, source, at) => converter.inspect(declared(finished), source, at),
     complete: (finished, source, at) => converter.complete(declared(finished), source, at),

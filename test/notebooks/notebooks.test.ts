@@ -164,6 +164,13 @@ test('what a failed cell had declared until then is known to later cells, the re
   assert.equal(results[4].text, '2\n');
 });
 
+test('a name that no cell has declared yet comes with the remedy, a slip with the name that was meant', () => {
+  const results = runCells([{ code: 'const model = 1;\nconsole.log(data, trainer);' }, { code: 'const model = 1;' }, { code: 'modle;' }]);
+  const remedy = 'If a cell above declares or imports what is missing, run that cell first.';
+  assert.equal(results[0].text, `2:13 - Cannot find name 'data'.\n2:19 - Cannot find name 'trainer'.\n${remedy}\n`);
+  assert.equal(results[2].text, "1:1 - Cannot find name 'modle'. Did you mean 'model'?\n");
+});
+
 test("errors are shown without the kernel's own code, and of what the user can mend the sentence alone", () => {
   const results = runCells([
     { code: "import { loadModel } from '../lib';\nawait loadModel('../data/nope');" },
