@@ -171,6 +171,11 @@ function totals(answers: readonly ComparedAnswer[]): ComparedTotals | undefined 
   return { exactMatch: mean('exactMatch'), f1: mean('f1'), referenceLoss, perplexity: Math.exp(referenceLoss) };
 }
 
+/** What the figures of the table are, for those to whom the file is sent. */
+const KEY = `Exact match: the share of answers that are the reference letter by letter. Word F1: how many of their words an answer and its
+reference share. Loss: how surprised the model is by a token of the reference; perplexity is the same as a number of equally likely tokens to
+guess among. Of these two, lower is better.`.replaceAll('\n', ' ');
+
 function writeMarkdown({ questions, base, tuned }: Omit<Comparison, 'markdown'>, baseName: string, tunedName: string): string {
   const parts = ['# Before and after', '', `Before: ${code(baseName)}`, '', `After: ${code(tunedName)}`, ''];
   if (base && tuned) {
@@ -178,7 +183,7 @@ function writeMarkdown({ questions, base, tuned }: Omit<Comparison, 'markdown'>,
     parts.push(`| exact match | ${percent(base.exactMatch)} | ${percent(tuned.exactMatch)} |`);
     parts.push(`| word F1 | ${percent(base.f1)} | ${percent(tuned.f1)} |`);
     parts.push(`| loss of the reference | ${base.referenceLoss.toFixed(3)} | ${tuned.referenceLoss.toFixed(3)} |`);
-    parts.push(`| its perplexity | ${figure(base.perplexity)} | ${figure(tuned.perplexity)} |`, '');
+    parts.push(`| its perplexity | ${figure(base.perplexity)} | ${figure(tuned.perplexity)} |`, '', KEY, '');
   }
   for (const [i, { question, reference, base: before, tuned: after }] of questions.entries()) {
     parts.push(`## ${i + 1}`, '', quote(question), '');

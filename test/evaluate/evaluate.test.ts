@@ -261,6 +261,7 @@ describe('compareModels', () => {
     for (const part of [
       'Before: `base`',
       '| exact match | 0.0% | 100.0% |',
+      '\n\nExact match: the share of answers that are the reference letter by letter. Word F1: how many',
       '> Name the capital of France.',
       '> One \\*word\\*.',
       'After (exact match yes, word F1 100.0%, loss of the reference 0.',
