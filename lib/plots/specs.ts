@@ -52,7 +52,7 @@ export function comparisonSpec(
     series.push(points, evaluations);
     const smoothing = smoothingFor(curve, points, options);
     if (smoothing > 0) styles.add('faint: as logged').add('bold: smoothed');
-    if (evaluations.length > 0) styles.add('dashed: evaluation');
+    if (evaluations.length > 0) styles.add(evaluations.length > 1 ? 'dashed: evaluation' : 'single dot: evaluation');
     layers.push(...trainingLayers(points, run, smoothing), ...evaluationLayers(evaluations, run));
   }
   const scale = { domain: names, range: names.map((_, index) => COLORS.runs[index % COLORS.runs.length]) };

@@ -156,7 +156,9 @@ test('where a smoothed line lies over the raw one, both are named', async () => 
   assert.ok((await renderSvg(comparisonSpec({ a: run(200) }, 'loss'))).includes('bold: smoothed'));
   assert.ok(!(await renderSvg(comparisonSpec({ a: run(20) }, 'loss'))).includes('smoothed'));
   for (const steps of [20, 200]) {
-    const evaluated = [...run(steps), { step: steps, eval_loss: 1 }];
+    const once = [...run(steps), { step: steps, eval_loss: 1 }];
+    assert.ok((await renderSvg(comparisonSpec({ a: run(steps), once }, 'loss'))).includes('single dot: evaluation'));
+    const evaluated = [...once, { step: steps / 2, eval_loss: 2 }];
     assert.ok((await renderSvg(comparisonSpec({ a: run(steps), evaluated }, 'loss'))).includes('dashed: evaluation'));
   }
   assert.ok(!(await renderSvg(comparisonSpec({ a: run(200) }, 'loss'))).includes('dashed'));
