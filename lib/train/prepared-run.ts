@@ -1,5 +1,6 @@
 /** The examples of a run, made ready as its settings say, at the time at which it began: chat templates may write the date. */
 import { checkExamples } from '../arguments';
+import { UserError } from '../errors';
 import type { CausalLM } from '../model';
 import { type PromptTemplate, readTemplateFile, tokenizerAt } from '../text';
 import { startAdapter } from './adapter';
@@ -52,6 +53,7 @@ export class PreparedRun {
   prepareEvaluation(examples: Examples): PreparedDataset {
     const { config } = this.data;
     checkExamples('evaluate', 'dataset', examples);
+    if (examples.length === 0) throw new UserError('The evaluation dataset has no examples; give at least one, or leave it out.');
     const { items, notes } = this.prepare(examples, config.evalPacking ?? config.packing);
     return { items: evaluatedItems(items, config), notes };
   }

@@ -344,7 +344,12 @@ describe('what cannot be learned is refused with one sentence', () => {
   });
   test('an empty dataset', async (t) => {
     const model = await tinyModel(t);
-    await refuses(() => new SFTTrainer({ model, trainDataset: [], config: short }), /has no examples/);
+    await refuses(() => new SFTTrainer({ model, trainDataset: [], config: short }), /^The dataset has no examples/);
+    const none = { evalDataset: [], config: { ...short, evalStrategy: 'epoch' } } as const;
+    await refuses(
+      () => new SFTTrainer({ model, trainDataset: rows, ...none }),
+      /^The evaluation dataset has no examples; .* leave it out\.$/,
+    );
   });
   test('evaluation without a dataset', async (t) => {
     const model = await tinyModel(t);
