@@ -55,10 +55,7 @@ interface StepResult {
   sums: BatchSums[];
 }
 
-/**
- * Supervised fine-tuning of a model, with the semantics of TRL's trainer of this name: `await new SFTTrainer({ model, trainDataset }).train()`.
- * In a notebook it shows its progress and the curves in the cell.
- */
+/** Supervised fine-tuning with the semantics of TRL's trainer of this name: `await new SFTTrainer({ model, trainDataset }).train()`. */
 export class SFTTrainer {
   /** The model, with the weights that it has by now. */
   readonly model: CausalLM;
@@ -84,7 +81,10 @@ export class SFTTrainer {
   private finishing = false;
   private interruption = new Interruption();
 
-  /** @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn */
+  /**
+   * Makes the examples ready; `await trainer.train()` then trains the model, in a notebook with its progress and the curves in the cell.
+   * @throws UserError when the settings are wrong, contradict each other, or leave nothing to learn
+   */
   constructor(options: SFTTrainerOptions) {
     this.options = checkedOptions(options);
     this.model = options.model;

@@ -213,17 +213,19 @@ test('the kernel is said to be busy until the last of the cells that wait is don
 });
 
 test("documentation says of settings what the command line's help does, and names what is returned and thrown", () => {
-  const [, setting, optional, call, trainer] = runCells([
+  const [, setting, optional, call, trainer, made] = runCells([
     { code: "import { loadDataset, SFTTrainer, tokenNll } from '../lib';" },
     { inspect: 'new SFTTrainer({ config: { learningRate' },
     { inspect: 'new SFTTrainer({ config: { evalSteps' },
     { inspect: 'tokenNll' },
     { inspect: 'SFTTrainer' },
+    { inspect: 'new SFTTrainer' },
   ]);
   assert.match(setting.text, /learningRate\?: number.*\n\nHighest learning rate\.$/);
   assert.match(optional.text, /Optimizer steps between two evaluations; null: logging_steps\.$/);
   assert.match(call.text, /\n@param ids .*\n@returns .*\n@throws UserError /s);
   assert.match(trainer.text, /fine-tuning/i);
+  assert.match(made.text, /Makes the examples ready.*\n@throws UserError /s);
 });
 
 test('a kernel ends with its server, however that ended', { skip: process.platform === 'win32' && 'nothing kills so there' }, async () => {
