@@ -1,10 +1,11 @@
 /**
- * The notebooks' kernel: tslab, with eleven of its faults (1.0.22) mended.
+ * The notebooks' kernel: tslab, with twelve of its faults (1.0.22) mended.
  *
  * - `{ model }`, where `model` comes from an earlier cell, ended in "model is not defined": it becomes `{ model: model }`.
  * - `for await` or `await (...)` as a cell's only top-level await was a syntax error: an `await` is put before it.
  * - What a cell had declared before it failed or was interrupted was unknown to later cells: it is passed on as far as it got.
  * - Errors came with a stack of the kernel's own code: it is left out, and of what the user can mend the sentence alone is shown.
+ * - A variable that a later cell gave another value kept its old one in the functions of its own cell.
  * - Of a name that a cell not yet run declares, as after a restart, nothing said how it becomes known.
  * - The documentation of a function said neither "@returns" nor "@throws" before what it says of them.
  * - While a cell ran that had waited for another, or that one looked up documentation beside, the kernel was said to be idle.
@@ -80,6 +81,45 @@ function withRemedy(diagnostics) {
   return [...diagnostics.slice(0, -1), { ...last, messageText: `${last.messageText}\n${remedy}` }];
 }
 
+/** Names that a cell declares at its top, and those of its variables that later cells may change. */
+function namesOf(source) {
+  const { statements } = ts.createSourceFile('cell.ts', source, ts.ScriptTarget.Latest, true);
+  const namesIn = (name) => (ts.isIdentifier(name) ? [name.text] : name.elements.flatMap((part) => (part.name ? namesIn(part.name) : [])));
+  const inList = ({ declarations }) => declarations.flatMap(({ name }) => namesIn(name));
+  const lists = statements.filter(ts.isVariableStatement).map(({ declarationList }) => declarationList);
+  const others = statements.flatMap(({ name }) => (name && ts.isIdentifier(name) ? [name.text] : []));
+  const changing = lists.filter(({ flags }) => !(flags & ts.NodeFlags.Const)).flatMap(inList);
+  return { all: [...lists.flatMap(inList), ...others], changing };
+}
+
+/** A cell that first hands on how its variables are set; those of the same names before it are other variables. */
+function handOn(output, source) {
+  const { all, changing } = namesOf(source);
+  if (all.length === 0) return output;
+  const setters = changing.map((name) => `${name}: ($value__) => { ${name} = $value__; }`);
+  return `__tslab__.follow(${JSON.stringify(all)}, { ${setters.join(', ')} });${output}`;
+}
+
+/** Lets variables follow what later cells assign: for tslab that is a property of its own, which functions beside the variable do not see. */
+function followAssignments(kernel) {
+  const setters = new Map();
+  kernel.follow = (names, added) => {
+    for (const name of names) setters.delete(name);
+    for (const [name, set] of Object.entries(added)) setters.set(name, set);
+  };
+  kernel.exports = new Proxy(kernel.exports, {
+    set(target, name, value) {
+      target[name] = value;
+      try {
+        setters.get(name)?.(value);
+      } catch {
+        // the declaration is still to come
+      }
+      return true;
+    },
+  });
+}
+
 /** A converter of cells that knows what has been declared, also by cells that did not come to their end. */
 function remember(converter, values) {
   let last = { before: '', after: '' };
@@ -91,7 +131,7 @@ function remember(converter, values) {
       const before = declared(finished);
       const made = converter.convert(before, spellOut(source));
       last = made.diagnostics.length > 0 ? { before, after: before } : { before, after: made.declOutput ?? '' };
-      return { ...made, diagnostics: withRemedy(made.diagnostics) };
+      return { ...made, output: made.output && handOn(made.output, source), diagnostics: withRemedy(made.diagnostics) };
     },
     inspect: (finished, source, at) => converter.inspect(declared(finished), source, at),
     complete: (finished, source, at) => converter.complete(declared(finished), source, at),
@@ -219,7 +259,11 @@ function endWithServer() {
 const { createConverter } = converter;
 const { createExecutor } = executor;
 converter.createConverter = (options) => remember(createConverter(options), () => globalThis.__tslab__.exports);
-executor.createExecutor = (root, converters, output) => createExecutor(root, converters, printing(output));
+executor.createExecutor = (root, converters, output) => {
+  const made = createExecutor(root, converters, printing(output));
+  followAssignments(globalThis.__tslab__);
+  return made;
+};
 nameTags(inspect);
 stayBusy(jupyter.ZmqServer);
 interruptByMessage(jupyter.ZmqServer);

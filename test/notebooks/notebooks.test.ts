@@ -164,6 +164,23 @@ test('what a failed cell had declared until then is known to later cells, the re
   assert.equal(results[4].text, '2\n');
 });
 
+test('what a later cell assigns to a variable is seen by the functions of its own cell, what it declares anew is another variable', () => {
+  const results = runCells([
+    { code: 'let a = 1, [b] = [1], { c: { d } } = { c: { d: 1 } };\nconst f = () => [a, b, d].join();\nconst bump = () => { a += 10; };' },
+    { code: 'a = 2; console.log(f(), a);' },
+    { code: 'await null;\nbump(); b++; ({ d } = { d: 3 }); console.log(f(), a);' },
+    { code: 'let a = 7; console.log(f(), a);' },
+    { code: 'a = 8; console.log(f(), a);' },
+    { code: 'async function later() { await null; return a; }\nconst b = 5; console.log(f(), b, await later());' },
+    { code: "let kept = 1;\nconst get = () => kept;\nthrow new Error('deliberate');" },
+    { code: 'kept = 2; console.log(get());' },
+  ]);
+  assert.deepEqual(
+    results.filter(({ status }) => status === 'ok').map(({ text }) => text),
+    ['', '2,1,1 2\n', '12,2,3 12\n', '12,2,3 7\n', '12,2,3 8\n', '12,2,3 5 8\n', '2\n'],
+  );
+});
+
 test('a name that no cell has declared yet comes with the remedy, a slip with the name that was meant', () => {
   const results = runCells([{ code: 'const model = 1;\nconsole.log(data, trainer);' }, { code: 'const model = 1;' }, { code: 'modle;' }]);
   const remedy = 'If a cell above declares or imports what is missing, run that cell first.';
