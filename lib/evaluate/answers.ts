@@ -2,6 +2,7 @@
 
 import { checkExamples, checkModel, checkOptions, checkWholeNumber, type OptionNames } from '../arguments';
 import type { Example } from '../data';
+import { printsAs } from '../display';
 import { currentDevice } from '../engine';
 import { atPlace } from '../errors';
 import { type CausalLM, type GenerateOptions, generateBatch, type Prompt } from '../model';
@@ -157,7 +158,24 @@ export interface ExactMatchResult {
  */
 export async function exactMatch(model: CausalLM, rows: Examples, options: AnswerOptions = {}): Promise<ExactMatchResult> {
   const answers = (await answerAll(model, rows, options)).map((answer) => ({ ...answer, ...scoresOf(answer) }));
-  return { exactMatch: meanOf(answers.map((answer) => answer.exactMatch)), f1: meanOf(answers.map(({ f1 }) => f1)), answers };
+  const result = { exactMatch: meanOf(answers.map((answer) => answer.exactMatch)), f1: meanOf(answers.map(({ f1 }) => f1)), answers };
+  // hundreds of answers would fill a cell that ends with them
+  return printsAs(result, () => `${countOf(answers.length, 'answer')}: ${meansOf(result)}; .answers has each`);
+}
+
+function meansOf({ exactMatch, f1 }: ExactMatchResult): string {
+  if (exactMatch === undefined || f1 === undefined) return 'no reference to compare with';
+  return `exact match ${percent(exactMatch)}, word F1 ${percent(f1)}`;
+}
+
+/** A share from 0 to 1 in words. */
+export function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+/** `1 answer`, `2 answers`. */
+export function countOf(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
 }
 
 function scoresOf({ answer, reference }: Answer): Pick<ScoredAnswer, 'exactMatch' | 'f1'> {

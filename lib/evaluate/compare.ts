@@ -1,6 +1,7 @@
 /** Before and after: two models' answers to the same questions, side by side, as a Markdown file. */
 import { checkExamples, checkModel, checkOptions, type OptionNames } from '../arguments';
 import { Dataset, type Example } from '../data';
+import { printsAs } from '../display';
 import { atPlace, UserError } from '../errors';
 import { checkWritable, writeFileAtomic } from '../files';
 import { describe } from '../json';
@@ -9,7 +10,17 @@ import { GENERATE_ELSEWHERE } from '../model/generate';
 import type { PromptTemplate } from '../text';
 import { scoreItems } from '../train/evaluation';
 import { checkedRows, type Examples, type Item, prepareExamples } from '../train/examples';
-import { ANSWER_OPTIONS, type Answer, type AnswerOptions, type AnswerScores, answerAll, ask, scoreAnswer } from './answers';
+import {
+  ANSWER_OPTIONS,
+  type Answer,
+  type AnswerOptions,
+  type AnswerScores,
+  answerAll,
+  ask,
+  countOf,
+  percent,
+  scoreAnswer,
+} from './answers';
 
 /** Which models `compareModels` asks what, and where the comparison goes. */
 export interface CompareOptions extends AnswerOptions {
@@ -107,7 +118,9 @@ export async function compareModels(given: CompareOptions): Promise<Comparison> 
   };
   const markdown = writeMarkdown(found, names.base ?? base.source, names.tuned ?? tuned.source);
   if (output !== undefined) writeFileAtomic(output, markdown);
-  return { ...found, markdown };
+  const means =
+    found.base && found.tuned ? `exact match ${percent(found.base.exactMatch)} before, ${percent(found.tuned.exactMatch)} after; ` : '';
+  return printsAs({ ...found, markdown }, () => `${countOf(compared.length, 'question')}: ${means}.markdown has both answers to each`);
 }
 
 function checkNames(names: NonNullable<CompareOptions['names']>): void {
@@ -220,10 +233,6 @@ function escapeMarkdown(line: string): string {
 
 function code(name: string): string {
   return `\`${name.replaceAll('`', "'")}\``;
-}
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(1)}%`;
 }
 
 function figure(value: number): string {

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
+import { inspect } from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AlpacaExample } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
@@ -128,9 +129,10 @@ describe('answers', () => {
       { messages: [...first, say('user', 'Thanks.')] },
       { messages: [...first, ...second], promptLength: 1 },
     ];
-    const { answers } = await exactMatch(model, rows, { maxNewTokens: 1 });
+    const found = await exactMatch(model, rows, { maxNewTokens: 1 });
+    assert.match(inspect(found), /^3 answers: exact match \d+\.\d%, word F1 \d+\.\d%; \.answers has each$/);
     assert.deepEqual(
-      answers.map(({ question, reference }) => [question, reference]),
+      found.answers.map(({ question, reference }) => [question, reference]),
       [
         ['And 3 + 3?', '6'],
         ['What is 2 + 2?', '4'],
@@ -252,6 +254,7 @@ describe('compareModels', () => {
     t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
     const output = path.join(folder, 'before_after.md');
     const found = await compareModels({ base, tuned, questions, output, maxNewTokens: 8, names: { base: 'base', tuned: 'tuned' } });
+    assert.equal(inspect(found), '1 question: exact match 0.0% before, 100.0% after; .markdown has both answers to each');
     assert.equal(found.questions[0].tuned.text, 'Paris');
     assert.equal(found.tuned?.exactMatch, 1);
     assert.equal(found.base?.exactMatch, 0);
