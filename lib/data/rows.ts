@@ -164,8 +164,10 @@ function promptLengthOf({ promptLength }: RawRow, messages: number, place: strin
 function text(row: RawRow, column: string, place: string): string {
   const value = row[column];
   if (typeof value === 'string') return value;
-  const found = value === undefined ? 'undefined' : describe(value);
-  throw new UserError(`${place}: "${column}" is ${found}, but a text was expected; correct the row or remove it.`);
+  // no file says undefined, but a function that makes rows by the name of a column that is not there
+  const [found, remedy] =
+    value === undefined ? ['undefined', 'take it from a column that the row has'] : [describe(value), 'correct the row or remove it'];
+  throw new UserError(`${place}: "${column}" is ${found}, but a text was expected; ${remedy}.`);
 }
 
 function extrasOf(row: RawRow, consumed: readonly string[], place: string): { extras?: Record<string, unknown> } {

@@ -269,6 +269,13 @@ test('a row that is no object, or lacks a column, is named with its number', asy
   );
 });
 
+test('a row that the option map makes of a column that is not there is refused with the remedy', async () => {
+  const file = fileWith(lines([{ question: 'a', answer: 'b' }]));
+  await assert.rejects(loadDataset(file, { map: ({ frage, answer }) => ({ prompt: frage, completion: answer }) }), {
+    message: `${file} line 1: "prompt" is undefined, but a text was expected; take it from a column that the row has.`,
+  });
+});
+
 test('an unknown format is refused with the list of known ones', async () => {
   await refuses(
     fileWith(JSON.stringify([{ question: 'Q', answer: 'A' }])),
