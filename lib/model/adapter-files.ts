@@ -36,6 +36,12 @@ const INFORMATIVE = new Set([
   ...['loftq_config', 'megatron_core', 'qalora_group_size', 'modules_to_tie', 'fan_in_fan_out'],
 ]);
 
+/** Ways in which an adapter begins that leave the base model's weights as they were; what was trained since is in its matrices. */
+const BASE_AS_IT_WAS: readonly string[] = ['gaussian', 'orthogonal', 'eva'];
+const EXPECTED_BEGINNING =
+  `true, false or one of ${BASE_AS_IT_WAS.join(', ')}; others change the base model: save the adapter by PEFT with ` +
+  'path_initial_model_for_weight_conversion, which makes it one of the usual kind';
+
 /**
  * Reads the adapter_config.json of a folder.
  * @returns undefined where there is none
@@ -116,8 +122,7 @@ function readPatterns(key: 'rank_pattern' | 'alpha_pattern', value: unknown, ref
 function refuseOtherKinds(others: Record<string, unknown>, refuse: Refuse): void {
   const { bias = 'none', init_lora_weights: initial = true, ...switches } = others;
   if (bias !== 'none') refuse('bias', bias, '"none"; adapters with biases cannot be read');
-  // these change the base model's weights
-  if (typeof initial === 'string' && initial !== 'gaussian') refuse('init_lora_weights', initial, 'true, false or "gaussian"');
+  if (typeof initial === 'string' && !BASE_AS_IT_WAS.includes(initial)) refuse('init_lora_weights', initial, EXPECTED_BEGINNING);
   for (const [key, value] of Object.entries(switches)) {
     if (!INFORMATIVE.has(key) && !isOff(value)) refuse(key, value, 'off; adapters of this kind cannot be read');
   }

@@ -52,6 +52,17 @@ test("PEFT's adapter is loaded with its base, whose path counts from the adapter
   relative.dispose();
 });
 
+test('how an adapter began, where that left the base as it was, does not matter', async () => {
+  const usual = await loadModel(adapter());
+  const logits = await logitsOf(usual, ids);
+  usual.dispose();
+  for (const initial of [false, 'gaussian', 'orthogonal', 'eva']) {
+    const model = await loadModel(adapter({ init_lora_weights: initial }));
+    assert.deepEqual(await logitsOf(model, ids), logits, `${initial}`);
+    model.dispose();
+  }
+});
+
 test('an adapter may lie in the folder of its base', async () => {
   const folder = adapter();
   cpSync(path.join(golden, 'model'), folder, { recursive: true });
@@ -194,7 +205,7 @@ test('an adapter that computes otherwise, or cannot be read, is refused with fil
     [{ modules_to_save: 'lm_head' }, /modules_to_save is "lm_head", but must be a list of names/],
     [{ modules_to_save: ['lm_head'] }, /the tensor "base_model\.model\.lm_head\.weight" is missing/],
     [{ modules_to_save: ['lm_head'], ensure_weight_tying: 1 }, /ensure_weight_tying is 1, but must be true or false/],
-    [{ init_lora_weights: 'pissa' }, /init_lora_weights is "pissa", but must be/],
+    [{ init_lora_weights: 'pissa' }, /init_lora_weights is "pissa", but must be .*; others change the base model: .* path_initial_model/],
     [{ target_modules: 7 }, /target_modules is 7, but must be a list of names/],
     [{ r: 4 }, /has shape \[8,64\], but this model and r ask for \[4,64\]/],
   ] as const)
