@@ -1,5 +1,5 @@
 /**
- * Adafactor on arrays in main memory. A matrix is read three times: for the sums of its gradients' squares, for the size of the update, and for
+ * Adafactor on arrays in main memory, of which one may hold several matrices, one behind the other. A matrix is read three times: for the sums of its gradients' squares, for the size of the update, and for
  * the update itself, which is computed twice rather than kept, as it is as large as the weights.
  */
 import { ADAFACTOR_WASM } from './adafactor-wasm';
@@ -54,25 +54,58 @@ function* partsOf(rows: number, columns: number): Iterable<Part> {
 
 let workshop: Workshop<Functions> | undefined;
 
-/** See `adafactor` in updates.ts: of a matrix, whose rows and columns have a mean square each. The gradients are zero afterwards. */
+/** A matrix, of which the update is g · row factor · column factor. */
+interface Factored {
+  w: Float32Array;
+  g: Float32Array;
+  rowFactors: Float32Array;
+  columnFactors: Float32Array;
+}
+
+/**
+ * See `adafactor` in updates.ts: of matrices of one size, whose rows and columns have a mean square each. What is clipped is the update of all
+ * of them. The gradients are zero afterwards.
+ */
 export function adafactorInPlace(
   w: Float32Array,
   g: Float32Array,
   rowSquares: Float32Array,
   columnSquares: Float32Array,
-  settings: AdafactorSettings,
+  { rows, columns, ...settings }: AdafactorSettings & { rows: number; columns: number },
 ): void {
   workshop ??= openWorkshop(ADAFACTOR_WASM, 4);
-  const { gradientScale, learningRate, weightDecay } = settings;
-  const sums = sumSquares(workshop, g, rowSquares.length, columnSquares.length, gradientScale);
+  const { learningRate, weightDecay, clipThreshold } = settings;
+  const of = (array: Float32Array, index: number, size: number): Float32Array => array.subarray(index * size, (index + 1) * size);
+  const matrices: Factored[] = [];
+  let sum = 0;
+  for (let i = 0; i < w.length / (rows * columns); i++) {
+    const ofMatrix = of(g, i, rows * columns);
+    const factors = takeSquares(workshop, ofMatrix, of(rowSquares, i, rows), of(columnSquares, i, columns), settings);
+    matrices.push({ w: of(w, i, rows * columns), g: ofMatrix, ...factors });
+    sum += sumUpdateSquares(workshop, matrices[i]);
+  }
+  const size = Math.sqrt(sum / g.length);
+  const rate = learningRate / Math.max(1, size / clipThreshold);
+  for (const matrix of matrices) update(workshop, matrix, 1 - learningRate * weightDecay, rate);
+}
+
+/** Lets the mean squares of a matrix take in those of a gradient. @returns what the gradient is multiplied by in each row and column */
+function takeSquares(
+  tools: Workshop<Functions>,
+  g: Float32Array,
+  rowSquares: Float32Array,
+  columnSquares: Float32Array,
+  settings: AdafactorSettings,
+): Pick<Factored, 'rowFactors' | 'columnFactors'> {
+  const { gradientScale } = settings;
+  const sums = sumSquares(tools, g, rowSquares.length, columnSquares.length, gradientScale);
   takeMeans(rowSquares, sums.rows, columnSquares.length, settings);
   takeMeans(columnSquares, sums.columns, rowSquares.length, settings);
   const mean = rowSquares.reduce((sum, x) => sum + x, 0) / rowSquares.length;
-  const rowFactors = rowSquares.map((x) => gradientScale / Math.sqrt(x / mean));
-  const columnFactors = columnSquares.map((x) => 1 / Math.sqrt(x));
-  const size = Math.sqrt(sumUpdateSquares(workshop, g, rowFactors, columnFactors) / g.length);
-  const rate = learningRate / Math.max(1, size / settings.clipThreshold);
-  update(workshop, w, g, rowFactors, columnFactors, 1 - learningRate * weightDecay, rate);
+  return {
+    rowFactors: rowSquares.map((x) => gradientScale / Math.sqrt(x / mean)),
+    columnFactors: columnSquares.map((x) => 1 / Math.sqrt(x)),
+  };
 }
 
 /** Of vectors, whose numbers have a mean square each; they are small. */
@@ -112,12 +145,7 @@ function sumSquares({ functions, places }: Workshop<Functions>, g: Float32Array,
 }
 
 /** The sum of the squares of all numbers of an update. */
-function sumUpdateSquares(
-  { functions, places }: Workshop<Functions>,
-  g: Float32Array,
-  rowFactors: Float32Array,
-  columnFactors: Float32Array,
-): number {
+function sumUpdateSquares({ functions, places }: Workshop<Functions>, { g, rowFactors, columnFactors }: Factored): number {
   const [, gradients, ofRows, ofColumns] = places;
   let sum = 0;
   for (const part of partsOf(rowFactors.length, columnFactors.length)) {
@@ -130,10 +158,7 @@ function sumUpdateSquares(
 
 function update(
   { functions, places }: Workshop<Functions>,
-  w: Float32Array,
-  g: Float32Array,
-  rowFactors: Float32Array,
-  columnFactors: Float32Array,
+  { w, g, rowFactors, columnFactors }: Factored,
   keep: number,
   rate: number,
 ): void {

@@ -38,8 +38,9 @@ export function adafactor({ parameter, gradient, squares, settings }: AdafactorU
     };
     let update: tf.Tensor;
     if ('rows' in squares) {
-      const [rows, columns] = [takeIn(squares.rows, tf.mean(squared, 1)), takeIn(squares.columns, tf.mean(squared, 0))];
-      const factors = tf.mul(tf.expandDims(tf.rsqrt(tf.div(rows, tf.mean(rows))), 1), tf.expandDims(tf.rsqrt(columns), 0));
+      const [rows, columns] = [takeIn(squares.rows, tf.mean(squared, -1)), takeIn(squares.columns, tf.mean(squared, squared.rank - 2))];
+      const ofRows = tf.rsqrt(tf.div(rows, tf.mean(rows, -1, true)));
+      const factors = tf.mul(tf.expandDims(ofRows, -1), tf.expandDims(tf.rsqrt(columns), rows.rank - 1));
       update = tf.mul(g, factors);
     } else update = tf.mul(g, tf.rsqrt(takeIn(squares.all, squared)));
     const size = tf.sqrt(tf.mean(tf.square(update)));

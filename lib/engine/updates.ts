@@ -24,7 +24,7 @@ export interface AdamWUpdate extends Update<AdamWSettings> {
   moments: { m: tf.Variable; v: tf.Variable };
 }
 
-/** With mean squares of the gradient: of the rows and columns of a matrix [rows, columns], of all numbers of a vector. */
+/** With mean squares of the gradient: of the rows and columns of a matrix [..., rows, columns], [..., rows] and [..., columns], of all numbers of a vector. */
 export interface AdafactorUpdate extends Update<AdafactorSettings> {
   squares: { rows: tf.Variable; columns: tf.Variable } | { all: tf.Variable };
 }
@@ -69,12 +69,14 @@ export function adamW(updates: readonly AdamWUpdate[]): void {
  * r ← βr + (1−β)(mean of g² of each row + ε), c alike of each column; u = g / √(r·c / mean of r); w ← w·(1 − lr·decay) − lr·u / max(1, RMS(u)/threshold).
  * What r and c stand for, the mean squares of all numbers, is kept as it is for vectors: v ← βv + (1−β)(g² + ε); u = g / √v.
  *
+ * Matrices that are one parameter, as those of experts, have their own r and c, and one RMS(u).
  * As r and c have one mean, it does not matter which of both is divided by it, or whether a matrix lies transposed.
  */
 export function adafactor(updates: readonly AdafactorUpdate[]): void {
   const inPlace = ({ parameter, gradient, squares, settings }: AdafactorUpdate, data: Writable): void => {
     const [w, g] = [data(parameter), data(gradient)];
-    if ('rows' in squares) adafactorInPlace(w, g, data(squares.rows), data(squares.columns), settings);
+    const [rows, columns] = parameter.shape.slice(-2);
+    if ('rows' in squares) adafactorInPlace(w, g, data(squares.rows), data(squares.columns), { ...settings, rows, columns });
     else adafactorOfVector(w, g, data(squares.all), settings);
   };
   makeUpdates(updates, inPlace, composed.adafactor);

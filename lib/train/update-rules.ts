@@ -28,14 +28,17 @@ export function adamWRule({ beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } = {}): 
 }
 
 /**
- * transformers' Adafactor, with `scale_parameter` and `relative_step` off. Of a matrix it keeps the mean squares of its rows and columns alone.
+ * transformers' Adafactor, with `scale_parameter` and `relative_step` off. Of a matrix, and of each of several in one parameter, it keeps the mean
+ * squares of its rows and columns alone.
  * A matrix that checkpoints hold transposed has them the other way round than there.
  */
 function adafactorRule(): UpdateRule {
   const constant = { epsilon: 1e-30, clipThreshold: 1 };
   return {
-    stateOf: (shape) =>
-      shape.length === 2 ? { exp_avg_sq_row: [shape[0]], exp_avg_sq_col: [shape[1]] } : ({ exp_avg_sq: shape } as Record<string, number[]>),
+    stateOf: (shape): Record<string, number[]> =>
+      shape.length < 2
+        ? { exp_avg_sq: shape }
+        : { exp_avg_sq_row: shape.slice(0, -1), exp_avg_sq_col: [...shape.slice(0, -2), ...shape.slice(-1)] },
     update: (updates, { step, ...settings }) =>
       adafactor(
         updates.map(({ parameter, gradient, state: { exp_avg_sq_row: rows, exp_avg_sq_col: columns, exp_avg_sq: all }, weightDecay }) => {

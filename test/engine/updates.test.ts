@@ -57,12 +57,25 @@ const SHAPES = [
   [130, 577],
   [16, 16_384],
 ];
+const STACKS = [
+  [3, 5, 4],
+  [2, 130, 577],
+  [70, 1, 4],
+];
 const VECTORS = [[13], [1], [], [16_385]];
 
 const CASES: Record<string, Case[]> = {
-  adamW: [...SHAPES, ...VECTORS].map((shape) => ({ shape, kept: [shape, shape], ...adamW })),
+  adamW: [...SHAPES, ...STACKS, ...VECTORS].map((shape) => ({ shape, kept: [shape, shape], ...adamW })),
   adafactor: [
     ...SHAPES.map((shape) => ({ shape, kept: [[shape[0]], [shape[1]]], ...ofMatrix })),
+    ...STACKS.map(([count, rows, columns]) => ({
+      shape: [count, rows, columns],
+      kept: [
+        [count, rows],
+        [count, columns],
+      ],
+      ...ofMatrix,
+    })),
     ...VECTORS.map((shape) => ({ shape, kept: [shape], ...ofVector })),
   ],
   sgd: [...SHAPES, ...VECTORS].map((shape) => ({ shape, kept: [], ...sgd })),
