@@ -308,7 +308,9 @@ function checkTogether(config: SFTConfig, where: string): void {
   if (config.warmupSteps >= 1 && !Number.isInteger(config.warmupSteps)) {
     fail(`warmup_steps is ${config.warmupSteps}, but must be a whole number of steps, or a share of all steps below 1.`);
   }
-  if (config.packing && config.maxLength === null) fail('packing needs a max_length, the length of a packed row; set it.');
+  if ((config.packing || config.evalPacking) && config.maxLength === null) {
+    fail(`${config.packing ? 'packing' : 'eval_packing'} needs a max_length, the length of a packed row; set it.`);
+  }
   checkSchedule(config, fail);
   checkOptimizer(config, fail);
   if (config.saveStrategy === 'best' && config.evalStrategy === 'no') {

@@ -133,6 +133,7 @@ describe('a value out of range is refused with the value and the range', () => {
 describe('settings that contradict each other are refused', () => {
   for (const [name, raw, pattern] of [
     ['packing without max_length', { packing: true, max_length: null }, /packing needs a max_length/],
+    ['packing of the evaluation without max_length', { eval_packing: true, max_length: null }, /eval_packing needs a max_length/],
     [
       'a min_lr without a learning rate',
       { lr_scheduler_type: 'cosine_with_min_lr', lr_scheduler_kwargs: { min_lr: 1e-6 }, learning_rate: 0 },
