@@ -1,6 +1,7 @@
 /**
- * Adafactor on arrays in main memory, of which one may hold several matrices, one behind the other. A matrix is read three times: for the sums of its gradients' squares, for the size of the update, and for
- * the update itself, which is computed twice rather than kept, as it is as large as the weights.
+ * Adafactor on arrays in main memory, of which one may hold several matrices, one behind the other. A matrix is read three times: for the sums
+ * of its gradients' squares, for the size of the update, and for the update itself, which is computed twice rather than kept, as it is as large
+ * as the weights.
  */
 import { ADAFACTOR_WASM } from './adafactor-wasm';
 import { openWorkshop, PIECE, type Workshop } from './workshop';

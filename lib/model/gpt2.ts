@@ -22,22 +22,27 @@ export function readGpt2Config(reader: ConfigReader): Gpt2Config {
   return { ...common, scales: Array.from({ length: common.numHiddenLayers }, (_, layer) => (byLayer ? scale / (layer + 1) : scale)) };
 }
 
+/** Names under which GPT-J's configurations have the same, too. @param missing what counts where one does not say */
+export const gpt2Keys = (missing: { dropout: number }) => ({
+  dropout: {
+    hidden: { key: 'resid_pdrop', missing: missing.dropout },
+    embeddings: { key: 'embd_pdrop', missing: missing.dropout },
+    attention: { key: 'attn_pdrop', missing: missing.dropout },
+  },
+  keys: {
+    ...{ hidden_size: 'n_embd', num_attention_heads: 'n_head', num_hidden_layers: 'n_layer' },
+    ...{ max_position_embeddings: 'n_positions', intermediate_size: 'n_inner' },
+  },
+  intermediateSize: (hiddenSize: number): number => 4 * hiddenSize,
+});
+
 /** What GPT-BigCode has, too. @param activation where the configuration does not say */
 export function readGptConfig(reader: ConfigReader, family: Family, activation: Activation): GptConfig {
   if (reader.boolean('add_cross_attention', false)) throw reader.wrong('add_cross_attention', true, 'false: a model that reads text alone');
   const common = readModelConfig(reader, family, {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 1024,
-    dropout: {
-      hidden: { key: 'resid_pdrop', missing: 0.1 },
-      embeddings: { key: 'embd_pdrop', missing: 0.1 },
-      attention: { key: 'attn_pdrop', missing: 0.1 },
-    },
-    keys: {
-      ...{ hidden_size: 'n_embd', num_attention_heads: 'n_head', num_hidden_layers: 'n_layer' },
-      ...{ max_position_embeddings: 'n_positions', intermediate_size: 'n_inner' },
-    },
-    intermediateSize: (hiddenSize) => 4 * hiddenSize,
+    ...gpt2Keys({ dropout: 0.1 }),
   });
   return {
     ...common,

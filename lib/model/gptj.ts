@@ -7,6 +7,7 @@ import { type Activation, rotary } from '../engine';
 import type { QueriesKeysValues } from './attention-projections';
 import { ConfigReader, readModelConfig } from './config';
 import type { Origin } from './decoder';
+import { gpt2Keys } from './gpt2';
 import { type LayerNormConfig, LayerNormDecoder } from './layer-norm-decoder';
 import type { Linear, ParameterList } from './layers';
 import { Mlp } from './mlp';
@@ -27,16 +28,7 @@ export function readGptJConfig(reader: ConfigReader, family: Family = 'gptj'): G
   const common = readModelConfig(new ConfigReader(filled, reader.place), family, {
     tieWordEmbeddings: false,
     maxPositionEmbeddings: 2048,
-    dropout: {
-      hidden: { key: 'resid_pdrop', missing: 0 },
-      embeddings: { key: 'embd_pdrop', missing: 0 },
-      attention: { key: 'attn_pdrop', missing: 0 },
-    },
-    keys: {
-      ...{ hidden_size: 'n_embd', num_attention_heads: 'n_head', num_hidden_layers: 'n_layer' },
-      ...{ max_position_embeddings: 'n_positions', intermediate_size: 'n_inner' },
-    },
-    intermediateSize: (hiddenSize) => 4 * hiddenSize,
+    ...gpt2Keys({ dropout: 0 }),
   });
   return {
     ...common,

@@ -38,7 +38,7 @@ test('what no output needs is not written; what the body of a loop reads is', ()
   const graph = new GraphBuilder();
   const input = graph.input('x', 'float32', ['n']);
   const unread = graph.op('Neg', [input]);
-  graph.op('Exp', [unread]);
+  graph.op('Reshape', [unread, graph.ints([-1, 2])]);
   const readInside = graph.op('Abs', [input]);
   const count = graph.scalar('int64', 2);
   const [doubled] = loop(graph, { count, sequences: [], carried: [input] }, (body, _iteration, [sum]) => {
@@ -49,6 +49,7 @@ test('what no output needs is not written; what the body of a loop reads is', ()
   const operators = ({ nodes }: GraphBuilder['parts']): string[] =>
     nodes.flatMap(({ op, attributes: { body } }) => [op, ...(body instanceof GraphBuilder ? operators(body.parts) : [])]);
   assert.deepEqual(operators(graph.parts), ['Abs', 'Loop', 'Identity', 'Add']);
+  assert.deepEqual(inputNames(graph.toModel()), ['x']);
   const session = new Session(graph, settings);
   const { y } = session.run({ x }, { y: null });
   session.dispose();

@@ -351,7 +351,8 @@ export class GraphBuilder {
 
   /** The whole model as protobuf bytes, for a session of ours, which is handed the data outside by name. */
   toModel(): Uint8Array {
-    return writeModel({ ...this.parts, inputs: [...this.inputs, ...this.openShapes()] }, this.opsets);
+    const { parts } = this;
+    return writeModel({ ...parts, inputs: [...parts.inputs, ...this.openShapes(parts)] }, this.opsets);
   }
 
   /** Versions of the operators that it is written for, by their domain. */
@@ -383,10 +384,10 @@ export class GraphBuilder {
    * If ONNX Runtime knew all but one size of a value, it would look for another value of its shape, whose memory it could take,
    * among all that came before: in vain, as an unknown size equals none, and for seconds where the graph is large.
    */
-  private openShapes(): ValueInfo[] {
+  private openShapes({ nodes }: GraphParts): ValueInfo[] {
     const isOpen = ({ type, dims: [axes], data }: Constant): boolean =>
       type === 'int64' && axes > 1 && new BigInt64Array(data.buffer).includes(-1n);
-    const shapes = new Set(this.nodes.filter(({ op }) => op === 'Reshape').map(({ inputs: [, shape] }) => shape));
+    const shapes = new Set(nodes.filter(({ op }) => op === 'Reshape').map(({ inputs: [, shape] }) => shape));
     const anyLength = this.initializers.get('any length');
     const open = [...this.initializers.values()].filter((constant) => shapes.has(constant.name) && isOpen(constant));
     return [...open, ...(anyLength ? [anyLength] : [])].map(({ name, type }) => ({ name, type }));
