@@ -21,17 +21,15 @@ async function chooseDevice({ device, threads }: DeviceFlags): Promise<void> {
   }
 }
 
-/** Loads a model; the argument is the flags that all verbs share. */
+/** Loads a model. @param flags those that all verbs share */
 export async function loadModelOn(
-  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null } & Pick<
-      LoadOptions,
-      'chatTemplateFrom' | 'loadIn4bit'
-    >,
+  flags: DeviceFlags & { model: string; model_revision?: string; eos_token?: string | null },
+  options: Pick<LoadOptions, 'chatTemplateFrom' | 'loadIn4bit' | 'dtype'> = {},
 ): Promise<CausalLM> {
-  const { model, model_revision: revision, eos_token: eosToken, chatTemplateFrom, loadIn4bit } = flags;
+  const { model, model_revision: revision, eos_token: eosToken } = flags;
   await chooseDevice(flags);
   const directory = existsSync(model) ? await resolveModel(model) : await findOnHub(model, revision);
-  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined, chatTemplateFrom, loadIn4bit });
+  return loadFolder(directory, model, { revision, eosToken: eosToken ?? undefined, ...options });
 }
 
 /** A name that is no folder may be a model on the Hub, or a path that was mistyped: an error must speak of both. */

@@ -2,6 +2,7 @@
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import type { LoraConfig } from '../model';
+import { DTYPES } from '../model/load';
 import { isTrainableTokens, type TrainableTokens } from '../model/token-indices';
 import { choice, type Field, type FieldValue, flag, integer, number, optional, text, toTable } from '../train/fields';
 
@@ -19,6 +20,13 @@ export const scriptFields = {
   eval_dataset_name: optional(text('', 'Dataset to evaluate on, where dataset_name has no test split (own key, not in TRL).')),
   test_split_size: optional(number(0.1, { above: 0 }, 'Part of the rows, or their number, held out to evaluate on.')),
   datasets: mixture('Mixture of datasets: a list of {path, name, data_dir, data_files, split, columns, fraction}.'),
+  dtype: optional(
+    choice(
+      'float32',
+      DTYPES,
+      'Number format in which the weights beside an adapter are kept, with use_peft; products are in float32. Default float32.',
+    ),
+  ),
   load_in_4bit: flag(false, 'Keep the weights of linear layers in 4 bits, in an eighth of the memory: QLoRA, with use_peft.'),
   bnb_4bit_quant_type: choice('nf4', ['nf4'], 'Kind of numbers in 4 bits.'),
   use_peft: flag(false, 'Train a LoRA adapter in the place of all weights, and save it alone.'),
@@ -61,14 +69,13 @@ const WITHOUT_EFFECT = [
   ...['bnb_4bit_quant_storage', 'bnb_4bit_compute_dtype'],
 ];
 
-const IN_FLOAT32 = 'computes in float32';
-
 /** Keys whose value is another one here, unless switched off; a note says so. */
 const NOTED: Readonly<Record<string, string>> = {
-  dtype: IN_FLOAT32,
-  torch_dtype: IN_FLOAT32,
   use_bnb_nested_quant: 'scales of weights in 4 bits stay in float32',
 };
+
+/** What keys were called in older versions. */
+const OLDER_NAMES: Readonly<Record<string, string>> = { torch_dtype: 'dtype' };
 
 /** Keys that ask for what is not there; refused unless switched off. */
 const REFUSED: Readonly<Record<string, string>> = {
@@ -81,6 +88,7 @@ export const scriptKeys: readonly string[] = [
   ...Object.keys(REFUSED),
   ...WITHOUT_EFFECT,
   ...Object.keys(NOTED),
+  ...Object.keys(OLDER_NAMES),
 ];
 
 /** A setting of this file, as those of `fieldList` are described; undefined for other keys. */
@@ -102,20 +110,21 @@ export function readScriptArguments(
   const script = Object.fromEntries(Object.entries(scriptFields).map(([key, field]) => [key, field.default])) as ScriptArguments;
   const rest: Array<[string, unknown]> = [];
   const notes: string[] = [];
-  for (const [key, value] of Object.entries(raw)) {
-    const place = placeOf(key);
+  for (const [written, value] of Object.entries(raw)) {
+    const key = OLDER_NAMES[written] ?? written;
+    const place = placeOf(written);
     const fail = (sentence: string): never => {
       throw new UserError(place === undefined ? sentence : `${place}: ${sentence}`);
     };
     if (Object.hasOwn(scriptFields, key)) {
       const { parse, range }: Field<unknown> = scriptFields[key as keyof ScriptArguments];
       const parsed = parse(value);
-      if (!parsed) return fail(`${key} is ${showValue(value)}, but must be ${range}.`);
+      if (!parsed) return fail(`${written} is ${showValue(value)}, but must be ${range}.`);
       Object.assign(script, { [key]: parsed.value });
     } else if (Object.hasOwn(REFUSED, key)) {
       if (!isOff(value)) fail(`${key} is ${showValue(value)}, but ${REFUSED[key]}.`);
     } else if (Object.hasOwn(NOTED, key)) {
-      if (!isOff(value) && value !== 'float32') notes.push(`${key} has no effect here: ${NOTED[key]}.`);
+      if (!isOff(value)) notes.push(`${key} has no effect here: ${NOTED[key]}.`);
     } else if (!WITHOUT_EFFECT.includes(key)) {
       rest.push([key, value]);
     }
@@ -123,7 +132,18 @@ export function readScriptArguments(
   const isOfAdapters = (key: string): boolean => Object.hasOwn(scriptFields, key) && /^(lora_|use_rslora$|use_dora$)/.test(key);
   const unused = Object.keys(raw).filter((key) => isOfAdapters(key) && !isOff(raw[key]));
   if (!script.use_peft) for (const key of unused) notes.push(`${key} has no effect: use_peft is false.`);
+  notes.push(...notesOnDtype(script));
   return { script, rest: Object.fromEntries(rest), notes };
+}
+
+/** TRL would compute in that format, too. */
+function notesOnDtype({ dtype, use_peft }: ScriptArguments): string[] {
+  if (dtype === null || dtype === 'float32') return [];
+  return [
+    use_peft
+      ? `dtype is ${dtype}: so the weights beside the adapter are kept; products are computed in float32.`
+      : 'dtype has no effect: all weights are trained, in float32.',
+  ];
 }
 
 /** What the adapter is made like; undefined where all weights are trained. */

@@ -57,9 +57,11 @@ async function makeTrainer({ config, script, device }: Recipe, output: Output): 
   const { train, test } = await loadRecipeData(script, evaluates, config.dataSeed ?? config.seed);
   for (const note of new Set([...train.notes, ...(test?.notes ?? [])])) output.note(note);
   const { model_name_or_path, model_revision, eos_token, load_in_4bit: loadIn4bit } = script;
+  const dtype = (script.use_peft && script.dtype) || undefined;
   const { chatTemplatePath: template } = config;
   const chatTemplateFrom = template === null || isTemplateFile(template) ? undefined : template;
-  const model = await loadModelOn({ ...device, model: model_name_or_path, model_revision, eos_token, chatTemplateFrom, loadIn4bit });
+  const flags = { ...device, model: model_name_or_path, model_revision, eos_token };
+  const model = await loadModelOn(flags, { chatTemplateFrom, loadIn4bit, dtype });
   // the run has finished when its model is saved, not before
   const saving: TrainerCallback = { onTrainEnd: (_, { stopped }) => (stopped ? undefined : saveTrained(trainer, outputDir)) };
   const peftConfig = peftConfigOf(script);

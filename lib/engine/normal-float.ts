@@ -4,6 +4,7 @@
  * sixteen values which is nearest to it, as a share of the largest magnitude in its block. The values are bitsandbytes' `nf4`.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { bitsAs, sharedWords, wordsTensor } from './bits';
 import * as composed from './composed';
 import { ortBackend } from './device';
 import { NF4, NF4_BLOCK } from './nf4';
@@ -19,6 +20,7 @@ const FIRST_CODES = Uint8Array.from({ length: STEPS + 1 }, (_, step) => MIDDLES.
 
 /** A matrix in 4 bits. */
 export interface NormalFloatMatrix {
+  readonly bits: 4;
   /** [rows, columns] */
   readonly shape: readonly [number, number];
   /** The codes as whole numbers of 32 bits, int32 [rows · columns / 8]: bytes of two codes each, the first of them in the upper half. */
@@ -51,28 +53,15 @@ export function normalFloatMatrix(data: Float32Array, shape: readonly [number, n
       bytes[i / 2] = (codeOf(Math.fround(data[i] * perLargest)) << 4) | codeOf(Math.fround(data[i + 1] * perLargest));
   }
   const words = new Int32Array(bytes.buffer);
-  // kept: like weights that are trained, they outlive a scope that somebody has open
-  const codes = tf.keep(sharing(words) ?? tf.tensor1d(words, 'int32'));
-  const fours = sharing(words);
-  return { shape, codes, fours: fours && tf.keep(fours), scales: tf.keep(tf.tensor1d(scales)) };
-}
-
-/** Another tensor over the same memory. */
-function sharing(words: Int32Array): tf.Tensor1D | undefined {
-  const backend = ortBackend();
-  if (!backend?.worksOnHost) return undefined;
-  const info = backend.makeTensorInfo([words.length], 'int32', words);
-  return tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor1D;
+  const fours = sharedWords(words);
+  return { bits: 4, shape, codes: wordsTensor(words), fours: fours && tf.keep(fours), scales: tf.keep(tf.tensor1d(scales)) };
 }
 
 /** The codes as ONNX Runtime reads them on the CPU: bytes, and 16 bits each; undefined on another device, or if it was so at first. */
 function bitsOf({ codes, fours }: NormalFloatMatrix): { codes: tf.Tensor1D; fours: tf.Tensor1D } | undefined {
-  const backend = ortBackend();
-  if (!fours || !backend?.worksOnHost) return undefined;
-  // each time: what was on another device in between comes back as whole numbers of 32 bits
-  backend.knownValue(codes.dataId).element = 'uint8';
-  backend.knownValue(fours.dataId).element = 'uint16';
-  return { codes, fours };
+  if (!fours) return undefined;
+  const [bytes, pairs] = [bitsAs(codes, 'uint8'), bitsAs(fours, 'uint16')];
+  return bytes && pairs && { codes: bytes, fours: pairs };
 }
 
 /** Which of the values is nearest to a share of the largest magnitude. */

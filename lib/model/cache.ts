@@ -210,7 +210,7 @@ function withQuantizedWeights<T>({ linears }: CausalLM, compute: () => T): T {
 
 /** Says that generation changes no weights. */
 function readWeights({ linears, outputHead }: CausalLM): void {
-  onlyReads([...[...linears.values()].flatMap(({ weight }) => (weight.inFourBits ? [] : [weight.value])), outputHead]);
+  onlyReads([...[...linears.values()].flatMap(({ weight }) => (weight.compact ? [] : [weight.value])), outputHead]);
 }
 
 /** Lays a packed row out as a cache: [tokens, heads·headDim] to [batch, heads, capacity, headDim]. */

@@ -4,8 +4,8 @@ import { printed } from '../display';
 import { UserError } from '../errors';
 import type { Tokenizer } from '../text';
 import { carryOnly, packedPass } from './batch';
+import { compactName } from './compact-weights';
 import { withoutTie } from './config';
-import { isInFourBits } from './four-bits';
 import type { Embedding, Linear, MatrixStack, OutputHead, ParameterList } from './layers';
 import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
@@ -57,7 +57,7 @@ export abstract class Decoder implements CausalLM {
 
   get parameters(): ReadonlyMap<string, tf.Variable> {
     if (this.variables) return this.variables;
-    const inFloats = [...this.declared.all.values()].filter(({ inFourBits }) => !inFourBits);
+    const inFloats = [...this.declared.all.values()].filter(({ compact }) => !compact);
     this.variables = new Map(inFloats.map(({ name, value }) => [name, value]));
     return this.variables;
   }
@@ -115,8 +115,9 @@ export abstract class Decoder implements CausalLM {
     const { modelType, numHiddenLayers: layers } = this.config;
     const parameters = shownCount(this.numParameters);
     const adapter = this.adapter ? `, with an adapter of ${shownCount(countOf([...this.adapter.parameters.values()]))}` : '';
-    const inFourBits = isInFourBits(this) ? ' in 4 bits' : '';
-    return `${modelType} model: ${parameters} parameters${inFourBits}${adapter}, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
+    const name = compactName(this);
+    const compact = name === undefined ? '' : ` in ${name}`;
+    return `${modelType} model: ${parameters} parameters${compact}${adapter}, ${layers} layer${layers === 1 ? '' : 's'}, from ${this.source}`;
   }
 
   dispose(): void {

@@ -4,7 +4,7 @@
  * section 4.3, and as PEFT does it, n is a constant to the gradient.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { computeRecorded, currentPrecision, fromNormalFloat, versionsOf } from '../engine';
+import { computeRecorded, currentPrecision, fromCompact, versionsOf } from '../engine';
 import type { Linear, Parameter } from './layers';
 
 /** What the norms of a layer's rows are found from. */
@@ -32,7 +32,7 @@ export class RowNorms {
     const { weight } = of.linear;
     this.squares = tf.keep(
       tf.tidy(() => {
-        const whole = weight.inFourBits ? fromNormalFloat(weight.inFourBits) : weight.tensor;
+        const whole = weight.compact ? fromCompact(weight.compact) : weight.tensor;
         return tf.sum(tf.mul(whole, whole), 1) as tf.Tensor1D;
       }),
     );

@@ -7,7 +7,7 @@
 import { totalmem } from 'node:os';
 import { canQuantize, currentPrecision, versionsOf } from '../engine';
 import type { DecodingState } from './cache';
-import { isInFourBits } from './four-bits';
+import { compactName } from './compact-weights';
 import type { CausalLM } from './types';
 
 /** Weights of the smallest model whose time for a token is mostly that of reading them. */
@@ -69,11 +69,11 @@ export class Drafter {
 
   /**
    * @param always guess, whether it pays or not
-   * @returns undefined for a model that is too small, too large for the memory, or in 4 bits, for one of experts, whose weights are not rounded and
+   * @returns undefined for a model that is too small, too large for the memory, or of few bits, for one of experts, whose weights are not rounded and
    *   which reads more of them the more tokens it reads together, and where the device has no products in 8 bits
    */
   static for(model: CausalLM, always = false): Drafter | undefined {
-    if (isInFourBits(model)) return undefined;
+    if (compactName(model) !== undefined) return undefined;
     const weights = [...[...model.linears.values()].map(({ weight }) => weight.tensor), model.outputHead];
     const size = weights.reduce((sum, weight) => sum + weight.size, 0);
     if (currentPrecision() !== 'float32' || !weights.every(canQuantize)) return undefined;

@@ -5,9 +5,9 @@ import { checkModel, checkOptions, checkPath } from '../arguments';
 import { UserError } from '../errors';
 import { namesIn, writeFileAtomic } from '../files';
 import { describe, isObject, parseJson } from '../json';
+import { refuseCompact } from './compact-weights';
 import { GENERATION_CONFIG } from './config';
 import { hasJsClass } from './families';
-import { refuseFourBits } from './four-bits';
 import type { GraniteConfig } from './granite';
 import type { Lfm2Config } from './lfm2';
 import { onnxModelOf } from './onnx';
@@ -49,7 +49,7 @@ export async function exportModel(model: CausalLM, directory: string, options: E
   checkOptions('exportModel', options, { dtypes: true });
   const { dtypes = DEFAULT_ONNX_DTYPES } = options;
   checkExport(directory, dtypes);
-  refuseFourBits(model, 'cannot be exported');
+  refuseCompact(model, 'cannot be exported');
   refuseExperts(model, dtypes);
   refuseSharedKeys(model);
   await saveInto(directory, async (staging) => {

@@ -5,7 +5,7 @@
 import { checkModel, checkOptions, checkPath } from '../arguments';
 import { UserError } from '../errors';
 import { checkWritable, writePiecesAtomic } from '../files';
-import { refuseFourBits } from './four-bits';
+import { refuseCompact } from './compact-weights';
 import { DEFAULT_GGUF_DTYPE, formatOf, GGUF_DTYPES, GGUF_FORMATS, type GgufDtype } from './gguf-dtypes';
 import { ggufLayoutOf } from './gguf-families';
 import { type GgufKeys, text, whole } from './gguf-keys';
@@ -47,7 +47,7 @@ export async function exportGguf(model: CausalLM, file: string, options: GgufOpt
   checkOptions('exportGguf', options, { dtype: true }, { outtype: 'dtype' });
   const { dtype = DEFAULT_GGUF_DTYPE } = options;
   checkGguf(file, dtype);
-  refuseFourBits(model, 'cannot be exported');
+  refuseCompact(model, 'cannot be exported');
   if (model.adapter)
     throw new UserError(`${model.source} has an adapter, which a GGUF file has no place for; merge it first (mergeAdapter(model)).`);
   const layout = ggufLayoutOf(model);

@@ -1,15 +1,14 @@
 /** The layers that all families are made of: parameters with checkpoint names, and the modules around them. */
 import * as tf from '@tensorflow/tfjs-core';
 import {
+  type CompactMatrix,
+  compactLinear,
   computeRecorded,
-  disposeNormalFloat,
+  disposeCompact,
   embedding,
   type Factors,
   layerNorm,
   linear,
-  type NormalFloatMatrix,
-  normalFloatLinear,
-  normalFloatMatrix,
   ownedVariable,
   rmsNorm,
 } from '../engine';
@@ -27,7 +26,7 @@ export const DECAYS = [0.01, 16] as const;
 /** A named tensor that is trained. Declared with its shape when the model is built, filled when the weights arrive. */
 export class Parameter<R extends tf.Rank = tf.Rank> {
   private filled?: tf.Variable<R>;
-  private rounded?: NormalFloatMatrix;
+  private rounded?: CompactMatrix;
 
   constructor(
     readonly name: string,
@@ -45,8 +44,8 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
     return this.filled;
   }
 
-  /** What it has in the place of a value that is trained: a matrix in 4 bits, which stays as it is. */
-  get inFourBits(): NormalFloatMatrix | undefined {
+  /** What it has in the place of a value that is trained: a matrix of few bits, which stays as it is. */
+  get compact(): CompactMatrix | undefined {
     return this.rounded;
   }
 
@@ -61,14 +60,14 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
     this.filled = ownedVariable(data, this.shape);
   }
 
-  /** Gives a matrix (`fitsNormalFloat`) a value in 4 bits. */
-  fillInFourBits(data: Float32Array): void {
-    this.rounded = normalFloatMatrix(data, this.shape as [number, number]);
+  /** Gives it such a matrix of its shape, which it owns from now on. */
+  fillCompact(matrix: CompactMatrix): void {
+    this.rounded = matrix;
   }
 
   dispose(): void {
     this.filled?.dispose();
-    if (this.rounded) disposeNormalFloat(this.rounded);
+    if (this.rounded) disposeCompact(this.rounded);
     this.filled = this.rounded = undefined;
   }
 }
@@ -187,8 +186,8 @@ export class Linear {
 
   /** x Wᵀ. */
   timesWeight(x: tf.Tensor2D): tf.Tensor2D {
-    const { inFourBits } = this.weight;
-    return inFourBits ? normalFloatLinear(x, inFourBits) : linear(x, this.weight.tensor);
+    const { compact } = this.weight;
+    return compact ? compactLinear(x, compact) : linear(x, this.weight.tensor);
   }
 }
 

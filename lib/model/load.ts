@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { checkOptions, checkPath, checkTokenizer, type OptionNames } from '../arguments';
 import { resolveModel } from '../data';
-import { currentDevice, fitsNormalFloat } from '../engine';
+import { type CompactMatrix, currentDevice, fitsHalf, fitsNormalFloat, type HalfDtype, halfMatrix, normalFloatMatrix } from '../engine';
 import { UserError } from '../errors';
 import { isFolder, readBytes, readJson, realPath } from '../files';
 import { describe, isObject, showValue } from '../json';
@@ -38,6 +38,9 @@ const OPTIONS: OptionNames<LoadOptions> = {
   chatTemplateFrom: true,
 };
 
+/** Formats in which weights can be kept. */
+export const DTYPES = ['float32', 'bfloat16', 'float16', 'auto'] as const satisfies ReadonlyArray<LoadOptions['dtype']>;
+
 const DEVICE = 'await useDevice(...) before it';
 
 /** What transformers calls otherwise. */
@@ -58,7 +61,10 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
   checkPath('loadModel', 'folder or Hub id', dirOrId);
   checkOptions('loadModel', options, OPTIONS, ELSEWHERE);
   const { onProgress, revision, dtype = 'float32' } = options;
-  if (dtype !== 'float32') throw new UserError(`There is no dtype ${showValue(dtype)} to compute in; leave it out for float32.`);
+  if (!DTYPES.includes(dtype))
+    throw new UserError(
+      `There is no dtype ${showValue(dtype)} to keep weights in; choose from ${new Intl.ListFormat('en').format(DTYPES)}.`,
+    );
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
     revision,
@@ -134,7 +140,7 @@ interface Names {
 async function loadWhole(
   directory: string,
   { source, revision, tokenizer: place, rows }: Names,
-  { onProgress, eosToken, chatTemplateFrom, loadIn4bit = false }: LoadOptions,
+  { onProgress, eosToken, chatTemplateFrom, loadIn4bit = false, dtype = 'float32' }: LoadOptions,
 ): Promise<Decoder> {
   const whole = readConfigFile(directory);
   const written = languageModelOf(whole);
@@ -156,8 +162,10 @@ async function loadWhole(
     for (const file of weightFiles(directory)) files.push(readTransposed(ofLanguageModel(await openSafetensors(file), whole), transposed));
     files = readWhole(files, model.inParts, (part) => namesOf(part, architectureOf(written)));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
-    const rounded = loadIn4bit ? [...model.linears.values()].map(({ weight }) => weight).filter(({ shape }) => fitsNormalFloat(shape)) : [];
-    await fill(placeParameters(model, files, directory, written), new Set<unknown>(rounded), onProgress);
+    const linears = new Set<unknown>([...model.linears.values()].map(({ weight }) => weight));
+    const compact: Compact = (values, place) =>
+      linears.has(place.parameter) ? compactOf(values, place, { loadIn4bit, dtype }) : undefined;
+    await fill(placeParameters(model, files, directory, written), compact, onProgress);
     return model;
   } catch (error) {
     model.dispose();
@@ -254,16 +262,35 @@ function readConfigFile(directory: string): ConfigReader {
   return new ConfigReader(raw, file);
 }
 
-/** @param rounded the parameters that are kept in 4 bits */
-async function fill(places: readonly Place[], rounded: ReadonlySet<unknown>, onProgress: LoadOptions['onProgress']): Promise<void> {
+/** Values in few bits, if they are to be kept so. */
+type Compact = (values: Float32Array, place: Place) => CompactMatrix | undefined;
+
+function compactOf(
+  values: Float32Array,
+  { parameter, file, name }: Place,
+  { loadIn4bit, dtype }: Required<Pick<LoadOptions, 'loadIn4bit' | 'dtype'>>,
+): CompactMatrix | undefined {
+  const shape = parameter.shape as [number, number];
+  if (loadIn4bit && fitsNormalFloat(shape)) return normalFloatMatrix(values, shape);
+  const kept = dtype === 'auto' ? DTYPE_OF[file.tensors.get(name)?.dtype ?? ''] : dtype;
+  return kept === undefined || kept === 'float32' || !fitsHalf(shape) ? undefined : halfMatrix(values, shape, kept);
+}
+
+/** What checkpoints call the formats of 16 bits. */
+const DTYPE_OF: Readonly<Record<string, HalfDtype | undefined>> = { BF16: 'bfloat16', F16: 'float16' };
+
+/** @param compact which are not kept in float32 */
+async function fill(places: readonly Place[], compact: Compact, onProgress: LoadOptions['onProgress']): Promise<void> {
   const total = places.reduce((sum, { file, name }) => sum + byteLength(file, name), 0);
   let loaded = 0;
-  for (const { parameter, file, name } of places) {
+  for (const place of places) {
+    const { parameter, file, name } = place;
     const values = await file.read(name, (bytes) => {
       loaded += bytes;
       onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
     });
-    if (rounded.has(parameter)) parameter.fillInFourBits(values);
+    const matrix = compact(values, place);
+    if (matrix) parameter.fillCompact(matrix);
     else parameter.fill(isVocabularyTable(parameter.name) ? resizeTable(values, parameter.shape) : values);
   }
 }

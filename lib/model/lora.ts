@@ -9,8 +9,8 @@ import { checkModel } from '../arguments';
 import { computeRecorded, type Dropping, linear } from '../engine';
 import { UserError } from '../errors';
 import { createTorchRandom, type TorchRandom, uniform } from '../torch-random';
+import { refuseCompact } from './compact-weights';
 import { RowNorms } from './dora';
-import { refuseFourBits } from './four-bits';
 import { type Linear, Parameter } from './layers';
 import { isPlainName, namesOf, settle, stacksOf, targetsOf } from './lora-targets';
 import { checkModules, type ModulesToSave, partsToTrain } from './modules-to-save';
@@ -319,7 +319,7 @@ function startOfA({ a, b }: Pick<LoraLayer, 'a' | 'b'>, random: TorchRandom): Fl
 export function mergeAdapter(model: CausalLM): void {
   checkModel('mergeAdapter', model);
   if (!model.adapter) return;
-  refuseFourBits(model, 'has no weights that an adapter could be added to');
+  refuseCompact(model, 'has no weights that an adapter could be added to');
   model.weightsChanged = true;
   model.adapter.merge();
   model.adapter.dispose();

@@ -5,6 +5,7 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import { showValue } from '../json';
+import { compactName, withoutCompact } from './compact-weights';
 import { HEAD, isMeant, lastPart, moduleOf, OLD_HEAD, PEFT_PREFIX, usualName } from './names';
 import type { CausalLM } from './types';
 
@@ -100,12 +101,12 @@ function refuseNormsOfHeads({ inParts }: CausalLM, names: readonly string[]): vo
     );
 }
 
-/** Weights in 4 bits cannot be trained. */
-function refuseRounded({ linears }: CausalLM, names: readonly string[]): void {
-  const rounded = [...linears.values()].find(({ name, weight }) => weight.inFourBits && isMeant(name, names));
+/** Compact weights cannot be trained. */
+function refuseRounded(model: CausalLM, names: readonly string[]): void {
+  const rounded = [...model.linears.values()].find(({ name, weight }) => weight.compact && isMeant(name, names));
   if (rounded)
     throw new UserError(
-      `The modules to save of the adapter mean ${rounded.name}, whose weights are in 4 bits and cannot be trained; leave it out, or load the ` +
-        'model without loadIn4bit.',
+      `The modules to save of the adapter mean ${rounded.name}, whose weights are in ${compactName(model)} and cannot be trained; leave it out, ` +
+        `or load the model without ${withoutCompact(model).option}.`,
     );
 }

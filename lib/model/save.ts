@@ -18,9 +18,9 @@ import {
 } from '../files';
 import { isObject, showValue } from '../json';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writeAdapter } from './adapter-files';
+import { compactName, refuseCompact, withoutCompact } from './compact-weights';
 import { ConfigReader, GENERATION_CONFIG } from './config';
 import { architectureOf } from './families';
-import { isInFourBits, refuseFourBits } from './four-bits';
 import { cutIntoParts } from './parts';
 import { tensorsOf, writeSafetensors } from './safetensors';
 import type { CausalLM, SavedDtype, SaveOptions } from './types';
@@ -54,7 +54,7 @@ export async function saveModel(model: CausalLM, directory: string, options: Sav
     throw new UserError(`There is no dtype ${showValue(dtype)} to save in; choose from ${new Intl.ListFormat('en').format(DTYPES)}.`);
   checkOutputFolder(directory);
   checkAdapter(model, directory);
-  if (!model.adapter) refuseFourBits(model, 'cannot be saved as a whole');
+  if (!model.adapter) refuseCompact(model, 'cannot be saved as a whole');
   await saveInto(directory, async (staging) => {
     writeTokenizer(model, staging);
     await (model.adapter ? writeAdapter(model, model.adapter, { directory: staging, dtype }) : writeWhole(model, staging, dtype));
@@ -104,7 +104,7 @@ export function checkAdapter(model: CausalLM, directory: string): void {
   const { adapter, directory: base } = model;
   if (!adapter) return;
   if (adapter.base === null) {
-    const first = isInFourBits(model) ? 'load the model without loadIn4bit, ' : '';
+    const first = compactName(model) === undefined ? '' : `load the model without ${withoutCompact(model).option}, `;
     throw new UserError(
       `The adapter belongs to weights that no checkpoint has, so it would be of no use alone; ${first}merge it (mergeAdapter(model)), and save the whole.`,
     );

@@ -1,6 +1,6 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, Dropping, DroppingWeights, RecurrenceHeads, RecurrenceOperands, Segments } from '../engine';
+import type { AttentionOptions, Dropping, DroppingWeights, HalfDtype, RecurrenceHeads, RecurrenceOperands, Segments } from '../engine';
 import type { Tokenizer } from '../text';
 import type { ExpertsConfig } from './experts';
 import type { Embedding, Linear, MatrixStack } from './layers';
@@ -267,8 +267,11 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions {
-  /** Number format to compute in; float32 is the only one now. */
-  dtype?: 'float32';
+  /**
+   * Number format in which the weights of the linear layers are kept; `auto` is that of the checkpoint. In 16 bits they take half the memory, for
+   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. Default float32.
+   */
+  dtype?: 'float32' | HalfDtype | 'auto';
   onProgress?: (progress: LoadProgress) => void;
   /** Git revision on the Hub. */
   revision?: string;

@@ -1,6 +1,6 @@
 /** The adapter of a run, with what TRL's trainer makes of its settings where tokens came with a chat template. */
 import { addAdapter, type CausalLM, isTrainableTokens, type LoraConfig, peftKeys } from '../model';
-import { checkTrainable, isInFourBits } from '../model/four-bits';
+import { checkTrainable, compactOptions } from '../model/compact-weights';
 import { isListOfNames } from '../model/lora-targets';
 import { HEAD, isMeant, lastPart, moduleOf } from '../model/names';
 
@@ -54,5 +54,10 @@ function trainAddedTokens(
 /** What a run's settings say of its adapter, and of the weights that it is trained beside, under their names in files. */
 export function keysOfAdapter(model: CausalLM): Record<string, unknown> {
   const { adapter } = model;
-  return { ...(adapter && { peft_config: peftKeys(adapter.settings) }), ...(isInFourBits(model) && { load_in_4bit: true }) };
+  const { loadIn4bit, dtype } = compactOptions(model);
+  return {
+    ...(adapter && { peft_config: peftKeys(adapter.settings) }),
+    ...(loadIn4bit && { load_in_4bit: true }),
+    ...(dtype && { dtype }),
+  };
 }

@@ -74,7 +74,7 @@ describe('a recipe written for trl sft', () => {
     const lines = `env:\n  HF_HUB_OFFLINE: 1\nmodel_name_or_path: ${goldenModel}\nmodel_revision: main\ndtype: bfloat16\nattn_implementation: flash_attention_2\ndataset_name: ${goldenRows}\ndataset_train_split: train\nuse_peft: no\nlora_r: 16\nload_in_4bit: false\ngradient_checkpointing: true\nreport_to: none\neval_strategy: no\nmax_steps: 1\nlearning_rate: 1.0e-4\n`;
     const { code, stdout, stderr } = await tunebook(['sft', '--config', put(folder, 'recipe.yaml', lines), '--json'], { cwd: folder });
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /dtype has no effect here: computes in float32/);
+    assert.match(stderr, /dtype has no effect: all weights are trained, in float32\./);
     // without output_dir TRL writes there
     assert.equal((JSON.parse(stdout) as { output_dir: string }).output_dir, 'trainer_output');
     assert.ok(existsSync(path.join(folder, 'trainer_output/model.safetensors')));
@@ -89,6 +89,20 @@ describe('a recipe written for trl sft', () => {
     await refuses(['sft', '--config', recipe], /recipe\.yaml line 3: load_in_8bit is true, but weights in 8 bits are not available/);
     const type = ['--load_in_8bit', 'false', '--load_in_4bit', 'true', '--bnb_4bit_quant_type', 'fp4'];
     await refuses(['sft', '--config', recipe, ...type], /bnb_4bit_quant_type is "fp4", but must be nf4/);
+  });
+
+  test('trains an adapter beside weights in 16 bits, and says in what it computes', async (t) => {
+    const folder = workFolder(t);
+    const lines = `model_name_or_path: ${goldenModel}\ndataset_name: ${goldenRows}\nuse_peft: true\ntorch_dtype: bfloat16\noutput_dir: out\nmax_steps: 1\nlearning_rate: 1.0e-4\n`;
+    const recipe = put(folder, 'recipe.yaml', lines);
+    const { code, stderr } = await tunebook(['sft', '--config', recipe], { cwd: folder });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /dtype is bfloat16: so the weights beside the adapter are kept; products are computed in float32\./);
+    assert.match(readFileSync(path.join(folder, 'out/run.json'), 'utf8'), /"dtype": "bfloat16"/);
+    await refuses(
+      ['sft', '--config', recipe, '--dtype', 'fp8'],
+      /dtype is "fp8", but must be one of float32, bfloat16, float16, auto, or null\./,
+    );
   });
 
   test('trains an adapter beside weights in 4 bits, and only an adapter', async (t) => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import * as path from 'node:path';
 import type { AlpacaExample } from '../../lib/data';
 import { readJson } from '../../lib/files';
-import { type CausalLM, loadModel, tokenNll } from '../../lib/model';
+import { type CausalLM, type LoadOptions, loadModel, tokenNll } from '../../lib/model';
 import { type AdapterConfig, attachAdapter, readAdapterConfig } from '../../lib/model/adapter-files';
 import { projectRoot } from '../../lib/project';
 import { type LogRecord, parseConfig, type SFTConfig, SFTTrainer } from '../../lib/train';
@@ -26,8 +26,8 @@ export interface GoldenOptions {
   adapter?: boolean;
   /** Share of the adapter's inputs and of the attentions' weights that is dropped; the reference drops nothing. */
   dropout?: number;
-  /** Keeps the weights in 4 bits, which the reference does not. */
-  loadIn4bit?: boolean;
+  /** Keeps the weights in few bits, which the reference does not. */
+  load?: Pick<LoadOptions, 'loadIn4bit' | 'dtype'>;
   /** Settings beside the reference's. */
   config?: Partial<SFTConfig>;
   onStep?: (model: CausalLM) => void;
@@ -37,10 +37,10 @@ export interface GoldenOptions {
 /** Scores the golden ids, then trains for a few steps. */
 export async function goldenRun(
   family: string,
-  { steps = STEPS, adapter, dropout = 0, loadIn4bit, config, onStep, onNote }: GoldenOptions = {},
+  { steps = STEPS, adapter, dropout = 0, load, config, onStep, onNote }: GoldenOptions = {},
 ): Promise<GoldenRun> {
   const folder = path.join(projectRoot, 'test', 'golden', family);
-  const model = await loadModel(path.join(folder, 'model'), { loadIn4bit });
+  const model = await loadModel(path.join(folder, 'model'), load);
   Object.assign(model.config, { attentionDropout: dropout });
   const adapterFolder = path.join(folder, 'lora_init');
   if (adapter) {

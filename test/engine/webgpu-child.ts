@@ -4,7 +4,7 @@
  */
 import { engineStatistics, useDevice } from '../../lib/engine';
 import type { SFTConfig } from '../../lib/train';
-import { type GoldenRun, goldenRun } from './golden-run';
+import { type GoldenOptions, type GoldenRun, goldenRun } from './golden-run';
 
 /** What the child found. */
 export interface WebGpuRun extends GoldenRun {
@@ -21,7 +21,7 @@ interface Variant {
   config?: Partial<SFTConfig>;
   adapter?: boolean;
   dropout?: number;
-  loadIn4bit?: boolean;
+  load?: GoldenOptions['load'];
 }
 
 async function main(family: string, steps: number, { config, ...variant }: Variant): Promise<void> {
@@ -50,7 +50,8 @@ const variants: Record<string, Variant> = {
   sgd: { config: { optim: 'sgd', optimArgs: 'momentum=0.9' } },
   adapter: { adapter: true },
   dropout: { adapter: true, dropout: 0.3 },
-  'four-bits': { adapter: true, loadIn4bit: true },
+  'four-bits': { adapter: true, load: { loadIn4bit: true } },
+  'sixteen-bits': { adapter: true, load: { dtype: 'bfloat16' } },
 };
 
 main(family as string, Number(steps), variants[variant] ?? {}).catch((error: Error) => {

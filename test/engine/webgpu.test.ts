@@ -147,19 +147,21 @@ describe('WebGPU', { concurrency: Math.min(availableParallelism(), 4) }, () => {
     assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
   });
 
-  test('weights in 4 bits on WebGPU are those of the CPU, and stay there', async (t) => {
-    const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '3', 'four-bits');
-    if (!found) return;
-    await useDevice('cpu');
-    const expected = await goldenRun('llama', { adapter: true, loadIn4bit: true, config: { tokensPerMicroBatch: 256 } });
-    assert.ok(farthest([found.nll], [expected.nll]) < 1e-5);
-    assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
-    const [, second, third] = found.memory;
-    const transferred = third.transferred - second.transferred;
-    // of the weights that are not in 4 bits; scales as small as here are fed each time
-    assert.ok(transferred < found.weightBytes / 2, `${transferred} bytes crossed in a step, with weights of ${found.weightBytes} bytes`);
-    assert.equal(third.deviceBytes, second.deviceBytes);
-  });
+  const compact = { 'four-bits': { loadIn4bit: true }, 'sixteen-bits': { dtype: 'bfloat16' } } as const;
+  for (const [variant, load] of Object.entries(compact))
+    test(`weights in ${variant} on WebGPU are those of the CPU, and stay there`, async (t) => {
+      const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '3', variant);
+      if (!found) return;
+      await useDevice('cpu');
+      const expected = await goldenRun('llama', { adapter: true, load, config: { tokensPerMicroBatch: 256 } });
+      assert.ok(farthest([found.nll], [expected.nll]) < 1e-5);
+      assert.ok(farthest(numbers(found), numbers(expected)) < 1e-5);
+      const [, second, third] = found.memory;
+      const transferred = third.transferred - second.transferred;
+      // of the weights that are in float32; scales as small as here are fed each time
+      assert.ok(transferred < found.weightBytes / 2, `${transferred} bytes crossed in a step, with weights of ${found.weightBytes} bytes`);
+      assert.equal(third.deviceBytes, second.deviceBytes);
+    });
 
   test('fp16 on WebGPU loses what float32 does within 0.1%, or says that the GPU cannot', async (t) => {
     const found = await run<WebGpuRun>(t, 'webgpu-child.js', 'llama', '1', 'fp16');

@@ -214,7 +214,10 @@ test('values that options cannot have are refused, where they were ignored or ma
   const log = [{ step: 1, loss: 2 }];
   const compare = (names: unknown) => library.compareModels({ base: model, tuned: model, questions: ['x'], names });
   await assertSays([
-    [() => library.loadModel(directory, { dtype: 'bfloat16' }), 'There is no dtype "bfloat16" to compute in; leave it out for float32.'],
+    [
+      () => library.loadModel(directory, { dtype: 'bf16' }),
+      'There is no dtype "bf16" to keep weights in; choose from float32, bfloat16, float16, and auto.',
+    ],
     [() => library.createModel(raw, { tokenizer: model.tokenizer }), 'The seed of createModel is missing; give a number.'],
     [() => library.createModel(raw, { seed: 1, tokenizer: directory }), /^The tokenizer of createModel is the text .*loadTokenizer\("/],
     [

@@ -202,7 +202,7 @@ describe('an adapter', () => {
 
   test('is trained beside layers in 4 bits, while the experts stay as they are', async () => {
     const model = await loadModel(path.join(fixtures, 'olmoe'), { loadIn4bit: true });
-    assert.ok([...model.linears.values()].some(({ weight }) => weight.inFourBits));
+    assert.ok([...model.linears.values()].some(({ weight }) => weight.compact));
     for (const name of [...model.inParts.keys(), 'model.layers.0.mlp.gate.weight']) assert.ok(model.parameters.has(name), name);
     model.dispose();
   });

@@ -51,7 +51,7 @@ test('what it holds goes with it, and a notebook says what it is', async (t) => 
   assert.equal(before.numTensors > 0, true);
   model.dispose();
   const linears = [...model.linears.values()];
-  assert.ok(linears.every(({ weight }) => weight.inFourBits === undefined));
+  assert.ok(linears.every(({ weight }) => weight.compact === undefined));
   assert.ok(tf.memory().numTensors <= before.numTensors - 3 * linears.length);
   releaseMemory();
 });

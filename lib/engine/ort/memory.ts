@@ -2,7 +2,7 @@
 import { Tensor } from 'onnxruntime-common';
 import type { Cut } from './program';
 import { type OutputPlace, ortTensor, type Session } from './session';
-import type { HostArray, Value } from './value';
+import type { BitElement, HostArray, Value } from './value';
 
 /** Main memory (host-memory.ts) or that of a GPU (device-memory.ts). */
 export interface Memory {
@@ -45,7 +45,7 @@ export function tensorOf(value: Value): Tensor {
   return value.tensor;
 }
 
-function tensorOfBits(element: 'uint8' | 'uint16', data: HostArray): Tensor {
+function tensorOfBits(element: BitElement, data: HostArray): Tensor {
   const [array, size] = element === 'uint8' ? ([Uint8Array, 1] as const) : ([Uint16Array, 2] as const);
   const numbers = new array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength / size);
   return new Tensor(element, numbers as Uint8Array, [numbers.length]);

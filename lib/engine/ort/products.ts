@@ -17,6 +17,8 @@ export interface ProductOptions {
   bias?: string;
   /** Of a product of two axes, for which there may be a faster way. */
   sizes?: ProductSizes;
+  /** Whether b is made for this product alone, of two axes whose `sizes` are known: then it is made last, so that it does not wait in memory. */
+  makesLast?: boolean;
 }
 
 /**
@@ -44,6 +46,7 @@ export function fullProduct(graph: GraphBuilder, a: string, b: string, options: 
   const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
   const blocked = sizes && blockedProduct(graph, [a, b], sizes, { transA, transB, bias, base });
   if (blocked) return blocked;
+  if (options.makesLast && sizes) return fullProduct(graph, ...beforeLast(graph, a, b, options, sizes));
   const addend = base ?? bias;
   const isGemm = ranks[0] === 2 && ranks[1] === 2 && (addend !== undefined || !isOfTraining(graph, sizes));
   if (isGemm) return graph.op('Gemm', addend ? [a, b, addend] : [a, b], attributes);
@@ -54,6 +57,19 @@ export function fullProduct(graph: GraphBuilder, a: string, b: string, options: 
         ? graph.op('FusedMatMul', [a, b], { ...attributes, alpha: float(alpha) })
         : graph.op('MatMul', [a, b]);
   return plus(graph, product, addend);
+}
+
+/** The same product, whose other operands are written behind b (see `again` in onnx.ts). */
+function beforeLast(
+  graph: GraphBuilder,
+  a: string,
+  b: string,
+  { base, ...options }: ProductOptions,
+  { rows, inner, columns }: ProductSizes,
+): [string, string, ProductOptions] {
+  const again = (x: string, shape: Dim[]): string => graph.again(x, graph.newShape(shape));
+  const addend = base === undefined ? undefined : again(base, [rows, columns]);
+  return [again(a, [rows, inner]), b, { ...options, base: addend, makesLast: false }];
 }
 
 /**

@@ -25,6 +25,7 @@ import { dropout } from './kernels/dropout';
 import { elementwiseKernels } from './kernels/elementwise';
 import { expertKernels } from './kernels/experts';
 import { gatedDeltaKernels } from './kernels/gated-delta';
+import { halfMatrixKernels } from './kernels/half-matrix';
 import { lossKernels } from './kernels/loss';
 import { matmulKernels } from './kernels/matmul';
 import { normalFloatKernels } from './kernels/normal-float';
@@ -41,6 +42,7 @@ export const mappedKernels: readonly OrtKernel[] = [
   ...reduceKernels,
   ...matmulKernels,
   ...normalFloatKernels,
+  ...halfMatrixKernels,
   ...transformerKernels,
   dropout,
   ...attentionKernels,

@@ -6,6 +6,9 @@ import type { Attrs, NumericType, OrtKernel } from './kernel';
 
 export type HostArray = Float32Array | Int32Array | Uint8Array;
 
+/** Smaller numbers that may lie side by side in whole numbers of 32 bits. */
+export type BitElement = 'uint8' | 'uint16' | 'float16';
+
 /** How the data of a matrix lies (resting-layout.ts). */
 export type Layout = 'rows' | 'blocks';
 
@@ -29,8 +32,8 @@ export class Value {
   layout: Layout = 'rows';
   /** Whether every axis may vary without a new graph (segment lengths). */
   varies = false;
-  /** What ONNX Runtime takes the bits of int32 data for, as one axis of smaller numbers (normal-float.ts); absent: for what they are. */
-  element?: 'uint8' | 'uint16';
+  /** What ONNX Runtime takes the bits of int32 data for, as one axis of smaller numbers (bits.ts); absent: for what they are. */
+  element?: BitElement;
   /** Another number whenever the data is other data: they are counted over all values. */
   version = nextVersion++;
   /** Reshaped versions of this value, by shape. */

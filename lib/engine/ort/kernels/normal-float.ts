@@ -30,13 +30,14 @@ function scaled(graph: GraphBuilder, shares: string, scales: string, [rows, colu
 
 /**
  * The same of words of 32 bits, by whole numbers alone, as GPUs compute them: the digits of a word to base 16. Division cuts off towards zero,
- * so that the sign, which is 8 in the highest digit, goes first.
+ * so that the sign, which is 8 in the highest digit, goes first. Each who asks gets numbers of its own: shared by a product and its gradient they would
+ * stay in memory between them.
  */
 function decodedWords({ graph, inputs: [codes, scales], attrs }: Emission): string {
   const [rows, columns] = attrs.shape as number[];
   const int = (value: number): string => graph.scalar('int32', value);
   const row = (values: number[]): string => graph.constant('int32', values, [1, values.length]);
-  const words = graph.op('Unsqueeze', [codes.name, graph.ints([1])]);
+  const words = graph.again(codes.name, graph.ints([-1, 1]));
   const isNegative = graph.op('Less', [words, int(0)]);
   const positive = graph.op('Where', [isNegative, graph.op('Sub', [words, int(-(2 ** 31))]), words]);
   const shifted = graph.op('Div', [positive, row(NF4_PLACES.map((place) => 16 ** place))]);

@@ -1,0 +1,104 @@
+/** Products with matrices in 16 bits (half-matrix.ts) on the CPU, and such matrices in float32 on any device. */
+import { float16ToFloat32 } from '../../../number-formats';
+import type { Emission, OrtKernel } from '../kernel';
+import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
+import { matrixProduct } from '../products';
+
+const HALVES = 65536;
+
+/** Writes the matrix in float32, anew for each who asks: shared by a product and its gradient it would stay in memory between them. */
+function decoded(graph: GraphBuilder, halves: string, { shape, scale }: Emission['attrs']): string {
+  const numbers = graph.freshName();
+  graph.node('Cast', [halves], [numbers], { to: ELEMENT_TYPES.float32 });
+  return scaled(graph, numbers, { shape, scale });
+}
+
+function scaled(graph: GraphBuilder, numbers: string, { shape, scale }: Emission['attrs']): string {
+  const values = scale === 1 ? numbers : graph.op('Mul', [numbers, graph.scalar('float32', scale)]);
+  return graph.op('Reshape', [values, graph.ints([...shape])]);
+}
+
+/** The same of words of 32 bits, two halves each, by whole numbers alone, as GPUs compute them: their bits look up what they mean. */
+function decodedWords({ graph, inputs: [{ name }], attrs }: Emission): string {
+  const words = graph.again(name, graph.ints([-1]));
+  const count = graph.scalar('int32', HALVES);
+  const positive = (x: string): string =>
+    graph.op('Where', [graph.op('Less', [x, graph.scalar('int32', 0)]), graph.op('Add', [x, count]), x]);
+  // division cuts off towards zero: the rest has the sign of the word
+  const rest = graph.op('Sub', [words, graph.op('Mul', [graph.op('Div', [words, count]), count])]);
+  const first = positive(rest);
+  const second = positive(graph.op('Div', [graph.op('Sub', [words, first]), count]));
+  const bits = graph.op(
+    'Concat',
+    [first, second].map((x) => graph.op('Unsqueeze', [x, graph.ints([1])])),
+    { axis: 1 },
+  );
+  const table = graph.once('values of float16', () => graph.data('float32', valuesOfHalves(), [HALVES]));
+  return scaled(graph, graph.op('Gather', [table, bits], { axis: 0 }), attrs);
+}
+
+function valuesOfHalves(): Float32Array {
+  const values = new Float32Array(HALVES);
+  float16ToFloat32(
+    Uint16Array.from({ length: HALVES }, (_, bits) => bits),
+    values,
+    0,
+  );
+  return values;
+}
+
+interface Addend {
+  base?: string;
+  bias?: string;
+}
+
+/** x Wᵀ. */
+function product({ graph, inputs: [x, halves], attrs }: Emission, addend: Addend = {}): string {
+  const sizes = { rows: x.shape[0], inner: attrs.shape[1], columns: attrs.shape[0] };
+  const options = { ranks: [2, 2], transB: true, sizes, makesLast: true, ...addend } as const;
+  return matrixProduct(graph, x.name, decoded(graph, halves.name, attrs), options);
+}
+
+/** dy W. */
+function gradient({ graph, inputs: [dy, halves], attrs }: Emission, addend: Addend = {}): string {
+  const sizes = { rows: dy.shape[0], inner: attrs.shape[0], columns: attrs.shape[1] };
+  const options = { ranks: [2, 2], sizes, makesLast: true, ...addend } as const;
+  return matrixProduct(graph, dy.name, decoded(graph, halves.name, attrs), options);
+}
+
+const key: OrtKernel['key'] = ({ shape, scale }) => `${shape},${scale}`;
+
+export const halfMatrixKernels: OrtKernel[] = [
+  {
+    name: 'HalfMatMul',
+    inputs: ['x', 'halves'],
+    infer: ([x], { shape }) => ({ shape: [x.shape[0], shape[0]], dtype: 'float32' }),
+    key,
+    emit: (emission) => product(emission),
+    emitOnto: (emission, base) => product(emission, { base }),
+    emitBiased: (emission, bias) => product(emission, { bias }),
+  },
+  {
+    name: 'HalfMatMulGrad',
+    inputs: ['dy', 'halves'],
+    infer: ([dy], { shape }) => ({ shape: [dy.shape[0], shape[1]], dtype: 'float32' }),
+    key,
+    emit: (emission) => gradient(emission),
+    emitOnto: (emission, base) => gradient(emission, { base }),
+    emitBiased: (emission, bias) => gradient(emission, { bias }),
+  },
+  {
+    name: 'FromHalf',
+    inputs: ['halves'],
+    infer: (_, { shape }) => ({ shape, dtype: 'float32' }),
+    key,
+    emit: ({ graph, inputs: [halves], attrs }) => decoded(graph, halves.name, attrs),
+  },
+  {
+    name: 'FromHalfWords',
+    inputs: ['words'],
+    infer: (_, { shape }) => ({ shape, dtype: 'float32' }),
+    key,
+    emit: decodedWords,
+  },
+];
