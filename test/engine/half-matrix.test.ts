@@ -131,6 +131,22 @@ test('matrices of few bits are brought into float32 anew for each who asks, so t
   }
 });
 
+test('a token goes through large matrices in 16 bits one by one: float32 is never kept of more than a few', async () => {
+  await engine.useDevice('cpu');
+  const [size, count] = [1536, 24];
+  const values = random([size, size], 0.02).dataSync<'float32'>();
+  const matrices = Array.from({ length: count }, () => engine.halfMatrix(values, [size, size], 'bfloat16'));
+  const before = process.resourceUsage().maxRSS;
+  tf.tidy(() => {
+    const last = matrices.reduce((x, matrix) => engine.halfLinear(x, matrix), tf.ones([1, size]) as tf.Tensor2D);
+    assert.ok(last.dataSync<'float32'>().every(Number.isFinite));
+  });
+  const matrixKilobytes = (4 * size * size) / 1024;
+  const kilobytes = process.resourceUsage().maxRSS - before;
+  assert.ok(kilobytes < 8 * matrixKilobytes, `${kilobytes} kB for ${count} matrices of ${matrixKilobytes} kB`);
+  for (const matrix of matrices) engine.disposeHalf(matrix);
+});
+
 describe('as words of 32 bits, as GPUs read them', () => {
   test('a matrix is the same', async () => {
     await engine.useDevice('cpu');

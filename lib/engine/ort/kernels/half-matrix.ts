@@ -1,22 +1,30 @@
 /** Products with matrices in 16 bits (half-matrix.ts) on the CPU, and such matrices in float32 on any device. */
 import { float16ToFloat32 } from '../../../number-formats';
+import { plus } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { matrixProduct } from '../products';
 
 const HALVES = 65536;
 
+/** Of so few rows, bringing a matrix of so many numbers into the processor's layout takes longer than the product there saves. */
+const FEW_ROWS = 4;
+const MANY_NUMBERS = 1 << 21;
+
 /** Writes the matrix in float32, anew for each who asks: shared by a product and its gradient it would stay in memory between them. */
 function decoded(graph: GraphBuilder, halves: string, { shape, scale }: Emission['attrs']): string {
-  const numbers = graph.freshName();
-  graph.node('Cast', [halves], [numbers], { to: ELEMENT_TYPES.float32 });
-  return scaled(graph, numbers, { shape, scale });
+  return scaled(graph, bare(graph, halves, shape), scale);
 }
 
-function scaled(graph: GraphBuilder, numbers: string, { shape, scale }: Emission['attrs']): string {
-  const values = scale === 1 ? numbers : graph.op('Mul', [numbers, graph.scalar('float32', scale)]);
-  return graph.op('Reshape', [values, graph.ints([...shape])]);
+/** The same before it is multiplied by its scale. */
+function bare(graph: GraphBuilder, halves: string, shape: readonly number[]): string {
+  const numbers = graph.freshName();
+  graph.node('Cast', [halves], [numbers], { to: ELEMENT_TYPES.float32 });
+  return graph.op('Reshape', [numbers, graph.ints([...shape])]);
 }
+
+const scaled = (graph: GraphBuilder, x: string, scale: number): string =>
+  scale === 1 ? x : graph.op('Mul', [x, graph.scalar('float32', scale)]);
 
 /** The same of words of 32 bits, two halves each, by whole numbers alone, as GPUs compute them: their bits look up what they mean. */
 function decodedWords({ graph, inputs: [{ name }], attrs }: Emission): string {
@@ -34,7 +42,8 @@ function decodedWords({ graph, inputs: [{ name }], attrs }: Emission): string {
     { axis: 1 },
   );
   const table = graph.once('values of float16', () => graph.data('float32', valuesOfHalves(), [HALVES]));
-  return scaled(graph, graph.op('Gather', [table, bits], { axis: 0 }), attrs);
+  const numbers = graph.op('Gather', [table, bits], { axis: 0 });
+  return scaled(graph, graph.op('Reshape', [numbers, graph.ints([...attrs.shape])]), attrs.scale);
 }
 
 function valuesOfHalves(): Float32Array {
@@ -52,11 +61,15 @@ interface Addend {
   bias?: string;
 }
 
-/** x Wᵀ. */
+/** x Wᵀ. Where it has a few rows, they are what is multiplied by the scale: a power of two, so that it is the same. */
 function product({ graph, inputs: [x, halves], attrs }: Emission, addend: Addend = {}): string {
   const sizes = { rows: x.shape[0], inner: attrs.shape[1], columns: attrs.shape[0] };
-  const options = { ranks: [2, 2], transB: true, sizes, makesLast: true, ...addend } as const;
-  return matrixProduct(graph, x.name, decoded(graph, halves.name, attrs), options);
+  const options = { ranks: [2, 2], transB: true } as const;
+  if (typeof sizes.rows === 'number' && sizes.rows <= FEW_ROWS && sizes.inner * sizes.columns >= MANY_NUMBERS) {
+    const y = matrixProduct(graph, x.name, bare(graph, halves.name, attrs.shape), { ...options, sizes, makesLast: true });
+    return plus(graph, scaled(graph, y, attrs.scale), addend.base ?? addend.bias);
+  }
+  return matrixProduct(graph, x.name, decoded(graph, halves.name, attrs), { ...options, sizes, makesLast: true, ...addend });
 }
 
 /** dy W. */
