@@ -48,7 +48,9 @@ export function tensorOf(value: Value): Tensor {
 function tensorOfBits(element: BitElement, data: HostArray): Tensor {
   const [array, size] = element === 'uint8' ? ([Uint8Array, 1] as const) : ([Uint16Array, 2] as const);
   const numbers = new array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength / size);
-  return new Tensor(element, numbers as Uint8Array, [numbers.length]);
+  if (element !== 'float16') return new Tensor(element, numbers as Uint8Array, [numbers.length]);
+  // As float16, where JavaScript has a Float16Array (Node 24), it would be made one, whose length Node's binding to ONNX Runtime takes for 0.
+  return Object.assign(new Tensor('uint16', numbers as Uint16Array, [numbers.length]), { type: element });
 }
 
 /** Takes a value's data away from it. */
