@@ -11,13 +11,14 @@ export const families: readonly string[] = readdirSync(path.join(projectRoot, 't
 /** Whether a model of a folder has experts. */
 export function hasExperts(folder: string): boolean {
   const { model_type, num_local_experts } = configOf(folder);
-  return ['granitemoe', 'granitemoehybrid', 'qwen3_moe', 'olmoe'].includes(String(model_type)) && num_local_experts !== 0;
+  const types = ['granitemoe', 'granitemoehybrid', 'qwen2_moe', 'qwen3_moe', 'olmoe', 'lfm2_moe', 'mixtral'];
+  return types.includes(String(model_type)) && num_local_experts !== 0;
 }
 
 /** Whether transformers.js knows such models; of StableLM it does not know those whose heads share keys and values. */
 export function isKnownToTransformersJs(folder: string): boolean {
   const { model_type: type, num_attention_heads: heads, num_key_value_heads: kvHeads } = configOf(folder);
-  return !['granitemoe', 'olmoe', 'exaone4', 'glm4'].includes(String(type)) && (type !== 'stablelm' || heads === kvHeads);
+  return !['granitemoe', 'olmoe', 'mixtral', 'exaone4', 'glm4'].includes(String(type)) && (type !== 'stablelm' || heads === kvHeads);
 }
 
 const configOf = (folder: string) => JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;

@@ -20,8 +20,12 @@ export interface Routing {
 export interface RoutingOptions {
   /** How many experts each token goes through. */
   perToken: number;
-  /** Whether the weights of a token's experts sum up to 1, or are its experts' shares of the softmax over all. */
+  /** Whether the weights of a token's experts sum up to 1, or are its experts' shares of the softmax over all, or their sigmoids. */
   normalized: boolean;
+  /** What weights are made of: the softmax over the experts' logits, or the sigmoid of each (DeepSeek-V3, 2024). Default softmax. */
+  scores?: 'softmax' | 'sigmoid';
+  /** What weights are multiplied by. Default 1. */
+  scale?: number;
 }
 
 /** The weights of all experts: gate and up one below the other, and down. */
@@ -45,15 +49,33 @@ export interface Factors {
 /** Added to the logits of experts that were not chosen; what is left of them in a softmax is 0. */
 const HIDDEN = -1e30;
 
+/** Added to a sum of sigmoids that weights are divided by, as in transformers. */
+const LEAST_SUM = 1e-6;
+
 /**
  * Chooses each token's experts, those with the largest logits, of equal ones the first. Differentiable by way of the weights.
  * @param logits [tokens, experts]
+ * @param bias [experts]: added to the scores for choosing alone, so that it balances the experts and changes no weight (Wang et al. 2024)
  */
-export function route(logits: tf.Tensor2D, { perToken, normalized }: RoutingOptions): Routing {
+export function route(logits: tf.Tensor2D, options: RoutingOptions, bias?: tf.Tensor1D): Routing {
+  const { scores = 'softmax', scale = 1 } = options;
+  const { chosen, weights } = scores === 'sigmoid' ? bySigmoid(logits, options, bias) : bySoftmax(logits, options);
+  return { chosen, weights: scale === 1 ? weights : tf.mul(weights, tf.fill([1], scale)) };
+}
+
+function bySoftmax(logits: tf.Tensor2D, { perToken, normalized }: RoutingOptions): Routing {
   const chosen = withoutGradient(() => largest(logits, perToken));
   if (!normalized) return { chosen, weights: tf.mul(tf.softmax(logits), chosen) };
   const hidden = withoutGradient(() => tf.mul(tf.sub(1, chosen), HIDDEN) as tf.Tensor2D);
   return { chosen, weights: tf.softmax(tf.add<tf.Tensor2D>(logits, hidden)) };
+}
+
+function bySigmoid(logits: tf.Tensor2D, { perToken, normalized }: RoutingOptions, bias?: tf.Tensor1D): Routing {
+  const all: tf.Tensor2D = tf.sigmoid(logits);
+  const chosen = withoutGradient(() => largest(bias ? tf.add(all, bias) : all, perToken));
+  const weights: tf.Tensor2D = tf.mul(all, chosen);
+  if (!normalized) return { chosen, weights };
+  return { chosen, weights: tf.div(weights, tf.add(tf.sum(weights, 1, true), tf.fill([1], LEAST_SUM))) };
 }
 
 /**

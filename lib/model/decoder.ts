@@ -71,7 +71,7 @@ export abstract class Decoder implements CausalLM {
   }
 
   get numParameters(): number {
-    return countOf([...this.declared.all.values()]);
+    return countOf([...this.declared.all.values()].filter(({ isTrained }) => isTrained));
   }
 
   get outputHead(): tf.Tensor2D {

@@ -2,22 +2,25 @@
  * A mixture of experts in the place of an MLP: of each token a router chooses a few of many gated MLPs (Shazeer et al. 2017; Mixtral, Jiang et al. 2024).
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { experts, linear, route } from '../engine';
+import { experts, linear, type RoutingOptions, route } from '../engine';
 import type { ConfigReader } from './config';
-import type { MatrixStack, ParameterList } from './layers';
+import type { MatrixStack, Parameter, ParameterList } from './layers';
+import { moduleOf } from './names';
 import type { Family, ForwardPass } from './types';
 
-export interface ExpertsConfig {
+export interface ExpertsConfig extends Readonly<RoutingOptions> {
   /** How many there are. */
   readonly count: number;
-  /** How many of them each token goes through. */
-  readonly perToken: number;
-  /** Whether the weights of a token's experts sum up to 1, or are its experts' shares of the softmax over all. */
-  readonly normalized: boolean;
   /** Hidden features of each. */
   readonly intermediateSize: number;
   /** Which layers have experts. */
   readonly layers: readonly boolean[];
+  /** Hidden features of the MLP that all tokens go through beside them, where there is one (shared-expert.ts). */
+  readonly sharedSize?: number;
+  /** Whether a vector of the checkpoint, which training leaves as it is, is added to the scores by which experts are chosen. */
+  readonly biased?: boolean;
+  /** Whether transformers has no loss that keeps the family's experts in use. */
+  readonly withoutRouterLoss?: boolean;
 }
 
 /** Names of parameters, and of their parts where checkpoints hold each expert by itself. */
@@ -25,6 +28,8 @@ export interface ExpertNames {
   router: string;
   gateUp: string;
   down: string;
+  /** Of what is added to the scores for choosing, where something is. */
+  bias?: string;
   /** Whether transformers' class has the router behind the experts: adapters draw what they begin with in that order. */
   routerIsLast?: boolean;
   /** @returns the names of an expert's matrices */
@@ -59,16 +64,31 @@ export function keyOfCount(reader: ConfigReader): string {
   return reader.get('num_local_experts') === undefined ? 'num_experts' : 'num_local_experts';
 }
 
-/** As Qwen's checkpoints name them, and OLMoE's. @param module in whose place the experts are */
+/** Of families whose class in transformers has the router behind the experts. */
+const ROUTER_IS_LAST: ReadonlySet<Family> = new Set(['qwen3_moe', 'lfm2_moe']);
+
+/** What checkpoints call an expert's layers. */
+const USUAL_LAYERS = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
+const NUMBERED_LAYERS = { gate: 'w1', up: 'w3', down: 'w2' };
+
+/** Families whose checkpoints call them otherwise, and perhaps the module, too, that they are in. */
+const IN_FILES: Readonly<Partial<Record<Family, { layers: typeof USUAL_LAYERS; module?: string }>>> = {
+  lfm2_moe: { layers: NUMBERED_LAYERS },
+  mixtral: { layers: NUMBERED_LAYERS, module: 'block_sparse_moe' },
+};
+
+/** As most checkpoints name them. @param module in whose place the experts are, as transformers calls it */
 export function namesOfExperts(module: string, family: Family): ExpertNames {
-  const experts = `${module}.experts`;
+  const { layers, module: own } = IN_FILES[family] ?? { layers: USUAL_LAYERS };
+  const inFiles = own === undefined ? module : `${moduleOf(module)}.${own}`;
   return {
-    routerIsLast: family === 'qwen3_moe',
-    router: `${module}.gate.weight`,
-    gateUp: `${experts}.gate_up_proj`,
-    down: `${experts}.down_proj`,
+    routerIsLast: ROUTER_IS_LAST.has(family),
+    router: `${inFiles}.gate.weight`,
+    gateUp: `${module}.experts.gate_up_proj`,
+    down: `${module}.experts.down_proj`,
+    bias: `${module}.expert_bias`,
     parts: (expert) => {
-      const [gate, up, down] = ['gate', 'up', 'down'].map((which) => `${experts}.${expert}.${which}_proj.weight`);
+      const [gate, up, down] = [layers.gate, layers.up, layers.down].map((layer) => `${inFiles}.experts.${expert}.${layer}.weight`);
       return { gate, up, down };
     },
   };
@@ -78,14 +98,15 @@ export class Experts {
   private readonly router: MatrixStack<tf.Rank.R2>;
   private readonly gateUp: MatrixStack<tf.Rank.R3>;
   private readonly down: MatrixStack<tf.Rank.R3>;
+  private readonly bias?: Parameter<tf.Rank.R1>;
 
   constructor(
     private readonly config: ExpertsConfig & { hiddenSize: number },
     private readonly layer: number,
     parameters: ParameterList,
-    { router, gateUp, down, routerIsLast = false, parts }: ExpertNames,
+    { router, gateUp, down, bias, routerIsLast = false, parts }: ExpertNames,
   ) {
-    const { count, hiddenSize, intermediateSize } = config;
+    const { count, hiddenSize, intermediateSize, biased } = config;
     const ofEach = parts && Array.from({ length: count }, (_, expert) => parts(expert));
     const routerMatrix = parameters.matrix(router, count, hiddenSize);
     const gateUpMatrices = parameters.matrices(
@@ -102,13 +123,14 @@ export class Experts {
     this.gateUp = parameters.stack(gateUpMatrices);
     this.down = parameters.stack(downMatrices);
     this.router = first ?? parameters.stack(routerMatrix);
+    if (biased && bias !== undefined) this.bias = parameters.buffer(bias, count);
   }
 
   /** @param x [tokens, features] */
   apply(x: tf.Tensor2D, { routed }: ForwardPass): tf.Tensor2D {
     const { perToken } = this.config;
     const logits = this.logits(x);
-    const routing = route(logits, this.config);
+    const routing = route(logits, this.config, this.bias?.tensor);
     routed?.(this.layer, logits, routing.chosen);
     const added = { gateUp: this.gateUp.adapter?.(), down: this.down.adapter?.() };
     return experts(x, routing, { gateUp: this.gateUp.tensor, down: this.down.tensor, added }, perToken);

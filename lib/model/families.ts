@@ -22,8 +22,10 @@ import { Granite, readGraniteConfig, readGraniteMoeConfig } from './granite';
 import { readGraniteMoeHybridConfig } from './granite-moe-hybrid';
 import { HunYuan, readHunYuanConfig } from './hunyuan';
 import { Lfm2, readLfm2Config } from './lfm2';
+import { readLfm2MoeConfig } from './lfm2-moe';
 import { Llama, readLlamaConfig } from './llama';
 import { readMinistral3Config } from './ministral3';
+import { readMixtralConfig } from './mixtral';
 import { multimodalArchitectures } from './multimodal';
 import { NanoChat, readNanoChatConfig } from './nanochat';
 import { readOlmoConfig } from './olmo';
@@ -32,6 +34,7 @@ import { Olmoe, readOlmoeConfig } from './olmoe';
 import { Opt, readOptConfig } from './opt';
 import { Phi, readPhiConfig } from './phi';
 import { Phi3, readPhi3Config } from './phi3';
+import { readQwen2MoeConfig } from './qwen2-moe';
 import { Qwen3, readQwen3Config, readQwen3MoeConfig } from './qwen3';
 import { Qwen35, readQwen35Config } from './qwen3-5';
 import { readSmolLm3Config } from './smollm3';
@@ -64,7 +67,14 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     build: (reader, origin) => new Llama(readMinistral3Config(reader), origin),
     prefix: 'model.',
   },
+  mixtral: {
+    name: 'MixtralForCausalLM',
+    build: (reader, origin) => new Llama(readMixtralConfig(reader), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
   qwen2: { name: 'Qwen2ForCausalLM', build: llama, prefix: 'model.' },
+  qwen2_moe: { name: 'Qwen2MoeForCausalLM', build: (reader, origin) => new Llama(readQwen2MoeConfig(reader), origin), prefix: 'model.' },
   smollm3: { name: 'SmolLM3ForCausalLM', build: (reader, origin) => new Llama(readSmolLm3Config(reader), origin), prefix: 'model.' },
   ernie4_5: { name: 'Ernie4_5ForCausalLM', build: (reader, origin) => new Llama(readErnie45Config(reader), origin), prefix: 'model.' },
   qwen3: { name: 'Qwen3ForCausalLM', build: (reader, origin) => new Qwen3(readQwen3Config(reader), origin), prefix: 'model.' },
@@ -139,6 +149,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   phi3: { name: 'Phi3ForCausalLM', build: (reader, origin) => new Phi3(readPhi3Config(reader), origin), prefix: 'model.' },
   stablelm: { name: 'StableLmForCausalLM', build: (reader, origin) => new StableLm(readStableLmConfig(reader), origin), prefix: 'model.' },
   lfm2: { name: 'Lfm2ForCausalLM', build: (reader, origin) => new Lfm2(readLfm2Config(reader), origin), prefix: 'model.' },
+  lfm2_moe: { name: 'Lfm2MoeForCausalLM', build: (reader, origin) => new Lfm2(readLfm2MoeConfig(reader), origin), prefix: 'model.' },
   nanochat: { name: 'NanoChatForCausalLM', build: (reader, origin) => new NanoChat(readNanoChatConfig(reader), origin), prefix: 'model.' },
   starcoder2: {
     name: 'Starcoder2ForCausalLM',

@@ -3,6 +3,8 @@ import type { ExpertsConfig } from './experts';
 import { type GgufKeys, whole } from './gguf-keys';
 import { type GgufLayout, NORMS_OF_HEADS, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
 import type { GraniteConfig } from './granite';
+import type { Lfm2Config } from './lfm2';
+import type { LlamaConfig } from './llama';
 import type { OlmoeConfig } from './olmoe';
 import type { Qwen3Config } from './qwen3';
 
@@ -17,7 +19,7 @@ function keysOf({ count, perToken }: ExpertsConfig, refuse: Refuse): GgufKeys {
   return { expert_count: whole(count), expert_used_count: whole(perToken) };
 }
 
-/** As Qwen's checkpoints and OLMoE's name them. */
+/** As transformers names them in most families. */
 const NAMES = {
   'model.layers.#.mlp.gate': 'blk.#.ffn_gate_inp',
   'model.layers.#.mlp.experts.down_proj': 'blk.#.ffn_down_exps.weight',
@@ -41,6 +43,49 @@ export function qwen3Moe(config: Qwen3Config, refuse: Refuse): GgufLayout {
       expert_feed_forward_length: whole(experts.intermediateSize),
     },
     names: { ...ROTARY_NAMES, ...NORMS_OF_HEADS, ...NAMES },
+    parts: PARTS,
+  };
+}
+
+/** Whose weights of a token's experts are their shares of the softmax over all, in all layers; beside them one takes all tokens. */
+export function qwen2Moe(config: LlamaConfig, refuse: Refuse): GgufLayout {
+  const experts = config.experts as NonNullable<LlamaConfig['experts']>;
+  const { headDim, numAttentionHeads, hiddenSize } = config;
+  if (!experts.layers.every(Boolean))
+    throw refuse('has layers without experts in a model of Qwen2-MoE (mlp_only_layers, decoder_sparse_step)');
+  if (experts.normalized) throw refuse("brings the weights of a token's experts to a sum of 1 (norm_topk_prob) in a model of Qwen2-MoE");
+  if (!config.qkvBias) throw refuse('has no biases of queries, keys and values (qkv_bias) in a model of Qwen2-MoE');
+  if (headDim * numAttentionHeads !== hiddenSize) throw refuse('has heads of another width in a model of Qwen2-MoE');
+  if (config.rope.type === 'llama3') throw refuse('has the positions of Llama 3 in a model of Qwen2-MoE');
+  const shared = 'model.layers.#.mlp.shared_expert';
+  return {
+    architecture: 'qwen2moe',
+    keys: {
+      ...rotaryKeys(config, shortest(config.windows)),
+      ...keysOf(experts, refuse),
+      expert_feed_forward_length: whole(experts.intermediateSize),
+      expert_shared_feed_forward_length: whole(experts.sharedSize ?? 0),
+    },
+    names: {
+      ...ROTARY_NAMES,
+      ...NAMES,
+      [`${shared}.gate_proj`]: 'blk.#.ffn_gate_shexp',
+      [`${shared}.up_proj`]: 'blk.#.ffn_up_shexp',
+      [`${shared}.down_proj`]: 'blk.#.ffn_down_shexp',
+      [`${shared}_gate`]: 'blk.#.ffn_gate_inp_shexp',
+    },
+    parts: PARTS,
+    vectors: { 'blk.#.ffn_gate_inp_shexp.weight': [hiddenSize] },
+  };
+}
+
+/** A Mixtral is a Llama there, too. @param dense the layout that it would have without experts */
+export function mixtral(config: LlamaConfig, dense: GgufLayout, refuse: Refuse): GgufLayout {
+  const experts = config.experts as NonNullable<LlamaConfig['experts']>;
+  return {
+    ...dense,
+    keys: { ...dense.keys, ...keysOf(experts, refuse) },
+    names: { ...dense.names, ...NAMES, 'model.layers.#.block_sparse_moe.gate': 'blk.#.ffn_gate_inp' },
     parts: PARTS,
   };
 }
@@ -90,5 +135,38 @@ export function graniteMoe(config: GraniteConfig, dense: GgufLayout, refuse: Ref
       [`${mlp}.output_linear`]: 'blk.#.ffn_down_shexp',
     },
     parts: { ...parts, [`${moe}.input_linear`]: GATE_AND_UP, [`${mlp}.input_linear`]: ['blk.#.ffn_gate_shexp', 'blk.#.ffn_up_shexp'] },
+  };
+}
+
+/** What llama.cpp knows the sigmoid by among the ways to weigh experts. */
+const BY_SIGMOID = 2;
+
+/** An LFM2 with experts behind its first layers, whose weights sum up to 1. @param dense the layout that it would have without */
+export function lfm2Moe(config: Lfm2Config, dense: GgufLayout, refuse: Refuse): GgufLayout {
+  const experts = config.experts as NonNullable<Lfm2Config['experts']>;
+  const { count, layers, intermediateSize, normalized, biased, scale = 1 } = experts;
+  if (!normalized) throw refuse("does not bring the weights of a token's experts to a sum of 1 (norm_topk_prob) in a model of LFM2-MoE");
+  if (scale !== 1) throw refuse(`multiplies the weights of a token's experts by ${scale} (routed_scaling_factor) in a model of LFM2-MoE`);
+  const feedForward = 'model.layers.#.feed_forward';
+  // it adds them in any case
+  const zeros = layers.flatMap((has, layer) => (has && !biased ? [[`blk.${layer}.exp_probs_b.bias`, new Float32Array(count)]] : []));
+  return {
+    ...dense,
+    architecture: 'lfm2moe',
+    keys: {
+      ...dense.keys,
+      ...keysOf(experts, refuse),
+      expert_feed_forward_length: whole(intermediateSize),
+      leading_dense_block_count: whole(layers.filter((has) => !has).length),
+      expert_gating_func: whole(BY_SIGMOID),
+    },
+    names: {
+      ...dense.names,
+      [`${feedForward}.gate`]: 'blk.#.ffn_gate_inp',
+      [`${feedForward}.expert_bias`]: 'blk.#.exp_probs_b.bias',
+      [`${feedForward}.experts.down_proj`]: 'blk.#.ffn_down_exps.weight',
+    },
+    parts: { [`${feedForward}.experts.gate_up_proj`]: GATE_AND_UP.map((name) => `${name}.weight`) },
+    more: Object.fromEntries(zeros),
   };
 }

@@ -5,7 +5,7 @@ import type { CohereConfig } from './cohere';
 import { hasJsClass } from './families';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
-import { graniteMoe, olmoe, qwen3Moe } from './gguf-experts';
+import { graniteMoe, lfm2Moe, mixtral, olmoe, qwen2Moe, qwen3Moe } from './gguf-experts';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { bloom, gpt2, gptBigCode, gptNeoX, phi, stablelm, starcoder2 } from './gguf-layer-norm';
 import { type GgufLayout, NORMS_OF_HEADS, POST_NORM_NAMES, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
@@ -39,6 +39,8 @@ type Layout = (config: never, refuse: Refuse) => GgufLayout;
 
 const LAYOUTS: Partial<Record<Family, Layout>> = {
   llama,
+  mixtral: (config: LlamaConfig, refuse) => mixtral(config, llama(config, refuse), refuse),
+  qwen2_moe: qwen2Moe,
   smollm3,
   ministral3,
   exaone4,
@@ -56,6 +58,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   phi3,
   stablelm,
   lfm2,
+  lfm2_moe: (config: Lfm2Config, refuse) => lfm2Moe(config, lfm2(config, refuse), refuse),
   olmo,
   olmo2,
   olmoe,

@@ -72,7 +72,7 @@ export function bytesOfGguf(model: CausalLM, dtype: GgufDtype): number {
 }
 
 /** llama.cpp adds positions up in float32, weighs what is normalized in it, and its own converter leaves what chooses experts in it. */
-const IN_FLOAT32 = /^position_embd\.weight$|\.ffn_gate_inp\.weight$|_norm\.weight$/;
+const IN_FLOAT32 = /^position_embd\.weight$|\.ffn_gate_inp(?:_shexp)?\.weight$|_norm\.weight$/;
 
 function keysFor(model: CausalLM, { architecture, keys }: GgufLayout, dtype: GgufDtype): GgufKeys {
   const own = Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value]);

@@ -25,6 +25,8 @@ export const DECAYS = [0.01, 16] as const;
 
 /** A named tensor that is trained. Declared with its shape when the model is built, filled when the weights arrive. */
 export class Parameter<R extends tf.Rank = tf.Rank> {
+  /** Whether it is trained. A buffer, as PyTorch calls what is not, is part of checkpoints all the same. */
+  isTrained = true;
   private filled?: tf.Variable<R>;
   private rounded?: CompactMatrix;
 
@@ -57,7 +59,7 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
   /** Gives it a value; the array is taken over, not copied. */
   fill(data: Float32Array): void {
     if (this.filled) throw new Error(`The parameter ${this.name} already has a value.`);
-    this.filled = ownedVariable(data, this.shape);
+    this.filled = ownedVariable(data, this.shape, this.isTrained);
   }
 
   /** Gives it such a matrix of its shape, which it owns from now on. */
@@ -98,6 +100,13 @@ export class ParameterList {
     const layer = new Linear(name, weight, bias);
     this.linears.set(name, layer);
     return layer;
+  }
+
+  /** A vector that checkpoints hold and no training changes. */
+  buffer(name: string, size: number): Parameter<tf.Rank.R1> {
+    const buffer = this.declare<tf.Rank.R1>(name, [size], 'zeros');
+    buffer.isTrained = false;
+    return buffer;
   }
 
   matrix(name: string, rows: number, columns: number): Parameter<tf.Rank.R2> {

@@ -1,18 +1,20 @@
 /**
  * LFM2 (Liquid AI 2025): in some layers tokens attend, with normalized queries and keys; in the others each reads its nearest neighbours by a
- * short convolution between two gates.
+ * short convolution between two gates. Of LFM2-MoE (lfm2-moe.ts reads its configuration), all but the first layers have experts in the place of the
+ * MLP.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { ConfigReader, checkLayerTypes, readModelConfig, readPaddingIdx } from './config';
 import type { Origin } from './decoder';
+import { Experts, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
 import type { Linear, ParameterList, RmsNorm } from './layers';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
 import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
 import { ShortConvolution } from './short-convolution';
-import type { Attend, ForwardPass } from './types';
+import type { Attend, Family, ForwardPass } from './types';
 
 export type Lfm2LayerType = 'full_attention' | 'conv';
 
@@ -26,16 +28,29 @@ export interface Lfm2Config extends RotaryConfig {
 
 export function readLfm2Config(reader: ConfigReader): Lfm2Config {
   const { raw, place } = reader;
+  // the older name counts before the usual one
+  const filled = { intermediate_size: 12288, ...raw, ...('block_ff_dim' in raw && { intermediate_size: raw.block_ff_dim }) };
+  const config = readConvolvingConfig(new ConfigReader(filled, place), 'lfm2');
+  return {
+    ...config,
+    raw,
+    intermediateSize: readWidth(reader, config.intermediateSize),
+    layerTypes: readLayerTypes(reader, config.numHiddenLayers),
+  };
+}
+
+/** What LFM2 and LFM2-MoE read alike: all but which layer does what, and how wide its MLP is. */
+export function readConvolvingConfig(reader: ConfigReader, family: Family): Omit<Lfm2Config, 'layerTypes'> {
+  const { raw, place } = reader;
   const filled = {
-    ...{ intermediate_size: 12288, num_key_value_heads: 8, eos_token_id: 2 },
+    ...{ num_key_value_heads: 8, eos_token_id: 2 },
     ...raw,
-    // older names count before the usual ones
-    ...('block_ff_dim' in raw && { intermediate_size: raw.block_ff_dim }),
+    // the older name counts before the usual one
     ...('tie_embedding' in raw && { tie_word_embeddings: raw.tie_embedding }),
     // the class has none
     attention_dropout: 0,
   };
-  const common = readModelConfig(new ConfigReader(filled, place), 'lfm2', {
+  const common = readModelConfig(new ConfigReader(filled, place), family, {
     tieWordEmbeddings: true,
     maxPositionEmbeddings: 128000,
     dropout: { attention: { key: 'attention_dropout', missing: 0 } },
@@ -44,13 +59,11 @@ export function readLfm2Config(reader: ConfigReader): Lfm2Config {
   return {
     ...common,
     raw,
-    intermediateSize: readWidth(reader, common.intermediateSize),
     paddingIdx: readPaddingIdx(reader, common.vocabSize, 0),
     positionLimit: ropePositionLimit(rope),
     rmsNormEps: reader.notNegative('norm_eps', 1e-5),
     rope,
     windows: new Array<undefined>(common.numHiddenLayers).fill(undefined),
-    layerTypes: readLayerTypes(reader, common.numHiddenLayers),
     taps: reader.count('conv_L_cache', 3),
     convBias: reader.boolean('conv_bias', false),
   };
@@ -65,7 +78,11 @@ function readWidth(reader: ConfigReader, size: number): number {
 }
 
 function readLayerTypes(reader: ConfigReader, layers: number): Lfm2LayerType[] {
-  const types = reader.get('layer_types') ?? typesOf(reader.get('full_attn_idxs'), layers);
+  return checkLfm2LayerTypes(reader, reader.get('layer_types') ?? typesOf(reader.get('full_attn_idxs'), layers), layers);
+}
+
+/** @throws UserError when it is not one of the two for each layer */
+export function checkLfm2LayerTypes(reader: ConfigReader, types: unknown, layers: number): Lfm2LayerType[] {
   return checkLayerTypes(reader, types, ['full_attention', 'conv'], layers);
 }
 
@@ -129,7 +146,7 @@ class GatedConvolution {
 class Block {
   private readonly attention?: Attention;
   private readonly convolution?: GatedConvolution;
-  private readonly mlp: GatedMlp;
+  private readonly mlp: GatedMlp | Experts;
   private readonly operatorNorm: RmsNorm;
   private readonly ffnNorm: RmsNorm;
 
@@ -138,12 +155,15 @@ class Block {
     private readonly layer: number,
     parameters: ParameterList,
   ) {
-    const { hiddenSize, intermediateSize, rmsNormEps } = config;
+    const { hiddenSize, intermediateSize, experts, family, rmsNormEps } = config;
     const name = `model.layers.${layer}`;
     if (config.layerTypes[layer] === 'full_attention') this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
     else this.convolution = new GatedConvolution(config, layer, parameters, `${name}.conv`);
     const names = { gate: 'w1', up: 'w3', down: 'w2' };
-    this.mlp = new GatedMlp(parameters, `${name}.feed_forward`, { hiddenSize, intermediateSize, hiddenAct: 'silu', bias: false, names });
+    const mlp = `${name}.feed_forward`;
+    this.mlp = experts?.layers[layer]
+      ? new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(mlp, family))
+      : new GatedMlp(parameters, mlp, { hiddenSize, intermediateSize, hiddenAct: 'silu', bias: false, names });
     this.operatorNorm = parameters.rmsNorm(`${name}.operator_norm`, hiddenSize, rmsNormEps);
     this.ffnNorm = parameters.rmsNorm(`${name}.ffn_norm`, hiddenSize, rmsNormEps);
   }
@@ -151,7 +171,7 @@ class Block {
   apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
     const mixed = this.mixed(this.operatorNorm.apply(x), angles, pass);
     const summed: tf.Tensor2D = tf.add(pass.carry(this.layer, x), mixed);
-    return tf.add(summed, this.mlp.apply(this.ffnNorm.apply(summed)));
+    return tf.add(summed, this.mlp.apply(this.ffnNorm.apply(summed), pass));
   }
 
   private mixed(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {

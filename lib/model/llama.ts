@@ -1,7 +1,7 @@
 /**
  * Llama (Touvron et al. 2023) and the models of its build: TinyLlama, SmolLM2, CodeLlama, Mistral (Llama with a sliding
- * window), Qwen2 (Llama with biases on queries, keys and values), SmolLM3, Ministral 3, ERNIE 4.5, the first OLMo and the first Gemma (smollm3.ts,
- * ministral3.ts, ernie4-5.ts, olmo.ts and gemma1.ts read their configurations).
+ * window), Qwen2 (Llama with biases on queries, keys and values), Mixtral, Qwen2-MoE, SmolLM3, Ministral 3, ERNIE 4.5, the first OLMo and the first
+ * Gemma (mixtral.ts, qwen2-moe.ts, smollm3.ts, ministral3.ts, ernie4-5.ts, olmo.ts and gemma1.ts read their configurations).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type Activation, rotary } from '../engine';

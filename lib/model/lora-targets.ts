@@ -10,7 +10,10 @@ import { isTrainableTokens } from './token-indices';
 import type { CausalLM } from './types';
 
 const QUERIES_AND_VALUES = ['q_proj', 'v_proj'];
-/** PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING); it has none for others. */
+/**
+ * PEFT's choice of layers, by `model_type` (its TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING); it has none for others. The one for Mixtral it
+ * forgets where it looks for names of experts among the targets, and so asks for them (0.21).
+ */
 const USUAL_TARGETS: Readonly<Record<string, readonly string[]>> = {
   ...{ llama: QUERIES_AND_VALUES, mistral: QUERIES_AND_VALUES, qwen2: QUERIES_AND_VALUES, qwen3: QUERIES_AND_VALUES },
   ...{ gemma: QUERIES_AND_VALUES, gemma2: QUERIES_AND_VALUES, gemma3_text: QUERIES_AND_VALUES },
@@ -26,11 +29,14 @@ const WITHOUT_ADAPTER: Readonly<Record<string, string>> = { falcon_h1: 'out_proj
 
 const GATE_UP = 'gate_up_proj';
 const OF_EXPERTS = { gate: 'gate.weight', gate_proj: GATE_UP, up_proj: GATE_UP, down_proj: 'down_proj' };
+const OF_MIXTRAL = { gate: 'gate.weight', w1: GATE_UP, w3: GATE_UP, w2: 'down_proj' };
 /**
  * By `model_type` names that PEFT takes for those of experts and of what chooses among them, in all layers, 'all-linear' too: as those are no
  * linear layers, it adapts these parameters in their place.
  */
-const TAKEN_FOR_EXPERTS: Readonly<Record<string, Readonly<Record<string, string>>>> = { qwen3_moe: OF_EXPERTS, olmoe: OF_EXPERTS };
+const TAKEN_FOR_EXPERTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  ...{ qwen3_moe: OF_EXPERTS, olmoe: OF_EXPERTS, mixtral: OF_MIXTRAL },
+};
 
 /**
  * The settings of an adapter with all that is left to PEFT.
@@ -112,11 +118,13 @@ function withExperts(targets: Targets, { r, loraAlpha }: Pick<LoraSettings, 'r' 
   const isTaken = (name: string): boolean => Object.hasOwn(taken, lastPart(name));
   const ofExperts = [...new Set(names.filter(isTaken).map(lastPart))];
   const halves = ofExperts.filter((name) => taken[name] === GATE_UP);
-  if (halves.length === 1)
+  if (halves.length === 1) {
+    const both = Object.keys(taken).filter((name) => taken[name] === GATE_UP);
     throw new UserError(
-      `The target modules of the adapter name ${halves[0]}, but not the other half of the experts' parameter ${GATE_UP}: name both gate_proj and ` +
-        `up_proj, or that parameter among the target parameters (lora_target_parameters: ${GATE_UP}).`,
+      `The target modules of the adapter name ${halves[0]}, but not the other half of the experts' parameter ${GATE_UP}: name both ` +
+        `${both.join(' and ')}, or that parameter among the target parameters (lora_target_parameters: ${GATE_UP}).`,
     );
+  }
   const pattern = `.*\\.${GATE_UP}`;
   return {
     targetModules: names.filter((name) => !isTaken(name)),
@@ -136,7 +144,9 @@ function namesIn(targetModules: LoraSettings['targetModules'], { linears }: Caus
 function refuseSomeExperts(targetModules: LoraSettings['targetModules'], taken: object, model: CausalLM): void {
   const places = [...model.stacks.keys()].flatMap((name) => Object.keys(taken).map((part) => `${moduleOf(name)}.${part}`));
   const names = namesIn(targetModules, model, taken);
-  const found = names ? names.filter((name) => /\d/.test(name)) : [...places, ...model.linears.keys()].filter(matcherOf(targetModules));
+  const found = names
+    ? names.filter((name) => /(?:^|\.)\d+\./.test(name))
+    : [...places, ...model.linears.keys()].filter(matcherOf(targetModules));
   const meant = found.find((name) => Object.hasOwn(taken, lastPart(name)));
   if (meant === undefined) return;
   const beside = lastPartsOf([...model.linears.values()], Object.keys(taken));

@@ -17,11 +17,12 @@ export function lastPart(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1);
 }
 
-/** What Granite's checkpoints call otherwise than transformers does: the experts, and what chooses among them. */
+/** What checkpoints call otherwise than transformers does: Granite's the experts, and what chooses among them, Mixtral's that alone. */
 const OF_EXPERTS: ReadonlyArray<readonly [inFiles: string, usual: string]> = [
   ['.block_sparse_moe.input_linear.weight', '.block_sparse_moe.experts.gate_up_proj'],
   ['.block_sparse_moe.output_linear.weight', '.block_sparse_moe.experts.down_proj'],
   ['.block_sparse_moe.router.layer.weight', '.block_sparse_moe.router.weight'],
+  ['.block_sparse_moe.gate.weight', '.mlp.gate.weight'],
 ];
 
 /** The name of a parameter in transformers. */

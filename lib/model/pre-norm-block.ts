@@ -6,6 +6,7 @@ import { GatedMlp } from './gated-mlp';
 import type { ParameterList } from './layers';
 import type { RotaryAngles } from './rope';
 import { type RotaryBlock, type RotaryConfig, type StateNorm, stateNorm } from './rotary-decoder';
+import { ExpertsWithShared } from './shared-expert';
 import type { Attend, ForwardPass } from './types';
 
 export interface PreNormConfig extends RotaryConfig {
@@ -26,7 +27,7 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
   private readonly inputNorm: StateNorm;
   private readonly attention: AttentionOfFamily;
   private readonly postAttentionNorm: StateNorm;
-  private readonly mlp: GatedMlp | Experts;
+  private readonly mlp: GatedMlp | Experts | ExpertsWithShared;
 
   constructor(
     config: C,
@@ -38,10 +39,7 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
     this.inputNorm = stateNorm(config, parameters, `${name}.input_layernorm`);
     this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
     this.postAttentionNorm = stateNorm(config, parameters, `${name}.post_attention_layernorm`);
-    const { experts, hiddenSize, mlpBias: bias = false } = config;
-    this.mlp = experts?.layers[layer]
-      ? new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(`${name}.mlp`, config.family))
-      : new GatedMlp(parameters, `${name}.mlp`, { ...config, bias });
+    this.mlp = mlpOf(config, layer, parameters, `${name}.mlp`);
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
@@ -49,4 +47,13 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
     const attended: tf.Tensor2D = tf.add(pass.carry(this.layer, x), mixed);
     return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended), pass));
   }
+}
+
+/** The gated MLP of a layer, or the experts in its place. */
+function mlpOf(config: PreNormConfig, layer: number, parameters: ParameterList, name: string): GatedMlp | Experts | ExpertsWithShared {
+  const { experts, hiddenSize, family, mlpBias: bias = false } = config;
+  if (!experts?.layers[layer]) return new GatedMlp(parameters, name, { ...config, bias });
+  const routed = new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(name, family));
+  const { sharedSize } = experts;
+  return sharedSize === undefined ? routed : new ExpertsWithShared(routed, parameters, name, { hiddenSize, sharedSize });
 }

@@ -7,7 +7,7 @@ import { rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import { ConfigReader, readModelConfig, readPaddingIdx, readQwenWindows } from './config';
 import type { Origin } from './decoder';
-import { keyOfCount, readExperts } from './experts';
+import { type ExpertsConfig, keyOfCount, readExperts } from './experts';
 import type { ParameterList, RmsNorm } from './layers';
 import { PreNormBlock, type PreNormConfig } from './pre-norm-block';
 import { type RotaryAngles, readRope, ropePositionLimit } from './rope';
@@ -46,18 +46,25 @@ export function readQwen3MoeConfig(reader: ConfigReader): Qwen3Config {
   const { num_attention_heads: heads, hidden_size: features } = reader.raw;
   const head_dim = reader.get('head_dim') ?? Number(features) / Number(heads);
   const config = readQwen3Config(new ConfigReader({ ...reader.raw, head_dim, max_window_layers: 0, layer_types: null }, reader.place));
-  return { ...config, family: 'qwen3_moe', raw: reader.raw, experts: readQwenExperts(reader, config.numHiddenLayers) };
+  const defaults = { key: keyOfCount(reader), fallback: 128, perToken: 8, intermediateSize: 768 };
+  const experts = readQwenExperts(reader, config.numHiddenLayers, defaults);
+  return { ...config, family: 'qwen3_moe', raw: reader.raw, experts };
 }
 
-function readQwenExperts(reader: ConfigReader, layers: number): Qwen3Config['experts'] {
+/** Of Qwen2-MoE, too. @param defaults as `readExperts` takes them, with the hidden features of each expert */
+export function readQwenExperts(
+  reader: ConfigReader,
+  layers: number,
+  { intermediateSize, ...counts }: { key: string; fallback: number; perToken: number; intermediateSize: number },
+): ExpertsConfig {
   const step = reader.count('decoder_sparse_step', 1);
   const withMlp = reader.get('mlp_only_layers') ?? [];
   if (!Array.isArray(withMlp) || !withMlp.every(Number.isInteger))
     throw reader.wrong('mlp_only_layers', withMlp, 'a list of the numbers of layers');
   return {
-    ...readExperts(reader, { key: keyOfCount(reader), fallback: 128, perToken: 8 }),
+    ...readExperts(reader, counts),
     normalized: reader.boolean('norm_topk_prob', false),
-    intermediateSize: reader.count('moe_intermediate_size', 768),
+    intermediateSize: reader.count('moe_intermediate_size', intermediateSize),
     layers: Array.from({ length: layers }, (_, layer) => !withMlp.includes(layer) && (layer + 1) % step === 0),
   };
 }

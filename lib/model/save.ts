@@ -169,7 +169,16 @@ export function writeConfigs(model: CausalLM, directory: string, dtype: SavedDty
 
 /** Keys whose numbers transformers refuses where they are written without a point, as 0 for 0.0. */
 const POINTED = new Set([
-  ...['router_aux_loss_coef', 'time_step_limit', 'embedding_multiplier', 'lm_head_multiplier', 'key_multiplier', 'attention_in_multiplier'],
+  ...[
+    'router_aux_loss_coef',
+    'routed_scaling_factor',
+    'router_jitter_noise',
+    'time_step_limit',
+    'embedding_multiplier',
+    'lm_head_multiplier',
+    'key_multiplier',
+    'attention_in_multiplier',
+  ],
   ...['attention_out_multiplier', 'ssm_in_multiplier', 'ssm_out_multiplier', 'ssm_multipliers', 'mlp_multipliers'],
   ...['attn_logit_softcapping', 'final_logit_softcapping', 'initializer_range', 'init_std'],
   ...['rms_norm_eps', 'norm_eps', 'norm_epsilon', 'layer_norm_eps', 'layer_norm_epsilon', 'logit_scale', 'clip_qkv'],

@@ -8,9 +8,9 @@ import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
 
 /**
- * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes SmolLM3, Ministral 3, ERNIE 4.5, the first OLMo
- * and the first Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, Cohere's
- * Cohere 2, and GLM's GLM-4 0414. What Gemma 2 and 3 share is in gemma.ts.
+ * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes Mixtral, Qwen2-MoE, SmolLM3, Ministral 3, ERNIE 4.5,
+ * the first OLMo and the first Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, LFM2's
+ * LFM2-MoE, Cohere's Cohere 2, and GLM's GLM-4 0414. What Gemma 2 and 3 share is in gemma.ts.
  */
 export type Family =
   | 'llama'
@@ -26,9 +26,12 @@ export type Family =
   | 'phi'
   | 'phi3'
   | 'stablelm'
+  | 'mixtral'
   | 'lfm2'
+  | 'lfm2_moe'
   | 'gpt_neox'
   | 'opt'
+  | 'qwen2_moe'
   | 'qwen3'
   | 'qwen3_moe'
   | 'qwen3_5'

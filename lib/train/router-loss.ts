@@ -15,11 +15,11 @@ export type RouterLossSettings = Partial<Pick<SFTConfig, 'routerAuxLossCoef' | '
 
 /**
  * By how much the router loss of each micro-batch counts: 0 where it is only logged, as other losses than the plain one stand for themselves in TRL.
- * @returns undefined where there is none: the model has no experts, or nobody asked for it
+ * @returns undefined where there is none: the model has no experts, or a router that transformers has no such loss for, or nobody asked for it
  */
 export function weightOfRouterLoss({ config }: CausalLM, settings: RouterLossSettings): number | undefined {
   const { routerAuxLossCoef: coefficient = 0, lossType, labelSmoothingFactor = 0 } = settings;
-  if (!config.experts || coefficient === 0) return undefined;
+  if (!config.experts || config.experts.withoutRouterLoss || coefficient === 0) return undefined;
   return lossType === 'dft' || labelSmoothingFactor > 0 ? 0 : coefficient;
 }
 

@@ -65,6 +65,7 @@ const COMPUTED_BY_OTHERS = [
   'granitemoe',
   'granitemoehybrid',
   'qwen3_moe',
+  'mixtral',
   'nanochat',
   'hunyuan_v1_dense',
   'falcon_h1',

@@ -42,6 +42,8 @@ FAMILIES = {
     "granite_h": ("granitemoehybrid", dict(SMALL, num_hidden_layers=3, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, layer_types=["mamba", "attention", "mamba"], num_local_experts=0, mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=24, shared_intermediate_size=96, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
     "granitemoe": ("granitemoe", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, num_local_experts=6, num_experts_per_tok=2, embedding_multiplier=12.0, logits_scaling=0.5, residual_multiplier=0.22, attention_multiplier=0.1)),
     "qwen3_moe": ("qwen3_moe", dict(SMALL, num_hidden_layers=3, intermediate_size=96, moe_intermediate_size=24, num_key_value_heads=2, head_dim=32, initializer_range=0.08, num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, mlp_only_layers=[1])),
+    "qwen2_moe": ("qwen2_moe", dict(SMALL, num_hidden_layers=3, intermediate_size=96, moe_intermediate_size=24, shared_expert_intermediate_size=40, num_key_value_heads=2, initializer_range=0.08, num_experts=6, num_experts_per_tok=2, mlp_only_layers=[1], use_sliding_window=True, sliding_window=24, max_window_layers=1)),
+    "mixtral": ("mixtral", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, num_local_experts=6, num_experts_per_tok=2)),
     "olmoe": ("olmoe", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, num_experts=6, num_experts_per_tok=2)),
     "falcon_h1": ("falcon_h1", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, mamba_d_ssm=96, mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=16, mamba_rms_norm=True, mamba_norm_before_gate=False, lm_head_multiplier=0.7, embedding_multiplier=5.5, mlp_multipliers=[0.9, 0.6], key_multiplier=0.4, attention_out_multiplier=0.9, attention_in_multiplier=1.1, ssm_multipliers=[0.35, 0.25, 0.2, 0.7, 0.3], ssm_in_multiplier=1.25, ssm_out_multiplier=0.4)),
     "phi": ("phi", dict(SMALL, intermediate_size=96, initializer_range=0.08, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
@@ -49,6 +51,8 @@ FAMILIES = {
     "phi3": ("phi3", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, tie_word_embeddings=True, sliding_window=24, original_max_position_embeddings=384, rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5], long_factor=[2.0, 3.0, 5.0, 8.0, 13.0, 21.0]))),
     # the width of its MLP is two thirds, up to a multiple of 32
     "lfm2": ("lfm2", dict(SMALL, intermediate_size=130, num_key_value_heads=2, initializer_range=0.08, layer_types=["conv", "full_attention"], block_multiple_of=32)),
+    # what is added to the scores of experts for choosing decides here and there
+    "lfm2_moe": ("lfm2_moe", dict(SMALL, num_hidden_layers=3, intermediate_size=96, moe_intermediate_size=24, num_key_value_heads=2, initializer_range=0.08, layer_types=["conv", "full_attention", "conv"], num_dense_layers=1, num_experts=6, num_experts_per_tok=2, routed_scaling_factor=1.5)),
     "qwen3_5": ("qwen3_5_text", dict(SMALL, num_hidden_layers=3, intermediate_size=96, num_key_value_heads=2, head_dim=32, initializer_range=0.08, tie_word_embeddings=True, layer_types=["linear_attention", "linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=24, linear_conv_kernel_dim=4, rope_parameters=dict(rope_type="default", rope_theta=10000000.0, partial_rotary_factor=0.25, mrope_section=[2, 1, 1], mrope_interleaved=True))),
     # half of a head turns
     "glm": ("glm", dict(SMALL, intermediate_size=96, num_key_value_heads=2, head_dim=16, initializer_range=0.08)),
@@ -90,6 +94,9 @@ def make_model(family, folder):
                 parameter.mul_(5)
             if parameter.ndim == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
+        for name, buffer in model.named_buffers():
+            if name.endswith("expert_bias"):
+                buffer += 0.1 * torch.randn_like(buffer)
     model.save_pretrained(folder / "model")
     for name in ["tokenizer.json", "tokenizer_config.json"]:
         shutil.copy(HERE / "qwen3" / "model" / name, folder / "model" / name)
@@ -99,14 +106,14 @@ def rounded(values):
     return [round(value, 6) for value in values.tolist()]
 
 
-def checkpoint_name(name):
-    for ours, theirs in CHECKPOINT_NAMES.items():
+def checkpoint_name(name, family):
+    for ours, theirs in {**CHECKPOINT_NAMES, **({"mlp.gate.weight": "block_sparse_moe.gate.weight"} if family == "mixtral" else {})}.items():
         name = name.replace(ours, theirs)
     return name
 
 
 def has_experts(config):
-    return getattr(config, "num_local_experts", 0) > 0
+    return getattr(config, "num_local_experts", getattr(config, "num_experts", 0)) > 0
 
 
 def forward(folder, ids):
@@ -127,7 +134,7 @@ def forward(folder, ids):
         "logits_last": rounded(logits[-1]),
         "logits_first": rounded(logits[0]),
         "argmax": logits.argmax(-1).tolist(),
-        "grad_norm_per_parameter": {checkpoint_name(name): p.grad.norm().item() for name, p in model.named_parameters()},
+        "grad_norm_per_parameter": {checkpoint_name(name, folder.name): p.grad.norm().item() for name, p in model.named_parameters()},
         "greedy": {"prompt_ids": prompt, "output_ids": greedy[0].tolist()},
     }
 

@@ -78,6 +78,7 @@ const TARGETS: Record<string, string[]> = {
   falcon_h1: ['in_proj', 'q_proj', 'v_proj', 'down_proj'],
   qwen3_moe: ['q_proj', 'o_proj'],
   olmoe: ['k_proj', 'v_proj'],
+  mixtral: ['q_proj', 'k_proj'],
 };
 
 for (const variant of [
@@ -106,8 +107,11 @@ for (const variant of [
   'granitemoehybrid',
   'granitemoehybrid-mamba',
   'granitemoehybrid-experts',
+  'qwen2_moe',
   'qwen3_moe',
   'olmoe',
+  'mixtral',
+  'lfm2_moe-defaults',
   'falcon_h1',
   'phi',
   'phi3',

@@ -5,11 +5,13 @@ import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
+import { Dataset } from '../../lib/data';
 import { useDevice } from '../../lib/engine';
 import { UserError } from '../../lib/errors';
 import { addAdapter, type CausalLM, type LoraConfig, loadModel, saveModel } from '../../lib/model';
 import { cutIntoParts } from '../../lib/model/parts';
 import { readSafetensors } from '../../lib/model/safetensors';
+import { SFTTrainer } from '../../lib/train';
 import { changeTensors, fixtures, logitsOf, type Tensors } from './support';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'tunebook-experts-'));
@@ -97,6 +99,19 @@ describe('a checkpoint is refused', () => {
     ],
     ['olmoe', { num_experts: 50_000_000 }, /"num_experts" is 50000000; expected at most 100000 experts/],
     ['olmoe', { clip_qkv: 8 }, /"clip_qkv" is 8; expected null/],
+    [
+      'mixtral',
+      { router_jitter_noise: 0.1 },
+      /"router_jitter_noise" is 0\.1; expected 0, as what experts read is not multiplied by chance/,
+    ],
+    ['mixtral', { sliding_window: 0 }, /"sliding_window" is 0; expected a whole number of at least 1/],
+    ['qwen2_moe', { use_sliding_window: false }, /"layer_types" is .*; expected "full_attention" alone, as use_sliding_window is false/],
+    ['qwen2_moe', { num_experts: 2 }, /"num_experts_per_tok" is 3; expected at most num_experts, which is 2/],
+    ['lfm2_moe', { layer_types: null }, /"layer_types" is .*; expected "full_attention" or "conv" for each of the 3 layers/],
+    ['lfm2_moe', { num_dense_layers: -1 }, /"num_dense_layers" is -1; expected a number of at least 0/],
+    ['lfm2_moe', { num_dense_layers: 1.5 }, /"num_dense_layers" is 1\.5; expected a whole number/],
+    ['lfm2_moe-defaults', { use_expert_bias: false }, /holds the tensor "model\.layers\.2\.feed_forward\.expert_bias", which the model of/],
+    ['lfm2_moe', { use_expert_bias: true }, /the tensor "model\.layers\.1\.feed_forward\.expert_bias" is missing from the weights/],
   ] as const)
     test(`${variant} with ${JSON.stringify(keys)}`, async () => refused(await changed(variant, keys), sentence));
 });
@@ -113,7 +128,7 @@ test('where a configuration says twice how many experts there are, the key count
 });
 
 test('files have a matrix for each expert, or those of all in one, as they had before', async () => {
-  for (const variant of ['granitemoe', 'granitemoehybrid-experts', 'olmoe-defaults'])
+  for (const variant of ['granitemoe', 'granitemoehybrid-experts', 'olmoe-defaults', 'mixtral', 'lfm2_moe-defaults', 'qwen2_moe'])
     await withModel(variant, async (model) => {
       const folder = path.join(scratch, `${variant}-saved`);
       await saveModel(model, folder);
@@ -144,7 +159,7 @@ describe('an adapter', () => {
   const add = (model: CausalLM, config: LoraConfig) => addAdapter(model, { r: 2, ...config }, { seed: 1 });
 
   test('has its targets named, where PEFT chooses none', async () => {
-    for (const variant of ['qwen3_moe', 'olmoe'])
+    for (const variant of ['qwen3_moe', 'olmoe', 'mixtral', 'qwen2_moe'])
       await withModel(variant, (model) => {
         const sentence =
           /name the target modules of the adapter \(targetModules; in a recipe lora_target_modules\), 'all-linear' or some of q_proj, k_proj, /;
@@ -186,6 +201,7 @@ describe('an adapter', () => {
       ['qwen3_moe', ['experts', 'gate'], inLayers([0, 2], ['mlp.gate.weight', 'mlp.experts.gate_up_proj', 'mlp.experts.down_proj'])],
       ['granitemoe', ['experts'], inLayers([0, 1], ['block_sparse_moe.experts.gate_up_proj', 'block_sparse_moe.experts.down_proj'])],
       ['granitemoe', ['router'], inLayers([0, 1], ['block_sparse_moe.router.weight'])],
+      ['mixtral', ['mlp'], inLayers([0, 1], ['mlp.gate.weight', 'mlp.experts.gate_up_proj', 'mlp.experts.down_proj'])],
       ['granitemoehybrid-experts', ['input_linear'], inLayers([0, 1], ['shared_mlp.input_linear.weight'])],
     ] as const)
       await withModel(variant, async (model) => {
@@ -229,4 +245,21 @@ test('a parameter that a file holds in parts is read once for all of them', asyn
       ],
     ],
   );
+});
+
+test('what is added to the scores of experts for choosing is saved, and neither trained nor counted', async () => {
+  await withModel('lfm2_moe-defaults', async (model) => {
+    const name = 'model.layers.2.feed_forward.expert_bias';
+    const bias = model.parameters.get(name) as tf.Variable;
+    assert.equal(bias.trainable, false);
+    const all = [...model.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+    assert.equal(model.numParameters, all - bias.size);
+    const before = [...(await bias.data())];
+    const config = { maxSteps: 2, learningRate: 0.01, weightDecay: 0.5, saveStrategy: 'no', disableTqdm: true } as const;
+    const trainer = new SFTTrainer({ model, trainDataset: new Dataset([{ text: 'A GOOD DAY' }, { text: 'B' }]), config });
+    await trainer.train();
+    assert.deepEqual([...(await bias.data())], before);
+    assert.ok(before.every((value) => value !== 0));
+    assert.ok(trainer.log.every((record) => !('aux_loss' in record)));
+  });
 });

@@ -186,6 +186,8 @@ test('models of experts that transformers.js does not know, or that would comput
       /is of the family granitemoe, which transformers\.js does not know; export it for llama\.cpp instead \(exportGguf, or tunebook export --gguf\)\.$/,
     ],
     ['olmoe', 'q8', /is of the family olmoe, which/],
+    ['mixtral', 'fp32', /is of the family mixtral, which transformers\.js does not know; export it for llama\.cpp instead/],
+    ['lfm2_moe', 'q4f16', /has experts, which do not compute in float16, so it cannot be exported as q4f16/],
     ['qwen3_moe', 'fp16', /has experts, which do not compute in float16, so it cannot be exported as fp16; choose fp32, q8 or q4\.$/],
     ['granitemoehybrid-experts', 'q4f16', /has experts, which .* as q4f16/],
   ] as const) {
@@ -228,7 +230,7 @@ test('heads of keys that a configuration leaves to its class are said to transfo
 });
 
 test('a model of experts opens in transformers.js, and continues a text as here', async () => {
-  for (const variant of ['qwen3_moe', 'granitemoehybrid-experts'])
+  for (const variant of ['qwen2_moe', 'qwen3_moe', 'granitemoehybrid-experts', 'lfm2_moe'])
     for (const dtype of ['fp32', 'q8'] as const)
       await exported(
         path.join(fixtures, variant),

@@ -21,6 +21,12 @@ const GRANITE_4 = {
   ...{ mamba_n_heads: 8, mamba_d_state: 16, layer_types: ['mamba', 'attention', 'mamba'] },
 };
 const QWEN = { ...COMMON, model_type: 'qwen3_moe', moe_intermediate_size: 32, num_experts: 7, head_dim: 32, norm_topk_prob: true };
+const QWEN_2 = { ...COMMON, model_type: 'qwen2_moe', moe_intermediate_size: 32, shared_expert_intermediate_size: 64, num_experts: 7 };
+const MIXTRAL = { ...COMMON, model_type: 'mixtral', num_local_experts: 7 };
+const LFM2 = {
+  ...{ ...COMMON, model_type: 'lfm2_moe', moe_intermediate_size: 32, num_experts: 7, num_dense_layers: 1 },
+  layer_types: ['conv', 'full_attention', 'conv'],
+};
 const OLMOE = { ...COMMON, model_type: 'olmoe', num_experts: 7, num_key_value_heads: 4 };
 
 test('matrices of all experts are one tensor, of gates and of what they multiply each', async (t) => {
@@ -45,6 +51,20 @@ test('matrices of all experts are one tensor, of gates and of what they multiply
   }
 });
 
+test('what is added for choosing has a name of its own there, the share of what all tokens go through is a vector in float32', async (t) => {
+  for (const [config, name, shape] of [
+    [LFM2, 'blk.1.exp_probs_b.bias', [7n]],
+    [{ ...LFM2, use_expert_bias: false }, 'blk.1.exp_probs_b.bias', [7n]],
+    [QWEN_2, 'blk.2.ffn_gate_inp_shexp.weight', [64n]],
+  ] as const) {
+    const file = temporaryFile(t);
+    await exportGguf(await created(t, config), file);
+    const { tensorInfos } = await open(file);
+    const found = tensorInfos.find((info) => info.name === name);
+    assert.deepEqual([found?.shape, found?.dtype], [shape, 0]);
+  }
+});
+
 test('what chooses experts stays in float32, their matrices take the number format', async (t) => {
   const model = await created(t, QWEN);
   for (const dtype of GGUF_DTYPES) {
@@ -66,6 +86,19 @@ describe('refused in one sentence, with nothing written:', () => {
     ],
     [{ ...QWEN, mlp_only_layers: [1] }, /has layers without experts in a model of Qwen3-MoE/],
     [{ ...QWEN, attention_bias: true }, /has biases in a model of Qwen3-MoE/],
+    [
+      { ...QWEN_2, norm_topk_prob: true },
+      /brings the weights of a token's experts to a sum of 1 \(norm_topk_prob\) in a model of Qwen2-MoE/,
+    ],
+    [{ ...QWEN_2, mlp_only_layers: [1] }, /has layers without experts in a model of Qwen2-MoE/],
+    [{ ...QWEN_2, qkv_bias: false }, /has no biases of queries, keys and values \(qkv_bias\) in a model of Qwen2-MoE/],
+    [{ ...QWEN_2, head_dim: 32 }, /has heads of another width in a model of Qwen2-MoE/],
+    [
+      { ...LFM2, norm_topk_prob: false },
+      /does not bring the weights of a token's experts to a sum of 1 \(norm_topk_prob\) in a model of LFM2-MoE/,
+    ],
+    [{ ...LFM2, routed_scaling_factor: 2 }, /multiplies the weights of a token's experts by 2 \(routed_scaling_factor\)/],
+    [{ ...LFM2, conv_bias: true }, /has biases in its convolutions/],
     [{ ...OLMOE, norm_topk_prob: true }, /brings the weights of a token's experts to a sum of 1 \(norm_topk_prob\) in a model of OLMoE/],
     [{ ...OLMOE, num_key_value_heads: 2 }, /has 2 heads of keys for 4 of queries in a model of OLMoE/],
     [{ ...OLMOE, attention_bias: true }, /has biases in a model of OLMoE/],
@@ -89,6 +122,11 @@ describe('llama.cpp itself computes the same tokens and probabilities:', { skip:
     ],
     ['Qwen3-MoE', QWEN],
     ['Qwen3-MoE, positions stretched', { ...QWEN, rope_scaling: { rope_type: 'linear', factor: 4 }, tie_word_embeddings: true }],
+    ['Qwen2-MoE', QWEN_2],
+    ['Mixtral', MIXTRAL],
+    ['Mixtral with a head that is the embedding', { ...MIXTRAL, tie_word_embeddings: true, head_dim: 32 }],
+    ['LFM2-MoE', LFM2],
+    ['LFM2-MoE without dense layers and biases', { ...LFM2, num_dense_layers: 0, use_expert_bias: false }],
     ['OLMoE', OLMOE],
     ['OLMoE with a head that is the embedding', { ...OLMOE, tie_word_embeddings: true }],
   ] as const)

@@ -130,6 +130,18 @@ describe('is refused in a sentence:', () => {
       /name up_proj, but not the other half of the experts' parameter gate_up_proj: name both gate_proj and up_proj, or that parameter among the target parameters \(lora_target_parameters: gate_up_proj\)\.$/,
     ],
     [
+      'one half of the gates of a Mixtral',
+      'mixtral',
+      { targetModules: ['w2', 'w3'] },
+      /name w3, but not the other half of the experts' parameter gate_up_proj: name both w1 and w3, or that parameter/,
+    ],
+    [
+      'experts of one layer of a Mixtral',
+      'mixtral',
+      { targetModules: ['layers.1.mlp.experts.w2'] },
+      /mean layers\.1\.mlp\.experts\.w2, for which PEFT adapts the experts of all layers/,
+    ],
+    [
       'experts of one layer',
       'olmoe',
       { targetModules: ['layers.0.mlp.experts.down_proj'] },
