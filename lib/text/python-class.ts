@@ -21,6 +21,7 @@ const NOT_BELIEVED = new Set([
   'granitemoehybrid',
   'ministral3',
   'mistral',
+  'mixtral',
   'olmo2',
   'olmo3',
   'phi3',

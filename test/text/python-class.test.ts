@@ -79,6 +79,7 @@ test('a class counts where it cuts otherwise, and its model believes in it', asy
     [pieces, { tokenizer_class: 'LlamaTokenizer', legacy: false }, 'llama', true],
     [pieces, { tokenizer_class: 'LlamaTokenizerFast', legacy: true }, 'llama', true],
     [pieces, { tokenizer_class: 'LlamaTokenizer' }, 'mistral', false],
+    [pieces, { tokenizer_class: 'LlamaTokenizer' }, 'mixtral', false],
     [pieces, { tokenizer_class: 'CodeLlamaTokenizer' }, 'llama', true],
     [gpt2, { tokenizer_class: 'LlamaTokenizerFast' }, 'llama', true],
     // as transformers 5 saves them
