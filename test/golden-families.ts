@@ -11,7 +11,7 @@ export const families: readonly string[] = readdirSync(path.join(projectRoot, 't
 /** Whether a model of a folder has experts. */
 export function hasExperts(folder: string): boolean {
   const { model_type, num_local_experts } = configOf(folder);
-  const types = ['granitemoe', 'granitemoehybrid', 'qwen2_moe', 'qwen3_moe', 'olmoe', 'lfm2_moe', 'mixtral'];
+  const types = ['granitemoe', 'granitemoehybrid', 'qwen2_moe', 'qwen3_moe', 'olmoe', 'lfm2_moe', 'mixtral', 'gpt_oss'];
   return types.includes(String(model_type)) && num_local_experts !== 0;
 }
 

@@ -81,19 +81,49 @@ export function attention(
   options: AttentionOptions,
   weights?: KeptWeights,
 ): tf.Tensor2D {
+  return tf.tidy(() => below(attentionOfSegments({ q, k, v }, segments, options, weights).map(({ output }) => output)));
+}
+
+/** With log Σ exp(score) of what each query sees, [tokens, heads]. */
+export function attentionWithSums(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  segments: Segments,
+  options: AttentionOptions,
+): [output: tf.Tensor2D, logSums: tf.Tensor2D] {
   return tf.tidy(() => {
-    const factors: tf.Tensor3D | undefined =
-      weights && tf.reshape(factorsOf(weights.kept, weights.factor), [q.shape[0], options.heads, -1]);
-    const outputs = segments.list.map(({ start, length, prefix }) => {
-      const rows = (x: tf.Tensor2D, from: number, count: number) => tf.slice(x, [from, 0], [count, x.shape[1]]) as tf.Tensor2D;
-      const seen = (x: tf.Tensor2D): tf.Tensor2D => {
-        const own = rows(x, start, length);
-        return prefix.tokens === 0 ? own : (tf.concat([rows(x, prefix.start, prefix.tokens), own], 0) as tf.Tensor2D);
-      };
-      const left = factors && tf.transpose(tf.slice(factors, [start, 0, 0], [length, options.heads, length]), [1, 0, 2]);
-      return segmentAttention(rows(q, start, length), seen(k), seen(v), options, left);
-    });
-    return outputs.length === 1 ? outputs[0] : (tf.concat(outputs, 0) as tf.Tensor2D);
+    const found = attentionOfSegments({ q, k, v }, segments, options);
+    const sums = found.map(({ scores }) => tf.transpose(tf.logSumExp(scores, 2)) as tf.Tensor2D);
+    return [below(found.map(({ output }) => output)), below(sums)];
+  });
+}
+
+/** Rows below each other. */
+const below = ([first, ...others]: tf.Tensor2D[]): tf.Tensor2D => (others.length === 0 ? first : tf.concat([first, ...others], 0));
+
+interface AttentionOfSegment {
+  /** [queries, heads·headDim] */
+  output: tf.Tensor2D;
+  /** [heads, queries, tokens], those hidden that a query does not see. */
+  scores: tf.Tensor;
+}
+
+function attentionOfSegments(
+  { q, k, v }: Record<'q' | 'k' | 'v', tf.Tensor2D>,
+  segments: Segments,
+  options: AttentionOptions,
+  weights?: KeptWeights,
+): AttentionOfSegment[] {
+  const factors: tf.Tensor3D | undefined = weights && tf.reshape(factorsOf(weights.kept, weights.factor), [q.shape[0], options.heads, -1]);
+  return segments.list.map(({ start, length, prefix }) => {
+    const rows = (x: tf.Tensor2D, from: number, count: number) => tf.slice(x, [from, 0], [count, x.shape[1]]) as tf.Tensor2D;
+    const seen = (x: tf.Tensor2D): tf.Tensor2D => {
+      const own = rows(x, start, length);
+      return prefix.tokens === 0 ? own : (tf.concat([rows(x, prefix.start, prefix.tokens), own], 0) as tf.Tensor2D);
+    };
+    const left = factors && tf.transpose(tf.slice(factors, [start, 0, 0], [length, options.heads, length]), [1, 0, 2]);
+    return segmentAttention(rows(q, start, length), seen(k), seen(v), options, left);
   });
 }
 
@@ -107,16 +137,17 @@ function segmentAttention(
   v: tf.Tensor2D,
   options: AttentionOptions,
   factors: tf.Tensor3D | undefined,
-): tf.Tensor2D {
+): AttentionOfSegment {
   const [length, tokens] = [q.shape[0], k.shape[0]];
   const queries = splitHeads(q, options.heads);
   const keys = repeatHeads(splitHeads(k, options.kvHeads), options);
   const values = repeatHeads(splitHeads(v, options.kvHeads), options);
   const mask = tf.slice(causalMask(tokens, options.window), [tokens - length, 0], [length, tokens]);
   const scores = capped(tf.mul(tf.matMul(queries, keys, false, true), options.scale), options);
-  const weights: tf.Tensor = tf.softmax(tf.add(scores, mask));
+  const masked = tf.add(scores, mask);
+  const weights: tf.Tensor = tf.softmax(masked);
   const mixed = tf.matMul(factors ? tf.mul(weights, factors) : weights, values) as tf.Tensor3D;
-  return tf.reshape(tf.transpose(mixed, [1, 0, 2]), [length, q.shape[1]]) as tf.Tensor2D;
+  return { output: tf.reshape(tf.transpose(mixed, [1, 0, 2]), [length, q.shape[1]]) as tf.Tensor2D, scores: masked };
 }
 
 /** Scores, soft-capped where they are. */
@@ -153,6 +184,7 @@ export function cachedAttention(
   cache: LayerCache,
   lengths: tf.Tensor1D,
   options: AttentionOptions,
+  sinks?: tf.Tensor1D,
 ): { output: tf.Tensor2D; cache: LayerCache } {
   const { heads, kvHeads, scale, window } = options;
   const [output, keys, values] = tf.tidy(() => {
@@ -183,7 +215,9 @@ export function cachedAttention(
     const mask = tf.reshape(tf.mul(tf.sub(1, tf.cast(visible, 'float32')), HIDDEN), [batch, 1, tokens, 1, capacity]);
     const scaled = tf.mul(tf.reshape(scores, [batch, kvHeads, tokens, group, capacity]), scale);
     const masked = tf.add(capped(scaled, options), mask);
-    const weights = tf.reshape(tf.softmax(masked), [batch, kvHeads, tokens * group, capacity]);
+    const left = sinks && tf.sigmoid(tf.sub(tf.logSumExp(masked, 4, true), tf.reshape(sinks, [1, kvHeads, 1, group, 1])));
+    const shares = left ? tf.mul(tf.softmax(masked), left) : tf.softmax(masked);
+    const weights = tf.reshape(shares, [batch, kvHeads, tokens * group, capacity]);
     const mixed = tf.transpose(tf.reshape(tf.matMul(weights, newValues), [batch, kvHeads, tokens, group, headDim]), [0, 2, 1, 3, 4]);
     return [tf.reshape(mixed, [batch * tokens, heads * headDim]), newKeys, newValues];
   }) as [tf.Tensor2D, tf.Tensor4D, tf.Tensor4D];

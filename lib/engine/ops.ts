@@ -178,6 +178,28 @@ export function attention(
 }
 
 /**
+ * The same where each head has a sink: one more score, of which nothing is read (Xiao et al. 2023, "Efficient Streaming Language Models with
+ * Attention Sinks"; as in gpt-oss, OpenAI 2025). With l = log Σ exp(score) that takes the share exp(sink) / (exp(l) + exp(sink)) of all weights.
+ * @param sinks [heads]; differentiable
+ * @returns [tokens, heads·headDim]
+ */
+export function attentionWithSinks(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  segments: Segments,
+  options: AttentionOptions,
+  sinks: tf.Tensor1D,
+): tf.Tensor2D {
+  const [output, logSums] = ortBackend()
+    ? fused<[tf.Tensor2D, tf.Tensor2D]>('SegmentAttentionSums', { q, k, v, ...segments.tables }, attributesOf(options))
+    : composed.attentionWithSums(q, k, v, segments, options);
+  const [tokens, features] = q.shape;
+  const left = tf.reshape(tf.sigmoid(tf.sub(logSums, sinks)), [tokens, options.heads, 1]);
+  return tf.reshape(tf.mul(tf.reshape(output, [tokens, options.heads, features / options.heads]), left), [tokens, features]);
+}
+
+/**
  * Attention of the new tokens of each sequence to the tokens in its cache, to themselves and to the new ones before them.
  * Not differentiable.
  * @param q [batch·tokens, heads·headDim], the new tokens of the first sequence first; as many for each
@@ -185,6 +207,7 @@ export function attention(
  * @param v [batch·tokens, kvHeads·headDim]
  * @param cache tokens read so far; not disposed here
  * @param lengths int32 [batch]: how many places of each cache row are filled; the new tokens go to the places after them
+ * @param sinks [heads], where heads have some (`attentionWithSinks`)
  * @returns the output [batch·tokens, heads·headDim] and the cache with the new tokens in it (new tensors)
  */
 export function cachedAttention(
@@ -194,13 +217,14 @@ export function cachedAttention(
   cache: LayerCache,
   lengths: tf.Tensor1D,
   options: AttentionOptions,
+  sinks?: tf.Tensor1D,
 ): { output: tf.Tensor2D; cache: LayerCache } {
   const [batch, , , headDim] = cache.keys.shape;
   // ONNX Runtime's kernel takes features in eights, and several new tokens of one sequence only; on WebGPU it leaves soft-capping out.
   const leavesCap = options.softcap !== undefined && ortBackend()?.worksOnHost === false;
   if (!ortBackend() || headDim % 8 !== 0 || (batch > 1 && q.shape[0] > batch) || leavesCap)
-    return composed.cachedAttention(q, k, v, cache, lengths, options);
-  const inputs = { q, k, v, keys: cache.keys, values: cache.values, lengths };
+    return composed.cachedAttention(q, k, v, cache, lengths, options, sinks);
+  const inputs = { q, k, v, keys: cache.keys, values: cache.values, lengths, ...(sinks && { sinks }) };
   const [output, keys, values] = fused<[tf.Tensor2D, tf.Tensor4D, tf.Tensor4D]>('CachedAttention', inputs, attributesOf(options));
   return { output, cache: { keys, values } };
 }

@@ -1,6 +1,15 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, embedding, makeSegments, placeIn, recurrence, type SharedPrefix, shortConvolution } from '../engine';
+import {
+  attention,
+  attentionWithSinks,
+  embedding,
+  makeSegments,
+  placeIn,
+  recurrence,
+  type SharedPrefix,
+  shortConvolution,
+} from '../engine';
 import { UserError } from '../errors';
 import type { Carry, Drop, ForwardPass, ModelConfig, TokenBatch } from './types';
 
@@ -63,8 +72,10 @@ export function packedPass({ ids, positions, segments, length, dropout, attentio
     ids,
     positions,
     length,
-    attend: (layer, q, k, v, { dropout: share, ...options }) =>
-      carry(layer, attention(q, k, v, segments, options, attentionDropout?.weightsAt(layer, share))),
+    attend: (layer, q, k, v, { dropout: share, sinks, ...options }) => {
+      if (sinks) return carry(layer, attentionWithSinks(q, k, v, segments, options, sinks));
+      return carry(layer, attention(q, k, v, segments, options, attentionDropout?.weightsAt(layer, share)));
+    },
     convolve: (_layer, x, weights) => shortConvolution(x, weights, segments),
     recur: (layer, operands, heads) => carry(layer, recurrence(operands, segments, heads)),
     carry,

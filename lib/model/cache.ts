@@ -151,7 +151,7 @@ export class DecodingState {
       const caches = this.byLayer(cached);
       const attend: Attend = (layer, q, k, v, options) => {
         const { keys, values } = caches[layer] as Required<KeptOfLayer>;
-        const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options);
+        const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options, options.sinks);
         Object.assign(caches[layer], cache);
         return output;
       };

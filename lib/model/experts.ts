@@ -19,6 +19,8 @@ export interface ExpertsConfig extends Readonly<RoutingOptions> {
   readonly sharedSize?: number;
   /** Whether a vector of the checkpoint, which training leaves as it is, is added to the scores by which experts are chosen. */
   readonly biased?: boolean;
+  /** Whether they compute as those of gpt-oss (clamped-experts.ts). */
+  readonly clamped?: boolean;
   /** Whether transformers has no loss that keeps the family's experts in use. */
   readonly withoutRouterLoss?: boolean;
 }
@@ -129,20 +131,19 @@ export class Experts {
   /** @param x [tokens, features] */
   apply(x: tf.Tensor2D, { routed }: ForwardPass): tf.Tensor2D {
     const { perToken } = this.config;
-    const logits = this.logits(x);
+    const logits = logitsOfRouter(x, this.router);
     const routing = route(logits, this.config, this.bias?.tensor);
     routed?.(this.layer, logits, routing.chosen);
     const added = { gateUp: this.gateUp.adapter?.(), down: this.down.adapter?.() };
     return experts(x, routing, { gateUp: this.gateUp.tensor, down: this.down.tensor, added }, perToken);
   }
+}
 
-  /** By which experts are chosen. */
-  private logits(x: tf.Tensor2D): tf.Tensor2D {
-    const { tensor, adapter } = this.router;
-    const logits = linear(x, tensor);
-    if (!adapter) return logits;
-    const { a, b } = adapter();
-    const [inner, outer] = [a, b].map((factor) => tf.squeeze<tf.Tensor2D>(factor, [0]));
-    return tf.add(logits, linear(linear(x, inner), outer));
-  }
+/** By which experts are chosen, [tokens, experts]. */
+export function logitsOfRouter(x: tf.Tensor2D, { tensor, adapter }: MatrixStack<tf.Rank.R2>): tf.Tensor2D {
+  const logits = linear(x, tensor);
+  if (!adapter) return logits;
+  const { a, b } = adapter();
+  const [inner, outer] = [a, b].map((factor) => tf.squeeze<tf.Tensor2D>(factor, [0]));
+  return tf.add(logits, linear(linear(x, inner), outer));
 }

@@ -16,6 +16,7 @@ import { Glm, readGlmConfig } from './glm';
 import { GptBigCode, readGptBigCodeConfig } from './gpt-bigcode';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
 import { GptNeoX, readGptNeoXConfig } from './gpt-neox';
+import { GptOss, readGptOssConfig } from './gpt-oss';
 import { Gpt2, readGpt2Config } from './gpt2';
 import { GptJ, readGptJConfig } from './gptj';
 import { Granite, readGraniteConfig, readGraniteMoeConfig } from './granite';
@@ -100,6 +101,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'gpt_neox.',
     aliases: { 'embed_out.weight': 'lm_head.weight' },
   },
+  gpt_oss: { name: 'GptOssForCausalLM', build: (reader, origin) => new GptOss(readGptOssConfig(reader), origin), prefix: 'model.' },
   gemma: { name: 'GemmaForCausalLM', build: (reader, origin) => new Llama(readGemma1Config(reader), origin), prefix: 'model.' },
   gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },

@@ -170,3 +170,8 @@ export function lfm2Moe(config: Lfm2Config, dense: GgufLayout, refuse: Refuse): 
     more: Object.fromEntries(zeros),
   };
 }
+
+/** llama.cpp has the family, but rounds the places between which YaRN blends: then all positions turn otherwise. */
+export function gptOss(refuse: Refuse): never {
+  throw refuse('is a gpt-oss, whose positions are stretched between places that are no whole numbers (truncate)');
+}

@@ -124,8 +124,8 @@ export class ParameterList {
   }
 
   /** Makes a parameter one that an adapter can be added to; they are added in the order in which they are named. */
-  stack<R extends tf.Rank.R2 | tf.Rank.R3>(weight: Parameter<R>): MatrixStack<R> {
-    const stack = new MatrixStack(usualName(weight.name), weight);
+  stack<R extends tf.Rank.R2 | tf.Rank.R3>(weight: Parameter<R>, { transposed = false } = {}): MatrixStack<R> {
+    const stack = new MatrixStack(usualName(weight.name), weight, transposed);
     this.stacks.set(stack.name, stack as unknown as MatrixStack);
     return stack;
   }
@@ -209,6 +209,8 @@ export class MatrixStack<R extends tf.Rank = tf.Rank> {
     /** Of the parameter, as transformers has it. */
     readonly name: string,
     readonly weight: Parameter<R>,
+    /** Whether they are [in, out]. */
+    readonly transposed: boolean,
   ) {}
 
   get tensor(): tf.Tensor<R> {

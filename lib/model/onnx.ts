@@ -10,7 +10,7 @@ import { carryAll, dropNothing, stretchesPositions } from './batch';
 import { logitsOf } from './logits';
 import { isHalf, type OnnxDtype } from './onnx-dtypes';
 import { convolveBy } from './short-convolution';
-import type { Attend, Before, CausalLM, Family, Recur } from './types';
+import type { Attend, AttendOptions, Before, CausalLM, Family, Recur } from './types';
 
 /** More than are taken: few sizes of a model are among them. */
 const PRIMES = [10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139, 10141];
@@ -270,12 +270,15 @@ function mixed(
   values: tf.Tensor4D,
   hidden: tf.Tensor,
   { batch_size: batch, sequence_length: sequence, tokens }: Sizes,
-  { heads, kvHeads, scale, softcap }: AttentionOptions,
+  { heads, kvHeads, scale, softcap, sinks }: AttentionOptions & Pick<AttendOptions, 'sinks'>,
 ): tf.Tensor2D {
   const headDim = keys.shape[3];
   const byHead = tf.reshape(tf.mul(q, scale), [batch, sequence, kvHeads, heads / kvHeads, headDim]);
   const queries = tf.transpose(byHead, [0, 2, 3, 1, 4]);
   const scores = softCap(tf.matMul(queries, tf.expandDims(keys, 2), false, true), softcap);
-  const output = tf.matMul(tf.softmax(tf.add(scores, hidden)), tf.expandDims(values, 2));
+  const seen = tf.add(scores, hidden);
+  const left = sinks && tf.sigmoid(tf.sub(tf.logSumExp(seen, 4, true), tf.reshape(sinks, [1, kvHeads, heads / kvHeads, 1, 1])));
+  const mixed = tf.matMul(tf.softmax(seen), tf.expandDims(values, 2));
+  const output = left ? tf.mul(mixed, left) : mixed;
   return tf.reshape(tf.transpose(output, [0, 3, 1, 2, 4]), [tokens, heads * headDim]);
 }

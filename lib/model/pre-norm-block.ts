@@ -1,6 +1,7 @@
 /** A layer as in Llama: attention and a gated MLP, or experts, each of a normalized input and added to what it read. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../engine';
+import { ClampedExperts } from './clamped-experts';
 import { Experts, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
 import type { ParameterList } from './layers';
@@ -23,11 +24,13 @@ export interface AttentionOfFamily {
 
 export type AttentionClass<C> = new (config: C, layer: number, parameters: ParameterList, name: string) => AttentionOfFamily;
 
+type MlpOfLayer = GatedMlp | Experts | ExpertsWithShared | ClampedExperts;
+
 export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
   private readonly inputNorm: StateNorm;
   private readonly attention: AttentionOfFamily;
   private readonly postAttentionNorm: StateNorm;
-  private readonly mlp: GatedMlp | Experts | ExpertsWithShared;
+  private readonly mlp: MlpOfLayer;
 
   constructor(
     config: C,
@@ -50,9 +53,10 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
 }
 
 /** The gated MLP of a layer, or the experts in its place. */
-function mlpOf(config: PreNormConfig, layer: number, parameters: ParameterList, name: string): GatedMlp | Experts | ExpertsWithShared {
+function mlpOf(config: PreNormConfig, layer: number, parameters: ParameterList, name: string): MlpOfLayer {
   const { experts, hiddenSize, family, mlpBias: bias = false } = config;
   if (!experts?.layers[layer]) return new GatedMlp(parameters, name, { ...config, bias });
+  if (experts.clamped) return new ClampedExperts({ ...experts, hiddenSize }, layer, parameters, name);
   const routed = new Experts({ ...experts, hiddenSize }, layer, parameters, namesOfExperts(name, family));
   const { sharedSize } = experts;
   return sharedSize === undefined ? routed : new ExpertsWithShared(routed, parameters, name, { hiddenSize, sharedSize });

@@ -25,7 +25,7 @@ export class StackUpdate {
     private readonly r: number,
   ) {
     const shape: number[] = stack.weight.shape;
-    const [out, features] = shape.slice(-2);
+    const [out, features] = stack.transposed ? shape.slice(-2).reverse() : shape.slice(-2);
     const count = shape.length === 3 ? shape[0] : 1;
     this.sizes = { count, out, features };
     this.a = new Parameter<tf.Rank.R2>(`${PEFT_PREFIX}${module}.lora_A.weight`, [count * r, features], 'zeros');
@@ -45,10 +45,12 @@ export class StackUpdate {
 
   /** Adds it to the weights, W ← W + scaling · B A. */
   merge(scaling: tf.Scalar): void {
-    const { value } = this.stack.weight;
+    const { transposed, weight } = this.stack;
+    const { value } = weight;
     tf.tidy(() => {
       const { a, b } = this.factors(scaling);
-      value.assign(tf.add(value, tf.reshape(tf.matMul(b, a), value.shape)));
+      const product = transposed ? tf.matMul(a, b, true, true) : tf.matMul(b, a);
+      value.assign(tf.add(value, tf.reshape(product, value.shape)));
     });
   }
 }

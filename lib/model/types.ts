@@ -47,6 +47,7 @@ export type Family =
   | 'cohere2'
   | 'gpt2'
   | 'gpt_neo'
+  | 'gpt_oss'
   | 'glm'
   | 'glm4'
   | 'gptj'
@@ -120,6 +121,8 @@ export interface ModelConfig {
 export interface AttendOptions extends AttentionOptions {
   /** Share of the weights that is dropped while training. */
   dropout: number;
+  /** Of each head one more score of which nothing is read (`attentionWithSinks`), where there are some; then nothing is dropped. */
+  sinks?: tf.Tensor1D;
 }
 
 /** Lets a layer's tokens look at each other: along a packed row, or in the cache of a generation. */

@@ -91,8 +91,8 @@ export function clipFactor(norm: number, maxGradNorm: number): number {
 
 const WITHOUT_DECAY = /bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/;
 
-/** Vectors that are neither biases nor weights of norms: an adapter's lengths of rows, and what states decay by and let pass. */
-const OTHER_VECTORS = /\.(?:lora_magnitude_vector|A_log|D)$/;
+/** Vectors that are neither biases nor weights of norms: an adapter's lengths of rows, what states decay by and let pass, and sinks of attention. */
+const OTHER_VECTORS = /\.(?:lora_magnitude_vector|A_log|D|sinks)$/;
 
 /** Whether weight decay applies to a parameter: to all but biases and norms (transformers' `get_decay_parameter_names`). */
 export function decays(name: string, shape: readonly number[]): boolean {

@@ -44,6 +44,8 @@ FAMILIES = {
     "qwen3_moe": ("qwen3_moe", dict(SMALL, num_hidden_layers=3, intermediate_size=96, moe_intermediate_size=24, num_key_value_heads=2, head_dim=32, initializer_range=0.08, num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, mlp_only_layers=[1])),
     "qwen2_moe": ("qwen2_moe", dict(SMALL, num_hidden_layers=3, intermediate_size=96, moe_intermediate_size=24, shared_expert_intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, num_experts=6, num_experts_per_tok=2, mlp_only_layers=[1], use_sliding_window=True, sliding_window=24, max_window_layers=1)),
     "mixtral": ("mixtral", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, num_local_experts=6, num_experts_per_tok=2)),
+    # texts are longer than the window of the first layer; positions stretch between pairs that are no whole numbers
+    "gpt_oss": ("gpt_oss", dict(SMALL, intermediate_size=32, num_key_value_heads=2, head_dim=32, initializer_range=0.08, num_local_experts=6, num_experts_per_tok=2, sliding_window=24, rope_parameters=dict(rope_type="yarn", rope_theta=150000.0, factor=8.0, original_max_position_embeddings=64, beta_fast=32.0, beta_slow=1.0, truncate=False))),
     "olmoe": ("olmoe", dict(SMALL, intermediate_size=32, num_key_value_heads=2, initializer_range=0.08, num_experts=6, num_experts_per_tok=2)),
     "falcon_h1": ("falcon_h1", dict(SMALL, intermediate_size=96, num_key_value_heads=2, initializer_range=0.08, mamba_d_ssm=96, mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=16, mamba_rms_norm=True, mamba_norm_before_gate=False, lm_head_multiplier=0.7, embedding_multiplier=5.5, mlp_multipliers=[0.9, 0.6], key_multiplier=0.4, attention_out_multiplier=0.9, attention_in_multiplier=1.1, ssm_multipliers=[0.35, 0.25, 0.2, 0.7, 0.3], ssm_in_multiplier=1.25, ssm_out_multiplier=0.4)),
     "phi": ("phi", dict(SMALL, intermediate_size=96, initializer_range=0.08, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
@@ -92,6 +94,8 @@ def make_model(family, folder):
                 parameter.copy_(torch.linspace(-6, 1, len(parameter)))
             if name.endswith("mamba.conv1d.weight"):  # or else states would say little beside what each token has of its own
                 parameter.mul_(5)
+            if name.endswith(("gate_up_proj", "gate_up_proj_bias")) and kind == "gpt_oss":  # some gates are clamped, and some of what they multiply
+                parameter.mul_(4) if parameter.ndim == 3 else parameter.add_(torch.randn_like(parameter))
             if parameter.ndim == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
         for name, buffer in model.named_buffers():

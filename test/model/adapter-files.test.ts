@@ -112,6 +112,7 @@ for (const variant of [
   'olmoe',
   'mixtral',
   'lfm2_moe-defaults',
+  'gpt_oss',
   'falcon_h1',
   'phi',
   'phi3',

@@ -107,6 +107,13 @@ describe('a checkpoint is refused', () => {
     ['mixtral', { sliding_window: 0 }, /"sliding_window" is 0; expected a whole number of at least 1/],
     ['qwen2_moe', { use_sliding_window: false }, /"layer_types" is .*; expected "full_attention" alone, as use_sliding_window is false/],
     ['qwen2_moe', { num_experts: 2 }, /"num_experts_per_tok" is 3; expected at most num_experts, which is 2/],
+    ['gpt_oss', { attention_dropout: 0.1 }, /"attention_dropout" is 0\.1; expected 0, as weights beside a sink are not dropped here/],
+    ['gpt_oss', { swiglu_limit: 9 }, /"swiglu_limit" is 9; expected 7, as experts are clamped there in transformers, too/],
+    [
+      'gpt_oss-old-keys',
+      { quantization_config: { quant_method: 'mxfp4' } },
+      /the weights are quantized \("quantization_config" with the quant_method "mxfp4"\); take the checkpoint in 16 or 32 bits, .* ends in -BF16\.$/,
+    ],
     ['lfm2_moe', { layer_types: null }, /"layer_types" is .*; expected "full_attention" or "conv" for each of the 3 layers/],
     ['lfm2_moe', { num_dense_layers: -1 }, /"num_dense_layers" is -1; expected a number of at least 0/],
     ['lfm2_moe', { num_dense_layers: 1.5 }, /"num_dense_layers" is 1\.5; expected a whole number/],

@@ -98,6 +98,10 @@ describe('refused in one sentence, with nothing written:', () => {
       /does not bring the weights of a token's experts to a sum of 1 \(norm_topk_prob\) in a model of LFM2-MoE/,
     ],
     [{ ...LFM2, routed_scaling_factor: 2 }, /multiplies the weights of a token's experts by 2 \(routed_scaling_factor\)/],
+    [
+      { ...MIXTRAL, model_type: 'gpt_oss' },
+      /is a gpt-oss, whose positions are stretched between places that are no whole numbers \(truncate\), which llama/,
+    ],
     [{ ...LFM2, conv_bias: true }, /has biases in its convolutions/],
     [{ ...OLMOE, norm_topk_prob: true }, /brings the weights of a token's experts to a sum of 1 \(norm_topk_prob\) in a model of OLMoE/],
     [{ ...OLMOE, num_key_value_heads: 2 }, /has 2 heads of keys for 4 of queries in a model of OLMoE/],

@@ -54,6 +54,7 @@ for (const variant of [
   'olmoe',
   'mixtral',
   'lfm2_moe-defaults',
+  'gpt_oss-old-keys',
   'falcon_h1',
   'phi-old-keys',
   'phi3-old-keys',

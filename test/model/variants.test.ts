@@ -48,6 +48,7 @@ test('the variants cover every family', () => {
     'qwen2_moe',
     'qwen3_moe',
     'mixtral',
+    'gpt_oss',
     'lfm2_moe',
     'gemma1',
     'gemma2',

@@ -76,6 +76,16 @@ export function registerFusedGradients(): void {
       },
     });
   tf.registerGradient({
+    kernelName: 'SegmentAttentionSums',
+    inputsToSave: ['q', 'k', 'v', 'blocks', 'groups', 'slots'],
+    outputsToSave: [true, false],
+    gradFunc: (dys, [q, k, v, blocks, groups, slots, y], attrs) => {
+      const [dy, dSums] = dys as unknown as tf.Tensor[];
+      const gradients = run<tf.Tensor[]>('SegmentAttentionGrad', { dy, q, k, v, y, blocks, groups, slots, dSums }, attrs);
+      return { q: () => gradients[0], k: () => gradients[1], v: () => gradients[2] };
+    },
+  });
+  tf.registerGradient({
     kernelName: 'GatedDelta',
     inputsToSave: ['q', 'k', 'v', 'g', 'beta', 'goesOn'],
     outputsToSave: [false, true, true],

@@ -81,11 +81,23 @@ export class Group {
     return { queries: graph.op('Reshape', [queries, shape]), keys: this.byBlock(keys), mask: this.mask() };
   }
 
+  /** log Σ exp(score) over what each query sees, [count·kvHeads, group, places, 1]. */
+  logSums(queries: string, keys: string): string {
+    const { graph } = this;
+    return graph.op('ReduceLogSumExp', [this.masked(this.scores(queries, keys)), graph.ints([-1])], { keepdims: 1 });
+  }
+
+  /** Scores as [count·kvHeads, group, places, keys], those hidden that a query does not see. */
+  private masked(scores: string): string {
+    const { graph } = this;
+    const byHead = graph.op('Concat', [graph.ints([0, this.heads.heads / this.heads.kvHeads, -1]), this.keyCount], { axis: 0 });
+    return graph.op('Add', [graph.op('Reshape', [scores, byHead]), this.mask()]);
+  }
+
   /** The softmax of what each query sees of its scores, as [count·kvHeads, group, places, keys]. */
   private raisedSoftmax(scores: string): string {
     const { graph } = this;
-    const byHead = graph.op('Concat', [graph.ints([0, this.heads.heads / this.heads.kvHeads, -1]), this.keyCount], { axis: 0 });
-    const masked = graph.op('Add', [graph.op('Reshape', [scores, byHead]), this.mask()]);
+    const masked = this.masked(scores);
     const highest = graph.op('ReduceMax', [masked, graph.ints([-1])], { keepdims: 1 });
     const raised = graph.op('Max', [masked, graph.op('Sub', [highest, graph.scalar('float32', DEPTH)])]);
     return graph.op('Softmax', [raised], { axis: -1 });

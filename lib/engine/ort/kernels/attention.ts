@@ -15,7 +15,7 @@ import { Group, type Heads } from './attention-groups';
 import { groupTables, placesOf } from './attention-tables';
 import { type WeightFactors, weightFactors } from './dropout';
 import { loop } from './loop';
-import { rowAttention, rowAttentionGradients } from './row-attention';
+import { rowAttention, rowAttentionGradients, rowAttentionWithSums } from './row-attention';
 
 /** A float32 output of a tensor's shape. */
 export const like = (x: TensorInfo) => ({ shape: x.shape, dtype: 'float32' as const });
@@ -45,12 +45,12 @@ interface RowTables {
 }
 
 /** [tokens, heads·headDim] as [tokens·heads, headDim], as groups gather it. */
-function headRows(graph: GraphBuilder, x: string, { headDim }: Heads): string {
+function headRows(graph: GraphBuilder, x: string, { headDim }: Pick<Heads, 'headDim'>): string {
   return graph.op('Reshape', [x, graph.ints([-1, headDim])]);
 }
 
 /** What a Loop has put into a sequence, rows of heads group by group, as [tokens, heads·headDim]. */
-function inTokenOrder(graph: GraphBuilder, sequence: string, slots: string, heads: number, { headDim }: Heads): string {
+function inTokenOrder(graph: GraphBuilder, sequence: string, slots: string, heads: number, { headDim }: Pick<Heads, 'headDim'>): string {
   const rows = graph.op('ConcatFromSequence', [sequence], { axis: 0 });
   const ordered = graph.op('Gather', [rows, placesOf(graph, slots, heads)], { axis: 0 });
   return graph.op('Reshape', [ordered, graph.ints([-1, heads * headDim])]);
@@ -76,6 +76,33 @@ const attention: OrtKernel = {
 function factorsFor(graph: GraphBuilder, kept: Operand | undefined, q: Operand, { heads, factor }: Attrs): WeightFactors | undefined {
   return kept?.name ? weightFactors(graph, { kept: kept.name, tokens: q.name }, { heads, factor }) : undefined;
 }
+
+/**
+ * The same with the logarithm of the sum of the exponentials of each query's scores, [tokens, heads], of which attention with sinks is made
+ * (`attentionWithSinks`).
+ */
+const attentionSums: OrtKernel = {
+  name: 'SegmentAttentionSums',
+  inputs: ['q', 'k', 'v', 'blocks', 'groups', 'slots'],
+  infer: ([q], { heads }) => [like(q), { shape: [q.shape[0], heads], dtype: 'float32' }],
+  key: (attrs, [q]) => `${attentionKey(attrs)},${q.shape[1]}`,
+  emit: ({ graph, inputs: [q, k, v, blocks, groups, slots], attrs, concrete }) => {
+    const heads = headsOf(attrs, concrete[0][1]);
+    if (!canLoop(graph)) return rowAttentionWithSums(graph, { q, k, v, blocks }, heads);
+    const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
+    const [qRows, kRows, vRows] = [q, k, v].map(({ name }) => headRows(graph, name, heads));
+    const [outputs, sums] = loop(graph, { count: tables.count, sequences: ['float32', 'float32'] }, (body, iteration) => {
+      const group = new Group(body, tables, heads, iteration);
+      const [queries, keys] = [group.queries(qRows), group.keys(kRows)];
+      const output = body.op('MatMul', [group.probabilities(queries, keys), group.keys(vRows)]);
+      return { items: [headRows(body, output, heads), headRows(body, group.logSums(queries, keys), ONE_NUMBER)] };
+    });
+    return [inTokenOrder(graph, outputs, slots.name, heads.heads, heads), inTokenOrder(graph, sums, slots.name, heads.heads, ONE_NUMBER)];
+  },
+};
+
+/** Of what has one number for each head. */
+const ONE_NUMBER = { headDim: 1 };
 
 /** The same of what is left of the weights. */
 const attentionDropout: OrtKernel = {
@@ -128,19 +155,20 @@ function steppedOutput(
  * dk = scale·dSᵀ·q (as in FlashAttention; Dao et al. 2022). A segment of several blocks comes last block first, and the Loop carries along
  * the gradients of the keys and values before the block: what a block adds to its own keys and values is their last part. What is left
  * before a segment's first block is its prefix: it is carried on to the next segment that shares it, and last to the one where it lies.
- * With F the factors of dropout o = (P∘F)·v: dv = (P∘F)ᵀ·do and dP = F∘(do·vᵀ). Soft-capped scores s give dS the factor 1 − (s / cap)².
+ * With F the factors of dropout o = (P∘F)·v: dv = (P∘F)ᵀ·do and dP = F∘(do·vᵀ). Soft-capped scores s give dS the factor 1 − (s / cap)². Where the
+ * logarithms l of the sums of exponentials were given, too, dl/dS = P: dS = P∘(dP − (rowsum(do∘o) − dl)).
  */
 const attentionGrad: OrtKernel = {
   name: 'SegmentAttentionGrad',
-  inputs: ['dy', 'q', 'k', 'v', 'y', 'blocks', 'groups', 'slots', 'kept'],
+  inputs: ['dy', 'q', 'k', 'v', 'y', 'blocks', 'groups', 'slots', 'kept', 'dSums'],
   infer: ([, q, k, v]) => [like(q), like(k), like(v)],
   key: (attrs, [, q]) => `${droppingKey(attrs)},${q.shape[1]}`,
-  emit: ({ graph, inputs: [dy, q, k, v, y, blocks, groups, slots, kept], attrs, concrete }) => {
+  emit: ({ graph, inputs: [dy, q, k, v, y, blocks, groups, slots, kept, dSums], attrs, concrete }) => {
     const heads = headsOf(attrs, concrete[1][1]);
     const factors = factorsFor(graph, kept, q, attrs);
-    if (!canLoop(graph)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks, factors }, heads);
+    if (!canLoop(graph)) return rowAttentionGradients(graph, { dy, q, k, v, y, blocks, factors, dSums }, heads);
     const tables = groupTables(graph, { tokens: q.name, blocks: blocks.name, groups: groups.name }, heads);
-    const row = { ...gradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads), factors };
+    const row = { ...gradientOperands(graph, [dy.name, q.name, k.name, v.name, y.name], heads, dSums?.name), factors };
     const nothing = graph.constant('float32', [], [1, heads.kvHeads, heads.headDim, 0]);
     const plan = { count: tables.count, sequences: ['float32', 'float32', 'float32'], carried: [nothing, nothing] } as const;
     const results = loop(graph, plan, (body, iteration, carried) => {
@@ -161,17 +189,18 @@ interface GradientOperands {
   q: string;
   k: string;
   v: string;
-  /** Gradient of the output, and rowsum(do∘o); with zeros behind them, as of one more token. */
+  /** Gradient of the output, and rowsum(do∘o), less dl where that is given; with zeros behind them, as of one more token. */
   dOutput: string;
   along: string;
   /** Where weights are dropped. */
   factors?: WeightFactors;
 }
 
-function gradientOperands(graph: GraphBuilder, [dy, q, k, v, y]: string[], heads: Heads): GradientOperands {
+function gradientOperands(graph: GraphBuilder, [dy, q, k, v, y]: string[], heads: Heads, dSums?: string): GradientOperands {
   const [qRows, kRows, vRows] = [q, k, v].map((x) => headRows(graph, x, heads));
   const products = headRows(graph, graph.op('Mul', [dy, y]), heads);
-  const along = graph.op('ReduceSum', [products, graph.ints([-1])], { keepdims: 1 });
+  const sums = graph.op('ReduceSum', [products, graph.ints([-1])], { keepdims: 1 });
+  const along = dSums ? graph.op('Sub', [sums, headRows(graph, dSums, ONE_NUMBER)]) : sums;
   const withZeros = (x: string, width: number): string =>
     graph.op('Concat', [x, graph.constant('float32', new Array(heads.heads * width).fill(0), [heads.heads, width])], { axis: 0 });
   return {
@@ -203,4 +232,4 @@ function groupGradients(graph: GraphBuilder, group: Group, row: GradientOperands
   ];
 }
 
-export const attentionKernels = [attention, attentionDropout, attentionGrad];
+export const attentionKernels = [attention, attentionSums, attentionDropout, attentionGrad];

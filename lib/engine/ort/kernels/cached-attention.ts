@@ -14,7 +14,7 @@ const HALF_MULTIPLE = 8;
  */
 export const cachedAttention: OrtKernel = {
   name: 'CachedAttention',
-  inputs: ['q', 'k', 'v', 'keys', 'values', 'lengths'],
+  inputs: ['q', 'k', 'v', 'keys', 'values', 'lengths', 'sinks'],
   infer: ([q, , , keys, values]) => [like(q), like(keys), like(values)],
   key: (attrs, [, , , keys]) => `${attentionKey(attrs)},${keys.shape[0] === 1 ? 'alone' : 'together'},${keys.shape[3]}`,
   inPlace: [
@@ -23,7 +23,7 @@ export const cachedAttention: OrtKernel = {
   ],
   emit: (emission) => {
     const { graph, inputs, concrete, attrs } = emission;
-    const [, , , keys, values, lengths] = inputs;
+    const [, , , keys, values, lengths, sinks] = inputs;
     const { heads, kvHeads, scale, window, softcap } = attrs as AttentionOptions;
     // [1, tokens, …], or [batch, 1, …]
     const isAlone = concrete[3][0] === 1;
@@ -39,7 +39,9 @@ export const cachedAttention: OrtKernel = {
     const total = shared('total', () => graph.op('Add', [graph.op('ReduceMax', [lengths.name], { keepdims: 0 }), added]));
     const last = shared('last', () => graph.op('Add', [lengths.name, graph.op('Sub', [added, graph.scalar('int32', 1)])]));
     const tables = turning ? [turning.cos, turning.sin, inSequences(asInt64(graph, turning.positions))] : [];
-    const outputs = graph.ops('GroupQueryAttention', [...tokens, keys.name, values.name, last, total, ...tables], 3, {
+    // the place of what is added to scores stays empty
+    const behind = sinks?.name ? [...tables, ...new Array<string>(4 - tables.length).fill(''), sinks.name] : tables;
+    const outputs = graph.ops('GroupQueryAttention', [...tokens, keys.name, values.name, last, total, ...behind], 3, {
       num_heads: heads,
       kv_num_heads: kvHeads,
       scale: float(scale),

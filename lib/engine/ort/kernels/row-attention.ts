@@ -33,10 +33,19 @@ export function rowAttention(graph: GraphBuilder, { q, k, v, blocks, factors }: 
   return byToken(graph, matrixProduct(graph, left(probabilities), values, { ranks }));
 }
 
+/** The same, where all weights are kept, with log Σ exp(score) of what each query sees, [tokens, heads]. */
+export function rowAttentionWithSums(graph: GraphBuilder, operands: Operands, options: AttentionOptions): string[] {
+  const { q, k, blocks } = operands;
+  const [queries, keys] = [byHead(graph, q, options, options.heads / options.kvHeads), byHead(graph, k, options, 1)];
+  const masked = graph.op('Add', [scoresOf(graph, queries, keys, options), maskOf(graph, q.name, blocks.name, options.window)]);
+  const sums = graph.op('ReduceLogSumExp', [masked, graph.ints([-1])], { keepdims: 1 });
+  return [rowAttention(graph, operands, options), byToken(graph, sums)];
+}
+
 /** The gradients of q, k and v; the formulas are those of SegmentAttentionGrad. */
 export function rowAttentionGradients(
   graph: GraphBuilder,
-  { dy, q, k, v, y, blocks, factors }: Operands & { dy: Operand; y: Operand },
+  { dy, q, k, v, y, blocks, factors, dSums }: Operands & { dy: Operand; y: Operand; dSums?: Operand },
   options: AttentionOptions,
 ): string[] {
   const [queries, dOutput, output] = [q, dy, y].map((x) => byHead(graph, x, options, options.heads / options.kvHeads));
@@ -46,7 +55,8 @@ export function rowAttentionGradients(
   const probabilities = probabilitiesOf(graph, scores, mask);
   const left = leaving(graph, q.name, blocks.name, factors, options);
   const dProbabilities = left(matrixProduct(graph, dOutput, values, { ranks, transB: true }));
-  const along = graph.op('ReduceSum', [graph.op('Mul', [dOutput, output]), graph.ints([-1])], { keepdims: 1 });
+  const sums = graph.op('ReduceSum', [graph.op('Mul', [dOutput, output]), graph.ints([-1])], { keepdims: 1 });
+  const along = dSums?.name ? graph.op('Sub', [sums, byHead(graph, dSums, options, options.heads / options.kvHeads)]) : sums;
   const dCapped = graph.op('Mul', [probabilities, graph.op('Sub', [dProbabilities, along])]);
   const { softcap } = options;
   const dScores = softcap === undefined ? dCapped : graph.op('Mul', [dCapped, softCapSlope(graph, scores, softcap)]);
