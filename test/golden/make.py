@@ -95,7 +95,7 @@ def make_model(family, folder):
             if name.endswith("mamba.conv1d.weight"):  # or else states would say little beside what each token has of its own
                 parameter.mul_(5)
             if name.endswith(("gate_up_proj", "gate_up_proj_bias")) and kind == "gpt_oss":  # some gates are clamped, and some of what they multiply
-                parameter.mul_(4) if parameter.ndim == 3 else parameter.add_(torch.randn_like(parameter))
+                parameter.mul_(2) if parameter.ndim == 3 else parameter.add_(4 * torch.randn_like(parameter))
             if parameter.ndim == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
         for name, buffer in model.named_buffers():

@@ -67,7 +67,12 @@ test('decay is for matrices, not for biases and norms', () => {
   ]) {
     assert.ok(decays(name, [4, 4]), name);
   }
-  for (const name of ['model.layers.0.mamba.A_log', 'model.layers.0.mamba.D', 'model.layers.0.linear_attn.A_log'])
+  for (const name of [
+    'model.layers.0.mamba.A_log',
+    'model.layers.0.mamba.D',
+    'model.layers.0.linear_attn.A_log',
+    'model.layers.0.self_attn.sinks',
+  ])
     assert.ok(decays(name, [4]), name);
   for (const [name, shape] of [
     ['model.norm.weight', [4]],
@@ -78,6 +83,9 @@ test('decay is for matrices, not for biases and norms', () => {
     ['gpt_neox.final_layer_norm.bias', [4]],
     ['model.layers.0.mamba.dt_bias', [4]],
     ['some.vector', [4]],
+    ['model.layers.2.feed_forward.expert_bias', [4]],
+    ['model.layers.0.mlp.experts.gate_up_proj_bias', [4, 4]],
+    ['model.layers.0.mlp.router.bias', [4]],
   ] as const) {
     assert.ok(!decays(name, shape), name);
   }

@@ -38,8 +38,15 @@ export function rowAttentionWithSums(graph: GraphBuilder, operands: Operands, op
   const { q, k, blocks } = operands;
   const [queries, keys] = [byHead(graph, q, options, options.heads / options.kvHeads), byHead(graph, k, options, 1)];
   const masked = graph.op('Add', [scoresOf(graph, queries, keys, options), maskOf(graph, q.name, blocks.name, options.window)]);
-  const sums = graph.op('ReduceLogSumExp', [masked, graph.ints([-1])], { keepdims: 1 });
-  return [rowAttention(graph, operands, options), byToken(graph, sums)];
+  return [rowAttention(graph, operands, options), byToken(graph, logSumsOf(graph, masked))];
+}
+
+/** In steps that every device has. */
+function logSumsOf(graph: GraphBuilder, scores: string): string {
+  const along = (op: string, x: string): string => graph.op(op, [x, graph.ints([-1])], { keepdims: 1 });
+  const highest = along('ReduceMax', scores);
+  const exponentials = graph.op('Exp', [graph.op('Sub', [scores, highest])]);
+  return graph.op('Add', [highest, graph.op('Log', [along('ReduceSum', exponentials)])]);
 }
 
 /** The gradients of q, k and v; the formulas are those of SegmentAttentionGrad. */
