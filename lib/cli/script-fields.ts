@@ -139,9 +139,10 @@ export function readScriptArguments(
 /** TRL would compute in that format, too. */
 function notesOnDtype({ dtype, use_peft }: ScriptArguments): string[] {
   if (dtype === null || dtype === 'float32') return [];
+  const kept = dtype === 'auto' ? 'as the checkpoint has them' : `in ${dtype}`;
   return [
     use_peft
-      ? `dtype is ${dtype}: so the weights beside the adapter are kept; products are computed in float32.`
+      ? `The weights beside the adapter are kept ${kept} (dtype); products are computed in float32.`
       : 'dtype has no effect: all weights are trained, in float32.',
   ];
 }

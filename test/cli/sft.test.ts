@@ -97,7 +97,7 @@ describe('a recipe written for trl sft', () => {
     const recipe = put(folder, 'recipe.yaml', lines);
     const { code, stderr } = await tunebook(['sft', '--config', recipe], { cwd: folder });
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /dtype is bfloat16: so the weights beside the adapter are kept; products are computed in float32\./);
+    assert.match(stderr, /The weights beside the adapter are kept in bfloat16 \(dtype\); products are computed in float32\./);
     assert.match(readFileSync(path.join(folder, 'out/run.json'), 'utf8'), /"dtype": "bfloat16"/);
     await refuses(
       ['sft', '--config', recipe, '--dtype', 'fp8'],
