@@ -1,6 +1,6 @@
 /** Packed rows of tokens for a model, and the checks of what goes into them. */
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, embedding, makeSegments, placeIn, recurrence, type SharedPrefix, shortConvolution } from '../engine';
+import { attention, embedding, makeSegments, openShelf, placeIn, recurrence, type SharedPrefix, shortConvolution } from '../engine';
 import { UserError } from '../errors';
 import type { Carry, Drop, ForwardPass, ModelConfig, TokenBatch } from './types';
 
@@ -69,6 +69,7 @@ export function packedPass({ ids, positions, segments, length, dropout, attentio
     recur: (layer, operands, heads) => carry(layer, recurrence(operands, segments, heads)),
     carry,
     drop: dropout ? (x, place, share) => dropout.apply(x, place, share) : dropNothing,
+    shelf: openShelf(),
   };
 }
 

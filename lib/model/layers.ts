@@ -36,6 +36,8 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
     readonly transposed = false,
     /** What checkpoints call its parts, one below the other, where they hold it so (parts.ts). */
     readonly parts?: readonly string[],
+    /** Whether training changes it. */
+    readonly trainable = true,
   ) {}
 
   /** The trained variable itself. */
@@ -57,7 +59,7 @@ export class Parameter<R extends tf.Rank = tf.Rank> {
   /** Gives it a value; the array is taken over, not copied. */
   fill(data: Float32Array): void {
     if (this.filled) throw new Error(`The parameter ${this.name} already has a value.`);
-    this.filled = ownedVariable(data, this.shape);
+    this.filled = ownedVariable(data, this.shape, this.trainable);
   }
 
   /** Gives it such a matrix of its shape, which it owns from now on. */
@@ -78,6 +80,8 @@ export class ParameterList {
   readonly linears = new Map<string, Linear>();
   readonly stacks = new Map<string, MatrixStack>();
   readonly embeddings: Embedding[] = [];
+  /** Names of tensors that checkpoints may hold, and that nothing reads. */
+  readonly unread = new Set<string>();
 
   declare<R extends tf.Rank>(
     name: string,
@@ -98,6 +102,18 @@ export class ParameterList {
     const layer = new Linear(name, weight, bias);
     this.linears.set(name, layer);
     return layer;
+  }
+
+  /** A number that belongs to the checkpoint and that training leaves as it is. */
+  constant(name: string): Parameter<tf.Rank.R1> {
+    const parameter = new Parameter<tf.Rank.R1>(name, [1], 'ones', false, undefined, false);
+    this.all.set(name, parameter as unknown as Parameter);
+    return parameter;
+  }
+
+  /** @param names of tensors that checkpoints may hold, and that nothing reads */
+  leaveAside(names: readonly string[]): void {
+    for (const name of names) this.unread.add(name);
   }
 
   matrix(name: string, rows: number, columns: number): Parameter<tf.Rank.R2> {

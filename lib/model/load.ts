@@ -355,7 +355,8 @@ function placeParameters(model: Decoder, files: readonly SafetensorsFile[], dire
     used.add(place.name);
     places.push(place);
   }
-  refuseUnknown(model, files, used);
+  const unread = [...model.declared.unread].flatMap((name) => namesOf(name, architecture));
+  refuseUnknown(model, files, new Set([...used, ...unread]));
   return places;
 }
 
@@ -373,10 +374,11 @@ function findTied(parameter: Parameter, model: Decoder, files: readonly Safetens
   return found && { parameter, ...found };
 }
 
-function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], used: ReadonlySet<string>): void {
+/** @param known names of tensors that the model reads, or leaves aside */
+function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], known: ReadonlySet<string>): void {
   const isHead = (name: string) => model.config.tieWordEmbeddings && HEAD_NAME.test(name);
   for (const { file, tensors } of files) {
-    const unknown = [...tensors.keys()].filter((name) => !used.has(name) && !HARMLESS.test(name) && !isHead(name));
+    const unknown = [...tensors.keys()].filter((name) => !known.has(name) && !HARMLESS.test(name) && !isHead(name));
     if (unknown.length > 0) {
       const more = unknown.length > 1 ? ` and ${unknown.length - 1} more` : '';
       throw new UserError(

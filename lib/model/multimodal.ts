@@ -43,6 +43,12 @@ const GEMMA3: Multimodal = {
   defaults: { model_type: 'gemma3_text', vocab_size: 262208, num_attention_heads: 8, tie_word_embeddings: true },
 };
 
+const GEMMA4: Multimodal = {
+  names: { gemma4_text: 'Gemma4ForCausalLM' },
+  prefixes: LLAVA,
+  defaults: { model_type: 'gemma4_text', vocab_size: 262144, num_attention_heads: 8 },
+};
+
 /** Ministral 3 and Mistral Small 3.1. */
 const MISTRAL3: Multimodal = {
   names: { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' },
@@ -56,6 +62,7 @@ const MISTRAL3: Multimodal = {
 const MULTIMODAL: Readonly<Record<string, Multimodal>> = {
   Qwen3_5ForConditionalGeneration: QWEN35,
   Gemma3ForConditionalGeneration: GEMMA3,
+  Gemma4ForConditionalGeneration: GEMMA4,
   Mistral3ForConditionalGeneration: MISTRAL3,
 };
 

@@ -66,18 +66,21 @@ async function gradientNorms(model: CausalLM, ids: number[]): Promise<Map<string
   varyingSizes({ tokens: ids.length, targets: ids.length - 1 });
   const batch = makeBatch([ids]);
   const names = new Map([...model.parameters].map(([name, variable]) => [variable.name, name]));
-  const { value, grads } = tf.variableGrads(() => {
-    const hidden = model.hiddenStates(batch);
-    const targets = tf.slice(batch.ids, 1, ids.length - 1) as tf.Tensor1D;
-    const { nll } = tokenLoss(
-      tf.slice(hidden, [0, 0], [ids.length - 1, hidden.shape[1]]) as tf.Tensor2D,
-      model.outputHead,
-      targets,
-      model.config.finalLogitSoftcapping,
-      model.outputBias,
-    );
-    return tf.mean(nll);
-  }, [...model.parameters.values()]);
+  const { value, grads } = tf.variableGrads(
+    () => {
+      const hidden = model.hiddenStates(batch);
+      const targets = tf.slice(batch.ids, 1, ids.length - 1) as tf.Tensor1D;
+      const { nll } = tokenLoss(
+        tf.slice(hidden, [0, 0], [ids.length - 1, hidden.shape[1]]) as tf.Tensor2D,
+        model.outputHead,
+        targets,
+        model.config.finalLogitSoftcapping,
+        model.outputBias,
+      );
+      return tf.mean(nll);
+    },
+    [...model.parameters.values()].filter(({ trainable }) => trainable),
+  );
   const norms = new Map<string, number>();
   for (const [variable, gradient] of Object.entries(grads)) {
     const squares = ((await gradient.data()) as Float32Array).reduce((sum, x) => sum + x * x, 0);

@@ -15,6 +15,7 @@ before(() => useDevice('cpu'));
 
 const CLASSES = {
   'qwen3_5-multimodal': { type: 'qwen3_5_text', name: 'Qwen3_5ForCausalLM' },
+  'gemma4-multimodal': { type: 'gemma4_text', name: 'Gemma4ForCausalLM' },
   'gemma3-multimodal': { type: 'gemma3_text', name: 'Gemma3ForCausalLM' },
   'ministral3-multimodal': { type: 'ministral3', name: 'Ministral3ForCausalLM' },
 };
