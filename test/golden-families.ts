@@ -17,7 +17,10 @@ export function hasExperts(folder: string): boolean {
 /** Whether transformers.js knows such models; of StableLM it does not know those whose heads share keys and values. */
 export function isKnownToTransformersJs(folder: string): boolean {
   const { model_type: type, num_attention_heads: heads, num_key_value_heads: kvHeads } = configOf(folder);
-  return !['granitemoe', 'olmoe', 'exaone4', 'glm4', 'gemma4_text'].includes(String(type)) && (type !== 'stablelm' || heads === kvHeads);
+  return (
+    !['granitemoe', 'olmoe', 'exaone4', 'glm4', 'gemma4', 'gemma4_text'].includes(String(type)) &&
+    (type !== 'stablelm' || heads === kvHeads)
+  );
 }
 
 const configOf = (folder: string) => JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;

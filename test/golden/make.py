@@ -20,7 +20,7 @@ FAMILIES = {
     # texts are longer than the window of the first layer
     "gemma3": ("gemma3_text", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
     # the last two layers read the keys and values of the first two, and have wider MLPs; each reads a vector of each token
-    "gemma4": ("gemma4_text", dict(SMALL, num_hidden_layers=4, intermediate_size=48, num_key_value_heads=2, head_dim=16, global_head_dim=32, initializer_range=0.05, sliding_window=24, layer_types=["sliding_attention", "full_attention"] * 2, num_kv_shared_layers=2, use_double_wide_mlp=True, hidden_size_per_layer_input=8, vocab_size_per_layer_input=1024, final_logit_softcapping=2.0)),
+    "gemma4": ("gemma4_text", dict(SMALL, num_hidden_layers=4, intermediate_size=32, num_key_value_heads=2, head_dim=16, global_head_dim=32, initializer_range=0.05, sliding_window=24, layer_types=["sliding_attention", "full_attention"] * 2, num_kv_shared_layers=2, use_double_wide_mlp=True, hidden_size_per_layer_input=32, vocab_size_per_layer_input=1024, final_logit_softcapping=2.0)),
     # as the large ones: where layers see everything, what becomes the keys are the values, too
     "gemma4_dense": ("gemma4_text", dict(SMALL, intermediate_size=96, num_key_value_heads=2, num_global_key_value_heads=1, head_dim=16, global_head_dim=32, initializer_range=0.08, sliding_window=24, layer_types=["sliding_attention", "full_attention"], attention_k_eq_v=True, hidden_size_per_layer_input=0, use_bidirectional_attention="vision")),
     # scores and logits reach beyond what bounds them

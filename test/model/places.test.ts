@@ -18,7 +18,7 @@ before(async () => {
  * final normalization keeps it what it is.)
  */
 async function weightedMean(model: CausalLM, hiddenStates: () => tf.Tensor2D) {
-  const parameters = [...model.parameters.values()];
+  const parameters = [...model.parameters.values()].filter(({ trainable }) => trainable);
   const { value, grads } = tf.variableGrads(() => {
     const states = hiddenStates();
     return tf.mean(tf.mul(states, tf.randomNormal(states.shape, 0, 10, 'float32', 5)));
