@@ -1,6 +1,6 @@
 /** How a Gemma 4 is laid out in a GGUF file. What a layer has of its own is said layer by layer; values lie as in checkpoints. */
 import type { Gemma4Config } from './gemma4-config';
-import { bools, float, type GgufKeys, whole, wholes } from './gguf-keys';
+import { bools, float, type GgufKeys, type GgufValue, whole, wholes } from './gguf-keys';
 import { type GgufLayout, NORMS_OF_HEADS, POST_NORM_NAMES, type Refuse, rotaryKeys, shortest } from './gguf-layout';
 
 const NAMES = {
@@ -36,14 +36,17 @@ function refuseOtherOwners({ layers, windows }: Gemma4Config, refuse: Refuse): v
   if (isOther) throw refuse('has layers that read the keys of other ones than in a Gemma 4 usually');
 }
 
+/** One number, where it is the same for all layers. */
+const ofEach = (counts: readonly number[]): GgufValue => (new Set(counts).size === 1 ? whole(counts[0]) : wholes(counts));
+
 function keysOf(config: Gemma4Config): GgufKeys {
   const { layers, windows, slidingRope, rope, perLayerSize, finalLogitSoftcapping: cap } = config;
   const [full, sliding] = [rope.rotaryDim, slidingRope.rotaryDim];
   return {
     ...rotaryKeys(config),
-    feed_forward_length: wholes(layers.map(({ intermediateSize }) => intermediateSize)),
+    feed_forward_length: ofEach(layers.map(({ intermediateSize }) => intermediateSize)),
     embedding_length_per_layer_input: whole(perLayerSize),
-    'attention.head_count_kv': wholes(layers.map(({ kvHeads }) => kvHeads)),
+    'attention.head_count_kv': ofEach(layers.map(({ kvHeads }) => kvHeads)),
     'attention.shared_kv_layers': whole(layers.filter(({ keysOf }) => keysOf !== undefined).length),
     'attention.sliding_window': whole(shortest(windows) ?? config.maxPositionEmbeddings),
     'attention.sliding_window_pattern': bools(windows.map((window) => window !== undefined)),

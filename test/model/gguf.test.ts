@@ -156,7 +156,7 @@ test('Gemma 4 says layer by layer what differs, and which pairs of features turn
   const found = await open(file);
   for (const [key, value] of Object.entries({
     ...{ feed_forward_length: [128, 128, 128, 256, 256, 256], embedding_length_per_layer_input: 32, final_logit_softcapping: 5 },
-    ...{ 'attention.head_count_kv': new Array(6).fill(2), 'attention.shared_kv_layers': 3, 'attention.sliding_window': 8 },
+    ...{ 'attention.head_count_kv': 2, 'attention.shared_kv_layers': 3, 'attention.sliding_window': 8 },
     'attention.sliding_window_pattern': [true, true, false, true, true, false],
     ...{ 'attention.key_length': 64, 'attention.key_length_swa': 32, 'rope.dimension_count': 64, 'rope.dimension_count_swa': 32 },
     ...{ 'rope.freq_base': 1e6, 'rope.freq_base_swa': 1e4 },
