@@ -94,6 +94,17 @@ export function halfLinear(x: tf.Tensor2D, weight: HalfMatrix): tf.Tensor2D {
   return product(x) as tf.Tensor2D;
 }
 
+/**
+ * Rows of the matrix, in float32.
+ * @param ids int32 [tokens]
+ * @returns [tokens, columns]; what it was made of learns nothing
+ */
+export function halfRows(ids: tf.Tensor1D, weight: HalfMatrix): tf.Tensor2D {
+  const halves = bitsAs(weight.words, 'float16');
+  if (halves) return run('HalfRows', { halves, ids }, weight);
+  return tf.tidy(() => tf.gather(fromHalf(weight), ids));
+}
+
 /** The matrix in float32, as it was rounded: [rows, columns]. */
 export function fromHalf(weight: HalfMatrix): tf.Tensor2D {
   const { words, shape, scale } = weight;

@@ -163,7 +163,8 @@ class PerLayerInputs {
   ) {
     const { vocabSize, hiddenSize, numHiddenLayers, perLayerSize, paddingIdx, rmsNormEps } = config;
     const features = numHiddenLayers * perLayerSize;
-    this.table = parameters.embedding('model.embed_tokens_per_layer', vocabSize, features, { paddingIdx, scale: Math.sqrt(perLayerSize) });
+    const options = { paddingIdx, scale: Math.sqrt(perLayerSize), mayBeCompact: true };
+    this.table = parameters.embedding('model.embed_tokens_per_layer', vocabSize, features, options);
     this.projection = parameters.linear('model.per_layer_model_projection', { in: hiddenSize, out: features, bias: false });
     this.norm = parameters.rmsNorm('model.per_layer_projection_norm', perLayerSize, rmsNormEps);
   }

@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import {
   type CompactMatrix,
   compactLinear,
+  compactRows,
   computeRecorded,
   disposeCompact,
   embedding,
@@ -228,6 +229,8 @@ export interface EmbeddingOptions {
   paddingIdx?: number;
   /** What the rows are multiplied by. Default 1. */
   scale?: number;
+  /** Whether the table may be kept in 16 bits beside an adapter, as linear layers are: it is no output head, and so large that it counts. Default false. */
+  mayBeCompact?: boolean;
 }
 
 /** Rows of a table. */
@@ -242,6 +245,10 @@ export class Embedding {
     private readonly options: EmbeddingOptions = {},
   ) {}
 
+  get mayBeCompact(): boolean {
+    return this.options.mayBeCompact ?? false;
+  }
+
   apply(ids: tf.Tensor1D): tf.Tensor2D {
     const { scale = 1 } = this.options;
     const rows = scale === 1 ? this.lookUp(ids) : tf.mul<tf.Tensor2D>(this.lookUp(ids), scale);
@@ -249,6 +256,8 @@ export class Embedding {
   }
 
   private lookUp(ids: tf.Tensor1D): tf.Tensor2D {
+    const { compact } = this.weight;
+    if (compact) return compactRows(ids, compact);
     const { tensor } = this.weight;
     return this.approximation ? this.approximation(ids, tensor) : embedding(tensor, ids, this.options.paddingIdx);
   }

@@ -163,8 +163,11 @@ async function loadWhole(
     files = readWhole(files, model.inParts, (part) => namesOf(part, architectureOf(written)));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const linears = new Set<unknown>([...model.linears.values()].map(({ weight }) => weight));
-    const compact: Compact = (values, place) =>
-      linears.has(place.parameter) ? compactOf(values, place, { loadIn4bit, dtype }) : undefined;
+    const tables = new Set<unknown>(model.embeddings.filter(({ mayBeCompact }) => mayBeCompact).map(({ weight }) => weight));
+    const compact: Compact = (values, place) => {
+      if (linears.has(place.parameter)) return compactOf(values, place, { loadIn4bit, dtype });
+      return tables.has(place.parameter) ? compactOf(values, place, { loadIn4bit: false, dtype }) : undefined;
+    };
     await fill(placeParameters(model, files, directory, written), compact, onProgress);
     return model;
   } catch (error) {
@@ -289,9 +292,10 @@ async function fill(places: readonly Place[], compact: Compact, onProgress: Load
       loaded += bytes;
       onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
     });
-    const matrix = compact(values, place);
+    const sized = isVocabularyTable(parameter.name) ? resizeTable(values, parameter.shape) : values;
+    const matrix = compact(sized, place);
     if (matrix) parameter.fillCompact(matrix);
-    else parameter.fill(isVocabularyTable(parameter.name) ? resizeTable(values, parameter.shape) : values);
+    else parameter.fill(sized);
   }
 }
 

@@ -283,7 +283,8 @@ export interface LoadProgress {
 export interface LoadOptions {
   /**
    * Number format in which the weights of the linear layers are kept; `auto` is that of the checkpoint. In 16 bits they take half the memory, for
-   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. Default float32.
+   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. The table in which
+   * layers look tokens up (Gemma 4) is kept so, too. Default float32.
    */
   dtype?: 'float32' | HalfDtype | 'auto';
   onProgress?: (progress: LoadProgress) => void;
