@@ -18,7 +18,7 @@ export function hasExperts(folder: string): boolean {
 export function isKnownToTransformersJs(folder: string): boolean {
   const { model_type: type, num_attention_heads: heads, num_key_value_heads: kvHeads } = configOf(folder);
   return (
-    !['granitemoe', 'olmoe', 'exaone4', 'glm4', 'gemma4', 'gemma4_text'].includes(String(type)) &&
+    !['granitemoe', 'olmoe', 'exaone4', 'glm4', 'gemma4', 'gemma4_text', 'gemma4_unified', 'gemma4_unified_text'].includes(String(type)) &&
     (type !== 'stablelm' || heads === kvHeads)
   );
 }

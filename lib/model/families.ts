@@ -101,6 +101,12 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     prefix: 'model.',
     withoutJsClass: true,
   },
+  gemma4_unified_text: {
+    name: 'Gemma4UnifiedForCausalLM',
+    build: (reader, origin) => new Gemma4(readGemma4Config(reader), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
   exaone4: {
     name: 'Exaone4ForCausalLM',
     build: (reader, origin) => new Exaone4(readExaone4Config(reader), origin),

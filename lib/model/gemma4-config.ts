@@ -26,15 +26,19 @@ export interface Gemma4Config extends SandwichConfig {
   readonly perLayerSize: number;
 }
 
+/** The model that reads pictures without a tower (12B): what its layers read of a token is the hidden states alone. */
+const UNIFIED = 'gemma4_unified_text';
+
 export function readGemma4Config(reader: ConfigReader): Gemma4Config {
+  const isUnified = reader.get('model_type') === UNIFIED;
   const raw = { num_key_value_heads: 4, head_dim: 256, eos_token_id: 1, ...reader.raw };
   const common = readModelConfig(new ConfigReader(raw, reader.place), 'gemma4', {
     tieWordEmbeddings: true,
-    maxPositionEmbeddings: 131072,
+    maxPositionEmbeddings: isUnified ? 262144 : 131072,
     dropout: { attention: { key: 'attention_dropout', missing: 0 } },
   });
   refuseOthers(reader);
-  const windows = readWindows(reader, common.numHiddenLayers);
+  const windows = readWindows(reader, common.numHiddenLayers, isUnified ? 1024 : 512);
   const layers = readLayers(reader, common, windows);
   // the last layer always sees everything
   const full = layers[layers.length - 1];
@@ -54,7 +58,7 @@ export function readGemma4Config(reader: ConfigReader): Gemma4Config {
     slidingRope: readLayersRope(reader, 'sliding_attention', sliding.headDim, common),
     windows,
     layers,
-    perLayerSize: readPerLayerSize(reader, common),
+    perLayerSize: isUnified ? 0 : readPerLayerSize(reader, common),
   };
 }
 
@@ -68,8 +72,8 @@ function refuseOthers(reader: ConfigReader): void {
 }
 
 /** Of six layers five have a window, where the configuration does not say; the last sees everything, whatever it says. */
-function readWindows(reader: ConfigReader, layers: number): Array<number | undefined> {
-  const window = reader.count('sliding_window', 512);
+function readWindows(reader: ConfigReader, layers: number, usual: number): Array<number | undefined> {
+  const window = reader.count('sliding_window', usual);
   const windows = readTypedWindows(
     reader,
     layers,

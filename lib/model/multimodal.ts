@@ -49,6 +49,13 @@ const GEMMA4: Multimodal = {
   defaults: { model_type: 'gemma4_text', vocab_size: 262144, num_attention_heads: 8 },
 };
 
+/** Gemma 4 12B. */
+const GEMMA4_UNIFIED: Multimodal = {
+  ...GEMMA4,
+  names: { gemma4_unified_text: 'Gemma4UnifiedForCausalLM' },
+  defaults: { ...GEMMA4.defaults, model_type: 'gemma4_unified_text' },
+};
+
 /** Ministral 3 and Mistral Small 3.1. */
 const MISTRAL3: Multimodal = {
   names: { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' },
@@ -63,6 +70,7 @@ const MULTIMODAL: Readonly<Record<string, Multimodal>> = {
   Qwen3_5ForConditionalGeneration: QWEN35,
   Gemma3ForConditionalGeneration: GEMMA3,
   Gemma4ForConditionalGeneration: GEMMA4,
+  Gemma4UnifiedForConditionalGeneration: GEMMA4_UNIFIED,
   Mistral3ForConditionalGeneration: MISTRAL3,
 };
 

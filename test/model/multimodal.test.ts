@@ -16,12 +16,13 @@ before(() => useDevice('cpu'));
 const CLASSES = {
   'qwen3_5-multimodal': { type: 'qwen3_5_text', name: 'Qwen3_5ForCausalLM' },
   'gemma4-multimodal': { type: 'gemma4_text', name: 'Gemma4ForCausalLM' },
+  'gemma4_unified-multimodal': { type: 'gemma4_unified_text', name: 'Gemma4UnifiedForCausalLM' },
   'gemma3-multimodal': { type: 'gemma3_text', name: 'Gemma3ForCausalLM' },
   'ministral3-multimodal': { type: 'ministral3', name: 'Ministral3ForCausalLM' },
 };
 
 /** Those whose names of weights begin alike. */
-const NAMED_ALIKE = ['qwen3_5-multimodal', 'gemma4-multimodal'];
+const NAMED_ALIKE = ['qwen3_5-multimodal', 'gemma4-multimodal', 'gemma4_unified-multimodal'];
 
 for (const [fixture, { type, name }] of Object.entries(CLASSES)) {
   describe(fixture, () => {
