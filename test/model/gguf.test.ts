@@ -108,6 +108,16 @@ const GEMMA4 = {
   ],
 };
 
+/** One as the large ones, but that its positions are stretched, half of a head turns, and the head is a matrix of its own. */
+const DENSE_GEMMA4 = {
+  ...{ ...GEMMA4, num_kv_shared_layers: 0, hidden_size_per_layer_input: 0, use_double_wide_mlp: false, final_logit_softcapping: null },
+  ...{ attention_k_eq_v: true, num_global_key_value_heads: 1, tie_word_embeddings: false },
+  rope_parameters: {
+    full_attention: { rope_type: 'proportional', partial_rotary_factor: 0.5, factor: 4, rope_theta: 500 },
+    sliding_attention: { rope_type: 'default', rope_theta: 300 },
+  },
+};
+
 /** A model of a build with a gated MLP. */
 const GATED = {
   ...{ vocab_size: 1024, hidden_size: 64, intermediate_size: 96, num_attention_heads: 4, num_key_value_heads: 2, pad_token_id: 1 },
@@ -337,6 +347,7 @@ describe('llama.cpp itself', () => {
       'gpt_bigcode',
       'bloom',
       'gemma',
+      'gemma4_dense',
       'ministral3',
       'qwen3',
       'olmo',
@@ -371,6 +382,7 @@ describe('llama.cpp itself', () => {
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,
     ['gemma4', (t: TestContext) => created(t, GEMMA4)] as const,
+    ['gemma4 as the large ones', (t: TestContext) => created(t, DENSE_GEMMA4)] as const,
     ['exaone4', (t: TestContext) => created(t, EXAONE4)] as const,
     ['cohere2', (t: TestContext) => created(t, COHERE2)] as const,
     ['cohere', (t: TestContext) => created(t, { ...GATED, model_type: 'cohere', num_hidden_layers: 2 })] as const,
