@@ -42,7 +42,12 @@ export const fitsHalf = ([rows, columns]: readonly number[]): boolean => (rows *
  * @returns a tensor that the caller disposes of (`disposeHalf`)
  */
 export function halfMatrix(data: Float32Array, shape: readonly [number, number], dtype: HalfDtype): HalfMatrix {
-  const { halves, scale } = dtype === 'float16' ? { halves: float32ToFloat16(data), scale: 1 } : fromBfloat16(float32ToBfloat16(data));
+  return halfMatrixOfBits(dtype === 'float16' ? float32ToFloat16(data) : float32ToBfloat16(data), shape, dtype);
+}
+
+/** The same of the numbers' bits, whose array it takes over: nothing as large as the matrix in float32 is made. */
+export function halfMatrixOfBits(bits: Uint16Array, shape: readonly [number, number], dtype: HalfDtype): HalfMatrix {
+  const { halves, scale } = dtype === 'float16' ? { halves: bits, scale: 1 } : fromBfloat16(bits);
   return { bits: 16, dtype, shape, words: wordsTensor(new Int32Array(halves.buffer)), scale };
 }
 

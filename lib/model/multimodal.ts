@@ -119,7 +119,9 @@ export function ofLanguageModel(file: SafetensorsFile, reader: ConfigReader): Sa
     names.set(alone, name);
     tensors.set(alone, entry);
   }
-  return { ...file, tensors, read: (name, onBytes) => file.read(names.get(name) ?? name, onBytes) };
+  const within = (name: string): string => names.get(name) ?? name;
+  const readBits: SafetensorsFile['readBits'] = (name, onBytes) => file.readBits?.(within(name), onBytes);
+  return { ...file, tensors, read: (name, onBytes) => file.read(within(name), onBytes), readBits };
 }
 
 function holdsOthersNames({ tensors }: SafetensorsFile, { prefixes: [[within]] }: Multimodal): boolean {
