@@ -15,10 +15,15 @@ export function hasExperts(folder: string): boolean {
   return types.includes(String(model_type)) && num_local_experts !== 0;
 }
 
+const UNKNOWN_TO_TRANSFORMERS_JS: ReadonlySet<string> = new Set([
+  ...['granitemoe', 'olmoe', 'mixtral', 'exaone4', 'glm4'],
+  ...['gemma4', 'gemma4_text', 'gemma4_unified', 'gemma4_unified_text'],
+]);
+
 /** Whether transformers.js knows such models; of StableLM it does not know those whose heads share keys and values. */
 export function isKnownToTransformersJs(folder: string): boolean {
   const { model_type: type, num_attention_heads: heads, num_key_value_heads: kvHeads } = configOf(folder);
-  return !['granitemoe', 'olmoe', 'mixtral', 'exaone4', 'glm4'].includes(String(type)) && (type !== 'stablelm' || heads === kvHeads);
+  return !UNKNOWN_TO_TRANSFORMERS_JS.has(String(type)) && (type !== 'stablelm' || heads === kvHeads);
 }
 
 const configOf = (folder: string) => JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;

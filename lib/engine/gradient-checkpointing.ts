@@ -7,6 +7,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { computeRecorded } from './device';
+import { KeptShelf } from './shelf';
 
 /** A differentiable computation as a chain: each link reads what the one before it returned. */
 export interface Chain<T extends tf.Tensor = tf.Tensor> {
@@ -14,6 +15,8 @@ export interface Chain<T extends tf.Tensor = tf.Tensor> {
   links: ReadonlyArray<(x: T) => T>;
   /** The scalar that is differentiated. */
   last(x: T): tf.Scalar;
+  /** Where links leave what later ones read beside what was returned to them. */
+  shelf?: KeptShelf;
 }
 
 /**
@@ -26,27 +29,28 @@ export function checkpointedGradients<T extends tf.Tensor>(
   variables: ReadonlyMap<string, tf.Variable>,
   take: (name: string, gradient: tf.Tensor) => void,
 ): void {
+  const { shelf = new KeptShelf() } = chain;
   tf.tidy(() => {
-    const inputs = inputsOfLinks(chain);
+    const inputs = inputsOfLinks(chain, shelf);
     let dy: tf.Tensor | undefined;
     for (const link of [...chain.links, chain.last].reverse()) {
       const x = inputs.pop() as T;
-      dy = linkGradients(() => link(x), { x, dy, variables, take });
+      dy = linkGradients(() => link(x), { x, dy, variables, take, shelf });
       x.dispose();
       computeRecorded({ frugal: link === chain.last });
     }
-    linkGradients(chain.first, { dy, variables, take });
+    linkGradients(chain.first, { dy, variables, take, shelf });
     computeRecorded({ frugal: true });
   });
 }
 
 /** What each link reads, and the last of all. */
-function inputsOfLinks<T extends tf.Tensor>({ first, links }: Chain<T>): T[] {
-  const inputs = [tf.tidy(first)];
+function inputsOfLinks<T extends tf.Tensor>({ first, links }: Chain<T>, shelf: KeptShelf): T[] {
+  const inputs = [shelf.compute(first)];
   for (const link of links) {
     // Before each link, so that the graphs of all links have one structure.
     computeRecorded();
-    inputs.push(tf.tidy(() => link(inputs[inputs.length - 1])));
+    inputs.push(shelf.compute(() => link(inputs[inputs.length - 1])));
   }
   computeRecorded();
   return inputs;
@@ -59,14 +63,18 @@ interface LinkContext {
   dy?: tf.Tensor;
   variables: ReadonlyMap<string, tf.Variable>;
   take: (name: string, gradient: tf.Tensor) => void;
+  shelf: KeptShelf;
 }
 
-/** Records a link and its gradients, hands over those of the variables, and returns the one of `x`. */
-function linkGradients(link: () => tf.Tensor, { x, dy, variables, take }: LinkContext): tf.Tensor | undefined {
-  const sources = [...(x ? [x] : []), ...variables.values()];
-  const { value, grads } = tf.engine().gradients(link, sources, dy, true);
+/** Records a link and its gradients, hands over those of the variables and of what it read of the shelf, and returns the one of `x`. */
+function linkGradients(link: () => tf.Tensor, { x, dy, variables, take, shelf }: LinkContext): tf.Tensor | undefined {
+  const shelved = shelf.entries();
+  const sources = [...(x ? [x] : []), ...shelved.map(([, tensor]) => tensor), ...variables.values()];
+  const { value, grads } = tf.engine().gradients(() => shelf.again(link), sources, dy, true);
   tf.dispose(dy ? [value, dy] : value);
   const dx = x ? grads.shift() : undefined;
+  const ofShelved = grads.splice(0, shelved.length);
+  shelf.settle(shelved.map(([name], index) => [name, ofShelved[index]]));
   for (const [index, name] of [...variables.keys()].entries()) if (grads[index]) take(name, grads[index]);
   return dx;
 }

@@ -42,7 +42,12 @@ export const fitsHalf = ([rows, columns]: readonly number[]): boolean => (rows *
  * @returns a tensor that the caller disposes of (`disposeHalf`)
  */
 export function halfMatrix(data: Float32Array, shape: readonly [number, number], dtype: HalfDtype): HalfMatrix {
-  const { halves, scale } = dtype === 'float16' ? { halves: float32ToFloat16(data), scale: 1 } : fromBfloat16(float32ToBfloat16(data));
+  return halfMatrixOfBits(dtype === 'float16' ? float32ToFloat16(data) : float32ToBfloat16(data), shape, dtype);
+}
+
+/** The same of the numbers' bits, whose array it takes over: nothing as large as the matrix in float32 is made. */
+export function halfMatrixOfBits(bits: Uint16Array, shape: readonly [number, number], dtype: HalfDtype): HalfMatrix {
+  const { halves, scale } = dtype === 'float16' ? { halves: bits, scale: 1 } : fromBfloat16(bits);
   return { bits: 16, dtype, shape, words: wordsTensor(new Int32Array(halves.buffer)), scale };
 }
 
@@ -92,6 +97,17 @@ export function halfLinear(x: tf.Tensor2D, weight: HalfMatrix): tf.Tensor2D {
     gradFunc: (dy: tf.Tensor) => backward(dy as tf.Tensor2D, weight),
   }));
   return product(x) as tf.Tensor2D;
+}
+
+/**
+ * Rows of the matrix, in float32.
+ * @param ids int32 [tokens]
+ * @returns [tokens, columns]; what it was made of learns nothing
+ */
+export function halfRows(ids: tf.Tensor1D, weight: HalfMatrix): tf.Tensor2D {
+  const halves = bitsAs(weight.words, 'float16');
+  if (halves) return run('HalfRows', { halves, ids }, weight);
+  return tf.tidy(() => tf.gather(fromHalf(weight), ids));
 }
 
 /** The matrix in float32, as it was rounded: [rows, columns]. */

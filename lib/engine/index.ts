@@ -14,5 +14,6 @@ export * from './ops';
 export * from './recurrence';
 export * from './repeated';
 export * from './segments';
+export * from './shelf';
 export * from './short-convolution';
 export * from './updates';

@@ -5,6 +5,7 @@ import {
   attentionWithSinks,
   embedding,
   makeSegments,
+  openShelf,
   placeIn,
   recurrence,
   type SharedPrefix,
@@ -80,6 +81,7 @@ export function packedPass({ ids, positions, segments, length, dropout, attentio
     recur: (layer, operands, heads) => carry(layer, recurrence(operands, segments, heads)),
     carry,
     drop: dropout ? (x, place, share) => dropout.apply(x, place, share) : dropNothing,
+    shelf: openShelf(),
   };
 }
 

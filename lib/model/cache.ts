@@ -5,6 +5,7 @@ import {
   cachedAttention,
   type LayerCache,
   onlyReads,
+  openShelf,
   quantizedProduct,
   Repeated,
   recurrenceStates,
@@ -20,8 +21,8 @@ import { convolveBy } from './short-convolution';
 import type { Attend, Before, CausalLM, Convolve, Recur, TokenBatch } from './types';
 
 /**
- * What a layer keeps: where it attends keys and values, [batch, heads, capacity, headDim] each, and what later tokens read of those before them,
- * [batch, capacity, features]. All of it lies by the tokens' places in their sequences, so that what is forgotten is beyond a length.
+ * What a layer keeps: where it attends keys and values, [batch, heads, capacity, headDim] each, unless it reads an earlier layer's, and what later
+ * tokens read of those before them, [batch, capacity, features]. All of it lies by the tokens' places in their sequences, so that what is forgotten is beyond a length.
  * A layer with a state keeps that, [batch, heads, keyDim, valueDim], and of its nearest tokens only those that the next one reads,
  * [batch, count, features], the last first: there nothing can be forgotten.
  */
@@ -71,7 +72,7 @@ export class DecodingState {
         const pass = packedPass(batch, carryOnly(last, model.config));
         const attend: Attend = (layer, q, k, v, options) => {
           const store = (x: tf.Tensor2D) => tf.keep(intoCache(x, places, options.kvHeads));
-          Object.assign(caches[layer], { keys: store(k), values: store(v) });
+          if (options.keysOf === undefined) Object.assign(caches[layer], { keys: store(k), values: store(v) });
           return pass.attend(layer, q, k, v, options);
         };
         const convolve: Convolve = (layer, x, weights) => {
@@ -150,9 +151,11 @@ export class DecodingState {
     const step = ([ids, positions, lengths, ...cached]: tf.Tensor[]): tf.Tensor[] => {
       const caches = this.byLayer(cached);
       const attend: Attend = (layer, q, k, v, options) => {
-        const { keys, values } = caches[layer] as Required<KeptOfLayer>;
+        // a layer that reads those of another one finds the new tokens' there, and writes them once more
+        const kept = caches[options.keysOf ?? layer];
+        const { keys, values } = kept as Required<KeptOfLayer>;
         const { output, cache } = cachedAttention(q, k, v, { keys, values }, lengths as tf.Tensor1D, options, options.sinks);
-        Object.assign(caches[layer], cache);
+        Object.assign(kept, cache);
         return output;
       };
       const before: Before = (layer, x, count) => {
@@ -168,7 +171,8 @@ export class DecodingState {
       };
       const pass = (): tf.Tensor2D => {
         const tokens = { ids: ids as tf.Tensor1D, positions: positions as tf.Tensor1D, length };
-        const hidden = model.forward({ ...tokens, attend, convolve: convolveBy(before), recur, carry: carryAll, drop: dropNothing });
+        const convolve = convolveBy(before);
+        const hidden = model.forward({ ...tokens, attend, convolve, recur, carry: carryAll, drop: dropNothing, shelf: openShelf() });
         return logitsOf(model, hidden, weights === 'exact' ? undefined : quantizedProduct);
       };
       const logits = weights === 'exact' ? pass() : withQuantizedWeights(model, pass);

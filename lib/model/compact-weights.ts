@@ -1,7 +1,7 @@
 /**
  * Models whose linear layers have their weights in few bits (engine/compact-matrix.ts) for training an adapter beside them: in 4, an eighth of the
  * memory (QLoRA), or in 16, half of it. As in transformers with bitsandbytes, these are all linear layers but the output head; embeddings, norms and biases
- * stay in float32.
+ * stay in float32, but for the table in which a Gemma 4's layers look tokens up, which is a good part of its weights and may be in 16 bits.
  */
 import type { HalfDtype } from '../engine';
 import { UserError } from '../errors';

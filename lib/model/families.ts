@@ -12,6 +12,8 @@ import { Gemma } from './gemma';
 import { readGemma1Config } from './gemma1';
 import { readGemma2Config } from './gemma2';
 import { readGemma3Config } from './gemma3';
+import { Gemma4 } from './gemma4';
+import { readGemma4Config } from './gemma4-config';
 import { Glm, readGlmConfig } from './glm';
 import { GptBigCode, readGptBigCodeConfig } from './gpt-bigcode';
 import { GptNeo, readGptNeoConfig } from './gpt-neo';
@@ -105,6 +107,18 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   gemma: { name: 'GemmaForCausalLM', build: (reader, origin) => new Llama(readGemma1Config(reader), origin), prefix: 'model.' },
   gemma2: { name: 'Gemma2ForCausalLM', build: (reader, origin) => new Gemma(readGemma2Config(reader), origin), prefix: 'model.' },
   gemma3_text: { name: 'Gemma3ForCausalLM', build: (reader, origin) => new Gemma(readGemma3Config(reader), origin), prefix: 'model.' },
+  gemma4_text: {
+    name: 'Gemma4ForCausalLM',
+    build: (reader, origin) => new Gemma4(readGemma4Config(reader), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
+  gemma4_unified_text: {
+    name: 'Gemma4UnifiedForCausalLM',
+    build: (reader, origin) => new Gemma4(readGemma4Config(reader), origin),
+    prefix: 'model.',
+    withoutJsClass: true,
+  },
   exaone4: {
     name: 'Exaone4ForCausalLM',
     build: (reader, origin) => new Exaone4(readExaone4Config(reader), origin),

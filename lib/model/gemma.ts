@@ -3,18 +3,17 @@
  * before it is added, and layers of two kinds, some of which see a sliding window. Gemma 2 soft-caps scores and logits; Gemma 3 normalizes
  * queries and keys.
  */
-import * as tf from '@tensorflow/tfjs-core';
-import { type Activation, rotary } from '../engine';
+import type * as tf from '@tensorflow/tfjs-core';
+import { rotary } from '../engine';
 import { AttentionProjections } from './attention-projections';
 import type { Origin } from './decoder';
-import { GatedMlp } from './gated-mlp';
 import type { ParameterList, RmsNorm } from './layers';
 import type { RotaryAngles } from './rope';
-import { type RotaryConfig, RotaryDecoder } from './rotary-decoder';
-import type { Attend, ForwardPass } from './types';
+import { RotaryDecoder } from './rotary-decoder';
+import { SandwichBlock, type SandwichConfig } from './sandwich-block';
+import type { Attend } from './types';
 
-export interface GemmaConfig extends RotaryConfig {
-  readonly hiddenAct: Activation;
+export interface GemmaConfig extends SandwichConfig {
   readonly attentionBias: boolean;
   /** What scores are multiplied by. */
   readonly attentionScale: number;
@@ -55,34 +54,9 @@ class Attention {
 /** Heads, each of which is normalized, where there is a norm. */
 const normalized = (x: tf.Tensor2D, norm: RmsNorm | undefined, heads: number): tf.Tensor2D => norm?.applyToHeads(x, heads) ?? x;
 
-class Block {
-  private readonly inputNorm: RmsNorm;
-  private readonly attention: Attention;
-  private readonly postAttentionNorm: RmsNorm;
-  private readonly preFeedforwardNorm: RmsNorm;
-  private readonly mlp: GatedMlp;
-  private readonly postFeedforwardNorm: RmsNorm;
-
-  constructor(
-    config: GemmaConfig,
-    private readonly layer: number,
-    parameters: ParameterList,
-  ) {
-    const name = `model.layers.${layer}`;
-    const norm = (which: string): RmsNorm => parameters.rmsNormAroundOne(`${name}.${which}`, config.hiddenSize, config.rmsNormEps);
-    this.attention = new Attention(config, layer, parameters, `${name}.self_attn`);
-    this.mlp = new GatedMlp(parameters, `${name}.mlp`, { ...config, bias: false });
-    this.inputNorm = norm('input_layernorm');
-    this.postAttentionNorm = norm('post_attention_layernorm');
-    this.preFeedforwardNorm = norm('pre_feedforward_layernorm');
-    this.postFeedforwardNorm = norm('post_feedforward_layernorm');
-  }
-
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, attend);
-    const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.postAttentionNorm.apply(mixed));
-    const computed = this.mlp.apply(this.preFeedforwardNorm.apply(attended));
-    return tf.add(attended, this.postFeedforwardNorm.apply(computed));
+class Block extends SandwichBlock<GemmaConfig> {
+  constructor(config: GemmaConfig, layer: number, parameters: ParameterList) {
+    super(config, layer, parameters, Attention);
   }
 }
 

@@ -6,6 +6,7 @@ import { hasJsClass } from './families';
 import type { GemmaConfig } from './gemma';
 import type { Gemma3Config } from './gemma3';
 import { gptOss, graniteMoe, lfm2Moe, mixtral, olmoe, qwen2Moe, qwen3Moe } from './gguf-experts';
+import { gemma4 } from './gguf-gemma4';
 import { bool, float, type GgufKeys, text, whole, wholes } from './gguf-keys';
 import { bloom, gpt2, gptBigCode, gptNeoX, phi, stablelm, starcoder2 } from './gguf-layer-norm';
 import { type GgufLayout, NORMS_OF_HEADS, POST_NORM_NAMES, type Refuse, ROTARY_NAMES, rotaryKeys, shortest } from './gguf-layout';
@@ -68,6 +69,7 @@ const LAYOUTS: Partial<Record<Family, Layout>> = {
   gemma: gemma1,
   gemma2,
   gemma3,
+  gemma4,
   gpt2,
   gpt_oss: (_: unknown, refuse) => gptOss(refuse),
   gpt_neox: gptNeoX,

@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import {
   type CompactMatrix,
   compactLinear,
+  compactRows,
   computeRecorded,
   disposeCompact,
   embedding,
@@ -80,6 +81,8 @@ export class ParameterList {
   readonly linears = new Map<string, Linear>();
   readonly stacks = new Map<string, MatrixStack>();
   readonly embeddings: Embedding[] = [];
+  /** Names of tensors that checkpoints may hold, and that nothing reads. */
+  readonly unread = new Set<string>();
 
   declare<R extends tf.Rank>(
     name: string,
@@ -103,10 +106,15 @@ export class ParameterList {
   }
 
   /** A vector that checkpoints hold and no training changes. */
-  buffer(name: string, size: number): Parameter<tf.Rank.R1> {
-    const buffer = this.declare<tf.Rank.R1>(name, [size], 'zeros');
+  buffer(name: string, size: number, initializer: Initializer = 'zeros'): Parameter<tf.Rank.R1> {
+    const buffer = this.declare<tf.Rank.R1>(name, [size], initializer);
     buffer.isTrained = false;
     return buffer;
+  }
+
+  /** @param names of tensors that checkpoints may hold, and that nothing reads */
+  leaveAside(names: readonly string[]): void {
+    for (const name of names) this.unread.add(name);
   }
 
   matrix(name: string, rows: number, columns: number): Parameter<tf.Rank.R2> {
@@ -223,6 +231,8 @@ export interface EmbeddingOptions {
   paddingIdx?: number;
   /** What the rows are multiplied by. Default 1. */
   scale?: number;
+  /** Whether the table may be kept in 16 bits beside an adapter, as linear layers are: it is no output head, and so large that it counts. Default false. */
+  mayBeCompact?: boolean;
 }
 
 /** Rows of a table. */
@@ -237,6 +247,10 @@ export class Embedding {
     private readonly options: EmbeddingOptions = {},
   ) {}
 
+  get mayBeCompact(): boolean {
+    return this.options.mayBeCompact ?? false;
+  }
+
   apply(ids: tf.Tensor1D): tf.Tensor2D {
     const { scale = 1 } = this.options;
     const rows = scale === 1 ? this.lookUp(ids) : tf.mul<tf.Tensor2D>(this.lookUp(ids), scale);
@@ -244,6 +258,8 @@ export class Embedding {
   }
 
   private lookUp(ids: tf.Tensor1D): tf.Tensor2D {
+    const { compact } = this.weight;
+    if (compact) return compactRows(ids, compact);
     const { tensor } = this.weight;
     return this.approximation ? this.approximation(ids, tensor) : embedding(tensor, ids, this.options.paddingIdx);
   }

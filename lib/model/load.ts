@@ -3,7 +3,16 @@ import { existsSync } from 'node:fs';
 import * as path from 'node:path';
 import { checkOptions, checkPath, checkTokenizer, type OptionNames } from '../arguments';
 import { resolveModel } from '../data';
-import { type CompactMatrix, currentDevice, fitsHalf, fitsNormalFloat, type HalfDtype, halfMatrix, normalFloatMatrix } from '../engine';
+import {
+  type CompactMatrix,
+  currentDevice,
+  fitsHalf,
+  fitsNormalFloat,
+  type HalfDtype,
+  halfMatrix,
+  halfMatrixOfBits,
+  normalFloatMatrix,
+} from '../engine';
 import { UserError } from '../errors';
 import { isFolder, readBytes, readJson, realPath } from '../files';
 import { describe, isObject, showValue } from '../json';
@@ -163,9 +172,12 @@ async function loadWhole(
     files = readWhole(files, model.inParts, (part) => namesOf(part, architectureOf(written)));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const linears = new Set<unknown>([...model.linears.values()].map(({ weight }) => weight));
-    const compact: Compact = (values, place) =>
-      linears.has(place.parameter) ? compactOf(values, place, { loadIn4bit, dtype }) : undefined;
-    await fill(placeParameters(model, files, directory, written), compact, onProgress);
+    const tables = new Set<unknown>(model.embeddings.filter(({ mayBeCompact }) => mayBeCompact).map(({ weight }) => weight));
+    const formatOf: FormatOf = (place) => {
+      if (linears.has(place.parameter)) return compactFormat(place, { loadIn4bit, dtype });
+      return tables.has(place.parameter) ? compactFormat(place, { loadIn4bit: false, dtype }) : undefined;
+    };
+    await fill(placeParameters(model, files, directory, written), formatOf, onProgress);
     return model;
   } catch (error) {
     model.dispose();
@@ -262,37 +274,59 @@ function readConfigFile(directory: string): ConfigReader {
   return new ConfigReader(raw, file);
 }
 
-/** Values in few bits, if they are to be kept so. */
-type Compact = (values: Float32Array, place: Place) => CompactMatrix | undefined;
+/** In which few bits a matrix is kept. */
+type CompactFormat = 'nf4' | HalfDtype;
 
-function compactOf(
-  values: Float32Array,
+/** The same of a parameter, if it is to be kept so. */
+type FormatOf = (place: Place) => CompactFormat | undefined;
+
+function compactFormat(
   { parameter, file, name }: Place,
   { loadIn4bit, dtype }: Required<Pick<LoadOptions, 'loadIn4bit' | 'dtype'>>,
-): CompactMatrix | undefined {
+): CompactFormat | undefined {
   const shape = parameter.shape as [number, number];
-  if (loadIn4bit && fitsNormalFloat(shape)) return normalFloatMatrix(values, shape);
+  if (loadIn4bit && fitsNormalFloat(shape)) return 'nf4';
   const kept = dtype === 'auto' ? DTYPE_OF[file.tensors.get(name)?.dtype ?? ''] : dtype;
-  return kept === undefined || kept === 'float32' || !fitsHalf(shape) ? undefined : halfMatrix(values, shape, kept);
+  return kept === undefined || kept === 'float32' || !fitsHalf(shape) ? undefined : kept;
 }
 
 /** What checkpoints call the formats of 16 bits. */
 const DTYPE_OF: Readonly<Record<string, HalfDtype | undefined>> = { BF16: 'bfloat16', F16: 'float16' };
 
-/** @param compact which are not kept in float32 */
-async function fill(places: readonly Place[], compact: Compact, onProgress: LoadOptions['onProgress']): Promise<void> {
+/** @param formatOf says which are not kept in float32 */
+async function fill(places: readonly Place[], formatOf: FormatOf, onProgress: LoadOptions['onProgress']): Promise<void> {
   const total = places.reduce((sum, { file, name }) => sum + byteLength(file, name), 0);
   let loaded = 0;
   for (const place of places) {
-    const { parameter, file, name } = place;
-    const values = await file.read(name, (bytes) => {
+    const { parameter, file } = place;
+    const onBytes = (bytes: number): void => {
       loaded += bytes;
       onProgress?.({ stage: 'load', file: path.basename(file.file), loaded, total });
-    });
-    const matrix = compact(values, place);
-    if (matrix) parameter.fillCompact(matrix);
-    else parameter.fill(isVocabularyTable(parameter.name) ? resizeTable(values, parameter.shape) : values);
+    };
+    const format = formatOf(place);
+    if (format) parameter.fillCompact(await readCompact(place, format, onBytes));
+    else parameter.fill(await readSized(place, onBytes));
   }
+}
+
+type OnBytes = (bytes: number) => void;
+
+/** With as many rows as the model has. */
+async function readSized({ parameter, file, name }: Place, onBytes: OnBytes): Promise<Float32Array> {
+  const values = await file.read(name, onBytes);
+  return isVocabularyTable(parameter.name) ? resizeTable(values, parameter.shape) : values;
+}
+
+/** A matrix in few bits; one that lies in a file as it is kept never lies in memory in float32. */
+async function readCompact(place: Place, format: CompactFormat, onBytes: OnBytes): Promise<CompactMatrix> {
+  const { parameter, file, name } = place;
+  const shape = parameter.shape as [number, number];
+  const { dtype = '', shape: inFile } = file.tensors.get(name) ?? {};
+  const isAsKept = DTYPE_OF[dtype] === format && inFile?.join() === shape.join();
+  const bits = isAsKept ? await file.readBits?.(name, onBytes) : undefined;
+  if (bits && format !== 'nf4') return halfMatrixOfBits(bits, shape, format);
+  const values = await readSized(place, onBytes);
+  return format === 'nf4' ? normalFloatMatrix(values, shape) : halfMatrix(values, shape, format);
 }
 
 function byteLength(file: SafetensorsFile, name: string): number {
@@ -355,7 +389,8 @@ function placeParameters(model: Decoder, files: readonly SafetensorsFile[], dire
     used.add(place.name);
     places.push(place);
   }
-  refuseUnknown(model, files, used);
+  const unread = [...model.declared.unread].flatMap((name) => namesOf(name, architecture));
+  refuseUnknown(model, files, new Set([...used, ...unread]));
   return places;
 }
 
@@ -373,10 +408,11 @@ function findTied(parameter: Parameter, model: Decoder, files: readonly Safetens
   return found && { parameter, ...found };
 }
 
-function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], used: ReadonlySet<string>): void {
+/** @param known names of tensors that the model reads, or leaves aside */
+function refuseUnknown(model: Decoder, files: readonly SafetensorsFile[], known: ReadonlySet<string>): void {
   const isHead = (name: string) => model.config.tieWordEmbeddings && HEAD_NAME.test(name);
   for (const { file, tensors } of files) {
-    const unknown = [...tensors.keys()].filter((name) => !used.has(name) && !HARMLESS.test(name) && !isHead(name));
+    const unknown = [...tensors.keys()].filter((name) => !known.has(name) && !HARMLESS.test(name) && !isHead(name));
     if (unknown.length > 0) {
       const more = unknown.length > 1 ? ` and ${unknown.length - 1} more` : '';
       throw new UserError(

@@ -103,10 +103,11 @@ function refuseNormsOfHeads({ inParts }: CausalLM, names: readonly string[]): vo
 
 /** Compact weights cannot be trained. */
 function refuseRounded(model: CausalLM, names: readonly string[]): void {
-  const rounded = [...model.linears.values()].find(({ name, weight }) => weight.compact && isMeant(name, names));
+  const weights = [...model.linears.values(), ...model.embeddings].map(({ weight }) => weight);
+  const rounded = weights.find((weight) => weight.compact && isMeant(moduleOf(weight.name), names));
   if (rounded)
     throw new UserError(
-      `The modules to save of the adapter mean ${rounded.name}, whose weights are in ${compactName(model)} and cannot be trained; leave it out, ` +
+      `The modules to save of the adapter mean ${moduleOf(rounded.name)}, whose weights are in ${compactName(model)} and cannot be trained; leave it out, ` +
         `or load the model without ${withoutCompact(model).option}.`,
     );
 }

@@ -43,6 +43,19 @@ const GEMMA3: Multimodal = {
   defaults: { model_type: 'gemma3_text', vocab_size: 262208, num_attention_heads: 8, tie_word_embeddings: true },
 };
 
+const GEMMA4: Multimodal = {
+  names: { gemma4_text: 'Gemma4ForCausalLM' },
+  prefixes: LLAVA,
+  defaults: { model_type: 'gemma4_text', vocab_size: 262144, num_attention_heads: 8 },
+};
+
+/** Gemma 4 12B. */
+const GEMMA4_UNIFIED: Multimodal = {
+  ...GEMMA4,
+  names: { gemma4_unified_text: 'Gemma4UnifiedForCausalLM' },
+  defaults: { ...GEMMA4.defaults, model_type: 'gemma4_unified_text' },
+};
+
 /** Ministral 3 and Mistral Small 3.1. */
 const MISTRAL3: Multimodal = {
   names: { ministral3: 'Ministral3ForCausalLM', mistral: 'MistralForCausalLM' },
@@ -56,6 +69,8 @@ const MISTRAL3: Multimodal = {
 const MULTIMODAL: Readonly<Record<string, Multimodal>> = {
   Qwen3_5ForConditionalGeneration: QWEN35,
   Gemma3ForConditionalGeneration: GEMMA3,
+  Gemma4ForConditionalGeneration: GEMMA4,
+  Gemma4UnifiedForConditionalGeneration: GEMMA4_UNIFIED,
   Mistral3ForConditionalGeneration: MISTRAL3,
 };
 
@@ -104,7 +119,9 @@ export function ofLanguageModel(file: SafetensorsFile, reader: ConfigReader): Sa
     names.set(alone, name);
     tensors.set(alone, entry);
   }
-  return { ...file, tensors, read: (name, onBytes) => file.read(names.get(name) ?? name, onBytes) };
+  const within = (name: string): string => names.get(name) ?? name;
+  const readBits: SafetensorsFile['readBits'] = (name, onBytes) => file.readBits?.(within(name), onBytes);
+  return { ...file, tensors, read: (name, onBytes) => file.read(within(name), onBytes), readBits };
 }
 
 function holdsOthersNames({ tensors }: SafetensorsFile, { prefixes: [[within]] }: Multimodal): boolean {

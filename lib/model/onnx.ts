@@ -3,7 +3,7 @@
  * Inputs and outputs have the names that transformers.js and Optimum use, so that `pipeline('text-generation')` of transformers.js finds its way.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type AttentionOptions, type OnnxModel, OnnxProgram, softCap } from '../engine';
+import { type AttentionOptions, type OnnxModel, OnnxProgram, openShelf, softCap } from '../engine';
 import { UserError } from '../errors';
 import { LARGEST_HALF } from '../number-formats';
 import { carryAll, dropNothing, stretchesPositions } from './batch';
@@ -148,6 +148,8 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const places = placesIn(mask);
   const hiddenBehind = maskOf(mask, places, newOnes, sizes);
 
+  /** Of each layer that has attended: of all tokens up to now. */
+  const held = new Map<number, { keys: tf.Tensor4D; values: tf.Tensor4D }>();
   const attend: Attend = (layer, q, k, v, options) => {
     const withPast = (name: 'key' | 'value', x: tf.Tensor2D): tf.Tensor4D => {
       const { kvHeads } = options;
@@ -159,7 +161,9 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
       cache[`present.${layer}.${name}`] = all;
       return all;
     };
-    return mixed(q, withPast('key', k), withPast('value', v), hiddenBehind(options.window), sizes, options);
+    const { keys, values } = held.get(options.keysOf ?? layer) ?? { keys: withPast('key', k), values: withPast('value', v) };
+    held.set(layer, { keys, values });
+    return mixed(q, keys, values, hiddenBehind(options.window), sizes, options);
   };
 
   const before = beforeIn(cache, newOnes(mask), program, sizes);
@@ -168,7 +172,8 @@ function outputsOf(model: CausalLM, program: OnnxProgram, sizes: Sizes, bits: Fe
   const positions = flat(given ?? tf.maximum(newOnes(places), tf.scalar(0, 'int32')));
   const tokens = { ids: flat(ids), positions, length: config.positionLimit };
   const recur = recurIn(cache, newOnes(mask), { program, sizes, names: stateNames(family) });
-  const states = model.forward({ ...tokens, attend, convolve: convolveBy(before), recur, carry: carryAll, drop: dropNothing });
+  const beside = { carry: carryAll, drop: dropNothing, shelf: openShelf() };
+  const states = model.forward({ ...tokens, attend, convolve: convolveBy(before), recur, ...beside });
   if (!Object.keys(cache).some((name) => name.endsWith('.key')))
     throw new UserError(`No layer of ${source} attends, so that transformers.js would not know how long a text is; it cannot be exported.`);
   const features = states.shape[1];

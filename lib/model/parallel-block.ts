@@ -21,11 +21,11 @@ export class ParallelBlock implements RotaryBlock {
     private readonly parts: ParallelParts,
   ) {}
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop }: ForwardPass): tf.Tensor2D {
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, drop, shelf }: ForwardPass): tf.Tensor2D {
     const { attention, mlp, norm } = this.parts;
     const { hiddenDropout } = this.config;
     const normalized = norm.apply(x);
-    const mixed = drop(attention.apply(normalized, angles, attend), 2 * this.layer + 1, hiddenDropout);
+    const mixed = drop(attention.apply(normalized, angles, attend, shelf), 2 * this.layer + 1, hiddenDropout);
     const transformed = drop(mlp.apply(carry(this.layer, normalized)), 2 * this.layer + 2, hiddenDropout);
     return tf.add(tf.add(mixed, transformed), carry(this.layer, x));
   }

@@ -31,8 +31,8 @@ export class PostNormBlock<C extends PostNormConfig> implements RotaryBlock {
     this.postFeedforwardNorm = stateNorm(config, parameters, `${name}.post_feedforward_layernorm`);
   }
 
-  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry }: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(x, angles, attend);
+  apply(x: tf.Tensor2D, angles: RotaryAngles, { attend, carry, shelf }: ForwardPass): tf.Tensor2D {
+    const mixed = this.attention.apply(x, angles, attend, shelf);
     const attended: tf.Tensor2D = tf.add(carry(this.layer, x), this.postAttentionNorm.apply(mixed));
     return tf.add(attended, this.postFeedforwardNorm.apply(this.mlp.apply(attended)));
   }

@@ -1,6 +1,6 @@
 /** A layer as in Llama: attention and a gated MLP, or experts, each of a normalized input and added to what it read. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Activation } from '../engine';
+import type { Activation, Shelf } from '../engine';
 import { ClampedExperts } from './clamped-experts';
 import { Experts, namesOfExperts } from './experts';
 import { GatedMlp } from './gated-mlp';
@@ -19,7 +19,7 @@ export interface PreNormConfig extends RotaryConfig {
 /** A family's attention. */
 export interface AttentionOfFamily {
   /** @param x [tokens, features] */
-  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend): tf.Tensor2D;
+  apply(x: tf.Tensor2D, angles: RotaryAngles, attend: Attend, shelf: Shelf): tf.Tensor2D;
 }
 
 export type AttentionClass<C> = new (config: C, layer: number, parameters: ParameterList, name: string) => AttentionOfFamily;
@@ -46,7 +46,7 @@ export class PreNormBlock<C extends PreNormConfig> implements RotaryBlock {
   }
 
   apply(x: tf.Tensor2D, angles: RotaryAngles, pass: ForwardPass): tf.Tensor2D {
-    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, pass.attend);
+    const mixed = this.attention.apply(this.inputNorm.apply(x), angles, pass.attend, pass.shelf);
     const attended: tf.Tensor2D = tf.add(pass.carry(this.layer, x), mixed);
     return tf.add(attended, this.mlp.apply(this.postAttentionNorm.apply(attended), pass));
   }

@@ -13,9 +13,12 @@ export const HEAD_NAME = new RegExp(`^(?:${HEADS})\\.weight$`);
 /** Names of the table that tokens are looked up in. */
 export const EMBEDDING_NAME = new RegExp(`(?:^|\\.)(?:${EMBEDDINGS})\\.weight$`);
 
+/** Names of a table in which layers look tokens up, too (Gemma 4). */
+const PER_LAYER_NAME = /(?:^|\.)embed_tokens_per_layer\.weight$/;
+
 /** Whether a parameter has a row, or a number, for each token. */
 export function isVocabularyTable(name: string): boolean {
-  return HEAD_NAME.test(name) || EMBEDDING_NAME.test(name) || HEAD_BIAS.test(name);
+  return [HEAD_NAME, EMBEDDING_NAME, HEAD_BIAS, PER_LAYER_NAME].some((pattern) => pattern.test(name));
 }
 
 /** The configuration of the same model with so many rows. The token whose row is not trained stays the same one, as long as it has a row. */
@@ -25,8 +28,12 @@ export function withRows(reader: ConfigReader, rows: number): ConfigReader {
   // below zero it is counted from the end
   const id = typeof pad === 'number' && pad < 0 ? before + pad : pad;
   const kept = typeof id === 'number' && id >= rows ? null : id;
-  const changes = before === rows ? {} : { vocab_size: rows, ...('pad_token_id' in reader.raw && { pad_token_id: kept }) };
-  return new ConfigReader({ ...reader.raw, ...changes }, reader.place);
+  const changes = {
+    vocab_size: rows,
+    ...('vocab_size_per_layer_input' in reader.raw && { vocab_size_per_layer_input: rows }),
+    ...('pad_token_id' in reader.raw && { pad_token_id: kept }),
+  };
+  return new ConfigReader({ ...reader.raw, ...(before !== rows && changes) }, reader.place);
 }
 
 /** How little the new rows differ: transformers scales the rows' covariance by it. */

@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { UserError } from '../errors';
 import type { ConfigReader } from './config';
 
-export type RopeType = 'default' | 'linear' | 'dynamic' | 'llama3' | 'longrope' | 'yarn';
+export type RopeType = 'default' | 'linear' | 'dynamic' | 'llama3' | 'longrope' | 'yarn' | 'proportional';
 
 /** RoPE of one model. */
 export interface RopeConfig {
@@ -32,6 +32,8 @@ export interface RopeConfig {
   readonly betaSlow: number;
   /** yarn: whether the pairs between which the blend goes are whole numbers. */
   readonly truncate: boolean;
+  /** proportional: how many pairs of features turn, those with the shortest wavelengths; the others' angle is 0. */
+  readonly turningPairs: number;
   /** What cosines and sines are multiplied by; 1 but for longrope and yarn. */
   readonly attentionFactor: number;
   /** Where queries grow: those at a position p are multiplied by 1 + by · log(1 + ⌊p / from⌋). */
@@ -77,8 +79,7 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
     type === 'llama3' || type === 'longrope' || type === 'yarn'
       ? reader.count(ORIGINAL_MAX_POSITIONS, nested.count(ORIGINAL_MAX_POSITIONS, maxPositionEmbeddings))
       : maxPositionEmbeddings;
-  const factor =
-    type === 'default' ? 1 : nested.positive('factor', type === 'longrope' ? maxPositionEmbeddings / originalMaxPositions : undefined);
+  const factor = readFactor(nested, type, maxPositionEmbeddings / originalMaxPositions);
   return {
     type,
     theta: own?.get('rope_theta') === undefined ? reader.positive(olderKeys.theta, theta) : nested.positive('rope_theta'),
@@ -92,8 +93,16 @@ export function readRope(reader: ConfigReader, headDim: number, maxPositionEmbed
     betaFast: type === 'yarn' ? nested.positive('beta_fast', 32) : 1,
     betaSlow: type === 'yarn' ? nested.positive('beta_slow', 1) : 1,
     truncate: type === 'yarn' && nested.boolean('truncate', true),
+    turningPairs: type === 'proportional' ? Math.floor((nested.share('partial_rotary_factor', 1) * rotaryDim) / 2) : rotaryDim / 2,
     attentionFactor: readAttentionFactor(nested, type, factor, originalMaxPositions),
   };
+}
+
+/** @param longer how many times the longest text is longer than those of the pretraining */
+function readFactor(nested: ConfigReader, type: RopeType, longer: number): number {
+  if (type === 'default') return 1;
+  if (type === 'longrope') return nested.positive('factor', longer);
+  return nested.positive('factor', type === 'proportional' ? 1 : undefined);
 }
 
 /** @throws UserError when the family has no such type */
@@ -183,6 +192,7 @@ export function ropeFrequencies(rope: RopeConfig, length: number): Float32Array 
   const frequencies = powers.map((power) => 1 / power);
   if (type === 'yarn') return yarnFrequencies(powers, rope);
   if (type === 'linear') return frequencies.map((frequency) => frequency / factor);
+  if (type === 'proportional') return frequencies.map((frequency, pair) => (pair < rope.turningPairs ? frequency / factor : 0));
   return type === 'llama3' ? frequencies.map((frequency) => llama3Frequency(frequency, rope)) : frequencies;
 }
 

@@ -45,6 +45,8 @@ export interface SafetensorsFile {
    * @throws UserError when its type is not a float of 16 or 32 bits, or the file ends early
    */
   read(name: string, onBytes?: (bytes: number) => void): Promise<Float32Array>;
+  /** The bits of a tensor of 16-bit floats as they lie in the file; undefined where they do not lie so. */
+  readBits?(name: string, onBytes?: (bytes: number) => void): Promise<Uint16Array> | undefined;
   close(): Promise<void>;
 }
 
@@ -76,6 +78,7 @@ export function readTransposed(file: SafetensorsFile, transposed: ReadonlySet<st
       const values = await file.read(name, onBytes);
       return transposed.has(name) ? transpose(values, file.tensors.get(name)?.shape[1] ?? 1) : values;
     },
+    readBits: (name, onBytes) => (transposed.has(name) ? undefined : file.readBits?.(name, onBytes)),
   };
 }
 
@@ -102,6 +105,7 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
       metadata,
       tensors,
       read: (name, onBytes) => readTensor(file, handle, name, tensors.get(name), onBytes),
+      readBits: (name, onBytes) => readBits(file, handle, tensors.get(name), onBytes),
       close: () => handle.close(),
     };
   } catch (error) {
@@ -231,6 +235,26 @@ async function readTensor(
     onBytes?.(bytes);
   }
   return values;
+}
+
+function readBits(
+  file: string,
+  handle: fs.FileHandle,
+  entry: TensorEntry | undefined,
+  onBytes?: (bytes: number) => void,
+): Promise<Uint16Array> | undefined {
+  if (entry?.dtype !== 'F16' && entry?.dtype !== 'BF16') return undefined;
+  const { begin, end } = entry;
+  return (async () => {
+    const bits = new Uint16Array((end - begin) / 2);
+    for (let at = begin; at < end; ) {
+      const bytes = Math.min(PIECE, end - at);
+      await readFully(file, handle, new Uint8Array(bits.buffer, at - begin, bytes), at);
+      at += bytes;
+      onBytes?.(bytes);
+    }
+    return bits;
+  })();
 }
 
 async function readFully(file: string, handle: fs.FileHandle, target: Uint8Array, position: number): Promise<void> {

@@ -1,6 +1,15 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type { AttentionOptions, Dropping, DroppingWeights, HalfDtype, RecurrenceHeads, RecurrenceOperands, Segments } from '../engine';
+import type {
+  AttentionOptions,
+  Dropping,
+  DroppingWeights,
+  HalfDtype,
+  RecurrenceHeads,
+  RecurrenceOperands,
+  Segments,
+  Shelf,
+} from '../engine';
 import type { Tokenizer } from '../text';
 import type { ExpertsConfig } from './experts';
 import type { Embedding, Linear, MatrixStack } from './layers';
@@ -10,7 +19,8 @@ import type { InParts } from './parts';
 /**
  * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes Mixtral, Qwen2-MoE, SmolLM3, Ministral 3, ERNIE 4.5,
  * the first OLMo and the first Gemma; OLMo 2's serves OLMo 3, and Granite's computes GraniteMoE and Granite 4.0, as Qwen3's does Qwen3-MoE, LFM2's
- * LFM2-MoE, Cohere's Cohere 2, and GLM's GLM-4 0414. What Gemma 2 and 3 share is in gemma.ts.
+ * LFM2-MoE, Cohere's Cohere 2, and GLM's GLM-4 0414. What Gemma 2 and 3 share is in gemma.ts; Gemma 4's layers are in
+ * gemma4.ts, its configuration in gemma4-config.ts.
  */
 export type Family =
   | 'llama'
@@ -38,6 +48,7 @@ export type Family =
   | 'gemma'
   | 'gemma2'
   | 'gemma3'
+  | 'gemma4'
   | 'nanochat'
   | 'hunyuan_v1_dense'
   | 'starcoder2'
@@ -123,6 +134,8 @@ export interface AttendOptions extends AttentionOptions {
   dropout: number;
   /** Of each head one more score of which nothing is read (`attentionWithSinks`), where there are some; then nothing is dropped. */
   sinks?: tf.Tensor1D;
+  /** The earlier layer whose keys and values these are, where they are not the layer's own. */
+  keysOf?: number;
 }
 
 /** Lets a layer's tokens look at each other: along a packed row, or in the cache of a generation. */
@@ -188,6 +201,8 @@ export interface ForwardPass {
   drop: Drop;
   /** Told which experts a layer's tokens go through, where it has any. */
   routed?: Routed;
+  /** Where layers leave what later ones read beside the hidden states. */
+  shelf: Shelf;
 }
 
 /** A pass as a chain: each part reads the [tokens, features] that the one before it returned. Each runs inside the caller's `tf.tidy`. */
@@ -275,7 +290,8 @@ export interface LoadProgress {
 export interface LoadOptions {
   /**
    * Number format in which the weights of the linear layers are kept; `auto` is that of the checkpoint. In 16 bits they take half the memory, for
-   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. Default float32.
+   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. The table in which
+   * layers look tokens up (Gemma 4) is kept so, too. Default float32.
    */
   dtype?: 'float32' | HalfDtype | 'auto';
   onProgress?: (progress: LoadProgress) => void;

@@ -1,6 +1,6 @@
 /** The loss of a packed row: a forward pass, the output head at the positions that predict a target, and its gradients. */
 import * as tf from '@tensorflow/tfjs-core';
-import { checkpointedGradients, embedding, sizesOfVocabulary, tokenLoss, varyingSizes } from '../engine';
+import { checkpointedGradients, embedding, KeptShelf, sizesOfVocabulary, tokenLoss, varyingSizes } from '../engine';
 import {
   type CausalLM,
   carryOnly,
@@ -289,7 +289,9 @@ interface CheckpointedPass {
 function checkpointedBackward(model: CausalLM, row: DeviceRow, sums: GradientSums, { keep, settings, router }: CheckpointedPass): void {
   const { batch, predictors, shares } = row;
   const routings = shares && router && new RoutingsTwice(shares, router.weight, model.config.experts?.count ?? 0);
-  const pass = routings ? { ...packedPass(batch), routed: routings.see } : packedPass(batch, carryOnly(predictors, model.config));
+  const shelf = new KeptShelf();
+  const usual = packedPass(batch, routings ? undefined : carryOnly(predictors, model.config));
+  const pass = { ...usual, shelf, ...(routings && { routed: routings.see }) };
   try {
     tf.tidy(() => {
       const { embed, layers, finish } = model.stages(pass);
@@ -298,7 +300,7 @@ function checkpointedBackward(model: CausalLM, row: DeviceRow, sums: GradientSum
         const hidden = routings ? embedding(finish(x), predictors) : finish(x);
         return keep({ ...rowLoss(hidden, model, row, settings), aux: routings?.loss() });
       };
-      checkpointedGradients({ first: embed, links, last }, trainedParameters(model), adderTo(sums, model));
+      checkpointedGradients({ first: embed, links, last, shelf }, trainedParameters(model), adderTo(sums, model));
     });
   } finally {
     routings?.dispose();

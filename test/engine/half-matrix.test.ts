@@ -74,6 +74,21 @@ for (const device of ['cpu', 'plain tfjs'] as const) {
       }
     });
 
+    test('rows are those of the rounded matrix', () => {
+      const values = ofAllSizes(0.7);
+      const matrix = engine.halfMatrix(values, [4, 66], 'bfloat16');
+      const expected = rounded.bfloat16(values);
+      tf.tidy(() => {
+        const found = engine.halfRows(tf.tensor1d([2, 0, 2], 'int32'), matrix);
+        assert.deepEqual(found.shape, [3, 66]);
+        assert.deepEqual(
+          [...found.dataSync()],
+          [2, 0, 2].flatMap((row) => [...expected.subarray(66 * row, 66 * (row + 1))]),
+        );
+      });
+      engine.disposeHalf(matrix);
+    });
+
     for (const tokens of [1, 3, 64]) {
       test(`product and gradient for ${tokens} tokens are, to the last bit, those with the rounded matrix`, () => {
         const before = tf.memory().numTensors;

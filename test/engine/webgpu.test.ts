@@ -80,6 +80,8 @@ const COMPUTED_BY_OTHERS = [
   'bloom',
   'stablelm',
   'gemma',
+  'gemma4',
+  'gemma4_dense',
   'ministral3',
   'exaone4',
   'cohere2',

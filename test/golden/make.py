@@ -19,6 +19,10 @@ DENSE = dict(layer_types=["attention", "attention"], num_local_experts=0, positi
 FAMILIES = {
     # texts are longer than the window of the first layer
     "gemma3": ("gemma3_text", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, layer_types=["sliding_attention", "full_attention"])),
+    # the last two layers read the keys and values of the first two, and have wider MLPs; each reads a vector of each token
+    "gemma4": ("gemma4_text", dict(SMALL, num_hidden_layers=4, intermediate_size=32, num_key_value_heads=2, head_dim=16, global_head_dim=32, initializer_range=0.05, sliding_window=24, layer_types=["sliding_attention", "full_attention"] * 2, num_kv_shared_layers=2, use_double_wide_mlp=True, hidden_size_per_layer_input=32, vocab_size_per_layer_input=1024, final_logit_softcapping=2.0)),
+    # as the large ones: where layers see everything, what becomes the keys are the values, too
+    "gemma4_dense": ("gemma4_text", dict(SMALL, intermediate_size=96, num_key_value_heads=2, num_global_key_value_heads=1, head_dim=16, global_head_dim=32, initializer_range=0.08, sliding_window=24, layer_types=["sliding_attention", "full_attention"], attention_k_eq_v=True, hidden_size_per_layer_input=0, use_bidirectional_attention="vision")),
     # scores and logits reach beyond what bounds them
     "gemma2": ("gemma2", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08, query_pre_attn_scalar=20, sliding_window=24, attn_logit_softcapping=1.0, final_logit_softcapping=2.0)),
     "gemma": ("gemma", dict(SMALL, intermediate_size=160, num_key_value_heads=2, head_dim=32, initializer_range=0.08)),
@@ -96,11 +100,13 @@ def make_model(family, folder):
                 parameter.mul_(5)
             if name.endswith(("gate_up_proj", "gate_up_proj_bias")) and kind == "gpt_oss":  # some gates are clamped, and some of what they multiply
                 parameter.mul_(2) if parameter.ndim == 3 else parameter.add_(4 * torch.randn_like(parameter))
+            if kind == "gemma4_text" and name.endswith("q_norm.weight"):  # which alone scales the scores: else each token would read a single other one
+                parameter.mul_(0.25)
             if parameter.ndim == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
-        for name, buffer in model.named_buffers():
-            if name.endswith("expert_bias"):
-                buffer += 0.1 * torch.randn_like(buffer)
+        for name, buffer in model.named_buffers():  # which training leaves as it is
+            if name.endswith(("expert_bias", "layer_scalar")):
+                buffer += (0.1 if name.endswith("expert_bias") else 0.3) * torch.randn_like(buffer)
     model.save_pretrained(folder / "model")
     for name in ["tokenizer.json", "tokenizer_config.json"]:
         shutil.copy(HERE / "qwen3" / "model" / name, folder / "model" / name)

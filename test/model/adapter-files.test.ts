@@ -87,6 +87,7 @@ for (const variant of [
   'gemma1',
   'gemma2',
   'gemma3',
+  'gemma4',
   'nanochat',
   'smollm3',
   'ernie4_5',

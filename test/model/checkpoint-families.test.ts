@@ -19,6 +19,31 @@ test('a Gemma 3 model that bounds its scores, or looks ahead, is refused', async
   }
 });
 
+test('a Gemma 4 model with experts, or one that looks ahead, or whose layers cannot be as it says, is refused', async () => {
+  const both = { full_attention: { rope_type: 'linear', factor: 2 }, sliding_attention: { rope_type: 'default' } };
+  for (const [change, ...named] of [
+    [{ enable_moe_block: true }, '"enable_moe_block" is true', 'as in the Gemma 4 models without experts'],
+    [{ use_bidirectional_attention: 'all' }, '"use_bidirectional_attention" is "all"', 'null or "vision", as in models that write'],
+    [{ num_kv_shared_layers: 3 }, '"num_kv_shared_layers" is 3', 'a layer of each kind has keys and values of its own'],
+    [{ num_kv_shared_layers: 4 }, '"num_kv_shared_layers" is 4'],
+    [{ vocab_size_per_layer_input: 60 }, '"vocab_size_per_layer_input" is 60', 'vocab_size, which is 64'],
+    [{ rope_parameters: both }, 'RoPE of type "linear" is not supported; supported are default and proportional'],
+    [{ rope_parameters: { full_attention: both.sliding_attention } }, 'an object that has "sliding_attention"'],
+    [{ per_layer_config: { 0: { head_dim: 16 } } }, 'layers of one kind must have the same'],
+    [{ per_layer_config: { 0: { skip: ['mlp'] } } }, 'nothing but head_dim and num_key_value_heads of one layer'],
+    [{ per_layer_config: { 7: {} } }, 'in "per_layer_config": "7"', 'one of the 4 layers by its number'],
+    [
+      { per_layer_config: undefined, num_global_key_value_heads: 3 },
+      '"num_global_key_value_heads" is 3',
+      'a divisor of num_attention_heads',
+    ],
+  ] as const) {
+    const folder = copyOf('gemma4');
+    changeConfig(folder, (json) => Object.assign(json, change));
+    await refused(folder, 'config.json', ...named);
+  }
+});
+
 test('a Gemma 2 or nanochat model whose cap is none, or a Gemma that looks ahead, is refused', async () => {
   for (const [variant, change, expected] of [
     ['gemma2', { attn_logit_softcapping: 0 }, 'a number above 0'],

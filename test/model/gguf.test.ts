@@ -95,6 +95,29 @@ const GEMMA = {
 /** One of Gemma 2's, whose scores and logits reach beyond their caps. */
 const GEMMA2 = { ...GEMMA, model_type: 'gemma2', num_hidden_layers: 4, attn_logit_softcapping: 2, final_logit_softcapping: 5 };
 
+/** One of the small Gemma 4's. */
+const GEMMA4 = {
+  ...{ ...GEMMA, model_type: 'gemma4_text', num_hidden_layers: 6, hidden_size_per_layer_input: 32, global_head_dim: 64 },
+  ...{ num_kv_shared_layers: 3, use_double_wide_mlp: true, final_logit_softcapping: 5, initializer_range: 0.1 },
+  layer_types: [
+    ...new Array<string>(2).fill('sliding_attention'),
+    'full_attention',
+    'sliding_attention',
+    'sliding_attention',
+    'full_attention',
+  ],
+};
+
+/** One as the large ones, but that its positions are stretched, half of a head turns, and the head is a matrix of its own. */
+const DENSE_GEMMA4 = {
+  ...{ ...GEMMA4, num_kv_shared_layers: 0, hidden_size_per_layer_input: 0, use_double_wide_mlp: false, final_logit_softcapping: null },
+  ...{ attention_k_eq_v: true, num_global_key_value_heads: 1, tie_word_embeddings: false },
+  rope_parameters: {
+    full_attention: { rope_type: 'proportional', partial_rotary_factor: 0.5, factor: 4, rope_theta: 500 },
+    sliding_attention: { rope_type: 'default', rope_theta: 300 },
+  },
+};
+
 /** A model of a build with a gated MLP. */
 const GATED = {
   ...{ vocab_size: 1024, hidden_size: 64, intermediate_size: 96, num_attention_heads: 4, num_key_value_heads: 2, pad_token_id: 1 },
@@ -136,6 +159,30 @@ const STARCODER = {
 
 /** One of BLOOM's, with slopes from between those of a power of two. */
 const BLOOM = { model_type: 'bloom', vocab_size: 1024, hidden_size: 96, n_layer: 2, n_head: 6, seq_length: 64, initializer_range: 0.15 };
+
+test('Gemma 4 says layer by layer what differs, and which pairs of features turn where layers see everything', async (t) => {
+  const [file, model] = [temporaryFile(t), await created(t, GEMMA4)];
+  await exportGguf(model, file, { dtype: 'f32' });
+  const found = await open(file);
+  for (const [key, value] of Object.entries({
+    ...{ feed_forward_length: [128, 128, 128, 256, 256, 256], embedding_length_per_layer_input: 32, final_logit_softcapping: 5 },
+    ...{ 'attention.head_count_kv': 2, 'attention.shared_kv_layers': 3, 'attention.sliding_window': 8 },
+    'attention.sliding_window_pattern': [true, true, false, true, true, false],
+    ...{ 'attention.key_length': 64, 'attention.key_length_swa': 32, 'rope.dimension_count': 64, 'rope.dimension_count_swa': 32 },
+    ...{ 'rope.freq_base': 1e6, 'rope.freq_base_swa': 1e4 },
+  }))
+    assert.deepEqual(found.metadata[`gemma4.${key}`], value, key);
+  const factors = valuesOf(file, found, 'rope_freqs.weight');
+  assert.deepEqual([...factors], [...new Array<number>(8).fill(1), ...new Array<number>(24).fill(Math.fround(1e30))]);
+  assert.deepEqual([...valuesOf(file, found, 'blk.5.layer_output_scale.weight')], [1]);
+  const table = weightOf(model, 'model.embed_tokens_per_layer.weight');
+  assert.deepEqual(valuesOf(file, found, 'per_layer_token_embd.weight'), table);
+  // norms lie as they are in checkpoints
+  assert.deepEqual([...valuesOf(file, found, 'blk.0.post_norm.weight')], new Array(64).fill(1));
+  assert.equal(found.tensorInfos.length, model.parameters.size + 1);
+  const other = { ...GEMMA4, layer_types: [...GEMMA4.layer_types].reverse() };
+  await refuses(t, await created(t, other), /has layers that read the keys of other ones than in a Gemma 4 usually/);
+});
 
 test('Gemma 3 has the weights of its norms whole, and a window', async (t) => {
   const [file, model] = [temporaryFile(t), await created(t, GEMMA)];
@@ -206,6 +253,7 @@ describe('refused in one sentence, with nothing written:', () => {
     [golden('olmo3'), /has windows in other layers than an OLMo 3 usually does/],
     [path.join(fixtures, 'gemma1'), /has the activation silu/],
     [path.join(fixtures, 'cohere'), /has the activation gelu_pytorch_tanh/],
+    [path.join(fixtures, 'gemma4'), /has the activation silu/],
     [golden('cohere2'), /has windows in other layers than a Cohere 2 usually does/],
     [path.join(fixtures, 'exaone4'), /has the activation gelu_pytorch_tanh/],
     [path.join(fixtures, 'exaone4-old-keys'), /has heads of another width in a model of EXAONE 4/],
@@ -299,6 +347,7 @@ describe('llama.cpp itself', () => {
       'gpt_bigcode',
       'bloom',
       'gemma',
+      'gemma4_dense',
       'ministral3',
       'qwen3',
       'olmo',
@@ -332,6 +381,8 @@ describe('llama.cpp itself', () => {
     ].map((fixture) => [fixture, (t: TestContext) => loaded(t, path.join(fixtures, fixture))] as const),
     ['gemma3', (t: TestContext) => created(t, GEMMA)] as const,
     ['gemma2', (t: TestContext) => created(t, GEMMA2)] as const,
+    ['gemma4', (t: TestContext) => created(t, GEMMA4)] as const,
+    ['gemma4 as the large ones', (t: TestContext) => created(t, DENSE_GEMMA4)] as const,
     ['exaone4', (t: TestContext) => created(t, EXAONE4)] as const,
     ['cohere2', (t: TestContext) => created(t, COHERE2)] as const,
     ['cohere', (t: TestContext) => created(t, { ...GATED, model_type: 'cohere', num_hidden_layers: 2 })] as const,

@@ -26,6 +26,8 @@ for (const variant of [
   'gemma1-old-keys',
   'gemma2-defaults',
   'gemma3-old-keys',
+  'gemma4',
+  'gemma4-published',
   'nanochat-defaults',
   'smollm3-defaults',
   'ernie4_5-defaults',

@@ -34,8 +34,8 @@ async function trained(t: TestContext, folder: string, options: LoadOptions): Pr
   return { model, losses: trainer.log.map(({ loss }) => loss) };
 }
 
-// a family without biases, and one with them whose checkpoints hold matrices turned
-for (const family of ['llama', 'gpt2'])
+// a family without biases, one with them whose checkpoints hold matrices turned, and one with a large table
+for (const family of ['llama', 'gpt2', 'gemma4'])
   for (const dtype of ['bfloat16', 'float16'] as const)
     test(`${family} in ${dtype}: losses, logits and texts are those in float32`, async (t) => {
       const folder = await checkpoint(t, family, dtype);
@@ -45,6 +45,10 @@ for (const family of ['llama', 'gpt2'])
         await trained(t, folder, {}),
       ];
       const [bits, others] = [half, whole].map(({ model }) => [...model.linears.values()].map(({ weight }) => weight.compact?.bits));
+      assert.deepEqual(
+        half.model.embeddings.map(({ weight }) => weight.compact?.bits),
+        family === 'gemma4' ? [undefined, 16] : half.model.embeddings.map(() => undefined),
+      );
       assert.ok(bits.every((count) => count === 16) && others.every((count) => count === undefined));
       assert.ok(whole.losses.every((loss) => Number.isFinite(loss)) && new Set(whole.losses).size === 3);
       assert.deepEqual(half.losses, whole.losses);

@@ -53,6 +53,7 @@ test('the variants cover every family', () => {
     'gemma1',
     'gemma2',
     'gemma3',
+    'gemma4',
     'nanochat',
     'smollm3',
     'ernie4_5',

@@ -31,9 +31,9 @@ async function train(model: CausalLM, settings: Partial<SFTConfig>): Promise<Out
 
 /**
  * Rows of several examples are made as packed ones are, so packing is tried with each way in which tokens see those before them: by rotation, by learned
- * places, in windows, by states, by convolutions, and with experts.
+ * places, in windows, by the keys of earlier layers, by states, by convolutions, and with experts.
  */
-const PACKED = ['llama', 'gpt2', 'gpt_neo', 'gemma3', 'qwen3_5', 'granite_h', 'lfm2', 'qwen3_moe'];
+const PACKED = ['llama', 'gpt2', 'gpt_neo', 'gemma3', 'gemma4', 'qwen3_5', 'granite_h', 'lfm2', 'qwen3_moe'];
 
 for (const family of families) {
   describe(`${family}: log and weights are the same bits with gradient checkpointing`, () => {
@@ -83,6 +83,7 @@ for (const family of [
   'qwen3',
   'gemma2',
   'gemma3',
+  'gemma4',
   'nanochat',
   'smollm3',
   'olmo2',

@@ -31,6 +31,9 @@ export const cachedAttention: OrtKernel = {
     const inSequences = (x: string): string => (isAlone ? graph.batched(x) : graph.op('Unsqueeze', [x, axis]));
     const turning = turningOf(emission);
     const tokens = (turning?.tokens ?? inputs.slice(0, 3).map(({ name }) => name)).map((x) => (x === '' ? '' : inSequences(x)));
+    // of values whose shape it does not know ONNX Runtime concludes that they lie beside the queries
+    const [count, features] = inputs[2].shape;
+    if (tokens[2] !== '') graph.describe(tokens[2], isAlone ? [1, count, features] : [count, 1, features]);
     // All layers have the same.
     const shared = (what: string, make: () => string): string => graph.once(`${what} of ${inputs[0].shape[0]} after ${lengths.name}`, make);
     const added = shared('tokens', () =>

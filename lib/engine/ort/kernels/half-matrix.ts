@@ -1,4 +1,4 @@
-/** Products with matrices in 16 bits (half-matrix.ts) on the CPU, and such matrices in float32 on any device. */
+/** Products with matrices in 16 bits (half-matrix.ts) and rows of them on the CPU, and such matrices in float32 on any device. */
 import { float16ToFloat32 } from '../../../number-formats';
 import { plus } from '../blocked-products';
 import type { Emission, OrtKernel } from '../kernel';
@@ -79,6 +79,13 @@ function gradient({ graph, inputs: [dy, halves], attrs }: Emission, addend: Adde
   return matrixProduct(graph, dy.name, decoded(graph, halves.name, attrs), options);
 }
 
+/** Rows of the matrix, which are all of it that is brought into float32. */
+function rows({ graph, inputs: [halves, ids], attrs: { shape, scale } }: Emission): string {
+  const found = graph.op('Gather', [graph.op('Reshape', [halves.name, graph.ints([...shape])]), ids.name], { axis: 0 });
+  const numbers = graph.op('Cast', [found], { to: ELEMENT_TYPES.float32 });
+  return scale === 1 ? numbers : graph.op('Mul', [numbers, graph.scalar('float32', scale)]);
+}
+
 const key: OrtKernel['key'] = ({ shape, scale }) => `${shape},${scale}`;
 
 export const halfMatrixKernels: OrtKernel[] = [
@@ -99,6 +106,13 @@ export const halfMatrixKernels: OrtKernel[] = [
     emit: (emission) => gradient(emission),
     emitOnto: (emission, base) => gradient(emission, { base }),
     emitBiased: (emission, bias) => gradient(emission, { bias }),
+  },
+  {
+    name: 'HalfRows',
+    inputs: ['halves', 'ids'],
+    infer: ([, ids], { shape }) => ({ shape: [ids.shape[0], shape[1]], dtype: 'float32' }),
+    key,
+    emit: rows,
   },
   {
     name: 'FromHalf',
