@@ -232,22 +232,3 @@ for (const [sequences, added] of [
     });
   }
 }
-
-for (const [sequences, added, window] of [
-  [1, 1, undefined],
-  [1, 3, undefined],
-  [3, 1, 4],
-] as const)
-  test(`cachedAttention with sinks, ${sequences} sequences and ${added} new tokens${window ? ' in a window' : ''}, is that of plain operations`, () =>
-    tf.tidy(() => {
-      const options = { heads: 4, kvHeads: 2, scale: 0.4, window };
-      const [q, k, v] = [4, 2, 2].map((heads) => two(random([sequences * added, heads * 8])));
-      const cache = { keys: random([sequences, 2, 12, 8]) as tf.Tensor4D, values: random([sequences, 2, 12, 8]) as tf.Tensor4D };
-      const lengths = tf.tensor1d([3, 7, 5].slice(0, sequences), 'int32');
-      const sinks = tf.tensor1d([0.5, -1, 2, 0]);
-      const { output } = engine.cachedAttention(q, k, v, cache, lengths, options, sinks);
-      const expected = composed.cachedAttention(q, k, v, cache, lengths, options, sinks).output;
-      const without = composed.cachedAttention(q, k, v, cache, lengths, options).output;
-      assertClose(output, expected, 2e-6, 'output');
-      assert.ok((tf.max(tf.abs(tf.sub(expected, without))).dataSync()[0] as number) > 0.05);
-    }));

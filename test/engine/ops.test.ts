@@ -86,26 +86,7 @@ function attentionCase(name: string, options: engine.AttentionOptions, headDim =
   };
 }
 
-/** Attention whose heads have sinks, beside the softmax over all scores and them. */
-function sinksCase(name: string, options: engine.AttentionOptions): Case {
-  const { inputs, ...attention } = attentionCase(name, options);
-  return {
-    ...attention,
-    inputs: () => ({ ...inputs(), sinks: random([options.heads]) }),
-    differentiate: ['q', 'k', 'v', 'sinks'],
-    fused: ({ q, k, v, sinks }) => engine.attentionWithSinks(two(q), two(k), two(v), segments, options, one(sinks)),
-    reference: ({ q, k, v, sinks }) => {
-      const [output, logSums] = composed.attentionWithSums(two(q), two(k), two(v), segments, options);
-      const shares = tf.div(tf.exp(logSums), tf.add(tf.exp(logSums), tf.exp(sinks)));
-      return tf.reshape(tf.mul(tf.reshape(output, [T, options.heads, -1]), tf.expandDims(shares, 2)), q.shape);
-    },
-  };
-}
-
 const cases: Case[] = [
-  sinksCase('attention with sinks', { heads: 6, kvHeads: 2, scale: 0.5 }),
-  sinksCase('attention with sinks in a sliding window', { heads: 3, kvHeads: 3, scale: 0.7, window: 3 }),
-  sinksCase('attention with sinks, one head of keys', { heads: 4, kvHeads: 1, scale: 0.7, softcap: 0.9 }),
   {
     name: 'rmsNorm',
     inputs: () => ({ x: random([T, 8]), weight: random([8]) }),
