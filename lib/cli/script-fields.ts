@@ -2,8 +2,8 @@
 import { UserError } from '../errors';
 import { showValue } from '../json';
 import type { LoraConfig } from '../model';
-import { DTYPES } from '../model/load';
 import { isTrainableTokens, type TrainableTokens } from '../model/token-indices';
+import { WEIGHT_DTYPES } from '../model/weight-dtypes';
 import { choice, type Field, type FieldValue, flag, integer, number, optional, text, toTable } from '../train/fields';
 
 export const scriptFields = {
@@ -23,7 +23,7 @@ export const scriptFields = {
   dtype: optional(
     choice(
       'float32',
-      DTYPES,
+      WEIGHT_DTYPES,
       'Number format in which the weights beside an adapter are kept, with use_peft; products are in float32. Default float32.',
     ),
   ),
@@ -75,7 +75,7 @@ const NOTED: Readonly<Record<string, string>> = {
 };
 
 /** What keys were called in older versions. */
-const OLDER_NAMES: Readonly<Record<string, string>> = { torch_dtype: 'dtype' };
+const OLDER_NAMES: ReadonlyMap<string, string> = new Map([['torch_dtype', 'dtype']]);
 
 /** Keys that ask for what is not there; refused unless switched off. */
 const REFUSED: Readonly<Record<string, string>> = {
@@ -88,7 +88,7 @@ export const scriptKeys: readonly string[] = [
   ...Object.keys(REFUSED),
   ...WITHOUT_EFFECT,
   ...Object.keys(NOTED),
-  ...Object.keys(OLDER_NAMES),
+  ...OLDER_NAMES.keys(),
 ];
 
 /** A setting of this file, as those of `fieldList` are described; undefined for other keys. */
@@ -111,7 +111,7 @@ export function readScriptArguments(
   const rest: Array<[string, unknown]> = [];
   const notes: string[] = [];
   for (const [written, value] of Object.entries(raw)) {
-    const key = OLDER_NAMES[written] ?? written;
+    const key = OLDER_NAMES.get(written) ?? written;
     const place = placeOf(written);
     const fail = (sentence: string): never => {
       throw new UserError(place === undefined ? sentence : `${place}: ${sentence}`);

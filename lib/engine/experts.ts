@@ -4,9 +4,11 @@
  * (ort/kernels/experts.ts); elsewhere every expert reads all tokens, and what it was not chosen for counts nothing.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { bitsAs } from './bits';
 import * as composed from './composed';
 import { ortBackend } from './device';
 import { EXPERT_PARTS, factorNames, kindOf } from './expert-parts';
+import { fromHalf, type HalfMatrix } from './half-matrix';
 import { linear, swiglu } from './ops';
 
 /** Which experts a token goes through, and how much each counts. */
@@ -28,12 +30,12 @@ export interface RoutingOptions {
   scale?: number;
 }
 
-/** The weights of all experts: gate and up one below the other, and down. */
+/** The weights of all experts: gate and up one below the other, and down. Those in 16 bits are one matrix, the rows of all experts one below the other. */
 export interface ExpertWeights {
   /** [experts, 2·intermediate, features] */
-  gateUp: tf.Tensor3D;
+  gateUp: tf.Tensor3D | HalfMatrix;
   /** [experts, features, intermediate] */
-  down: tf.Tensor3D;
+  down: tf.Tensor3D | HalfMatrix;
   /** What an adapter adds to them. */
   added?: { gateUp?: Factors; down?: Factors };
 }
@@ -85,12 +87,20 @@ function bySigmoid(logits: tf.Tensor2D, { perToken, normalized }: RoutingOptions
  * @returns [tokens, features]
  */
 export function experts(x: tf.Tensor2D, { chosen, weights }: Routing, matrices: ExpertWeights, perToken: number): tf.Tensor2D {
-  if (!ortBackend()?.worksOnHost) return ofAllExperts(x, weights, matrices);
   const { gateUp, down, added } = matrices;
+  if (!ortBackend()?.worksOnHost) {
+    const [, count] = weights.shape;
+    return ofAllExperts(x, weights, { gateUp: inFloats(gateUp, count), down: inFloats(down, count), added });
+  }
   const adapted = EXPERT_PARTS.filter((part) => added?.[part]);
   const factors = adapted.flatMap((part) => factorNames(part).map((name, i) => [name, added?.[part]?.[i === 0 ? 'a' : 'b']]));
-  const inputs = { x, weights, chosen, gateUp, down, ...Object.fromEntries(factors) };
-  const [y, ...forGradient] = tf.engine().runKernel(`Experts${kindOf(adapted)}`, inputs, { perToken }) as unknown as tf.Tensor2D[];
+  const inputs = { x, weights, chosen, gateUp: numbersOf(gateUp), down: numbersOf(down), ...Object.fromEntries(factors) };
+  const attrs = {
+    ...{ perToken, intermediate: down.shape[down.shape.length - 1] },
+    ...(isHalf(gateUp) && { gateUpScale: gateUp.scale }),
+    ...(isHalf(down) && { downScale: down.scale }),
+  };
+  const [y, ...forGradient] = tf.engine().runKernel(`Experts${kindOf(adapted)}`, inputs, attrs) as unknown as tf.Tensor2D[];
   tf.dispose(forGradient);
   return y;
 }
@@ -100,8 +110,26 @@ function largest(x: tf.Tensor2D, count: number): tf.Tensor2D {
   return ortBackend() ? (tf.engine().runKernel('Largest', { x }, { count }) as tf.Tensor2D) : composed.largest(x, count);
 }
 
+const isHalf = (weights: tf.Tensor3D | HalfMatrix): weights is HalfMatrix => 'words' in weights;
+
+/** What a kernel reads: the numbers, or the bits of those in 16 bits. */
+const numbersOf = (weights: tf.Tensor3D | HalfMatrix): tf.Tensor =>
+  isHalf(weights) ? (bitsAs(weights.words, 'float16') as tf.Tensor) : weights;
+
+function inFloats(weights: tf.Tensor3D | HalfMatrix, count: number): tf.Tensor3D {
+  if (!isHalf(weights)) return weights;
+  const [rows, columns] = weights.shape;
+  return tf.reshape(fromHalf(weights), [count, rows / count, columns]);
+}
+
+/** Weights of experts in float32. */
+interface WholeWeights extends ExpertWeights {
+  gateUp: tf.Tensor3D;
+  down: tf.Tensor3D;
+}
+
 /** Every expert reads all tokens. */
-function ofAllExperts(x: tf.Tensor2D, weights: tf.Tensor2D, { gateUp, down, added = {} }: ExpertWeights): tf.Tensor2D {
+function ofAllExperts(x: tf.Tensor2D, weights: tf.Tensor2D, { gateUp, down, added = {} }: WholeWeights): tf.Tensor2D {
   const [, count] = weights.shape;
   // the gradient of tfjs's split knows no single part
   const columns = count === 1 ? [weights] : tf.split<tf.Tensor2D>(weights, count, 1);

@@ -34,7 +34,7 @@ const EXPONENT = 0xff;
 const BIAS = 127;
 
 /** Whether a matrix falls into whole words. */
-export const fitsHalf = ([rows, columns]: readonly number[]): boolean => (rows * columns) % 2 === 0;
+export const fitsHalf = (shape: readonly number[]): boolean => shape.reduce((product, size) => product * size, 1) % 2 === 0;
 
 /**
  * Rounds a matrix, to the nearest number, ties to even.

@@ -1,29 +1,29 @@
 /**
  * Models whose linear layers have their weights in few bits (engine/compact-matrix.ts) for training an adapter beside them: in 4, an eighth of the
  * memory (QLoRA), or in 16, half of it. As in transformers with bitsandbytes, these are all linear layers but the output head; embeddings, norms and biases
- * stay in float32, but for the table in which a Gemma 4's layers look tokens up, which is a good part of its weights and may be in 16 bits.
+ * stay in float32, but for what may be in 16 bits, too: experts, and the table in which a Gemma 4's layers look tokens up, a good part of its weights.
  */
 import type { HalfDtype } from '../engine';
 import { UserError } from '../errors';
 import type { CausalLM } from './types';
 
-type WithLinears = Pick<CausalLM, 'linears'>;
+type WithWeights = Pick<CausalLM, 'linears' | 'embeddings' | 'stacks'>;
 
 /** The options of `loadModel` that made weights compact. */
-export function compactOptions({ linears }: WithLinears): { loadIn4bit?: true; dtype?: HalfDtype } {
-  const matrices = [...linears.values()].flatMap(({ weight }) => weight.compact ?? []);
+export function compactOptions({ linears, embeddings, stacks }: WithWeights): { loadIn4bit?: true; dtype?: HalfDtype } {
+  const matrices = [...linears.values(), ...embeddings, ...stacks.values()].flatMap(({ weight }) => weight.compact ?? []);
   const half = matrices.find((matrix) => matrix.bits === 16);
   return { ...(matrices.some(({ bits }) => bits === 4) && { loadIn4bit: true }), ...(half && { dtype: half.dtype }) };
 }
 
 /** What the weights are in: `4 bits`, `bfloat16`; undefined where all are in float32. */
-export function compactName(model: WithLinears): string | undefined {
+export function compactName(model: WithWeights): string | undefined {
   const { loadIn4bit, dtype } = compactOptions(model);
   return loadIn4bit ? '4 bits' : dtype;
 }
 
 /** How to say that a model is to be loaded in float32; in brackets, how a recipe says it. */
-export function withoutCompact(model: WithLinears): { option: string; inRecipe: string } {
+export function withoutCompact(model: WithWeights): { option: string; inRecipe: string } {
   const { loadIn4bit, dtype } = compactOptions(model);
   if (loadIn4bit && dtype) return { option: 'loadIn4bit and dtype', inRecipe: 'load_in_4bit: false, dtype: float32' };
   return loadIn4bit ? { option: 'loadIn4bit', inRecipe: 'load_in_4bit: false' } : { option: 'dtype', inRecipe: 'dtype: float32' };

@@ -122,8 +122,8 @@ export class Experts {
       ofEach?.map(({ down }) => down),
     );
     const first = routerIsLast ? undefined : parameters.stack(routerMatrix);
-    this.gateUp = parameters.stack(gateUpMatrices);
-    this.down = parameters.stack(downMatrices);
+    this.gateUp = parameters.stack(gateUpMatrices, { mayBeCompact: true });
+    this.down = parameters.stack(downMatrices, { mayBeCompact: true });
     this.router = first ?? parameters.stack(routerMatrix);
     if (biased && bias !== undefined) this.bias = parameters.buffer(bias, count);
   }
@@ -135,7 +135,7 @@ export class Experts {
     const routing = route(logits, this.config, this.bias?.tensor);
     routed?.(this.layer, logits, routing.chosen);
     const added = { gateUp: this.gateUp.adapter?.(), down: this.down.adapter?.() };
-    return experts(x, routing, { gateUp: this.gateUp.tensor, down: this.down.tensor, added }, perToken);
+    return experts(x, routing, { gateUp: this.gateUp.matrices, down: this.down.matrices, added }, perToken);
   }
 }
 

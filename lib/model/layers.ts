@@ -8,6 +8,7 @@ import {
   disposeCompact,
   embedding,
   type Factors,
+  type HalfMatrix,
   layerNorm,
   linear,
   ownedVariable,
@@ -132,8 +133,8 @@ export class ParameterList {
   }
 
   /** Makes a parameter one that an adapter can be added to; they are added in the order in which they are named. */
-  stack<R extends tf.Rank.R2 | tf.Rank.R3>(weight: Parameter<R>, { transposed = false } = {}): MatrixStack<R> {
-    const stack = new MatrixStack(usualName(weight.name), weight, transposed);
+  stack<R extends tf.Rank.R2 | tf.Rank.R3>(weight: Parameter<R>, { transposed = false, mayBeCompact = false } = {}): MatrixStack<R> {
+    const stack = new MatrixStack(usualName(weight.name), weight, { transposed, mayBeCompact });
     this.stacks.set(stack.name, stack as unknown as MatrixStack);
     return stack;
   }
@@ -217,12 +218,26 @@ export class MatrixStack<R extends tf.Rank = tf.Rank> {
     /** Of the parameter, as transformers has it. */
     readonly name: string,
     readonly weight: Parameter<R>,
-    /** Whether they are [in, out]. */
-    readonly transposed: boolean,
+    /** `transposed`: whether they are [in, out]; `mayBeCompact`: whether they may be kept in 16 bits beside an adapter, as linear layers are. */
+    private readonly options: { transposed: boolean; mayBeCompact: boolean },
   ) {}
+
+  get transposed(): boolean {
+    return this.options.transposed;
+  }
+
+  get mayBeCompact(): boolean {
+    return this.options.mayBeCompact;
+  }
 
   get tensor(): tf.Tensor<R> {
     return this.weight.tensor;
+  }
+
+  /** What there is of them: in float32, or in 16 bits, the rows of all one below the other. */
+  get matrices(): tf.Tensor<R> | HalfMatrix {
+    const { compact } = this.weight;
+    return compact?.bits === 16 ? compact : this.tensor;
   }
 }
 

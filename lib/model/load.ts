@@ -28,6 +28,7 @@ import { readWhole } from './parts';
 import { EMBEDDING_NAME, HEAD_NAME, isVocabularyTable, resizeTable, withRows } from './resize';
 import { openSafetensors, readTransposed, type SafetensorsFile } from './safetensors';
 import type { CausalLM, CreateOptions, LoadOptions } from './types';
+import { WEIGHT_DTYPES } from './weight-dtypes';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
@@ -46,9 +47,6 @@ const OPTIONS: OptionNames<LoadOptions> = {
   eosToken: true,
   chatTemplateFrom: true,
 };
-
-/** Formats in which weights can be kept. */
-export const DTYPES = ['float32', 'bfloat16', 'float16', 'auto'] as const satisfies ReadonlyArray<LoadOptions['dtype']>;
 
 const DEVICE = 'await useDevice(...) before it';
 
@@ -70,9 +68,9 @@ export async function loadModel(dirOrId: string, options: LoadOptions = {}): Pro
   checkPath('loadModel', 'folder or Hub id', dirOrId);
   checkOptions('loadModel', options, OPTIONS, ELSEWHERE);
   const { onProgress, revision, dtype = 'float32' } = options;
-  if (!DTYPES.includes(dtype))
+  if (!WEIGHT_DTYPES.includes(dtype))
     throw new UserError(
-      `There is no dtype ${showValue(dtype)} to keep weights in; choose from ${new Intl.ListFormat('en').format(DTYPES)}.`,
+      `There is no dtype ${showValue(dtype)} to keep weights in; choose from ${new Intl.ListFormat('en').format(WEIGHT_DTYPES)}.`,
     );
   await currentDevice();
   const directory = await resolveModel(dirOrId, {
@@ -172,10 +170,12 @@ async function loadWhole(
     files = readWhole(files, model.inParts, (part) => namesOf(part, architectureOf(written)));
     if (model.config.tieWordEmbeddings && (await haveOwnHead(files))) model = buildModel(untied(reader), origin);
     const linears = new Set<unknown>([...model.linears.values()].map(({ weight }) => weight));
-    const tables = new Set<unknown>(model.embeddings.filter(({ mayBeCompact }) => mayBeCompact).map(({ weight }) => weight));
+    const others = new Set<unknown>(
+      [...model.embeddings, ...model.stacks.values()].flatMap(({ mayBeCompact, weight }) => (mayBeCompact ? [weight] : [])),
+    );
     const formatOf: FormatOf = (place) => {
       if (linears.has(place.parameter)) return compactFormat(place, { loadIn4bit, dtype });
-      return tables.has(place.parameter) ? compactFormat(place, { loadIn4bit: false, dtype }) : undefined;
+      return others.has(place.parameter) ? compactFormat(place, { loadIn4bit: false, dtype }) : undefined;
     };
     await fill(placeParameters(model, files, directory, written), formatOf, onProgress);
     return model;
@@ -284,8 +284,8 @@ function compactFormat(
   { parameter, file, name }: Place,
   { loadIn4bit, dtype }: Required<Pick<LoadOptions, 'loadIn4bit' | 'dtype'>>,
 ): CompactFormat | undefined {
-  const shape = parameter.shape as [number, number];
-  if (loadIn4bit && fitsNormalFloat(shape)) return 'nf4';
+  const shape: readonly number[] = parameter.shape;
+  if (loadIn4bit && fitsNormalFloat(shape as [number, number])) return 'nf4';
   const kept = dtype === 'auto' ? DTYPE_OF[file.tensors.get(name)?.dtype ?? ''] : dtype;
   return kept === undefined || kept === 'float32' || !fitsHalf(shape) ? undefined : kept;
 }
@@ -320,9 +320,11 @@ async function readSized({ parameter, file, name }: Place, onBytes: OnBytes): Pr
 /** A matrix in few bits; one that lies in a file as it is kept never lies in memory in float32. */
 async function readCompact(place: Place, format: CompactFormat, onBytes: OnBytes): Promise<CompactMatrix> {
   const { parameter, file, name } = place;
-  const shape = parameter.shape as [number, number];
+  // those of experts are one matrix, one below the other
+  const [columns, ...others] = parameter.shape.toReversed();
+  const shape = [others.reduce((product, size) => product * size, 1), columns] as const;
   const { dtype = '', shape: inFile } = file.tensors.get(name) ?? {};
-  const isAsKept = DTYPE_OF[dtype] === format && inFile?.join() === shape.join();
+  const isAsKept = DTYPE_OF[dtype] === format && inFile?.join() === parameter.shape.join();
   const bits = isAsKept ? await file.readBits?.(name, onBytes) : undefined;
   if (bits && format !== 'nf4') return halfMatrixOfBits(bits, shape, format);
   const values = await readSized(place, onBytes);

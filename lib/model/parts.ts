@@ -104,7 +104,24 @@ function fileOf(wholes: readonly Whole[]): SafetensorsFile {
       }
       return values;
     },
+    readBits: (name, onBytes) => {
+      const { shape, parts } = byName.get(name) as Whole;
+      const are16Bits = parts.every((part) => entryOf(part).dtype === entryOf(parts[0]).dtype && 2 * sizeOf(part.shape) === bytesOf(part));
+      return are16Bits ? joinBits(parts, sizeOf(shape), onBytes) : undefined;
+    },
   };
+}
+
+async function joinBits(parts: readonly Part[], size: number, onBytes?: (bytes: number) => void): Promise<Uint16Array> {
+  const bits = new Uint16Array(size);
+  let at = 0;
+  for (const { file, name } of parts) {
+    const read = await file.readBits?.(name, onBytes);
+    if (!read) throw new Error(`The bits of ${name} cannot be read.`);
+    bits.set(read, at);
+    at += read.length;
+  }
+  return bits;
 }
 
 /** Tensors to write, of which some go into a file in parts. */

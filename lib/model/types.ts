@@ -1,20 +1,12 @@
 /** What the rest of the library knows of a language model: its interface, its configuration, and the tokens it reads. */
 import type * as tf from '@tensorflow/tfjs-core';
-import type {
-  AttentionOptions,
-  Dropping,
-  DroppingWeights,
-  HalfDtype,
-  RecurrenceHeads,
-  RecurrenceOperands,
-  Segments,
-  Shelf,
-} from '../engine';
+import type { AttentionOptions, Dropping, DroppingWeights, RecurrenceHeads, RecurrenceOperands, Segments, Shelf } from '../engine';
 import type { Tokenizer } from '../text';
 import type { ExpertsConfig } from './experts';
 import type { Embedding, Linear, MatrixStack } from './layers';
 import type { LoraAdapter } from './lora';
 import type { InParts } from './parts';
+import type { WeightDtype } from './weight-dtypes';
 
 /**
  * The families; each is one file of this folder. Llama's also serves Mistral and Qwen2, and computes Mixtral, Qwen2-MoE, SmolLM3, Ministral 3, ERNIE 4.5,
@@ -290,10 +282,10 @@ export interface LoadProgress {
 export interface LoadOptions {
   /**
    * Number format in which the weights of the linear layers are kept; `auto` is that of the checkpoint. In 16 bits they take half the memory, for
-   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. The table in which
-   * layers look tokens up (Gemma 4) is kept so, too. Default float32.
+   * training an adapter beside them; products are computed in float32 all the same. The output head stays in float32. Experts (but gpt-oss's), and
+   * the table in which layers look tokens up (Gemma 4), are kept so, too. Default float32.
    */
-  dtype?: 'float32' | HalfDtype | 'auto';
+  dtype?: WeightDtype;
   onProgress?: (progress: LoadProgress) => void;
   /** Git revision on the Hub. */
   revision?: string;

@@ -191,7 +191,7 @@ for (const [device, use] of Object.entries(DEVICES))
           tf.valueAndGrads((...[x, logits, gateUp, down, ...others]: tf.Tensor[]) => {
             const pairs = adapted.map((part, i) => [part, { a: others[2 * i], b: others[2 * i + 1] }] as const);
             const added = Object.fromEntries(pairs) as engine.ExpertWeights['added'] & object;
-            const matrices = { gateUp, down } as engine.ExpertWeights;
+            const matrices = { gateUp, down } as Record<'gateUp' | 'down', tf.Tensor3D>;
             const merged = (part: 'gateUp' | 'down'): tf.Tensor3D =>
               added[part] ? tf.add(matrices[part], tf.matMul(added[part].b, added[part].a)) : matrices[part];
             const routing = engine.route(logits as tf.Tensor2D, { perToken: SIZES.perToken, normalized: true });
@@ -203,6 +203,46 @@ for (const [device, use] of Object.entries(DEVICES))
         for (const [i, grad] of expected.grads.entries())
           assertNear(found.grads[i], Float64Array.from(grad.dataSync()), `gradient ${i} of ${adapted}`);
       });
+  });
+
+for (const [device, use] of Object.entries(DEVICES))
+  test(`${device}: with weights in 16 bits results and gradients are, to the last bit, those with the same numbers in float32`, async () => {
+    await use();
+    const numbers = numbersBy(3, 4);
+    const { experts, features, intermediate, perToken } = SIZES;
+    const random = createRandom(5);
+    const halfOf = (name: 'gateUp' | 'down') => {
+      const [, rows, columns] = shapesOf()[name];
+      return engine.halfMatrix(Float32Array.from(numbers[name]), [experts * rows, columns], 'bfloat16');
+    };
+    const half = { gateUp: halfOf('gateUp'), down: halfOf('down') };
+    const normal = (shape: number[]) =>
+      tf.tensor(
+        Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => random.normal()),
+        shape,
+      );
+    tf.tidy(() => {
+      const whole = (name: 'gateUp' | 'down'): tf.Tensor3D =>
+        tf.tensor3d(engine.fromHalf(half[name]).dataSync(), shapesOf()[name] as [number, number, number]);
+      const weights = { gateUp: whole('gateUp'), down: whole('down') };
+      const given = (['x', 'logits'] as const).map((name) => tf.tensor(Float32Array.from(numbers[name]), shapesOf()[name]));
+      const factors = [
+        [experts, 2, features],
+        [experts, 2 * intermediate, 2],
+      ].map(normal);
+      for (const isAdapted of [false, true]) {
+        const [found, expected] = [half, weights].map((matrices) => {
+          const { value, grads } = tf.valueAndGrads((...[x, logits, a, b]: tf.Tensor[]) => {
+            const added = isAdapted ? { gateUp: { a: a as tf.Tensor3D, b: b as tf.Tensor3D } } : undefined;
+            const routing = engine.route(logits as tf.Tensor2D, { perToken, normalized: true });
+            return engine.experts(x as tf.Tensor2D, routing, { ...matrices, added }, perToken);
+          })(isAdapted ? [...given, ...factors] : given);
+          return [value, ...grads].map((tensor) => tensor.dataSync());
+        });
+        assert.deepEqual(found, expected);
+      }
+    });
+    for (const matrix of Object.values(half)) engine.disposeHalf(matrix);
   });
 
 test('one graph serves rows of all lengths', async () => {

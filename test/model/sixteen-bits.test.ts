@@ -28,14 +28,14 @@ async function trained(t: TestContext, folder: string, options: LoadOptions): Pr
   const model = await loaded(t, folder, options);
   const trainer = new SFTTrainer({
     ...{ model, trainDataset: rows, config: { ...short, maxSteps: 3 } },
-    peftConfig: { r: 4, targetModules: 'all-linear', loraDropout: 0.1 },
+    peftConfig: { r: 4, targetModules: 'all-linear', loraDropout: model.stacks.size > 0 ? 0 : 0.1 },
   });
   await trainer.train();
   return { model, losses: trainer.log.map(({ loss }) => loss) };
 }
 
-// a family without biases, one with them whose checkpoints hold matrices turned, and one with a large table
-for (const family of ['llama', 'gpt2', 'gemma4'])
+// a family without biases, one with them whose checkpoints hold matrices turned, one with a large table, and two with experts, in parts or whole
+for (const family of ['llama', 'gpt2', 'gemma4', 'olmoe', 'granitemoe'])
   for (const dtype of ['bfloat16', 'float16'] as const)
     test(`${family} in ${dtype}: losses, logits and texts are those in float32`, async (t) => {
       const folder = await checkpoint(t, family, dtype);
@@ -50,6 +50,9 @@ for (const family of ['llama', 'gpt2', 'gemma4'])
         family === 'gemma4' ? [undefined, 16] : half.model.embeddings.map(() => undefined),
       );
       assert.ok(bits.every((count) => count === 16) && others.every((count) => count === undefined));
+      const experts = [...half.model.stacks.values()].filter(({ weight }) => weight.shape.length === 3);
+      assert.equal(experts.length > 0, family.endsWith('moe') || family === 'olmoe');
+      assert.ok(experts.every(({ weight }) => weight.compact?.bits === 16));
       assert.ok(whole.losses.every((loss) => Number.isFinite(loss)) && new Set(whole.losses).size === 3);
       assert.deepEqual(half.losses, whole.losses);
       assert.deepEqual(auto.losses, whole.losses);

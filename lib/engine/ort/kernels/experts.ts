@@ -6,9 +6,10 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { ADAPTED_PARTS, EXPERT_PARTS, type ExpertPart, factorNames, KERNEL_NAMES, kindOf } from '../../expert-parts';
-import type { Attrs, Operand, OrtKernel } from '../kernel';
+import type { Attrs, Emission, Operand, OrtKernel } from '../kernel';
 import { ELEMENT_TYPES, type GraphBuilder } from '../onnx';
 import { like } from './attention';
+import { scaled } from './half-matrix';
 import { loop } from './loop';
 import { gatedUnit, siluSlope } from './transformer';
 
@@ -126,6 +127,13 @@ class Expert {
     return this.graph.op('Gather', [matrices, this.at.index], { axis: 0 });
   }
 
+  /** Its own of the weights, in float32. */
+  private weight({ weights, scale }: AdaptedMatrices): string {
+    const { graph } = this;
+    const own = this.matrix(weights);
+    return scale === undefined ? own : scaled(graph, graph.op('Cast', [own], { to: ELEMENT_TYPES.float32 }), scale);
+  }
+
   /** The rows of its tokens. @param x [tokens, …] */
   rows(x: string): string {
     return this.graph.op('Gather', [x, this.tokens], { axis: 0 });
@@ -143,17 +151,19 @@ class Expert {
   }
 
   /** x·(W + b·a)ᵀ with its own of these matrices. */
-  linear(x: string, { weights, factors }: AdaptedMatrices): string {
+  linear(x: string, matrices: AdaptedMatrices): string {
     const { graph } = this;
-    const y = graph.op('Gemm', [x, this.matrix(weights)], { transA: 0, transB: 1 });
+    const { factors } = matrices;
+    const y = graph.op('Gemm', [x, this.weight(matrices)], { transA: 0, transB: 1 });
     if (!factors) return y;
     const [a, b] = factors.map((matrices) => this.matrix(matrices));
     return graph.op('Gemm', [graph.op('Gemm', [x, a], { transA: 0, transB: 1 }), b, y], { transA: 0, transB: 1 });
   }
 
   /** x·(W + b·a) with its own of these matrices. */
-  product(x: string, { weights, factors }: AdaptedMatrices): string {
-    const y = this.plainProduct(x, this.matrix(weights));
+  product(x: string, matrices: AdaptedMatrices): string {
+    const { factors } = matrices;
+    const y = this.plainProduct(x, this.weight(matrices));
     if (!factors) return y;
     const [a, b] = factors.map((matrices) => this.matrix(matrices));
     return this.graph.op('Gemm', [this.plainProduct(x, b), a, y], { transA: 0, transB: 0 });
@@ -188,44 +198,47 @@ class Expert {
 /** Matrices of all experts, [experts, out, in], and the factors of what is added to them. */
 interface AdaptedMatrices {
   weights: string;
+  /** Of those in float16, what they are multiplied by. */
+  scale?: number;
   /** [experts, r, in] and [experts, out, r] */
   factors?: readonly [a: string, b: string];
 }
 
-/** The weights among a kernel's inputs. @param first where the factors begin */
-function matricesOf(inputs: readonly Operand[], [gateUp, down]: [number, number], first: number, adapted: readonly ExpertPart[]) {
+/** The weights among a kernel's inputs, the fourth and fifth of them. @param first where the factors begin */
+function matricesOf({ graph, inputs, attrs, concrete: [[, features]] }: Emission, first: number, adapted: readonly ExpertPart[]) {
+  const [, , , gateUp, down] = inputs;
+  const { intermediate, gateUpScale, downScale } = attrs;
   const factorsOf = (part: ExpertPart): AdaptedMatrices['factors'] => {
     const at = first + 2 * adapted.indexOf(part);
     return adapted.includes(part) ? [inputs[at].name, inputs[at + 1].name] : undefined;
   };
+  // those in 16 bits come as a list of numbers
+  const weights = ({ name }: Operand, scale: number | undefined, rows: number, columns: number): string =>
+    scale === undefined ? name : graph.op('Reshape', [name, graph.ints([-1, rows, columns])]);
   return {
-    gateUp: { weights: inputs[gateUp].name, factors: factorsOf('gateUp') },
-    down: { weights: inputs[down].name, factors: factorsOf('down') },
+    gateUp: { weights: weights(gateUp, gateUpScale, 2 * intermediate, features), scale: gateUpScale, factors: factorsOf('gateUp') },
+    down: { weights: weights(down, downScale, features, intermediate), scale: downScale, factors: factorsOf('down') },
   };
 }
 
 /** [pairs, features] with one row for each token: sizes that vary with the tokens then are theirs. */
 const rowOfEachToken = (graph: GraphBuilder, x: string, width: number): string => graph.op('Reshape', [x, graph.ints([-1, width])]);
 
-interface Sizes {
-  features: number;
-  intermediate: number;
-}
-
-const sizesOf = (down: readonly number[]): Sizes => ({ features: down[1], intermediate: down[2] });
-
-const keyOf = ({ perToken }: Attrs, inputs: TensorInfo[]): string => `${perToken},${inputs.map(({ shape }) => shape.slice(1))}`;
+const keyOf = ({ perToken, intermediate, gateUpScale = '', downScale = '' }: Attrs, inputs: TensorInfo[]): string =>
+  `${perToken},${intermediate},${gateUpScale},${downScale},${inputs.map(({ shape }) => shape.slice(1))}`;
 
 /** Outputs: the result, and gate and up of all pairs for the gradient, expert by expert, [tokens, perToken·2·intermediate]. */
 const experts = (adapted: readonly ExpertPart[]): OrtKernel => ({
   name: `Experts${kindOf(adapted)}`,
   inputs: ['x', 'weights', 'chosen', 'gateUp', 'down', ...adapted.flatMap(factorNames)],
-  infer: ([x, , , gateUp], { perToken }) => [like(x), { shape: [x.shape[0], perToken * gateUp.shape[1]], dtype: 'float32' }],
+  infer: ([x], { perToken, intermediate }) => [like(x), { shape: [x.shape[0], 2 * perToken * intermediate], dtype: 'float32' }],
   key: keyOf,
-  emit: ({ graph, inputs, attrs: { perToken }, concrete }) => {
+  emit: (emission) => {
+    const { graph, inputs, attrs, concrete } = emission;
+    const { perToken, intermediate } = attrs;
     const [x, weights, chosen] = inputs;
-    const { gateUp, down } = matricesOf(inputs, [3, 4], 5, adapted);
-    const { features, intermediate } = sizesOf(concrete[4]);
+    const { gateUp, down } = matricesOf(emission, 5, adapted);
+    const [[, features]] = concrete;
     const dispatch = new Dispatch(graph, chosen.name, perToken);
     const [outputs, gatesAndUps] = dispatch.eachExpert(2, (expert) => {
       const both = expert.linear(expert.rows(x.name), gateUp);
@@ -244,15 +257,17 @@ const experts = (adapted: readonly ExpertPart[]): OrtKernel => ({
 const expertsGrad = (adapted: readonly ExpertPart[]): OrtKernel => ({
   name: `ExpertsGrad${kindOf(adapted)}`,
   inputs: ['dy', 'weights', 'chosen', 'gateUp', 'down', 'gatesAndUps', ...adapted.flatMap(factorNames)],
-  infer: ([dy, weights, , , down, gatesAndUps], { perToken }) => [
+  infer: ([dy, weights, , , , gatesAndUps], { perToken, intermediate }) => [
     ...[like(dy), like(weights), like(gatesAndUps)],
-    { shape: [dy.shape[0], perToken * down.shape[2]], dtype: 'float32' as const },
+    { shape: [dy.shape[0], perToken * intermediate], dtype: 'float32' as const },
   ],
   key: keyOf,
-  emit: ({ graph, inputs, attrs: { perToken }, concrete }) => {
+  emit: (emission) => {
+    const { graph, inputs, attrs, concrete } = emission;
+    const { perToken, intermediate } = attrs;
     const [dy, weights, chosen, , , gatesAndUps] = inputs;
-    const { gateUp, down } = matricesOf(inputs, [3, 4], 6, adapted);
-    const { features, intermediate } = sizesOf(concrete[4]);
+    const { gateUp, down } = matricesOf(emission, 6, adapted);
+    const [[, features]] = concrete;
     const dispatch = new Dispatch(graph, chosen.name, perToken);
     const pairs = rowOfEachToken(graph, gatesAndUps.name, 2 * intermediate);
     const [dx, dWeights, dGatesAndUps, inner] = dispatch.eachExpert(4, (expert) => {

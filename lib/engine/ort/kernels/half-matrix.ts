@@ -23,7 +23,7 @@ function bare(graph: GraphBuilder, halves: string, shape: readonly number[]): st
   return graph.op('Reshape', [numbers, graph.ints([...shape])]);
 }
 
-const scaled = (graph: GraphBuilder, x: string, scale: number): string =>
+export const scaled = (graph: GraphBuilder, x: string, scale: number): string =>
   scale === 1 ? x : graph.op('Mul', [x, graph.scalar('float32', scale)]);
 
 /** The same of words of 32 bits, two halves each, by whole numbers alone, as GPUs compute them: their bits look up what they mean. */
