@@ -49,11 +49,32 @@ export class ClampedExperts {
     const { chosen, weights } = route(logits, this.config);
     routed?.(this.layer, logits, chosen);
     // [experts, tokens, …] from here on
-    const read = tf.tile(tf.expandDims<tf.Tensor3D>(x, 0), [count, 1, 1]);
-    const inner = unit(plus(product(read, this.gateUp), this.gateUpBias.tensor));
+    const inner = unit(plus(product(forEach(x, count), this.gateUp), this.gateUpBias.tensor));
     const outputs = plus(product(inner, this.down), this.downBias.tensor);
-    return tf.sum(tf.mul(outputs, tf.expandDims(tf.transpose(weights), 2)), 0);
+    const byToken = tf.matMul(tf.expandDims<tf.Tensor3D>(weights, 1), tf.transpose(outputs, [1, 0, 2]));
+    return tf.reshape(byToken, x.shape);
   }
+}
+
+/** The same for each expert, [experts, tokens, features]. tfjs's gradient of `tile` brings zeros of that size to the device. */
+function forEach(x: tf.Tensor2D, experts: number): tf.Tensor3D {
+  const tiled = tf.customGrad((x) => ({
+    value: tf.tile(tf.expandDims(x as tf.Tensor, 0), [experts, 1, 1]),
+    gradFunc: (dy: tf.Tensor) => tf.sum(dy, 0),
+  }));
+  return tiled(x) as tf.Tensor3D;
+}
+
+/** x, but no further up or down than these. tfjs's gradient brings zeros of its size to the device. */
+function clamped(x: tf.Tensor3D, low: number, high: number): tf.Tensor3D {
+  const clamp = tf.customGrad((x) => ({
+    value: tf.clipByValue(x as tf.Tensor, low, high),
+    gradFunc: (dy: tf.Tensor) => {
+      const isInside = tf.logicalAnd(tf.greaterEqual(x as tf.Tensor, tf.fill([1], low)), tf.lessEqual(x as tf.Tensor, tf.fill([1], high)));
+      return tf.mul(dy, tf.cast(isInside, 'float32'));
+    },
+  }));
+  return clamp(x) as tf.Tensor3D;
 }
 
 /** x·(W + (b·a)ᵀ), of each expert with its own. @param x [experts, tokens, in] */
@@ -72,8 +93,8 @@ function unit(gateUp: tf.Tensor3D): tf.Tensor3D {
   const [experts, tokens, columns] = gateUp.shape;
   const shape: [number, number, number] = [experts, tokens, columns / 2];
   const halves = tf.split(tf.reshape(gateUp, [experts, tokens, columns / 2, 2]), 2, 3);
-  const gate = tf.clipByValue(tf.reshape(halves[0], shape), -UNLIMITED, LIMIT);
-  const up = tf.clipByValue(tf.reshape(halves[1], shape), -LIMIT, LIMIT);
+  const gate = clamped(tf.reshape(halves[0], shape), -UNLIMITED, LIMIT);
+  const up = clamped(tf.reshape(halves[1], shape), -LIMIT, LIMIT);
   const activated = tf.mul(gate, tf.sigmoid(tf.mul(gate, tf.fill([1], SLOPE))));
   return tf.mul(tf.add(up, tf.fill([1], 1)), activated);
 }
